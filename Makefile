@@ -1,0 +1,49 @@
+# Two commands do all set-up: `make demo` and `make test`. Everything lives in .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test quick check format lock clean
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(STAMP)  ## create .venv and install the locked versions (done once)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "msmae needs Python >= 3.10; name one: make PYTHON=python3.11 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment here; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	@echo "Installing the locked versions into $(VENV) (about two minutes, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP)   ## the main job on the embedded phantom: runs/demo
+	@$(BIN)/msmae demo --out runs/demo
+
+test: $(STAMP)   ## the whole test suite
+	@$(BIN)/python -m pytest
+
+quick: $(STAMP)  ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow"
+
+check: $(STAMP)  ## format, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## rewrite the files in the house style
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(STAMP)   ## resolve requirements.lock anew (needs `pip install uv` in .venv)
+	@$(BIN)/python -m pip install --quiet uv
+	@echo "torch==2.13.0" > $(VENV)/constraints.txt
+	@$(BIN)/uv pip compile --universal --python-version 3.10 --group dev pyproject.toml --constraint $(VENV)/constraints.txt \
+		--no-header --no-annotate --quiet | grep -vE '^(nvidia|cuda|triton|torch==)' > $(VENV)/resolved.txt
+	@{ head -2 requirements.lock; cat $(VENV)/resolved.txt; echo "torch==2.13.0"; } > $(VENV)/new.lock && mv $(VENV)/new.lock requirements.lock
+
+clean:           ## remove the environment and caches; runs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

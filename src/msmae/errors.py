@@ -1,0 +1,26 @@
+"""The errors a person can mend: they name what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """The user's input is wrong; the command line prints it as one sentence and exits with code 2.
+
+    ``what`` is wrong, ``where`` (a path, a column, a flag), ``mend`` says how to put it right.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        self.what, self.where, self.mend = what, where, mend
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        sentence = self.what if self.where is None else f"{self.what} ({self.where})"
+        return sentence if self.mend is None else f"{sentence}: {self.mend}"
+
+
+class LeakageError(UserError):
+    """Test images or patients also occur in the pool the model learns from; exit code 3."""
+
+    exit_code = 3
