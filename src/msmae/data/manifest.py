@@ -1,0 +1,210 @@
+"""The one table every stage works from: a row an image, with its label, patient, split, mask and site.
+
+All cells are text, and the empty text means *not known*. A row's number is its sample id: the store, the map bank and
+the predictions all speak of images by it.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from msmae.errors import UserError
+
+COLUMNS = ("image_path", "label", "patient_id", "split", "mask_path", "site")
+SPLITS = ("train", "val", "test")
+SEPARATOR = ";"  # between the labels of a multi-label image, and between its masks
+NO_FINDING = SEPARATOR  # the label of a multi-label image that was examined and shows none of the classes
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A data set as a table of images; build it with :meth:`from_table`, which completes and checks the columns.
+
+    ``table``
+        Index 0..n-1 = sample id. Every column of ``COLUMNS`` is there, any further column is kept; every cell is
+        ``str`` (dtype object, because a file name need not be valid UTF-8), ``""`` where nothing is known.
+    ``root``
+        ``image_path`` and ``mask_path`` are relative to it unless absolute. An image inside a container is named
+        ``file.npz#train/17`` (array ``train_images``, row 17); a slice or frame of a volume has the further columns
+        ``axis``, ``index`` or ``frame``. Several masks of one image are joined by ``;``.
+    ``layout``
+        How the data was recognised: ``folder``, ``csv``, ``medmnist``, ``ham10000``, ...
+    ``notes``
+        Sentences a person should read: what was recognised, guessed, left out or cut.
+    """
+
+    table: pd.DataFrame
+    root: Path
+    layout: str
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_table(cls, table: pd.DataFrame, *, root: Path, layout: str, notes: Iterable[str] = ()) -> Manifest:
+        """Complete ``table`` (missing columns, missing values, the index) into a manifest.
+
+        Raises ``UserError`` for an empty table, an empty ``image_path`` or an unknown split name.
+        """
+        cells = table.astype(object)
+        cells = cells.where(cells.notna(), "").map(str)
+        for column in COLUMNS:
+            if column not in cells:
+                cells[column] = ""
+        further = [column for column in cells if column not in COLUMNS]
+        cells = cells[[*COLUMNS, *further]].astype(object).reset_index(drop=True)
+        _check_rows(cells, where=str(root))
+        return cls(cells, Path(root), layout, tuple(notes))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def multilabel(self) -> bool:
+        """Whether images may carry several labels (``a;b``)."""
+        return any(SEPARATOR in label for label in self.table["label"])
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The class names: numbers in numerical order, then the others in alphabetical order."""
+        labels = set(self.table["label"])
+        if self.multilabel:
+            labels = {piece for label in labels for piece in label.split(SEPARATOR)}
+        return tuple(sorted(labels - {""}, key=_class_order))
+
+    def targets(self) -> np.ndarray:
+        """The labels as numbers.
+
+        int64 ``[n]`` with the class's place in ``classes`` and -1 for an image without label; for multi-label data
+        float32 ``[n, C]`` of 0 and 1, with a row of nan for an image without label.
+        """
+        place = {name: number for number, name in enumerate(self.classes)}
+        labels = self.table["label"]
+        if not self.multilabel:
+            return np.array([place.get(label, -1) for label in labels], dtype=np.int64)
+        targets = np.zeros((len(self), len(place)), dtype=np.float32)
+        for row, label in enumerate(labels):
+            if label == "":
+                targets[row] = np.nan
+            for piece in filter(None, label.split(SEPARATOR)):
+                targets[row, place[piece]] = 1
+        return targets
+
+    def path(self, sample: int) -> Path:
+        """Where the image with this sample id is."""
+        return self.root / str(self.table.at[sample, "image_path"])
+
+    def mask_paths(self, sample: int) -> list[Path]:
+        """Where this image's lesion masks are; an empty list where it has none."""
+        masks = str(self.table.at[sample, "mask_path"])
+        return [self.root / mask for mask in masks.split(SEPARATOR) if mask]
+
+    def ids(self, split: str) -> np.ndarray:
+        """The sample ids of ``train``, ``val`` or ``test``: int64, ascending."""
+        if split not in SPLITS:
+            raise UserError(f"there is no split '{split}'", mend=f"use one of {', '.join(SPLITS)}")
+        return np.flatnonzero(self.table["split"].to_numpy() == split).astype(np.int64)
+
+    def select(self, samples: Sequence[int] | np.ndarray) -> Manifest:
+        """Only these images, in this order, numbered anew from 0."""
+        return Manifest.from_table(
+            self.table.iloc[np.asarray(samples)], root=self.root, layout=self.layout, notes=self.notes
+        )
+
+    def with_splits(self, splits: Sequence[str] | np.ndarray, *, notes: Iterable[str] = ()) -> Manifest:
+        """The same images with these splits ``[n]``; ``notes`` are added to those there are."""
+        return self.with_columns({"split": splits}, notes=notes)
+
+    def with_columns(self, columns: Mapping[str, Sequence[str] | np.ndarray], *, notes: Iterable[str] = ()) -> Manifest:
+        """The same images with these columns set or added, each ``[n]``; ``notes`` are added to those there are."""
+        table = self.table.copy()
+        for name, values in columns.items():
+            table[name] = pd.Series(list(values), index=table.index, dtype=object)
+        return Manifest.from_table(table, root=self.root, layout=self.layout, notes=(*self.notes, *notes))
+
+    def write(self, csv_path: str | Path) -> None:
+        """Write the table as a CSV that :func:`read_manifest` and any ``DATA`` argument accept.
+
+        Paths are written relative to the CSV's own folder where the data lies in or under it, otherwise absolute, so
+        the file means the same images wherever it is read on this machine. The file appears whole or not at all.
+        """
+        target = Path(csv_path)
+        prefix = _prefix(self.root, seen_from=target.parent)
+        table = self.table.copy()
+        if prefix != ".":
+            table["image_path"] = [os.path.join(prefix, image) for image in table["image_path"]]
+            table["mask_path"] = [_prefix_each(masks, prefix) for masks in table["mask_path"]]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
+        write_rows(unfinished, [list(table.columns), *table.to_numpy().tolist()])
+        unfinished.replace(target)
+
+
+def read_manifest(csv_path: str | Path) -> Manifest:
+    """Read back what :meth:`Manifest.write` wrote: the same cells, with the CSV's folder as ``root``.
+
+    It trusts the file: a CSV made by others goes through ``open_dataset``, which checks that the images are there.
+    """
+    source = Path(csv_path)
+    if not source.is_file():
+        raise UserError("there is no such manifest", where=str(source), mend="check the path")
+    with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        header, *rows = [row for row in csv.reader(stream) if row] or [[]]
+    if "image_path" not in header:
+        raise UserError("this CSV has no column image_path", where=str(source), mend=f"it has {header}")
+    table = pd.DataFrame(rows, columns=header, dtype=object)
+    return Manifest.from_table(table, root=source.parent, layout="csv")
+
+
+def write_rows(target: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Write ``rows`` of text as comma-separated UTF-8; bytes of a file name that are not UTF-8 are kept as they are."""
+    returns = any("\r" in cell for row in rows for cell in row)  # Python < 3.13 leaves a lone \r unquoted
+    with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+        writer.writerows(rows)
+
+
+def printable(text: str) -> str:
+    """``text`` without the lone surrogates that stand for bytes of a file name that is not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _check_rows(cells: pd.DataFrame, *, where: str) -> None:
+    if cells.empty:
+        raise UserError("the data set holds no images", where=where, mend="check the path")
+    nameless = np.flatnonzero(cells["image_path"].to_numpy() == "")
+    if len(nameless):
+        raise UserError(
+            f"{len(nameless)} rows name no image, the first is row {nameless[0] + 1}",
+            where=where,
+            mend="fill in the image path of every row",
+        )
+    unknown = sorted(set(cells["split"]) - {*SPLITS, ""})
+    if unknown:
+        raise UserError(
+            f"unknown split names: {', '.join(map(repr, unknown))}",
+            where=where,
+            mend=f"use {', '.join(SPLITS)}, or leave the cell empty",
+        )
+
+
+def _class_order(name: str) -> tuple[bool, float, str]:
+    number = re.fullmatch(r"[+-]?\d+(\.\d+)?", name, re.ASCII)
+    return (number is None, float(name) if number else 0.0, name)
+
+
+def _prefix(root: Path, *, seen_from: Path) -> str:
+    """What goes before a path under ``root`` so that it holds in the folder ``seen_from``: relative, else absolute."""
+    root, folder = Path(os.path.abspath(root)), Path(os.path.abspath(seen_from))
+    return (root.relative_to(folder) if root.is_relative_to(folder) else root).as_posix()
+
+
+def _prefix_each(masks: str, prefix: str) -> str:
+    return SEPARATOR.join(os.path.join(prefix, mask) for mask in masks.split(SEPARATOR) if mask)
