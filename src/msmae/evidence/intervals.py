@@ -1,0 +1,95 @@
+"""Confidence intervals from draws, and exact ones for proportions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta, norm
+
+LEVEL = 0.95
+DEFINED = 0.9  # of the resamples; with fewer the interval would describe another population
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval, or the reason why there is none (then ``low`` and ``high`` are None)."""
+
+    low: float | None
+    high: float | None
+    method: str | None = None
+    reason: str | None = None
+
+
+def no_interval(reason: str) -> Interval:
+    return Interval(low=None, high=None, reason=reason)
+
+
+def percentile(draws: np.ndarray, *, level: float = LEVEL) -> Interval:
+    """The middle ``level`` of the bootstrap draws [R]; undefined draws are left out, at most a tenth of them."""
+    usable = _usable(draws)
+    if isinstance(usable, Interval):
+        return usable
+    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), method="percentile")
+
+
+def bca(value: float, draws: np.ndarray, jackknife: np.ndarray, *, level: float = LEVEL) -> Interval:
+    """The bias-corrected and accelerated interval (Efron 1987) from bootstrap draws [R] and leave-one-out values [G].
+
+    The percentile interval when the correction does not exist: all draws lie on one side of the value.
+    """
+    usable = _usable(draws)
+    if isinstance(usable, Interval):
+        return usable
+    below = (np.mean(usable < value) + np.mean(usable <= value)) / 2
+    if below in (0.0, 1.0):
+        return percentile(draws, level=level)
+    bias = norm.ppf(below)
+    tail = norm.ppf([(1 - level) / 2, (1 + level) / 2]) + bias
+    places = norm.cdf(bias + tail / (1 - _acceleration(jackknife) * tail))
+    low, high = np.quantile(usable, places)
+    return Interval(low=float(low), high=float(high), method="bca")
+
+
+def wilson(successes: float, trials: float, *, level: float = LEVEL) -> Interval:
+    """Wilson's score interval for a proportion of independent trials."""
+    if trials <= 0:
+        return no_interval("no trial")
+    z = norm.ppf((1 + level) / 2)
+    share, shrink = successes / trials, 1 + z * z / trials
+    middle = (share + z * z / (2 * trials)) / shrink
+    half = z / shrink * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    low = 0.0 if successes == 0 else float(middle - half)
+    high = 1.0 if successes == trials else float(middle + half)
+    return Interval(low=low, high=high, method="wilson")
+
+
+def clopper_pearson(successes: float, trials: float, *, level: float = LEVEL) -> Interval:
+    """The exact (conservative) interval for a proportion of independent trials."""
+    if trials <= 0:
+        return no_interval("no trial")
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
+    high = 1.0 if successes == trials else float(beta.isf(tail, successes + 1, trials - successes))
+    return Interval(low=low, high=high, method="clopper-pearson")
+
+
+def _usable(draws: np.ndarray) -> np.ndarray | Interval:
+    """The defined draws, or why they give no interval."""
+    usable: np.ndarray = draws[~np.isnan(draws)]
+    if len(usable) < DEFINED * len(draws):
+        share = 100 * len(usable) / len(draws)
+        return no_interval(f"too few patients: the metric is defined in only {share:.0f} % of the resamples")
+    if usable.min() == usable.max():
+        return no_interval("every resample gives the same number: the bootstrap cannot tell how uncertain it is")
+    return usable
+
+
+def _acceleration(jackknife: np.ndarray) -> float:
+    """Skewness of the influence of the left-out groups / 6; 0 when some group cannot be left out."""
+    if np.isnan(jackknife).any():
+        return 0.0
+    influence = jackknife.mean() - jackknife
+    spread = np.sum(influence**2)
+    return float(np.sum(influence**3) / (6 * spread**1.5)) if spread > 0 else 0.0

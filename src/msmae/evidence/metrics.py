@@ -1,0 +1,221 @@
+"""The metrics of a classifier, under any number of weightings of its patients at once.
+
+Nearly every metric is a function of sums over images, so the sums are made once for each patient; a bootstrap of R
+resamples is then one product of the drawn multiplicities [R, P] with those sums [P, k]. AUROC and AUPRC need an
+order besides: `ranking`.
+
+Conventions, where textbooks differ:
+
+- ``auroc``, ``auprc``, ``f1_macro``, ``*_macro`` and (multi-label) ``balanced_accuracy``, ``mcc``, ``kappa`` are
+  means of the one-vs-rest numbers over the classes that the split has images of *and* where the number is defined;
+  `Metrics.averaged` names them. The same classes are averaged in every resample: a resample that lacks one is
+  undefined, not a mean over the others.
+- ``auprc`` is the average precision (no interpolation); its chance level is the class's prevalence.
+- ``brier`` is the mean over images of the squared error summed over classes (0..2), but of the one probability
+  (0..1) when there are two classes, and the mean over classes when multi-label.
+- ``log_loss`` is in nats; probabilities are kept at least 2.2e-16 away from 0 and 1.
+- ``ece``: 15 bins of equal width (0, 1/15], (1/15, 2/15], ...; of the largest probability against being right (Guo
+  et al. 2017), for one class of its probability against having the class; when multi-label the mean over classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msmae.evidence.counts import cohen_kappa, matthews, one_vs_rest, ratio
+from msmae.evidence.predictions import Predictions
+from msmae.evidence.ranking import Ranking, auroc_and_auprc, rank
+
+ECE_BINS = 15
+TINY = np.finfo(np.float64).eps
+
+MACRO = {
+    "auroc": "auroc",
+    "auprc": "auprc",
+    "f1_macro": "f1",
+    "specificity_macro": "specificity",
+    "ppv_macro": "ppv",
+    "npv_macro": "npv",
+}
+"""Means over classes in every task: name of the mean -> name of the one-vs-rest metric."""
+MACRO_SINGLE = {"balanced_accuracy": "sensitivity"}
+MACRO_MULTI = {
+    "balanced_accuracy": "balanced_accuracy",
+    "sensitivity_macro": "sensitivity",
+    "mcc": "mcc",
+    "kappa": "kappa",
+}
+
+
+@dataclass(frozen=True)
+class Values:
+    """Metrics under R weightings; nan = undefined."""
+
+    overall: dict[str, np.ndarray]
+    """name -> float64 [R]"""
+    per_class: dict[str, np.ndarray]
+    """name -> float64 [R, C]"""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All metrics of one set of predictions, ready to be evaluated under any patient weights. Build with `prepare`."""
+
+    sums: dict[str, np.ndarray]
+    """name -> float64 [P, k]: sums over the images of each patient."""
+    questions: tuple[Ranking, ...]
+    """One-vs-rest, one a class."""
+    pooled: Ranking
+    """All image-class pairs as one question: the micro average."""
+    averaged: dict[str, np.ndarray]
+    """Macro name -> bool [C]: the classes its mean is taken over."""
+    multilabel: bool
+    ordinal: bool
+    binary: bool
+
+    def __call__(self, weights: np.ndarray) -> Values:
+        """Evaluate under patient weights [R, P]: how often each patient was drawn, or any non-negative number."""
+        weights = np.asarray(weights, dtype=np.float64)
+        totals = {name: weights @ block for name, block in self.sums.items()}  # [R, k] each
+        per_class = _per_class(totals, self.questions, weights)
+        overall = (
+            _multi_label(totals) if self.multilabel else _single_label(totals, ordinal=self.ordinal, binary=self.binary)
+        )
+        overall["auroc_micro"], overall["auprc_micro"] = auroc_and_auprc(self.pooled, weights)
+        for name, source in _macros(self.multilabel).items():
+            overall[name] = _mean_over(per_class[source], self.averaged[name])
+        return Values(overall=overall, per_class=per_class)
+
+
+def prepare(predictions: Predictions, *, ordinal: bool = False) -> Metrics:
+    """Sum and sort once. ``ordinal`` says that the classes are given in order, and adds the metrics that use it."""
+    classes = len(predictions.classes)
+    truth, scores, patients = predictions.truth, predictions.probabilities, predictions.patients
+    questions = tuple(rank(scores[:, c], truth[:, c], patients) for c in range(classes))
+    sums = _patient_sums(_columns(predictions), patients, predictions.patient_count)
+    totals = {name: block.sum(axis=0, keepdims=True) for name, block in sums.items()}
+    everyone = np.ones((1, predictions.patient_count))
+    once = _per_class(totals, questions, everyone)
+    present = truth.any(axis=0)
+    averaged = {name: present & ~np.isnan(once[source][0]) for name, source in _macros(predictions.multilabel).items()}
+    return Metrics(
+        sums=sums,
+        questions=questions,
+        pooled=rank(scores.ravel(), truth.ravel(), np.repeat(patients, classes)),
+        averaged=averaged,
+        multilabel=predictions.multilabel,
+        ordinal=ordinal and not predictions.multilabel,
+        binary=classes == 2 and not predictions.multilabel,
+    )
+
+
+def evaluate(predictions: Predictions, *, ordinal: bool = False) -> Values:
+    """The metrics themselves, every patient counted once (R = 1)."""
+    return prepare(predictions, ordinal=ordinal)(np.ones((1, predictions.patient_count)))
+
+
+def confusion_matrix(predictions: Predictions) -> np.ndarray:
+    """Images with true class i and predicted class j, int64 [C, C]; single-label only."""
+    classes = len(predictions.classes)
+    cell = predictions.truth.argmax(axis=1) * classes + predictions.predicted.argmax(axis=1)
+    return np.bincount(cell, minlength=classes * classes).reshape(classes, classes)
+
+
+def _macros(multilabel: bool) -> dict[str, str]:
+    return MACRO | (MACRO_MULTI if multilabel else MACRO_SINGLE)
+
+
+def _columns(predictions: Predictions) -> dict[str, np.ndarray]:
+    """What each image adds to every sum: name -> float64 [n, k]."""
+    truth, predicted, scores = predictions.truth, predictions.predicted, predictions.probabilities
+    of_truth = np.where(truth, scores, 1 - scores)  # the probability given to what is so, [n, C]
+    columns = {
+        "n": np.ones((len(truth), 1)),
+        "truth": truth,
+        "predicted": predicted,
+        "hits": truth & predicted,
+        "exact": (truth == predicted).all(axis=1, keepdims=True),
+        "squared_error": (scores - truth) ** 2,
+        "class_log_loss": -np.log(np.clip(of_truth, TINY, 1)),
+        "class_gaps": _bin_gaps(scores, truth),
+    }
+    if not predictions.multilabel:
+        first = scores.argmax(axis=1)[:, None]
+        top, right = np.take_along_axis(scores, first, axis=1), np.take_along_axis(truth, first, axis=1)
+        apart = np.abs(truth.argmax(axis=1) - predicted.argmax(axis=1))[:, None]
+        columns |= {
+            "log_loss": -np.log(np.clip((scores * truth).sum(axis=1, keepdims=True), TINY, 1)),
+            "top_gaps": _bin_gaps(top, right),
+            "apart": np.concatenate([apart > 0, apart, apart**2], axis=1),
+        }
+    return {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
+
+
+def _bin_gaps(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Probability minus outcome, in the column of the bin it falls in: [n, k] -> [n, k * ECE_BINS]."""
+    place = np.clip(np.ceil(scores * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)  # [n, k]
+    gaps = np.zeros((*scores.shape, ECE_BINS))
+    np.put_along_axis(gaps, place[..., None], (scores - truth)[..., None], axis=2)
+    return gaps.reshape(len(scores), -1)
+
+
+def _patient_sums(columns: dict[str, np.ndarray], patients: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    order = np.argsort(patients, kind="stable")
+    starts = np.searchsorted(patients[order], np.arange(count))
+    return {name: np.add.reduceat(column[order], starts, axis=0) for name, column in columns.items()}
+
+
+def _per_class(
+    totals: dict[str, np.ndarray], questions: tuple[Ranking, ...], weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    n, classes = totals["n"], totals["truth"].shape[1]
+    values = one_vs_rest(n, totals["truth"], totals["predicted"], totals["hits"])
+    areas = [auroc_and_auprc(question, weights) for question in questions]
+    gaps = totals["class_gaps"].reshape(len(n), classes, ECE_BINS)
+    return values | {
+        "auroc": np.stack([auroc for auroc, _ in areas], axis=1),
+        "auprc": np.stack([auprc for _, auprc in areas], axis=1),
+        "brier": ratio(totals["squared_error"], n),
+        "log_loss": ratio(totals["class_log_loss"], n),
+        "ece": ratio(np.abs(gaps).sum(axis=2), n),
+    }
+
+
+def _single_label(totals: dict[str, np.ndarray], *, ordinal: bool, binary: bool) -> dict[str, np.ndarray]:
+    n, truth, predicted = totals["n"][:, 0], totals["truth"], totals["predicted"]
+    right, apart = totals["hits"].sum(axis=1), totals["apart"]
+    values = {
+        "accuracy": ratio(right, n),
+        "mcc": matthews(n, truth, predicted, right),
+        "kappa": cohen_kappa(n, truth, predicted, apart[:, 0], power=0),
+        "brier": ratio(totals["squared_error"].sum(axis=1), n * (2 if binary else 1)),
+        "log_loss": ratio(totals["log_loss"][:, 0], n),
+        "ece": ratio(np.abs(totals["top_gaps"]).sum(axis=1), n),
+    }
+    if ordinal:
+        values["kappa_quadratic"] = cohen_kappa(n, truth, predicted, apart[:, 2], power=2)
+        values["mean_absolute_error"] = ratio(apart[:, 1], n)  # in ranks
+    return values
+
+
+def _multi_label(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    n, truth, predicted, hits = totals["n"][:, 0], totals["truth"], totals["predicted"], totals["hits"]
+    decisions = n * truth.shape[1]
+    wrong = (truth + predicted - 2 * hits).sum(axis=1)
+    return {
+        "accuracy": ratio(totals["exact"][:, 0], n),
+        "accuracy_labelwise": 1 - ratio(wrong, decisions),
+        "f1_micro": ratio(2 * hits.sum(axis=1), (truth + predicted).sum(axis=1)),
+        "brier": ratio(totals["squared_error"].sum(axis=1), decisions),
+        "log_loss": ratio(totals["class_log_loss"].sum(axis=1), decisions),
+        "ece": ratio(np.abs(totals["class_gaps"]).sum(axis=1), decisions),
+    }
+
+
+def _mean_over(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """[R, C] -> [R]: nan when no class is chosen, or a chosen one is undefined."""
+    if not chosen.any():
+        return np.full(len(values), np.nan)
+    return np.asarray(values[:, chosen].mean(axis=1))

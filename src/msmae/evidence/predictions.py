@@ -1,0 +1,202 @@
+"""`predictions.csv`: one row an evaluated image, checked before a single number is made of it.
+
+Columns: ``image_path, patient_id, split, label, predicted, prob_<class>...``. Several labels of one image are
+joined by ``;``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msmae.errors import UserError
+
+REQUIRED = ("image_path", "patient_id", "split", "label", "predicted")
+PREFIX = "prob_"
+SUM_TOLERANCE = 1e-3  # softmax in half precision is this far from one, a wrong column is much further
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The rows of one split as arrays: n images of P patients, C classes."""
+
+    classes: tuple[str, ...]
+    truth: np.ndarray
+    """bool [n, C]: the image has the class."""
+    predicted: np.ndarray
+    """bool [n, C]: the model says the image has the class."""
+    probabilities: np.ndarray
+    """float64 [n, C] in [0, 1]; rows sum to one unless ``multilabel``."""
+    patients: np.ndarray
+    """int64 [n]: the patient of each image, 0..P-1. An image of an unknown patient counts as a patient of its own."""
+    multilabel: bool
+
+    @property
+    def images(self) -> int:
+        return len(self.truth)
+
+    @property
+    def patient_count(self) -> int:
+        return int(self.patients.max()) + 1 if len(self.patients) else 0
+
+    @property
+    def clustered(self) -> bool:
+        """Whether some patient has more than one image."""
+        return self.patient_count < self.images
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """The frame that `write_predictions` wrote: text stays text (a patient "007", a class "NA"), floats come back
+    bit for bit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            "there is no such predictions file", where=str(path), mend="finish or repeat the run that writes it"
+        )
+    try:
+        header = pd.read_csv(path, nrows=0, encoding="utf-8").columns
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as problem:
+        raise UserError(
+            "this is not a predictions file", where=str(path), mend=f"write it again ({problem})"
+        ) from problem
+    text = {name: str for name in header if not str(name).startswith(PREFIX)}
+    missing = ["", "nan", "NaN"]
+    na_values = {name: missing for name in header if str(name).startswith(PREFIX)}
+    try:
+        return pd.read_csv(
+            path,
+            dtype={**text, **dict.fromkeys(na_values, np.float64)},
+            na_values=na_values,
+            keep_default_na=False,
+            float_precision="round_trip",
+            encoding="utf-8",
+        )
+    except (ValueError, pd.errors.ParserError) as problem:
+        mend = f"write it again; every {PREFIX} column holds numbers only ({problem})"
+        raise UserError("this predictions file cannot be read", where=str(path), mend=mend) from problem
+
+
+def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write the frame, whole or not at all; probabilities as the shortest text that reads back as the same float64."""
+    path = Path(path)
+    table = frame.copy()
+    for name in probability_columns(frame):
+        table[name] = frame[name].to_numpy(dtype=np.float64)
+    unfinished = path.with_name(path.name + ".part")
+    table.to_csv(unfinished, index=False, encoding="utf-8", lineterminator="\n")
+    unfinished.replace(path)
+
+
+def probability_columns(frame: pd.DataFrame) -> list[str]:
+    """The ``prob_<class>`` columns in the frame's order."""
+    return [name for name in frame.columns if str(name).startswith(PREFIX)]
+
+
+def classes_of(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The classes a frame has probabilities for, in the frame's order."""
+    return tuple(name[len(PREFIX) :] for name in probability_columns(frame))
+
+
+def is_multilabel(frame: pd.DataFrame) -> bool:
+    """Whether any image has, or is given, more than one label."""
+    return bool(frame["label"].str.contains(";").any() or frame["predicted"].str.contains(";").any())
+
+
+def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Refuse a frame that lacks a column, or names one image twice.
+
+    Slices and frames of a volume may share ``image_path`` when the columns ``axis``, ``index`` or ``frame`` tell
+    them apart.
+    """
+    needed = [*REQUIRED, *(PREFIX + name for name in classes)]
+    absent = [name for name in needed if name not in frame.columns]
+    if absent:
+        raise UserError(
+            f"the predictions lack the column{'s' * (len(absent) > 1)} {', '.join(absent)}",
+            where=f"columns: {', '.join(map(str, frame.columns))}",
+            mend="predict again with this model, or give the classes the predictions were made for",
+        )
+    identity = ["image_path", *(name for name in ("axis", "index", "frame") if name in frame.columns)]
+    twice = frame.duplicated(identity)
+    if twice.any():
+        raise UserError(
+            f"{int(twice.sum())} images are in the predictions more than once",
+            where=str(frame.loc[twice, "image_path"].iloc[0]),
+            mend="keep one row an image: a repeated image counts twice in every number",
+        )
+
+
+def to_arrays(frame: pd.DataFrame, *, classes: Sequence[str], multilabel: bool | None = None) -> Predictions:
+    """Check the rows of one split and turn them into arrays.
+
+    Raises UserError for a probability that is missing, not finite, outside [0, 1] or (single-label) in a row that
+    does not sum to one within 1e-3, and for a label or a prediction that is not among ``classes``.
+    """
+    multilabel = is_multilabel(frame) if multilabel is None else multilabel
+    probabilities = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)  # [n, C]
+    _check_probabilities(probabilities, frame, multilabel=multilabel)
+    return Predictions(
+        classes=tuple(classes),
+        truth=_indicators(frame, "label", classes, multilabel=multilabel),
+        predicted=_indicators(frame, "predicted", classes, multilabel=multilabel),
+        probabilities=probabilities,
+        patients=_patient_numbers(frame["patient_id"].to_numpy(dtype=str)),
+        multilabel=multilabel,
+    )
+
+
+def _check_probabilities(probabilities: np.ndarray, frame: pd.DataFrame, *, multilabel: bool) -> None:
+    def refuse(bad: Any, what: str, mend: str) -> None:
+        if bad.any():
+            where = f"{frame['image_path'].iloc[int(np.argmax(bad))]}, and {int(bad.sum()) - 1} more rows"
+            raise UserError(what, where=where, mend=mend)
+
+    refuse(
+        ~np.isfinite(probabilities).all(axis=1),
+        "a predicted probability is not a finite number",
+        "the model diverged or the file was damaged: predict again from a checkpoint from before the loss became nan",
+    )
+    refuse(
+        ((probabilities < 0) | (probabilities > 1)).any(axis=1),
+        "a predicted probability is outside 0..1",
+        "write probabilities, not logits",
+    )
+    if not multilabel:
+        refuse(
+            np.abs(probabilities.sum(axis=1) - 1) > SUM_TOLERANCE,
+            "the probabilities of an image do not sum to one",
+            "apply softmax over all classes, or say that the labels are multi-label",
+        )
+
+
+def _indicators(frame: pd.DataFrame, column: str, classes: Sequence[str], *, multilabel: bool) -> np.ndarray:
+    """bool [n, C] of a column of class names."""
+    place = {name: number for number, name in enumerate(classes)}
+    flags = np.zeros((len(frame), len(classes)), dtype=bool)
+    for row, text in enumerate(frame[column].to_numpy(dtype=object)):
+        names = [piece.strip() for piece in text.split(";") if piece.strip()] if multilabel else [text]
+        for name in names:
+            if name not in place:
+                raise UserError(
+                    f"the {column} {name!r} is not a class of this model",
+                    where=str(frame["image_path"].iloc[row]),
+                    mend=f"map it to one of {', '.join(classes)}",
+                )
+            flags[row, place[name]] = True
+    return flags
+
+
+def _patient_numbers(names: np.ndarray) -> np.ndarray:
+    """Patients numbered 0..P-1; every unknown ("") patient gets a number of its own."""
+    unknown = names == ""
+    known, numbers = np.unique(names[~unknown], return_inverse=True)
+    patients = np.empty(len(names), dtype=np.int64)
+    patients[~unknown] = numbers
+    patients[unknown] = len(known) + np.arange(unknown.sum())
+    return patients
