@@ -115,7 +115,7 @@ class Manifest:
     def select(self, samples: Sequence[int] | np.ndarray) -> Manifest:
         """Only these images, in this order, numbered anew from 0."""
         return Manifest.from_table(
-            self.table.iloc[np.asarray(samples)], root=self.root, layout=self.layout, notes=self.notes
+            self.table.iloc[np.asarray(samples, dtype=np.int64)], root=self.root, layout=self.layout, notes=self.notes
         )
 
     def with_splits(self, splits: Sequence[str] | np.ndarray, *, notes: Iterable[str] = ()) -> Manifest:

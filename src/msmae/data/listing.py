@@ -1,0 +1,113 @@
+"""What lies in a folder: its images, its other files, its folders without images; the same list on every machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from msmae.errors import UserError
+
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff"),
+    *(".dcm", ".dicom", ".nii", ".nii.gz"),
+)
+LEFTOVERS = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # what operating systems leave behind, like hidden files
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files under ``root``, as sorted paths relative to it, with ``/`` between their parts.
+
+    ``images`` are told by suffix, or by the DICOM mark where a name has none; ``others`` are all other files;
+    ``empty`` are the folders with no image in or below them; ``loops`` links back to a folder they lie in.
+    """
+
+    root: Path
+    images: tuple[str, ...]
+    others: tuple[str, ...]
+    empty: tuple[str, ...]
+    loops: tuple[str, ...]
+
+    def notes(self) -> list[str]:
+        """What was left out, in sentences."""
+        notes = []
+        if self.others:
+            notes.append(f"{count(len(self.others), 'file')} left out, no image by name: {some(self.others)}")
+        if self.loops:
+            notes.append(f"{count(len(self.loops), 'link')} not followed, leading back to where it came from: "
+                         f"{some(self.loops)}")  # fmt: skip
+        return notes
+
+
+def list_folder(root: Path) -> Listing:
+    """List ``root`` and everything below it, following links, without hidden files and ``LEFTOVERS``.
+
+    Raises ``UserError`` where a folder cannot be read.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    loops: list[str] = []
+    start = os.stat(root)
+    unread: list[tuple[str, tuple[tuple[int, int], ...]]]  # a folder, and the identities of itself and of all above it
+    unread = [("", ((start.st_dev, start.st_ino),))]
+    while unread:
+        folder, above = unread.pop()
+        for entry in _entries(root / folder):
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if not entry.is_dir():
+                files.append(path)
+                continue
+            status = entry.stat()
+            if (status.st_dev, status.st_ino) in above:
+                loops.append(path)
+            else:
+                folders.append(path)
+                unread.append((path, (*above, (status.st_dev, status.st_ino))))
+    images = sorted(path for path in files if _is_image(root, path))
+    inhabited = {parent.as_posix() for path in images for parent in Path(path).parents}
+    return Listing(
+        root=root,
+        images=tuple(images),
+        others=tuple(sorted(set(files) - set(images))),
+        empty=tuple(sorted(set(folders) - inhabited)),
+        loops=tuple(sorted(loops)),
+    )
+
+
+def count(number: int, thing: str) -> str:
+    """``1 image``, ``2 images``, ``2 classes``, ``2 copies``."""
+    if number != 1:
+        thing = f"{thing}es" if thing.endswith("s") else f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
+    return f"{number:,} {thing}"
+
+
+def some(names: tuple[str, ...] | list[str], *, at_most: int = 5) -> str:
+    """The first few of ``names``, and how many more there are."""
+    more = f" and {len(names) - at_most:,} more" if len(names) > at_most else ""
+    return ", ".join(names[:at_most]) + more
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except PermissionError as error:
+        raise UserError(
+            "this folder may not be read", where=str(folder), mend="ask for the right to read it"
+        ) from error
+    return [entry for entry in found if entry.name.lower() not in LEFTOVERS]
+
+
+def _is_image(root: Path, path: str) -> bool:
+    name = path.rpartition("/")[2].lower()
+    if name.endswith(IMAGE_SUFFIXES):
+        return True
+    suffix = name.rpartition(".")[2] if "." in name else ""
+    if suffix and not suffix.isdigit():  # PACS exports name files IM000001, or by a UID: 1.2.840.113619.2.5
+        return False
+    try:
+        with open(root / path, "rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""Data sets as their publishers ship them -> manifests, with their groups, masks and official splits."""

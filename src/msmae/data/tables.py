@@ -1,0 +1,226 @@
+"""A CSV or TSV as people and programs write it -> a manifest."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from msmae.data.listing import count, some
+from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest
+from msmae.errors import UserError
+
+DELIMITERS = (",", "\t", ";", "|")
+UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null"}  # a label written like this is not known
+SPLIT_NAMES = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
+    **{"test": "test", "testing": "test"},
+}
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """What a table calls the columns of a manifest; ``label=""`` says that it has no labels."""
+
+    image_path: str = "image_path"
+    label: str = "label"
+    patient_id: str = "patient_id"
+    split: str = "split"
+    mask_path: str = "mask_path"
+    site: str = "site"
+
+
+def read_csv_manifest(source: Path, *, columns: ColumnNames | None = None) -> Manifest:
+    """Read a CSV or TSV with a column of image paths, relative to the CSV's folder or absolute.
+
+    Byte-order marks, UTF-16, ``,`` ``;`` tab and ``|``, ``\\`` in paths and stray spaces are taken as they come; exact
+    duplicates of a row are left out and counted. Raises ``UserError`` for a column that is not there, for images or
+    masks that do not exist (all of them named), and for an image with two different rows.
+    """
+    names = columns or ColumnNames()
+    table, notes = read_table(source, expect=names.image_path)
+    table = _named(table, names, where=str(source))
+    table["label"] = clean_labels(table["label"])
+    table["split"] = [SPLIT_NAMES.get(split.lower(), split) for split in table["split"]]
+    table["image_path"] = _existing(table["image_path"], source)
+    table["mask_path"] = _existing(table["mask_path"], source, several=True)
+    table, duplicates = _without_duplicates(table, where=str(source))
+    if duplicates:
+        notes.append(f"{count(duplicates, 'row')} left out, exact duplicates of another row")
+    return Manifest.from_table(table, root=source.parent, layout="csv", notes=[*notes, *label_notes(table["label"])])
+
+
+def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[str]]:
+    """A delimited text file as a table of text, and notes on how it was read.
+
+    The delimiter is the one that gives the header a column ``expect``, or else the most columns. Cells lose stray
+    spaces around them, except those of ``expect``, which may name a file.
+    """
+    text, notes = _decode(source)
+    text = text.lstrip("\r\n")
+    try:
+        delimiter = max(DELIMITERS, key=lambda delimiter: _fit(text, delimiter, expect))
+        rows = [row for row in _parse(text, delimiter) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise UserError(f"this is no readable table: {error}", where=str(source), mend="write it as CSV") from error
+    if not rows:
+        raise UserError(
+            "this table is empty", where=str(source), mend="write a line of column names, then a row an image"
+        )
+    header, body = [name.strip() for name in rows[0]], rows[1:]
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise UserError(f"columns of the same name: {', '.join(repeated)}", where=str(source), mend="rename them")
+    uneven = [number for number, row in enumerate(body, 2) if len(row) != len(header)]
+    if uneven:
+        raise UserError(
+            f"{count(len(uneven), 'row')} without the header's {len(header)} cells, the first is row {uneven[0]}",
+            where=str(source),
+            mend='put cells that contain the delimiter in double quotes: "a, b"',
+        )
+    table = pd.DataFrame(body, columns=header, dtype=object)
+    for name in table.columns:
+        if name != expect:
+            table[name] = pd.Series([_readable(cell).strip() for cell in table[name]], dtype=object)
+    return table, notes
+
+
+def clean_labels(labels: pd.Series) -> pd.Series:
+    """One way of writing each label.
+
+    ``nan`` and its kin become "no label"; ``3.0`` becomes ``3`` where all labels are whole numbers; the pieces of
+    ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays.
+    """
+    cleaned = ["" if label.strip().lower() in UNKNOWN else label.strip() for label in labels]
+    if all(re.fullmatch(r"\d+\.0*", label, re.ASCII) for label in cleaned if label):
+        cleaned = [label.partition(".")[0] for label in cleaned]
+    cleaned = [_ordered(label) if SEPARATOR in label else label for label in cleaned]
+    return pd.Series(cleaned, index=labels.index, dtype=object)
+
+
+def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
+    """What a person should know about these labels."""
+    notes = []
+    unlabelled = sum(label == "" for label in labels)
+    if unlabelled:
+        number = count(unlabelled, "image") if unlabelled < len(labels) else "all images"
+        notes.append(f"{number} without a label, for pre-training only")
+    by_case: dict[str, set[str]] = {}
+    for label in labels:
+        for piece in label.split(SEPARATOR):
+            by_case.setdefault(piece.casefold(), set()).add(piece)
+    twins = sorted(" / ".join(sorted(spellings)) for spellings in by_case.values() if len(spellings) > 1)
+    if twins:
+        notes.append(f"classes that differ only in capital letters are different classes here: {some(twins)}")
+    return notes
+
+
+def _ordered(label: str) -> str:
+    pieces = {piece.strip() for piece in label.split(SEPARATOR)}
+    return SEPARATOR.join(sorted(piece for piece in pieces if piece.lower() not in UNKNOWN)) or NO_FINDING
+
+
+def _decode(source: Path) -> tuple[str, list[str]]:
+    raw = source.read_bytes()
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16"), []
+    try:
+        return raw.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        note = "the table is not UTF-8: file names are taken byte by byte, other cells as Windows-1252"
+        return raw.decode("utf-8-sig", "surrogateescape"), [note]
+
+
+def _readable(cell: str) -> str:
+    """Turn bytes that are not UTF-8 into the letters they are in Windows-1252."""
+    if cell.isascii() or not re.search("[\udc80-\udcff]", cell):
+        return cell
+    return cell.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+
+
+def _parse(text: str, delimiter: str, *, strict: bool = True) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
+
+
+def _fit(text: str, delimiter: str, expect: str) -> tuple[bool, int]:
+    """Whether this delimiter gives the header the expected column, and how many columns."""
+    header = [name.strip() for name in next(_parse(text, delimiter, strict=False), [])]
+    return (expect in header, len(header))
+
+
+def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> pd.DataFrame:
+    """Give the table the manifest's column names; a column that had such a name already becomes ``<name>_in_file``."""
+    found: dict[str, str] = {}
+    for column in COLUMNS:
+        wanted = getattr(names, column)
+        needed = column in ("image_path", "label") or wanted != column
+        if wanted in table.columns:
+            found[column] = wanted
+        elif needed and wanted:
+            raise UserError(
+                f"there is no column '{wanted}' for the {column}; the columns are {', '.join(table.columns)}",
+                where=where,
+                mend="name the right one"
+                + (", or say label_column='' for unlabelled data" if column == "label" else ""),
+            )
+    renamed = {source: column for column, source in found.items()}
+    displaced = {column: f"{column}_in_file" for column in COLUMNS if column in table and column not in renamed}
+    table = table.rename(columns={**displaced, **renamed})
+    return table.assign(**{column: "" for column in COLUMNS if column not in table})
+
+
+def _existing(cells: pd.Series, source: Path, *, several: bool = False) -> pd.Series:
+    """Each path as the file system knows it; raises ``UserError`` naming every file that is not there."""
+    resolved: list[str] = []
+    missing: list[str] = []
+    for cell in cells:
+        found = []
+        for path in cell.split(SEPARATOR) if several else [cell]:
+            if path.strip():
+                match = next((form for form in _spellings(path) if _exists(source.parent, form)), None)
+                found.append(path if match is None else match)
+                if match is None:
+                    missing.append(path.strip())
+        resolved.append(SEPARATOR.join(found))
+    if missing:
+        raise UserError(
+            f"{count(len(missing), 'file')} of {len(cells):,} rows missing: {', '.join(missing)}",
+            where=str(source),
+            mend="paths are taken relative to the folder of this table; correct them or remove the rows",
+        )
+    return pd.Series(resolved, index=cells.index, dtype=object)
+
+
+def _spellings(path: str) -> list[str]:
+    """The ways in which a file of this name may be known to the file system, likeliest first."""
+    forms = [path, path.strip(), path.strip().replace("\\", "/"), _readable(path).strip()]
+    return list(dict.fromkeys(forms))
+
+
+def _exists(folder: Path, path: str) -> bool:
+    container, mark, _ = path.partition(".npz#")
+    return os.path.exists(os.path.join(folder, container + ".npz" if mark else path))
+
+
+def _without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, int]:
+    """Drop exact duplicates and count them; raises ``UserError`` where an image has rows that differ."""
+    exact = table.duplicated().to_numpy()
+    table = table[~exact]
+    image = [column for column in ("image_path", "axis", "index", "frame") if column in table]
+    twice = table[table.duplicated(subset=image, keep=False)]
+    if len(twice):
+        images = sorted(set(twice["image_path"]))
+        raise UserError(
+            f"{count(len(images), 'image')} with several rows that differ: {some(images)}",
+            where=where,
+            mend="write one row an image, and several labels as a;b",
+        )
+    return table, int(np.count_nonzero(exact))
