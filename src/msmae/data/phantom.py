@@ -87,7 +87,7 @@ class Anatomy:
 
 
 def make_phantom(
-    out: Path | str, *, images: int = 3000, size: int | tuple[int, int] = 64, lesion: float = 0.22, seed: int = 0
+    out: Path | str, *, images: int = 3000, size: int | tuple[int, int] = 64, lesion: float = 0.25, seed: int = 0
 ) -> Manifest:
     """Write a phantom under ``out`` and return its manifest; a phantom of the same settings is reused.
 
@@ -222,7 +222,7 @@ def render(
     y, x = (axis - centre[:, i, None, None].astype(np.float32) for i, axis in enumerate((y, x)))  # [B, H, W] each
     depth = _depth(y, x, anatomy, settings)
 
-    tissue = anatomy.level[:, None, None] + 9 * _texture(rng, depth.shape, _falling(8 * scale))
+    tissue = anatomy.level[:, None, None] + 12 * _texture(rng, depth.shape, _falling(20 * scale))
     tissue += anatomy.cortex[:, None, None] * np.exp(-np.square((depth / scale - 2.5) / 1.8))
     _add_vessels(tissue, y, x, anatomy, scale)
     mask = _add_nodules(rng, tissue, depth, labels, settings)
@@ -285,32 +285,45 @@ def _add_nodules(
     count, scale = len(labels), settings.scale
     mask = np.zeros(tissue.shape, dtype=np.uint8)
     radius = settings.lesion * 64 * scale / 2
-    mottle = _texture(rng, tissue.shape, _band(8 * scale))
+    mottle = _texture(rng, tissue.shape, _band(10 * scale))
+    warp = 0.4 * _texture(rng, tissue.shape, _band(16 * scale))
     places = _spread(rng, depth, number=NODULES, margin=radius, apart=2 * radius + 2 * scale)
     for i in range(NODULES):
         kind = labels if i == 0 else np.zeros_like(labels)
         rows, columns, v, u = _window(places[:, i], 1.4 * radius, tissue.shape)
         size = radius * rng.uniform(0.85, 1.15, (count, 1, 1)).astype(np.float32)
         squash = rng.uniform(0.85, 1.15, (count, 1, 1)).astype(np.float32)
-        inside = 1 / (1 + np.exp(np.clip((np.hypot(v * squash, u / squash) - size) * (3 / scale), -30, 30)))
+        inside = 1 / (1 + np.exp(np.clip((np.hypot(v * squash, u / squash) - size) * (1.6 / scale), -30, 30)))
         batch = np.arange(count)[:, None, None]
-        inner = np.where((kind == 0)[:, None, None], mottle[batch, rows, columns], _stripes(rng, kind, v, u, scale))
+        inner = np.where(
+            (kind == 0)[:, None, None],
+            mottle[batch, rows, columns],
+            _stripes(rng, kind, v, u, warp[batch, rows, columns], scale),
+        )
         inner -= np.sum(inner * inside, axis=(1, 2), keepdims=True) / np.sum(inside, axis=(1, 2), keepdims=True)
         offset = rng.uniform(-12, 12, (count, 1, 1)).astype(np.float32)
-        contrast = rng.uniform(18, 26, (count, 1, 1)).astype(np.float32)
+        contrast = rng.uniform(24, 32, (count, 1, 1)).astype(np.float32)
         tissue[batch, rows, columns] += inside * (contrast * inner + offset)
         if i == 0:
             mask[batch, rows, columns] = (inside > 0.5) & (kind > 0)[:, None, None]
     return mask
 
 
-def _stripes(rng: np.random.Generator, kind: Ints, v: Floats, u: Floats, scale: float) -> Floats:
+def _stripes(rng: np.random.Generator, kind: Ints, v: Floats, u: Floats, warp: Floats, scale: float) -> Floats:
     """The lesions' fine textures, variance about 1, [B, w, w]: 1 layers, 2 strands, 3 a lattice of both diagonals."""
     count = len(kind)
-    tilt, wave = (rng.uniform(low, high, (count, 1, 1)).astype(np.float32) for low, high in ((-0.15, 0.15), (3.7, 4.5)))
-    wave = 2 * np.pi / (wave * scale)
-    down = wave * (v * np.cos(tilt) + u * np.sin(tilt)) + rng.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
-    over = wave * (u * np.cos(tilt) - v * np.sin(tilt)) + rng.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
+    tilt, wave = (rng.uniform(low, high, (count, 1, 1)).astype(np.float32) for low, high in ((-0.15, 0.15), (4.3, 5.1)))
+    wave = 2 * np.pi / (wave * scale * np.where(kind == 3, 1.1, 1)[:, None, None])
+    down = (
+        wave * (v * np.cos(tilt) + u * np.sin(tilt))
+        + rng.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
+        + warp
+    )
+    over = (
+        wave * (u * np.cos(tilt) - v * np.sin(tilt))
+        + rng.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
+        + warp
+    )
     layers, strands = np.sqrt(2) * np.sin(down), np.sqrt(2) * np.sin(over)
     kind = kind[:, None, None]
     return np.where(kind == 1, layers, np.where(kind == 2, strands, layers * strands)).astype(np.float32)
