@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def list_folder(root: Path) -> Listing:
         empty=tuple(sorted(set(folders) - inhabited)),
         loops=tuple(sorted(loops)),
     )
+
+
+def by_stem(paths: Iterable[str]) -> tuple[dict[str, str], int]:
+    """File names without folder and suffix -> paths, the first of each name; and how many further ones there are."""
+    stems: dict[str, str] = {}
+    copies = 0
+    for path in paths:
+        stem = path.rpartition("/")[2].partition(".")[0]
+        copies += stem in stems
+        stems.setdefault(stem, path)
+    return stems, copies
 
 
 def count(number: int, thing: str) -> str:

@@ -10,7 +10,7 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -128,6 +128,10 @@ class Manifest:
         for name, values in columns.items():
             table[name] = pd.Series(list(values), index=table.index, dtype=object)
         return Manifest.from_table(table, root=self.root, layout=self.layout, notes=(*self.notes, *notes))
+
+    def with_notes_first(self, *notes: str) -> Manifest:
+        """The same images with ``notes`` before those there are."""
+        return replace(self, notes=(*notes, *self.notes))
 
     def write(self, csv_path: str | Path) -> None:
         """Write the table as a CSV that :func:`read_manifest` and any ``DATA`` argument accept.

@@ -35,8 +35,9 @@ def assign_splits(
 
     Without a test split, ``test_fraction`` of the images that are not validation become one; without a validation
     split, ``val_fraction`` of the images that are not test. Both are cut from the images marked ``train`` or not marked
-    at all; what remains is ``train``. Every class keeps its share to within one group, and a patient never comes apart: an
-    unmarked image follows the split given to its patient. Images without a label train, unless their patient does not.
+    at all; what remains is ``train``. Every class keeps its share to within one group, and a patient never comes
+    apart: an unmarked image follows the split given to its patient. Images without a label train, unless their patient
+    does not.
 
     Raises ``UserError`` for a fraction outside [0, 1) and for a class with too few groups for its splits.
     """
@@ -112,8 +113,8 @@ def _cut(groups: Groups, pool: np.ndarray, *, fraction: float, least: np.ndarray
     total = groups.counts[order].sum(axis=0)  # [C]
     cut = np.clip(np.floor(fraction * total + 0.5), np.minimum(1, total), np.maximum(total - least[1], 1))
     targets = np.stack([cut, total - cut], axis=1)  # [C, 2]
-    pile = deal(groups.counts, order, targets=targets, least=least)
-    return np.equal(pile, 0)
+    taken: np.ndarray = deal(groups.counts, order, targets=targets, least=least) == 0
+    return taken
 
 
 def _follow_patient(given: np.ndarray, groups: Groups) -> np.ndarray:
@@ -166,4 +167,5 @@ def _one_hot(manifest: Manifest) -> np.ndarray:
     targets = manifest.targets()
     if manifest.multilabel:
         return targets
-    return np.equal(targets[:, None], np.arange(len(manifest.classes))).astype(np.float32)
+    one_hot: np.ndarray = targets[:, None] == np.arange(len(manifest.classes))
+    return one_hot.astype(np.float32)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msmae.data.listing import count, some
+from msmae.data.listing import Listing, count, some
 from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest
 from msmae.errors import UserError
 
@@ -47,15 +47,22 @@ def read_csv_manifest(source: Path, *, columns: ColumnNames | None = None) -> Ma
     """
     names = columns or ColumnNames()
     table, notes = read_table(source, expect=names.image_path)
-    table = _named(table, names, where=str(source))
+    return manifest_from_table(table, root=source.parent, columns=names, where=str(source), layout="csv", notes=notes)
+
+
+def manifest_from_table(
+    table: pd.DataFrame, *, root: Path, columns: ColumnNames, where: str, layout: str, notes: Sequence[str] = ()
+) -> Manifest:
+    """Make a manifest of a table whose paths are relative to ``root``; raises as :func:`read_csv_manifest` does."""
+    table = _named(table, columns, where=where)
     table["label"] = clean_labels(table["label"])
     table["split"] = [SPLIT_NAMES.get(split.lower(), split) for split in table["split"]]
-    table["image_path"] = _existing(table["image_path"], source)
-    table["mask_path"] = _existing(table["mask_path"], source, several=True)
-    table, duplicates = _without_duplicates(table, where=str(source))
-    if duplicates:
-        notes.append(f"{count(duplicates, 'row')} left out, exact duplicates of another row")
-    return Manifest.from_table(table, root=source.parent, layout="csv", notes=[*notes, *label_notes(table["label"])])
+    table["image_path"] = _existing(table["image_path"], root, where=where)
+    table["mask_path"] = _existing(table["mask_path"], root, where=where, several=True)
+    table, duplicates = _without_duplicates(table, where=where)
+    left_out = [f"{count(duplicates, 'row')} left out, exact duplicates of another row"] if duplicates else []
+    notes = [*notes, *left_out, *label_notes(table["label"])]
+    return Manifest.from_table(table, root=root, layout=layout, notes=notes)
 
 
 def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[str]]:
@@ -91,6 +98,12 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
         if name != expect:
             table[name] = pd.Series([_readable(cell).strip() for cell in table[name]], dtype=object)
     return table, notes
+
+
+def find_tables(listing: Listing, name: str, columns: Sequence[str]) -> list[str]:
+    """The tables of a listing whose name matches the expression and whose header holds these columns."""
+    named = [path for path in listing.others if re.fullmatch(name, path.rpartition("/")[2], re.IGNORECASE)]
+    return [path for path in named if _has_columns(listing.root / path, columns)]
 
 
 def clean_labels(labels: pd.Series) -> pd.Series:
@@ -152,8 +165,18 @@ def _parse(text: str, delimiter: str, *, strict: bool = True) -> Iterator[list[s
 
 def _fit(text: str, delimiter: str, expect: str) -> tuple[bool, int]:
     """Whether this delimiter gives the header the expected column, and how many columns."""
-    header = [name.strip() for name in next(_parse(text, delimiter, strict=False), [])]
+    header = _header(text, delimiter)
     return (expect in header, len(header))
+
+
+def _has_columns(source: Path, columns: Sequence[str]) -> bool:
+    with source.open("rb") as stream:
+        header = stream.readline().decode("utf-8-sig", "replace")
+    return any(set(columns) <= _header(header, delimiter) for delimiter in DELIMITERS)
+
+
+def _header(text: str, delimiter: str) -> set[str]:
+    return {name.strip() for name in next(_parse(text, delimiter, strict=False), [])}
 
 
 def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> pd.DataFrame:
@@ -177,7 +200,7 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> pd.DataFra
     return table.assign(**{column: "" for column in COLUMNS if column not in table})
 
 
-def _existing(cells: pd.Series, source: Path, *, several: bool = False) -> pd.Series:
+def _existing(cells: pd.Series, root: Path, *, where: str, several: bool = False) -> pd.Series:
     """Each path as the file system knows it; raises ``UserError`` naming every file that is not there."""
     resolved: list[str] = []
     missing: list[str] = []
@@ -185,15 +208,15 @@ def _existing(cells: pd.Series, source: Path, *, several: bool = False) -> pd.Se
         found = []
         for path in cell.split(SEPARATOR) if several else [cell]:
             if path.strip():
-                match = next((form for form in _spellings(path) if _exists(source.parent, form)), None)
+                match = next((form for form in _spellings(path) if _exists(root, form)), None)
                 found.append(path if match is None else match)
                 if match is None:
                     missing.append(path.strip())
         resolved.append(SEPARATOR.join(found))
     if missing:
         raise UserError(
-            f"{count(len(missing), 'file')} of {len(cells):,} rows missing: {', '.join(missing)}",
-            where=str(source),
+            f"{count(len(missing), 'file')} missing: {', '.join(missing)}",
+            where=where,
             mend="paths are taken relative to the folder of this table; correct them or remove the rows",
         )
     return pd.Series(resolved, index=cells.index, dtype=object)

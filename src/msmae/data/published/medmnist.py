@@ -19,17 +19,18 @@ ORGANS = (
 )
 CLASS_NAMES: dict[str, tuple[str, ...]] = {  # by their number in the file; retinamnist's grades 0 to 4 are their names
     "bloodmnist": (
-        *("basophil", "eosinophil", "erythroblast", "immature granulocyte"),
+        *("basophil", "eosinophil", "erythroblast"),
+        "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)",
         *("lymphocyte", "monocyte", "neutrophil", "platelet"),
     ),
-    "breastmnist": ("malignant", "normal or benign"),
+    "breastmnist": ("malignant", "normal, benign"),
     "chestmnist": (
-        *("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia", "pneumothorax"),
-        *("consolidation", "edema", "emphysema", "fibrosis", "pleural thickening", "hernia"),
+        *("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia"),
+        *("pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural", "hernia"),
     ),
     "dermamnist": (
-        *("actinic keratosis", "basal cell carcinoma", "benign keratosis", "dermatofibroma"),
-        *("melanoma", "melanocytic nevus", "vascular lesion"),
+        *("actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma", "benign keratosis-like lesions"),
+        *("dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions"),
     ),
     "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
     "organamnist": ORGANS,
@@ -41,9 +42,9 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {  # by their number in the file; reti
     ),
     "pneumoniamnist": ("normal", "pneumonia"),
     "tissuemnist": (
-        *("collecting duct, connecting tubule", "distal convoluted tubule", "glomerular endothelial cells"),
-        *("interstitial endothelial cells", "leukocytes", "podocytes", "proximal tubule segments"),
-        "thick ascending limb",
+        *("Collecting Duct, Connecting Tubule", "Distal Convoluted Tubule", "Glomerular endothelial cells"),
+        *("Interstitial endothelial cells", "Leukocytes", "Podocytes", "Proximal Tubule Segments"),
+        "Thick Ascending Limb",
     ),
 }
 

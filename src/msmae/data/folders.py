@@ -1,0 +1,173 @@
+"""A folder of class folders, or of images without labels -> a manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from msmae.data.listing import Listing, count, some
+from msmae.data.manifest import SEPARATOR, SPLITS, Manifest, printable
+from msmae.data.patients import is_dicom, read_headers
+from msmae.data.tables import SPLIT_NAMES, label_notes
+from msmae.errors import UserError
+
+UNLABELLED = ("unlabelled", "unlabeled")  # a folder of this name beside the class folders holds images without label
+MASK_STEM = re.compile(r"(.+)_mask(?:_\d+)?$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Where the images of a listing lie: ``wrapping`` folders all share, then ``[split/]class/...`` for each image."""
+
+    wrapping: tuple[str, ...]
+    splits: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+
+
+def read_class_folders(listing: Listing, *, layout: str = "folder") -> Manifest:
+    """``ROOT/<class>/...`` or ``ROOT/<split>/<class>/...``: the class is the name of the folder.
+
+    Folders that merely wrap the data set are passed through; images deeper in a class folder belong to that class.
+    ``a_mask.png`` or ``a_mask_1.png`` beside ``a.png`` is its mask and no image. Raises ``UserError`` for no images,
+    an empty folder, a folder beside the splits that is none, a single class.
+    """
+    where = str(listing.root)
+    check_not_empty(listing)
+    if listing.empty:
+        raise UserError(
+            f"{count(len(listing.empty), 'folder')} without an image: {some(listing.empty, at_most=20)}",
+            where=where,
+            mend="put the images in, or remove the folder",
+        )
+    images, masks = split_off_masks(listing.images)
+    tree = read_tree(replace(listing, images=tuple(images)))
+    labels = [_class_name(folders[0], where=where) if folders else "" for folders in tree.classes]
+    check_classes(sorted(set(labels) - {""}), where=where)
+    columns = {"image_path": images, "label": labels, "split": tree.splits, "mask_path": masks}
+    notes = [*_tree_notes(tree), *_mask_notes(masks), *label_notes(labels), *listing.notes()]
+    table = pd.DataFrame(columns, dtype=object)
+    return Manifest.from_table(table, root=listing.root, layout=layout, notes=notes)
+
+
+def read_unlabelled(listing: Listing) -> Manifest:
+    """Every image of the folder, without a label: for pre-training and for ``check``."""
+    check_not_empty(listing)
+    images, masks = split_off_masks(listing.images)
+    table = pd.DataFrame({"image_path": images, "mask_path": masks}, dtype=object)
+    notes = [f"{count(len(images), 'image')} without labels, for pre-training only"]
+    notes += [*_mask_notes(masks), *listing.notes()]
+    return Manifest.from_table(table, root=listing.root, layout="unlabelled", notes=notes)
+
+
+def reason_for_no_labels(listing: Listing) -> str:
+    """Why the folders of this listing are no classes, in a few words; ``""`` where they may be."""
+    folders = [tuple(path.split("/")[:-1]) for path in listing.images]
+    if not any(folders):
+        return "they lie in no class folder"
+    if not all(is_dicom(path) for path in listing.images):
+        return ""
+    if len(set(folders)) == 1:
+        return "a DICOM series"
+    patients = read_headers([listing.root / path for path in listing.images])["patient_id"]
+    wrapped = len(_wrapping(folders))
+    of_top: dict[str, set[str]] = {}
+    for folder, patient in zip(folders, patients, strict=True):
+        of_top.setdefault("/".join(folder[wrapped : wrapped + 1]), set()).add(patient)
+    nested = any(len(folder) > wrapped + 1 for folder in folders)
+    one_each = all(len(names) == 1 and "" not in names for names in of_top.values())
+    return "a DICOM folder for each patient" if nested and one_each else ""
+
+
+def read_tree(listing: Listing) -> Tree:
+    """Take the folders of each image apart into wrapping, split and class; raises as ``read_class_folders`` does."""
+    folders = [tuple(path.split("/")[:-1]) for path in listing.images]
+    wrapping = _wrapping(folders)
+    inner = [names[len(wrapping) :] for names in folders]
+    if not any(names and names[0].lower() in SPLIT_NAMES for names in inner):
+        return Tree(wrapping, ("",) * len(inner), tuple(inner))
+    splits = _splits(inner, where=str(listing.root))
+    return Tree(wrapping, tuple(splits), tuple(names[1:] for names in inner))
+
+
+def split_off_masks(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The images, and for each its masks joined by ``;``: ``a_mask.png``, ``a_mask_1.png`` are masks of ``a.png``."""
+    image_of = {_without_suffix(path): path for path in paths}
+    masks: dict[str, list[str]] = {}
+    for path in paths:
+        match = MASK_STEM.match(_without_suffix(path))
+        if match and match[1] in image_of:
+            if SEPARATOR in path:
+                raise UserError(f"a mask's name holds '{SEPARATOR}'", where=path, mend="rename it")
+            masks.setdefault(image_of[match[1]], []).append(path)
+    taken = {mask for of_image in masks.values() for mask in of_image}
+    images = [path for path in paths if path not in taken]
+    return images, [SEPARATOR.join(masks.get(path, [])) for path in images]
+
+
+def check_not_empty(listing: Listing) -> None:
+    """Raise ``UserError`` where there is no image at all."""
+    if not listing.images:
+        raise UserError("there is no image in this folder", where=str(listing.root), mend="check the path")
+
+
+def check_classes(classes: Sequence[str], *, where: str, unlabelled: bool = False) -> None:
+    """Raise ``UserError`` where there is nothing to tell apart."""
+    way_out = "or say layout=unlabelled to pre-train on it"
+    if len(classes) == 1:
+        raise UserError(
+            f"there is only one class, '{classes[0]}'", where=where, mend=f"add images of another class, {way_out}"
+        )
+    if not classes and not unlabelled:
+        raise UserError("no image has a label", where=where, mend=f"put the images into one folder a class, {way_out}")
+
+
+def _wrapping(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The leading folders all images share, as far as they are neither a split nor the only class."""
+    shared: list[str] = []
+    for level in zip(*folders, strict=False):
+        if len(set(level)) > 1 or level[0].lower() in SPLIT_NAMES:
+            return tuple(shared)
+        shared.append(level[0])
+    return tuple(shared[:-1]) if len(set(folders)) == 1 else tuple(shared)
+
+
+def _splits(inner: Sequence[tuple[str, ...]], *, where: str) -> list[str]:
+    tops = {names[0] if names else "" for names in inner}
+    others = sorted(top for top in tops if top.lower() not in SPLIT_NAMES)
+    if others:
+        raise UserError(
+            f"beside split folders there is {', '.join(repr(top) if top else 'a loose image' for top in others)}",
+            where=where,
+            mend=f"name every folder there one of {', '.join(SPLIT_NAMES)}, or move it elsewhere",
+        )
+    return [SPLIT_NAMES[names[0].lower()] for names in inner]
+
+
+def _class_name(folder: str, *, where: str) -> str:
+    if SEPARATOR in folder:
+        raise UserError(f"the folder '{folder}' has a '{SEPARATOR}' in its name", where=where, mend="rename it")
+    return "" if folder.lower() in UNLABELLED else printable(folder).strip()
+
+
+def _tree_notes(tree: Tree) -> list[str]:
+    given = [split for split in SPLITS if split in tree.splits]
+    notes = [f"one folder a class{', under split folders for ' + ', '.join(given) if given else ''}"]
+    if tree.wrapping:
+        notes.append(f"the data set lies in {'/'.join(tree.wrapping)}")
+    deeper = sum(len(names) > 1 for names in tree.classes)
+    if deeper:
+        notes.append(f"{count(deeper, 'image')} deeper in a class folder taken for that class")
+    return notes
+
+
+def _mask_notes(masks: Sequence[str]) -> list[str]:
+    number = sum(map(bool, masks))
+    return [f"{count(number, 'image')} with masks beside them, named ..._mask"] if number else []
+
+
+def _without_suffix(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name.rpartition('.')[0] or name}"

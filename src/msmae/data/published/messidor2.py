@@ -1,0 +1,81 @@
+"""Messidor-2, diabetic retinopathy (Decenciere et al., 2014; grades of Krause et al., Ophthalmology 2018).
+
+1,748 fundus photographs of 874 examinations. The images and ``messidor-2.csv`` (``left;right``, the two eyes of a
+patient) come from the image publisher, the adjudicated grades 0 to 4 in ``messidor_data.csv`` from the graders; four
+photographs were ungradable.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pandas as pd
+
+from msmae.data.listing import Listing, by_stem, count
+from msmae.data.manifest import Manifest
+from msmae.data.tables import clean_labels, find_tables, read_table
+from msmae.errors import UserError
+
+NAMES = {"id_code": "image_id", "diagnosis": "adjudicated_dr_grade"}  # as Kaggle's preprocessed copy calls them
+GRADABLE = "adjudicated_gradable"
+
+
+def recognise(listing: Listing) -> str:
+    """A table of adjudicated grades."""
+    table = _grades(listing)
+    return f"{table} with the column {GRADABLE}" if table else ""
+
+
+def read(listing: Listing) -> Manifest:
+    """Label = grade; both eyes of a patient share a ``patient_id``; ``adjudicated_dme`` is kept.
+
+    Without ``messidor-2.csv`` neighbours in the grades table are taken for the two eyes, and a note says so.
+    Raises ``UserError`` where the grades or all of their images are missing.
+    """
+    source = _grades(listing)
+    if not source:
+        raise UserError(
+            "messidor_data.csv is not here", where=str(listing.root), mend="put the grades beside the images"
+        )
+    table, notes = read_table(listing.root / source)
+    table = table.rename(columns={old: new for old, new in NAMES.items() if new not in table})
+    stems = {stem.lower(): path for stem, path in by_stem(listing.images)[0].items()}  # .JPG on disk, .jpg in the table
+    table["image_id"] = [name.partition(".")[0].lower() for name in table["image_id"]]
+    pairs, pair_notes = _patients(listing, table["image_id"].tolist())
+    table["patient_id"] = [pairs.get(name, "") for name in table["image_id"]]
+    there = table["image_id"].isin(set(stems))
+    ungradable = (table[GRADABLE].str.strip() == "0") | (table["adjudicated_dr_grade"] == "")
+    if not (there & ~ungradable).any():
+        raise UserError(f"no image of {source} is here", where=str(listing.root), mend="put the image folder beside it")
+    if ungradable.any():
+        notes.append(f"{count(int(ungradable.sum()), 'ungradable image')} left out")
+    if (~there).any():
+        notes.append(f"{count(int((~there).sum()), 'row')} of {source} left out, without an image here")
+    table = table[there & ~ungradable]
+    table = table.assign(
+        image_path=[stems[name] for name in table["image_id"]], label=clean_labels(table["adjudicated_dr_grade"])
+    )
+    table = table.drop(columns=["image_id", "adjudicated_dr_grade", GRADABLE])
+    return Manifest.from_table(table, root=listing.root, layout="messidor2", notes=[*notes, *pair_notes])
+
+
+def _grades(listing: Listing) -> str:
+    wanted = (("image_id", "adjudicated_dr_grade", GRADABLE), ("id_code", "diagnosis", GRADABLE))
+    found = [path for columns in wanted for path in find_tables(listing, r".*\.csv", columns)]
+    return next(iter(found), "")
+
+
+def _patients(listing: Listing, images: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The patient of every image, by its name in lower case without suffix, and how that is known."""
+    sources = find_tables(listing, r".*\.csv", ("left", "right"))
+    if sources:
+        pairs = read_table(listing.root / sources[0])[0][["left", "right"]].to_numpy().tolist()
+        note = f"both eyes of a patient by {sources[0]}"
+    else:
+        pairs = [images[place : place + 2] for place in range(0, len(images), 2)]
+        note = "messidor-2.csv is not here: neighbours in the grades table taken for the two eyes of a patient"
+    stems = [[name.strip().partition(".")[0].lower() for name in pair] for pair in pairs]
+    named = itertools.chain.from_iterable(
+        ((name, f"patient{n:04d}") for name in pair) for n, pair in enumerate(stems, 1)
+    )
+    return dict(pd.unique(pd.Series(list(named), dtype=object))), [note]
