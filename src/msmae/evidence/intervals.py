@@ -1,4 +1,4 @@
-"""Confidence intervals from draws, and exact ones for proportions."""
+"""Confidence intervals from bootstrap draws, and exact ones where no resample can tell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import beta, norm
+from scipy.stats import t as student
 
 LEVEL = 0.95
 DEFINED = 0.9  # of the resamples; with fewer the interval would describe another population
@@ -25,16 +26,16 @@ def no_interval(reason: str) -> Interval:
     return Interval(low=None, high=None, reason=reason)
 
 
-def percentile(draws: np.ndarray, *, level: float = LEVEL) -> Interval:
+def percentile(draws: np.ndarray, *, units: int, level: float = LEVEL) -> Interval:
     """The middle ``level`` of the bootstrap draws [R]; undefined draws are left out, at most a tenth of them."""
     usable = _usable(draws)
     if isinstance(usable, Interval):
         return usable
-    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(usable, norm.cdf(_widened(units, level)))
     return Interval(low=float(low), high=float(high), method="percentile")
 
 
-def bca(value: float, draws: np.ndarray, jackknife: np.ndarray, *, level: float = LEVEL) -> Interval:
+def bca(value: float, draws: np.ndarray, jackknife: np.ndarray, *, units: int, level: float = LEVEL) -> Interval:
     """The bias-corrected and accelerated interval (Efron 1987) from bootstrap draws [R] and leave-one-out values [G].
 
     The percentile interval when the correction does not exist: all draws lie on one side of the value.
@@ -44,9 +45,9 @@ def bca(value: float, draws: np.ndarray, jackknife: np.ndarray, *, level: float 
         return usable
     below = (np.mean(usable < value) + np.mean(usable <= value)) / 2
     if below in (0.0, 1.0):
-        return percentile(draws, level=level)
+        return percentile(draws, units=units, level=level)
     bias = norm.ppf(below)
-    tail = norm.ppf([(1 - level) / 2, (1 + level) / 2]) + bias
+    tail = _widened(units, level) + bias
     places = norm.cdf(bias + tail / (1 - _acceleration(jackknife) * tail))
     low, high = np.quantile(usable, places)
     return Interval(low=float(low), high=float(high), method="bca")
@@ -75,6 +76,16 @@ def clopper_pearson(successes: float, trials: float, *, level: float = LEVEL) ->
     return Interval(low=low, high=high, method="clopper-pearson")
 
 
+def perfect_ranking(value: float, pairs: int, *, level: float = LEVEL) -> Interval:
+    """For an AUROC of exactly 1 or 0, which no resample can leave: ``pairs`` disjoint patient pairs, all ranked the
+    same way.
+
+    Each pair is one trial whose chance of success is the AUROC, so the exact interval for ``pairs`` successes holds
+    (it is wide).
+    """
+    return clopper_pearson(value * pairs, pairs, level=level)
+
+
 def _usable(draws: np.ndarray) -> np.ndarray | Interval:
     """The defined draws, or why they give no interval."""
     usable: np.ndarray = draws[~np.isnan(draws)]
@@ -84,6 +95,14 @@ def _usable(draws: np.ndarray) -> np.ndarray | Interval:
     if usable.min() == usable.max():
         return no_interval("every resample gives the same number: the bootstrap cannot tell how uncertain it is")
     return usable
+
+
+def _widened(units: int, level: float) -> np.ndarray:
+    """Both tails as normal deviates, widened for a bootstrap of few units (Hesterberg 2015): t instead of z, n - 1
+    instead of n.
+    """
+    reach = np.sqrt(units / (units - 1)) * student.ppf((1 + level) / 2, units - 1)
+    return np.array([-reach, reach])
 
 
 def _acceleration(jackknife: np.ndarray) -> float:

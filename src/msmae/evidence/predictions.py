@@ -34,6 +34,8 @@ class Predictions:
     """float64 [n, C] in [0, 1]; rows sum to one unless ``multilabel``."""
     patients: np.ndarray
     """int64 [n]: the patient of each image, 0..P-1. An image of an unknown patient counts as a patient of its own."""
+    patient_names: np.ndarray
+    """str [P], sorted; the image's path for an unknown patient."""
     multilabel: bool
 
     @property
@@ -42,7 +44,7 @@ class Predictions:
 
     @property
     def patient_count(self) -> int:
-        return int(self.patients.max()) + 1 if len(self.patients) else 0
+        return len(self.patient_names)
 
     @property
     def clustered(self) -> bool:
@@ -103,6 +105,11 @@ def classes_of(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(name[len(PREFIX) :] for name in probability_columns(frame))
 
 
+def identity_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that together name an image."""
+    return ["image_path", *(name for name in ("axis", "index", "frame") if name in frame.columns)]
+
+
 def is_multilabel(frame: pd.DataFrame) -> bool:
     """Whether any image has, or is given, more than one label."""
     return bool(frame["label"].str.contains(";").any() or frame["predicted"].str.contains(";").any())
@@ -122,8 +129,7 @@ def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
             where=f"columns: {', '.join(map(str, frame.columns))}",
             mend="predict again with this model, or give the classes the predictions were made for",
         )
-    identity = ["image_path", *(name for name in ("axis", "index", "frame") if name in frame.columns)]
-    twice = frame.duplicated(identity)
+    twice = frame.duplicated(identity_columns(frame))
     if twice.any():
         raise UserError(
             f"{int(twice.sum())} images are in the predictions more than once",
@@ -141,12 +147,14 @@ def to_arrays(frame: pd.DataFrame, *, classes: Sequence[str], multilabel: bool |
     multilabel = is_multilabel(frame) if multilabel is None else multilabel
     probabilities = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)  # [n, C]
     _check_probabilities(probabilities, frame, multilabel=multilabel)
+    patients, patient_names = _number_patients(frame)
     return Predictions(
         classes=tuple(classes),
         truth=_indicators(frame, "label", classes, multilabel=multilabel),
         predicted=_indicators(frame, "predicted", classes, multilabel=multilabel),
         probabilities=probabilities,
-        patients=_patient_numbers(frame["patient_id"].to_numpy(dtype=str)),
+        patients=patients,
+        patient_names=patient_names,
         multilabel=multilabel,
     )
 
@@ -192,11 +200,11 @@ def _indicators(frame: pd.DataFrame, column: str, classes: Sequence[str], *, mul
     return flags
 
 
-def _patient_numbers(names: np.ndarray) -> np.ndarray:
-    """Patients numbered 0..P-1; every unknown ("") patient gets a number of its own."""
-    unknown = names == ""
-    known, numbers = np.unique(names[~unknown], return_inverse=True)
-    patients = np.empty(len(names), dtype=np.int64)
-    patients[~unknown] = numbers
-    patients[unknown] = len(known) + np.arange(unknown.sum())
-    return patients
+def _number_patients(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each image's patient, int64 [n], and the patients' names [P], in an order that the rows' order
+    does not change.
+    """
+    image = frame[identity_columns(frame)].astype(str).agg("#".join, axis=1)
+    names = frame["patient_id"].where(frame["patient_id"] != "", image)
+    numbers, known = pd.factorize(names.to_numpy(dtype=object), sort=True)
+    return numbers.astype(np.int64), np.asarray(known, dtype=object)
