@@ -1,0 +1,5 @@
+"""``python -m msmae``."""
+
+from msmae.cli import main
+
+main()

@@ -1,0 +1,150 @@
+"""The command line: every verb is a stage function, and its signature is the verb's options."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from msmae.errors import UserError
+
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("msmae.stages.run:run", "pre-train, fine-tune and evaluate: from images to a tested model"),
+    "demo": ("msmae.stages.demo:demo", "the same on the embedded phantom, with pictures"),
+    "pretrain": ("msmae.stages.verbs:pretrain", "pre-train an encoder only"),
+    "finetune": ("msmae.stages.verbs:finetune", "fine-tune and evaluate a pre-trained encoder"),
+    "evaluate": ("msmae.stages.verbs:evaluate", "evaluate a run's model again"),
+    "predict": ("msmae.stages.predict:predict", "predict files or folders with a run's model"),
+    "masks": ("msmae.stages.masks:masks", "picture where a model looks, what is masked and what it reconstructs"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb and exit: 0 done, 2 the input is wrong, 3 leakage, 130/143 interrupted and resumable."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(dispatch(words))
+    except UserError as error:
+        print(f"msmae: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nmsmae: interrupted; the same command continues from the last epoch", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(0)
+
+
+def dispatch(words: Sequence[str]) -> int:
+    """Find the verb, parse its options, call it."""
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        from msmae import __version__
+
+        print(__version__)
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        raise UserError(f"no verb '{verb}'", mend=f"choose one of {', '.join(VERBS)}")
+    call_verb(verb, words[1:])
+    return 0
+
+
+def usage() -> str:
+    """The text of ``msmae --help``."""
+    lines = "\n".join(f"  {name:10} {summary}" for name, (_, summary) in VERBS.items())
+    return (
+        "msmae: supervised attention-driven masked autoencoders for medical images\n\n"
+        f"usage: msmae VERB ... (msmae VERB --help lists its options)\n\n{lines}\n\n"
+        "  msmae run DATA --out RUN     DATA: a folder, a CSV, an .npz, or `phantom`"
+    )
+
+
+def find_function(verb: str) -> Callable[..., Any]:
+    """The stage function behind a verb."""
+    module, name = VERBS[verb][0].split(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def call_verb(verb: str, words: Sequence[str]) -> None:
+    """Parse a verb's words into its function's arguments and call it."""
+    from jsonargparse import ArgumentError
+
+    function = find_function(verb)
+    parser = make_parser(verb, function, words)
+    try:
+        parsed = parser.parse_args(words).as_dict()
+    except ArgumentError as error:
+        raise UserError(tidy(str(error)), mend=f"see `msmae {verb} --help`") from None
+    quiet_logging()
+    function(**collect(function, parsed))
+
+
+def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = ()) -> Any:
+    """The parser of a verb: its signature, and the settings groups if it takes settings."""
+    import dataclasses
+
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    from msmae.config import GROUPS, make_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=f"msmae {verb}", description=VERBS[verb][1], exit_on_error=False)
+    parameters = inspect.signature(function).parameters
+    takes_settings = "settings" in parameters
+    parser.add_function_arguments(function, as_positional=True, fail_untyped=False, skip={"settings"})
+    if takes_settings:
+        for group, kind in GROUPS.items():
+            parser.add_class_arguments(kind, group)
+        preset = peek(words, "preset") or parameters["preset"].default
+        config = peek(words, "config")
+        if not {"-h", "--help"} & set(words) or preset != "auto":
+            start = make_settings(preset, config)
+            parser.set_defaults(
+                {f"{g}.{k}": v for g in GROUPS for k, v in dataclasses.asdict(getattr(start, g)).items()}
+            )
+    return parser
+
+
+def peek(words: Sequence[str], option: str) -> str | None:
+    """The value of ``--option`` before the real parsing: presets and files of settings come first."""
+    for i, word in enumerate(words):
+        if word == f"--{option}" and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith(f"--{option}="):
+            return word.split("=", 1)[1]
+    return None
+
+
+def collect(function: Callable[..., Any], parsed: dict[str, Any]) -> dict[str, Any]:
+    """The function's own arguments, and the settings groups beside them."""
+    from msmae.config import GROUPS
+
+    names = set(inspect.signature(function).parameters) | (
+        set(GROUPS) if "settings" in inspect.signature(function).parameters else set()
+    )
+    return {name: value for name, value in parsed.items() if name in names}
+
+
+def tidy(message: str) -> str:
+    """A parser's message on one line."""
+    return " ".join(message.split()).removesuffix(".")
+
+
+def quiet_logging() -> None:
+    """Our own messages, on standard error, one line each."""
+    import logging
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("msmae").setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    main()

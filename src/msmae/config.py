@@ -1,0 +1,394 @@
+"""Settings: frozen, checked when made, and layered as preset < file < command line.
+
+``None`` means "decided from the data and the machine"; what was decided is written to RUN/config.yaml.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from msmae.errors import UserError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def require(holds: bool, what: str, *, where: str, mend: str) -> None:
+    """Raise ``UserError`` unless ``holds``."""
+    if not holds:
+        raise UserError(what, where=where, mend=mend)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the comparison: what pre-training learns from, and what decides the masks."""
+
+    pretrains: bool = True
+    label_weight: float = 0.1
+    """Weight of the class head's cross-entropy beside the reconstruction."""
+    mask_ratio: float = 0.45
+    throw_ratio: float = 0.30
+    policy: Literal["uniform", "attention", "shuffled", "ones"] = "attention"
+    softmax_twice: bool = False
+    pool: Literal["cls", "mean"] = "cls"
+
+
+ARMS: dict[str, Arm] = {
+    "vit": Arm(pretrains=False, label_weight=0.0, policy="uniform"),
+    "mae": Arm(label_weight=0.0, mask_ratio=0.75, throw_ratio=0.0, policy="uniform"),
+    "supmae": Arm(policy="uniform"),
+    "amt": Arm(label_weight=0.0),
+    "msmae": Arm(),
+    "msmae-shuffled": Arm(policy="shuffled"),
+    "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
+}
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """How the data is read and divided."""
+
+    layout: str = "auto"
+    """How the folder or table is laid out; `msmae check` names what it recognises."""
+    image_column: str = "image_path"
+    """Column of a CSV that holds the image paths."""
+    label_column: str = "label"
+    """Column of a CSV that holds the labels."""
+    patient_column: str = "patient_id"
+    """Column of a CSV that holds the patient; images of a patient stay in one split."""
+    split_column: str = "split"
+    """Column of a CSV that holds train, val or test."""
+    mask_column: str = "mask_path"
+    """Column of a CSV that holds the lesion masks."""
+    site_column: str = "site"
+    """Column of a CSV that holds where the image comes from."""
+    patients: str = "auto"
+    """Where a patient's name is found when no table gives it."""
+    val_fraction: float = 0.15
+    """Share cut for validation where no validation split is given."""
+    test_fraction: float = 0.2
+    """Share cut for testing where no test split is given."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What an unreadable image does: stop the run, or be left out and reported."""
+
+    def __post_init__(self) -> None:
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            require(
+                0 < value < 1, f"{value} is not a share", where=f"dataset.{name}", mend="give a number between 0 and 1"
+            )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The encoder, the decoder and the images they see."""
+
+    image_size: int | tuple[int, int] | None = None
+    """Side, or (height, width), in pixels; None: the images' own size up to image_limit."""
+    image_limit: int = 64
+    """Largest side that None may choose."""
+    channels: int | None = None
+    """Image channels; None: as in the files."""
+    patch_size: int | None = None
+    """Side of a patch in pixels; None: 4 up to 40 px, 8 up to 128 px, else 16."""
+    width: int = 192
+    """Width of the encoder's tokens."""
+    depth: int = 6
+    """Blocks of the encoder."""
+    heads: int = 6
+    """Attention heads of the encoder."""
+    decoder_width: int = 128
+    """Width of the decoder's tokens."""
+    decoder_depth: int = 1
+    """Blocks of the decoder."""
+    decoder_heads: int = 4
+    """Attention heads of the decoder."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "image_limit"):
+            require(getattr(self, name) >= 1, "must be at least 1", where=f"model.{name}", mend="give a larger number")
+        for width, heads in (("width", "heads"), ("decoder_width", "decoder_heads")):
+            w, h = getattr(self, width), getattr(self, heads)
+            require(
+                w % h == 0 and w % 4 == 0,
+                f"width {w} is not a multiple of 4 and of {h} heads",
+                where=f"model.{width}",
+                mend="choose a width that both divide",
+            )
+        sides = (self.image_size,) if isinstance(self.image_size, int) else (self.image_size or ())
+        for side in sides:
+            require(side >= 1, f"image size {side}", where="model.image_size", mend="give a positive number of pixels")
+        if self.patch_size is not None:
+            require(
+                self.patch_size >= 1, "must be at least 1", where="model.patch_size", mend="give a number of pixels"
+            )
+            for side in sides:
+                check_patch_size((side, side), self.patch_size)
+
+
+def check_patch_size(image_size: tuple[int, int], patch_size: int) -> None:
+    """Raise ``UserError`` unless both sides are multiples of the patch size."""
+    for side in image_size:
+        nearest = max(patch_size, round(side / patch_size) * patch_size)
+        require(
+            side >= patch_size and side % patch_size == 0,
+            f"image size {side} is not a multiple of the patch size {patch_size}",
+            where="model.image_size",
+            mend=f"choose {nearest}, or another model.patch_size",
+        )
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """Supervised masked pre-training."""
+
+    epochs: int | None = None
+    """Passes over the training images; None: as many as `presentations` asks for."""
+    presentations: int = 200_000
+    """Images shown in all, where epochs is None."""
+    batch_size: int = 128
+    base_lr: float = 1e-3
+    """Learning rate for 256 images a batch; scaled with the batch."""
+    weight_decay: float = 0.05
+    lr_warmup: float = 0.1
+    """Share of the schedule in which the learning rate rises; a half cosine follows."""
+    uniform_epochs: int | None = None
+    """First epochs with plain random masking at 75 %; None: 13 % of the epochs (paper: 40 of 300)."""
+    refresh_every: int | None = None
+    """Epochs between two refreshes of the maps; None: 13 % of the epochs (paper: 40 of 300)."""
+    mask_ratio: float | None = None
+    """Share of patches to reconstruct; None: the arm's."""
+    throw_ratio: float | None = None
+    """Share of patches that are neither encoded nor reconstructed; None: the arm's."""
+    label_weight: float | None = None
+    """Weight of the cross-entropy; None: the arm's (paper: 0.1)."""
+    normalise_pixels: bool = False
+    """Reconstruct per-patch normalised pixels."""
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    """Least and largest share of the image's area in a training crop (paper: 0.2 to 1)."""
+    flip: float = 0.5
+    """Probability of a left-right flip."""
+
+    def __post_init__(self) -> None:
+        check_schedule(self, "pretrain")
+        mask = 0.45 if self.mask_ratio is None else self.mask_ratio
+        throw = 0.0 if self.throw_ratio is None else self.throw_ratio
+        require(
+            mask > 0 and throw >= 0 and mask + throw < 1,
+            f"mask ratio {mask} + throw ratio {throw} leaves no patch to see",
+            where="pretrain.mask_ratio, pretrain.throw_ratio",
+            mend="both at least 0, together under 1",
+        )
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Supervised training of the classifier."""
+
+    epochs: int | None = None
+    """Passes over the labelled training images; None: as many as `presentations` asks for."""
+    presentations: int = 100_000
+    """Images shown in all, where epochs is None."""
+    batch_size: int = 64
+    base_lr: float = 1e-3
+    """Learning rate for 256 images a batch; scaled with the batch."""
+    weight_decay: float = 0.05
+    lr_warmup: float = 0.1
+    """Share of the schedule in which the learning rate rises; a half cosine follows."""
+    layer_decay: float = 0.75
+    """Each block learns at this share of the rate of the block above it."""
+    drop_path: float = 0.1
+    label_smoothing: float = 0.1
+    ema: float = 0.99
+    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off."""
+    draw: Literal["all", "own"] = "all"
+    """Patches seen in training: all of them, or the quarter that the arm's own masking keeps (paper)."""
+    pool: Literal["cls", "mean"] | None = None
+    """What the head reads: class token or mean of the patch tokens; None: the arm's."""
+    refresh_every: int | None = None
+    """Epochs between two refreshes of the maps when draw is own; None: a fifth of the epochs (paper: 20 of 100)."""
+    balance: Literal["auto", "none", "weights"] = "auto"
+    """Class weights in the loss; auto: where the largest class has over twice the images of the smallest."""
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    """Least and largest share of the image's area in a training crop."""
+    flip: float = 0.5
+    """Probability of a left-right flip."""
+    jitter: float = 0.2
+    """Standard deviation of random brightness and contrast changes, in standard deviations of the data."""
+
+    def __post_init__(self) -> None:
+        check_schedule(self, "finetune")
+        for name, low, high in (("layer_decay", 0, 1), ("drop_path", 0, 0.99), ("label_smoothing", 0, 0.99)):
+            value = getattr(self, name)
+            require(low <= value <= high, f"{value} is out of range", where=f"finetune.{name}", mend=f"{low} to {high}")
+        require(0 <= self.ema < 1, f"{self.ema} is out of range", where="finetune.ema", mend="0 (off) to under 1")
+
+
+def check_schedule(settings: PretrainSettings | FinetuneSettings, group: str) -> None:
+    """The checks that both training stages share."""
+    counts: list[tuple[str, int | None]] = [
+        ("epochs", settings.epochs),
+        ("batch_size", settings.batch_size),
+        ("presentations", settings.presentations),
+        ("refresh_every", settings.refresh_every),
+    ]
+    for name, value in counts:
+        require(value is None or value >= 1, f"{value} is too few", where=f"{group}.{name}", mend="give at least 1")
+    require(settings.base_lr > 0, "must be positive", where=f"{group}.base_lr", mend="for instance 1e-3")
+    low, high = settings.crop_scale
+    require(
+        0 < low <= high <= 1, f"{low} to {high} is no range", where=f"{group}.crop_scale", mend="0 < least <= most <= 1"
+    )
+    require(0 <= settings.flip <= 1, "is no probability", where=f"{group}.flip", mend="give 0 to 1")
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The machine; passed on to Lightning's Trainer."""
+
+    accelerator: str = "auto"
+    """cpu, gpu, ... or auto."""
+    devices: int | str = "auto"
+    """How many devices, or which."""
+    strategy: str = "auto"
+    """Lightning's strategy: auto, ddp, fsdp, ..."""
+    num_nodes: int = 1
+    precision: str = "auto"
+    """Lightning's precision; auto: bf16-mixed where the hardware has it, else 32-true."""
+    threads: int | None = None
+    """CPU threads; None: all cores."""
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How the evidence is computed."""
+
+    resamples: int = 2000
+    """Bootstrap resamples of the patients for the 95 % intervals."""
+
+    def __post_init__(self) -> None:
+        require(self.resamples >= 100, "too few", where="evaluate.resamples", mend="give at least 100")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run, by group."""
+
+    dataset: DatasetSettings = field(default_factory=DatasetSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values (tuples as lists), as written to config.yaml."""
+
+        def plain(value: Any) -> Any:
+            return list(value) if isinstance(value, tuple) else value
+
+        return {
+            group: {name: plain(value) for name, value in values.items()}
+            for group, values in dataclasses.asdict(self).items()
+        }
+
+
+GROUPS: dict[str, Any] = get_type_hints(Settings)
+T = TypeVar("T")
+
+
+def presets() -> list[str]:
+    """The names of the shipped presets and recipes."""
+    return sorted(file.stem for file in RECIPES.glob("*.yaml"))
+
+
+def read_settings(path: Path) -> dict[str, dict[str, Any]]:
+    """A YAML file of settings as nested values. Raises ``UserError`` for a missing or malformed file."""
+    import yaml
+
+    if not path.is_file():
+        raise UserError("no such settings file", where=str(path), mend="check the path")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"not readable as YAML: {error}", where=str(path), mend="mend the file") from error
+    if not isinstance(content, dict) or not all(isinstance(group, dict) for group in content.values()):
+        raise UserError("settings must be groups of `name: value`", where=str(path), mend="see the shipped recipes")
+    return content
+
+
+def preset_layer(preset: str) -> dict[str, dict[str, Any]]:
+    """The settings of a shipped preset; ``auto`` is ``gpu`` where a GPU is visible, else ``cpu``."""
+    if preset == "auto":
+        import torch
+
+        preset = "gpu" if torch.cuda.is_available() else "cpu"
+    if preset not in presets():
+        raise UserError(f"no preset '{preset}'", where="--preset", mend=f"choose one of {', '.join(presets())}")
+    return read_settings(RECIPES / f"{preset}.yaml")
+
+
+def make_settings(
+    preset: str = "auto", config: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings from a preset, then a YAML file, then overrides (later wins).
+
+    Args:
+        overrides: groups by name, each a mapping of the values to change or a whole settings object, for instance
+            ``{"pretrain": {"epochs": 5}}``.
+
+    Raises:
+        UserError: an unknown group or name (the nearest known one is named), or a value out of range.
+    """
+    layers = [preset_layer(preset)]
+    if config is not None:
+        layers.append(read_settings(Path(config)))
+    layers.append({k: v if isinstance(v, Mapping) else dataclasses.asdict(v) for k, v in (overrides or {}).items()})
+    merged: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    for layer in layers:
+        for group, values in layer.items():
+            if group not in GROUPS:
+                raise unknown_name(group, GROUPS, where="settings group")
+            known = {f.name for f in dataclasses.fields(GROUPS[group])}
+            for name, value in values.items():
+                if name not in known:
+                    raise unknown_name(name, known, where=f"settings group {group}")
+                merged[group][name] = tuple(value) if isinstance(value, list) else value
+    return Settings(**{group: build(GROUPS[group], group, values) for group, values in merged.items()})
+
+
+def build(kind: type[T], group: str, values: dict[str, Any]) -> T:
+    """Make a settings group; a value of the wrong kind is a ``UserError`` that names it."""
+    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+        expected = get_type_hints(kind)[f.name]
+        if f.name in values and expected in (int, float, bool, str) and not isinstance(values[f.name], bool):
+            try:
+                values[f.name] = expected(values[f.name])
+            except (TypeError, ValueError):
+                raise UserError(
+                    f"{values[f.name]!r} is not {'a number' if expected in (int, float) else expected.__name__}",
+                    where=f"{group}.{f.name}",
+                    mend="give another value",
+                ) from None
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UserError(f"wrong kind of value: {error}", where=group, mend="see `msmae run --help`") from error
+
+
+def unknown_name(name: str, known: Any, *, where: str) -> UserError:
+    """An error that suggests the nearest known names."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(map(str, known)))}"
+    return UserError(f"unknown setting '{name}'", where=where, mend=hint)
+
+
+def find_arm(method: str) -> Arm:
+    """The arm of this name. Raises ``UserError`` naming the arms there are."""
+    if method not in ARMS:
+        raise UserError(f"no method '{method}'", where="--method", mend=f"choose one of {', '.join(ARMS)}")
+    return ARMS[method]

@@ -1,0 +1,63 @@
+"""Batches from the store: whole batches by one gather, no worker processes, the same order on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msmae.data.store import ImageStore
+
+
+class Batch(NamedTuple):
+    """Sample ids [B], images [B, C, H, W] in the file's own units (float32), labels int64 [B] or float [B, classes]."""
+
+    ids: Tensor
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Batches:
+    """One epoch of batches; with ``shuffle`` the order depends on seed and epoch alone.
+
+    Attributes:
+        ids: sample ids to go through.
+        targets: labels of all samples in the store (see ``Manifest.targets``).
+        rank, world: this process's share in distributed training; ids are repeated to give all ranks equally many.
+        drop_last: leave out a last batch that is not full, unless it is the only one.
+    """
+
+    store: ImageStore
+    targets: np.ndarray
+    ids: np.ndarray
+    batch_size: int
+    shuffle: bool = False
+    drop_last: bool = False
+    seed: int = 0
+    epoch: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        share = -(-len(self.ids) // self.world) if self.shuffle else len(self.ids[self.rank :: self.world])
+        full = share // self.batch_size
+        return full if self.drop_last and full else -(-share // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        ids = self.ids
+        if self.shuffle:
+            ids = np.random.default_rng([self.seed, self.epoch]).permutation(ids)
+            ids = np.resize(ids, -(-len(ids) // self.world) * self.world)  # equally many for every rank
+        ids = ids[self.rank :: self.world]
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            chosen = ids[start : start + self.batch_size]
+            yield Batch(
+                ids=torch.from_numpy(chosen),
+                images=torch.from_numpy(self.store.fetch(chosen).astype(np.float32)),
+                labels=torch.from_numpy(self.targets[chosen]),
+            )

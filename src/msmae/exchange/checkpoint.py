@@ -1,0 +1,144 @@
+"""A model on disk: ``model.safetensors`` + ``config.json``, all that is needed to use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from msmae.errors import UserError
+from msmae.method.msmae import MSMAE
+from msmae.method.transfer import Classifier
+from msmae.method.vit import VisionTransformer
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the weights cannot say: the architecture, the classes, and how images are brought to the encoder's scale.
+
+    ``mean`` and ``std`` are per channel, in the file's own units. ``kind`` is "classifier" or "pretrained".
+    """
+
+    kind: str
+    method: str
+    classes: list[str]
+    multilabel: bool
+    image_size: tuple[int, int]
+    patch_size: int
+    channels: int
+    width: int
+    depth: int
+    heads: int
+    pool: str
+    mean: list[float]
+    std: list[float]
+    decoder: dict[str, int] = field(default_factory=dict)
+    normalise_pixels: bool = False
+    format_version: int = FORMAT_VERSION
+
+
+def build_encoder(card: ModelCard, *, drop_path: float = 0.0) -> VisionTransformer:
+    """An encoder with fresh weights for this architecture."""
+    return VisionTransformer(
+        image_size=card.image_size,
+        patch_size=card.patch_size,
+        channels=card.channels,
+        width=card.width,
+        depth=card.depth,
+        heads=card.heads,
+        drop_path=drop_path,
+    )
+
+
+def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifier:
+    """The model that a card describes, with fresh weights."""
+    encoder = build_encoder(card, drop_path=drop_path)
+    if card.kind == "pretrained":
+        return MSMAE(
+            encoder,
+            classes=max(1, len(card.classes)),
+            decoder_width=card.decoder["width"],
+            decoder_depth=card.decoder["depth"],
+            decoder_heads=card.decoder["heads"],
+            pool=card.pool,
+        )
+    return Classifier(encoder, classes=len(card.classes), pool=card.pool)
+
+
+def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write weights and card; the folder appears only when both are complete."""
+    unfinished = folder.with_name(f"{folder.name}.part")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+    (unfinished / "config.json").write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False), encoding="utf-8")
+    if folder.exists():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    os.replace(unfinished, folder)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a saved model. Raises ``UserError`` if there is none, or a newer library wrote it."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError("no saved model here", where=str(folder), mend="name the folder of a finished run")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"model format {content.get('format_version')} is not the one this library reads ({FORMAT_VERSION})",
+            where=str(path),
+            mend="use the version of msmae that wrote it",
+        )
+    return ModelCard(**{**content, "image_size": tuple(content["image_size"])})
+
+
+def load_model(folder: Path) -> tuple[MSMAE | Classifier, ModelCard]:
+    """A saved model, in evaluation mode. Raises ``UserError`` naming every tensor that is missing, left over or of
+    another shape."""
+    card = read_card(folder)
+    model = build_model(card)
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the weights cannot be read: {error}", where=str(path), mend="copy the model again") from error
+    expected = model.state_dict()
+    problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
+    problems += [f"left over {name}" for name in weights.keys() - expected.keys()]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if expected[name].shape != weights[name].shape
+    ]
+    if problems:
+        raise UserError(
+            f"the weights do not fit the model: {'; '.join(sorted(problems))}", where=str(path), mend="copy it again"
+        )
+    model.load_state_dict(weights)
+    return model.eval(), card
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def pretrained_part(model: MSMAE) -> dict[str, torch.Tensor]:
+    """The encoder's weights of a pre-trained model, by the encoder's own names."""
+    return {k: v.detach().clone() for k, v in model.encoder.state_dict().items()}

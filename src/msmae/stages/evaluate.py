@@ -1,0 +1,122 @@
+"""Evaluation: predictions on validation and test, and the figures drawn from them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from msmae.evidence.predictions import write_predictions
+from msmae.evidence.summary import summarise
+from msmae.exchange.checkpoint import file_sha256
+from msmae.method.cost import classifier_macs, msmae_macs
+from msmae.method.masking import patch_counts
+from msmae.method.msmae import MSMAE
+from msmae.stages.folder import write_json
+from msmae.stages.predictor import Model, load
+from msmae.stages.prepare import Prepared, data_fingerprint
+
+
+def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
+    """Write RUN/predictions.csv and RUN/metrics.json; the model was chosen on validation, the test split is read once.
+
+    Returns the content of metrics.json.
+    """
+    model = load(run)
+    frame, rate = predict_splits(model, prepared)
+    write_predictions(frame, run / "predictions.csv")
+    splits = summarise(frame, classes=model.classes, resamples=prepared.settings.evaluate.resamples, seed=prepared.seed)
+    metrics = {
+        "task": "multi-label classification" if prepared.manifest.multilabel else "classification",
+        "arm": prepared.method,
+        "seed": prepared.seed,
+        "model_sha256": file_sha256(run / "model" / "model.safetensors"),
+        "data_sha256": data_fingerprint(prepared),
+        "splits": splits,
+        "cost": {**count_cost(prepared, run, model), "images_per_s_predict": rate, **seconds_spent(run)},
+    }
+    write_json(run / "metrics.json", metrics)
+    return metrics
+
+
+def predict_splits(model: Model, prepared: Prepared) -> tuple[pd.DataFrame, float]:
+    """Predictions of the validation and the test images, one row an image, and the images predicted in a second."""
+    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
+    began = time.perf_counter()
+    parts = [
+        model.predict(prepared.store.fetch(rows[start : start + 256]).astype(np.float32)).double()
+        for start in range(0, len(rows), 256)
+    ]
+    rate = len(rows) / (time.perf_counter() - began)
+    probabilities = torch.cat(parts)
+    if not model.card.multilabel:
+        probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
+    table = prepared.manifest.table.loc[rows]
+    frame = table[["image_path", "patient_id", "split", "label"]].reset_index(drop=True)
+    frame["predicted"] = names(probabilities, model)
+    for column, name in enumerate(model.classes):
+        frame[f"prob_{name}"] = probabilities[:, column].numpy()
+    for place in ("axis", "index", "frame"):
+        if place in table:
+            frame[place] = table[place].to_numpy()
+    return frame, rate
+
+
+def names(probabilities: torch.Tensor, model: Model) -> list[str]:
+    """The predicted class of each image; for multi-label data all classes above one half, joined by ``;``."""
+    if not model.card.multilabel:
+        return [model.classes[i] for i in probabilities.argmax(dim=1).tolist()]
+    return [";".join(c for c, p in zip(model.classes, row, strict=True) if p > 0.5) or ";" for row in probabilities]
+
+
+def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
+    """MACs per image, in units of 10^9.
+
+    ``gmacs_train`` and ``gmacs_predict`` are what a forward pass of fine-tuning and of prediction executes, attention
+    products included. ``as_the_paper_counts`` embeds every patch, as the released code does: linear and convolution
+    layers alone, and with the attention products, for all patches and for the kept quarter.
+    """
+    network, arm = model.network, prepared.arm
+    patches = network.encoder.patches
+    masked, _, quarter = patch_counts(patches, arm.mask_ratio, arm.throw_ratio)
+    trained_on = quarter if prepared.settings.finetune.draw == "own" else None
+    cost: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "patches": patches,
+        "patches_kept": quarter,
+        "gmacs_train": classifier_macs(network, trained_on).total / 1e9,
+        "gmacs_predict": classifier_macs(network).total / 1e9,
+        "gmacs_predict_kept": classifier_macs(network, quarter).total / 1e9,
+        "gmacs_pretrain": None,
+        "as_the_paper_counts": {
+            name: {
+                "linear": classifier_macs(network, kept, embed_all=True).linear / 1e9,
+                "with_attention": classifier_macs(network, kept, embed_all=True).total / 1e9,
+            }
+            for name, kept in (("all", None), ("kept", quarter))
+        },
+    }
+    if (run / "pretrained").is_dir():
+        from msmae.exchange.checkpoint import load_model
+
+        source, _ = load_model(run / "pretrained")
+        assert isinstance(source, MSMAE)
+        cost["gmacs_pretrain"] = msmae_macs(source, quarter, masked).total / 1e9
+    return cost
+
+
+def seconds_spent(run: Path) -> dict[str, float | None]:
+    """Training time of both stages, from their checkpoints; None for a stage that did not run."""
+
+    def seconds(name: str) -> float | None:
+        path = run / "checkpoints" / name
+        if not path.is_file():
+            return None
+        callbacks = torch.load(path, map_location="cpu", weights_only=False)["callbacks"]
+        return next((float(s["seconds"]) for key, s in callbacks.items() if key.startswith("StageProgress")), None)
+
+    return {"seconds_pretrain": seconds("pretrain.ckpt"), "seconds_finetune": seconds("last.ckpt")}

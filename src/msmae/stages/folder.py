@@ -1,0 +1,151 @@
+"""The RUN folder: what it holds, whether it is new, unfinished or finished, and how files get into it whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from msmae import __version__
+from msmae.config import Settings
+from msmae.errors import UserError
+
+FORMAT_VERSION = 1
+PACKAGES = (
+    "torch",
+    "pytorch-lightning",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "Pillow",
+    "pydicom",
+    "safetensors",
+)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """JSON with a format version; numbers that are not finite are refused (an undefined figure is null)."""
+    content = {"format_version": FORMAT_VERSION, **content}
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def open_run(run: Path, *, finished: str, overwrite: bool) -> None:
+    """Check that RUN may be written.
+
+    Args:
+        finished: the file that a finished run of this verb holds.
+        overwrite: throw away what is there.
+
+    Raises:
+        UserError: RUN is finished, or is a folder of something else.
+    """
+    if not run.exists():
+        return
+    if not run.is_dir():
+        raise UserError("there is a file of this name", where=str(run), mend="choose another --out")
+    ours = (run / "config.yaml").is_file()
+    if any(run.iterdir()) and not ours:
+        raise UserError("the folder holds something else", where=str(run), mend="choose another --out")
+    if overwrite:
+        shutil.rmtree(run)
+    elif (run / finished).exists():
+        raise UserError(
+            "the folder holds a finished run", where=str(run), mend="choose another --out, or add --overwrite"
+        )
+
+
+def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Settings, given: dict[str, Any]) -> None:
+    """Write config.yaml and environment.json, or check that an unfinished run asked for the same.
+
+    Raises:
+        UserError: the unfinished run in this folder was started with other settings; they are named.
+    """
+    config = {
+        "format_version": FORMAT_VERSION, "data": data, "method": method, "seed": seed, **given,
+        "settings": settings.to_dict(),
+    }  # fmt: skip
+    path = run / "config.yaml"
+    if path.is_file():
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        other = sorted(differences(before, config))
+        if other:
+            raise UserError(
+                f"the unfinished run in this folder was started with other settings ({', '.join(other)})",
+                where=str(run),
+                mend="use the same, choose another --out, or add --overwrite",
+            )
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "environment.json", environment())
+    write_text(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> set[str]:
+    """Dotted names of the values that differ; the trainer's settings may change between sessions."""
+    found: set[str] = set()
+    for key in before.keys() | after.keys():
+        old, new = before.get(key), after.get(key)
+        name = f"{prefix}{key}".removeprefix("settings.")
+        if isinstance(old, dict) and isinstance(new, dict):
+            found |= differences(old, new, f"{name}.")
+        elif old != new and not name.startswith("trainer."):
+            found.add(name)
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for the record."""
+    import torch
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "msmae": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpu_cores": os.cpu_count(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "packages": {package: installed(package) for package in PACKAGES},
+    }
+
+
+def read_run(run: Path) -> tuple[dict[str, Any], Settings]:
+    """The config.yaml of a run, and its settings. Raises ``UserError`` if there is none."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError("this is not a run's folder: it has no config.yaml", where=str(run), mend="name a run's --out")
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    groups = {f.name: f.default_factory for f in dataclasses.fields(Settings)}  # type: ignore[misc]
+    stored = config["settings"]
+    settings = Settings(
+        **{name: make(**as_tuples(stored.get(name, {}))) for name, make in groups.items()}  # type: ignore[arg-type, misc, operator]
+    )
+    return config, settings
+
+
+def as_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """YAML's lists as the tuples they were."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

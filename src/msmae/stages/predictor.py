@@ -1,0 +1,117 @@
+"""A trained model to use: images in the files' own units in, probabilities or attention maps out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msmae.data.images import load_images
+from msmae.errors import UserError
+from msmae.exchange.checkpoint import ModelCard, load_model
+from msmae.method.attention import patch_maps
+from msmae.method.transfer import Classifier
+
+Images = Tensor | np.ndarray | Sequence[str | Path]
+
+
+class Model:
+    """A classifier with everything it needs to be used; made by :func:`load`.
+
+    Attributes:
+        card: architecture, classes and normalisation.
+        network: the torch module, in evaluation mode.
+    """
+
+    def __init__(self, network: Classifier, card: ModelCard, *, device: str | torch.device = "cpu") -> None:
+        self.network = network.to(device).eval()
+        self.card = card
+        self.device = torch.device(device)
+        self.mean = torch.tensor(card.mean, device=device).reshape(1, -1, 1, 1)
+        self.std = torch.tensor(card.std, device=device).reshape(1, -1, 1, 1)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the probabilities' columns."""
+        return self.card.classes
+
+    @torch.inference_mode()
+    def predict(self, images: Images, keep: float = 1.0, *, batch_size: int = 256) -> Tensor:
+        """Class probabilities [B, C].
+
+        Args:
+            images: float [B, channels, H, W] in the files' own units, of any size (normalised and resized here), or a
+                list of paths.
+            keep: share of the patches that are encoded, in (0, 1]; below 1 the most attended ones are kept, found by a
+                first pass over all patches.
+
+        Raises:
+            UserError: no images, another number of channels, values that are not finite, or a share that keeps none.
+        """
+        kept = self.kept_patches(keep)
+        parts = []
+        for batch in self.prepared(images, batch_size):
+            index = None
+            if kept < self.network.encoder.patches:
+                index = patch_maps(self.network.encoder, batch).flatten(1).topk(kept, dim=1).indices
+            logits = self.network(batch, index).float()
+            parts.append(logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1))
+        return torch.cat(parts).cpu()
+
+    @torch.inference_mode()
+    def attention(self, images: Images, *, batch_size: int = 256) -> Tensor:
+        """Maps [B, h, w] in [0, 1]: where the class token looks in the last block. Images as in :meth:`predict`."""
+        return torch.cat([patch_maps(self.network.encoder, b) for b in self.prepared(images, batch_size)]).cpu()
+
+    def kept_patches(self, keep: float) -> int:
+        """How many patches a share keeps. Raises ``UserError`` outside (0, 1] or when none is left."""
+        if not 0 < keep <= 1:
+            raise UserError(f"keep is {keep}", where="keep", mend="give a share above 0, at most 1")
+        kept = math.floor(keep * self.network.encoder.patches + 1e-9)
+        if kept == 0:
+            patches = self.network.encoder.patches
+            raise UserError(
+                f"keep {keep} of {patches} patches is none", where="keep", mend=f"at least {1 / patches:.4f}"
+            )
+        return kept
+
+    def prepared(self, images: Images, batch_size: int) -> Iterator[Tensor]:
+        """Batches on the device, of the model's size and scale."""
+        if len(images) == 0:
+            raise UserError("no images were given", mend="give at least one")
+        for start in range(0, len(images), batch_size):
+            yield self.to_scale(images[start : start + batch_size])
+
+    def to_scale(self, images: Images) -> Tensor:
+        """One batch: read if it is a list of paths, resize, normalise."""
+        if not isinstance(images, (Tensor, np.ndarray)):
+            images = load_images(list(images), size=self.card.image_size, channels=self.card.channels)
+        batch = torch.as_tensor(images).float().to(self.device)
+        if batch.ndim != 4 or batch.shape[1] != self.card.channels:
+            raise UserError(
+                f"images of shape {tuple(batch.shape)}", mend=f"give [B, {self.card.channels}, height, width]"
+            )
+        if not torch.isfinite(batch).all():
+            raise UserError("the images hold values that are not finite", mend="remove NaN and infinite values")
+        if tuple(batch.shape[2:]) != self.card.image_size:
+            batch = F.interpolate(batch, self.card.image_size, mode="bilinear", antialias=True, align_corners=False)
+        return (batch - self.mean) / self.std
+
+
+def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
+    """The model of a finished run (RUN, or its folder ``model``).
+
+    Raises:
+        UserError: there is none, it cannot be read, or it is not a classifier.
+    """
+    folder = Path(run)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    network, card = load_model(folder)
+    if not isinstance(network, Classifier):
+        raise UserError("this is a pre-trained encoder, not a classifier", where=str(folder), mend="fine-tune it first")
+    return Model(network, card, device=device)

@@ -1,0 +1,214 @@
+"""From DATA to what training needs: a manifest with splits, a store of decoded images, settings without gaps."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from msmae.config import Arm, Settings, check_patch_size, find_arm
+from msmae.data.images import read_image
+from msmae.data.layouts import open_dataset
+from msmae.data.loader import Batches
+from msmae.data.manifest import Manifest
+from msmae.data.phantom import make_phantom
+from msmae.data.splits import assign_splits
+from msmae.data.store import ImageStore, image_sources, open_store
+from msmae.errors import UserError
+
+log = logging.getLogger("msmae")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training stage starts from.
+
+    ``settings`` are complete (no ``None`` is left in ``model``); ``mean`` and ``std`` are per channel, in the file's
+    own units, over the training split.
+    """
+
+    manifest: Manifest
+    store: ImageStore
+    settings: Settings
+    method: str
+    seed: int
+    mean: list[float]
+    std: list[float]
+
+    @property
+    def arm(self) -> Arm:
+        return find_arm(self.method)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        size = self.settings.model.image_size
+        assert isinstance(size, tuple)
+        return size
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        return self.manifest.targets()
+
+    def ids(self, split: str, *, labelled: bool = True) -> np.ndarray:
+        """Sample ids of a split, without those that could not be read and, if asked, those without a label."""
+        ids = self.manifest.ids(split)
+        if labelled:
+            known = self.targets >= 0 if self.targets.ndim == 1 else ~np.isnan(self.targets[:, 0])
+            ids = ids[known[ids]]
+        return ids[~np.isin(ids, list(self.store.excluded))]
+
+    def batches(
+        self, ids: np.ndarray, batch_size: int, *, epoch: int | None = None, rank: int = 0, world: int = 1
+    ) -> Batches:
+        """Batches over ids; shuffled if an epoch is given, else in order."""
+        return Batches(
+            store=self.store,
+            targets=self.targets,
+            ids=ids,
+            batch_size=batch_size,
+            shuffle=epoch is not None,
+            drop_last=epoch is not None,
+            seed=self.seed,
+            epoch=epoch or 0,
+            rank=rank,
+            world=world,
+        )
+
+
+def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed: int = 0) -> Prepared:
+    """Recognise the data, assign missing splits, decide open settings, decode every image once.
+
+    Raises:
+        UserError: whatever is wrong with the data or the settings, before anything is written to the run's folder.
+    """
+    find_arm(method)
+    manifest = open_data(data, settings)
+    manifest = assign_splits(
+        manifest, val_fraction=settings.dataset.val_fraction, test_fraction=settings.dataset.test_fraction, seed=seed
+    )
+    for note in manifest.notes:
+        log.info(note)
+    settings = decide_model(settings, manifest)
+    size = settings.model.image_size
+    assert isinstance(size, tuple)
+    store = open_store(
+        manifest,
+        size=size,
+        channels=settings.model.channels,
+        cache=cache_folder() / "stores",
+        on_error=settings.dataset.on_error,
+    )
+    if store.excluded:
+        log.warning("%d of %d images could not be read and are left out", len(store.excluded), len(manifest))
+    settings = dataclasses.replace(
+        settings, model=dataclasses.replace(settings.model, channels=int(store.images.shape[1]))
+    )
+    readable = manifest.ids("train")
+    readable = readable[~np.isin(readable, list(store.excluded))]
+    mean, std = store.mean_std(readable)
+    prepared = Prepared(manifest, store, settings, method, seed, mean, std)
+    return dataclasses.replace(prepared, settings=decide_schedules(prepared))
+
+
+def open_data(data: str | Path, settings: Settings) -> Manifest:
+    """DATA is a folder, a CSV/TSV manifest, an .npz, or ``phantom``."""
+    if str(data) == "phantom":
+        folder = cache_folder() / "phantom"
+        return make_phantom(folder)
+    chosen = settings.dataset
+    return open_dataset(
+        data,
+        layout=chosen.layout,
+        patients=chosen.patients,
+        image_column=chosen.image_column,
+        label_column=chosen.label_column,
+        patient_column=chosen.patient_column,
+        split_column=chosen.split_column,
+        mask_column=chosen.mask_column,
+        site_column=chosen.site_column,
+    )
+
+
+def cache_folder() -> Path:
+    """Where decoded images and the phantom are kept: $MSMAE_CACHE, else the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msmae"
+    return Path(os.environ.get("MSMAE_CACHE", default))
+
+
+def decide_model(settings: Settings, manifest: Manifest) -> Settings:
+    """Fill in image size and patch size where they are open."""
+    model = settings.model
+    sizes = sampled_sizes(manifest)
+    size = (model.image_size, model.image_size) if isinstance(model.image_size, int) else model.image_size
+    if size is None:
+        alike = len(set(sizes)) == 1 and max(sizes[0]) <= model.image_limit
+        size = sizes[0] if alike else (model.image_limit, model.image_limit)
+    patch = model.patch_size or (4 if max(size) <= 40 else 8 if max(size) <= 128 else 16)
+    smallest = min(min(s) for s in sizes)
+    if smallest < patch:
+        raise UserError(
+            f"an image is {smallest} px small, less than one patch of {patch} px",
+            where=str(manifest.root),
+            mend="set a smaller model.patch_size, or leave such images out",
+        )
+    if model.image_size is None:
+        size = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
+    check_patch_size(size, patch)
+    return dataclasses.replace(settings, model=dataclasses.replace(model, image_size=size, patch_size=patch))
+
+
+def sampled_sizes(manifest: Manifest, count: int = 24) -> list[tuple[int, int]]:
+    """(height, width) of some images, evenly taken from the table; those that cannot be read are passed over here."""
+    sources = image_sources(manifest)
+    sizes = []
+    for i in np.unique(np.linspace(0, len(sources) - 1, count).astype(int)):
+        source = sources[i]
+        try:
+            array = read_image(source.path, frame=source.frame, axis=source.axis, index=source.index)
+        except UserError:
+            continue  # the store names every unreadable file
+        sizes.append((array.shape[-2], array.shape[-1]))
+    if not sizes:
+        raise UserError(
+            "none of the images that were tried can be read", where=str(manifest.root), mend="check the files"
+        )
+    return sizes
+
+
+def decide_schedules(prepared: Prepared) -> Settings:
+    """Fill in epochs, warm-up and refresh intervals where they are open (paper: 40 and 40 of 300; 20 of 100)."""
+    settings = prepared.settings
+    pool, labelled = len(prepared.ids("train", labelled=False)), len(prepared.ids("train"))
+    if labelled == 0:
+        raise UserError(
+            "no training image has a label", where=str(prepared.manifest.root), mend="name the label column"
+        )
+    pre, fine = settings.pretrain, settings.finetune
+    epochs = pre.epochs or max(1, round(pre.presentations / pool))
+    share = max(1, round(epochs * 40 / 300))
+    pre = dataclasses.replace(
+        pre,
+        epochs=epochs,
+        uniform_epochs=share if pre.uniform_epochs is None else pre.uniform_epochs,
+        refresh_every=pre.refresh_every or share,
+    )
+    epochs = fine.epochs or max(1, round(fine.presentations / labelled))
+    fine = dataclasses.replace(fine, epochs=epochs, refresh_every=fine.refresh_every or max(1, round(epochs / 5)))
+    return dataclasses.replace(settings, pretrain=pre, finetune=fine)
+
+
+def data_fingerprint(prepared: Prepared) -> str:
+    """SHA-256 over the manifest's rows and the decoded pixels: the same data and split give the same figure."""
+    digest = hashlib.sha256()
+    digest.update(prepared.manifest.table.to_csv(index=False).encode("utf-8", "surrogateescape"))
+    digest.update(json.dumps([list(prepared.store.images.shape), str(prepared.store.images.dtype)]).encode())
+    for start in range(0, len(prepared.store.images), 1024):
+        digest.update(np.ascontiguousarray(prepared.store.images[start : start + 1024]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,157 @@
+"""Supervised masked pre-training: uniform masking first, then masks that follow the bank's maps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msmae.data.geometry import random_geometry
+from msmae.data.loader import Batch
+from msmae.exchange.checkpoint import ModelCard, build_model, save_model
+from msmae.exchange.weights import load_encoder
+from msmae.method.attention import MapBank
+from msmae.method.masking import POLICIES, PatchPlan, plan_patches
+from msmae.method.msmae import MSMAE, msmae_loss
+from msmae.stages.prepare import Prepared
+from msmae.stages.refresh import refresh_bank
+from msmae.stages.training import StageModule, decayed, last_checkpoint, make_trainer
+
+log = logging.getLogger("msmae")
+
+
+def pretrained_card(prepared: Prepared) -> ModelCard:
+    """The card of the pre-trained model that these settings make."""
+    model = prepared.settings.model
+    assert model.patch_size is not None
+    assert model.channels is not None
+    return ModelCard(
+        kind="pretrained",
+        method=prepared.method,
+        classes=list(prepared.manifest.classes),
+        multilabel=prepared.manifest.multilabel,
+        image_size=prepared.image_size,
+        patch_size=model.patch_size,
+        channels=model.channels,
+        width=model.width,
+        depth=model.depth,
+        heads=model.heads,
+        pool=prepared.arm.pool,
+        mean=prepared.mean,
+        std=prepared.std,
+        decoder={"width": model.decoder_width, "depth": model.decoder_depth, "heads": model.decoder_heads},
+        normalise_pixels=prepared.settings.pretrain.normalise_pixels,
+    )
+
+
+class PretrainModule(StageModule):
+    """One arm's pre-training. The schedule lives here; the model only ever receives a plan."""
+
+    def __init__(self, model: MSMAE, prepared: Prepared) -> None:
+        settings, arm = prepared.settings.pretrain, prepared.arm
+        ids = prepared.ids("train", labelled=False)
+        super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
+        self.model, self.settings, self.arm = model, settings, arm
+        self.mask_ratio = arm.mask_ratio if settings.mask_ratio is None else settings.mask_ratio
+        self.throw_ratio = arm.throw_ratio if settings.throw_ratio is None else settings.throw_ratio
+        self.label_weight = arm.label_weight if settings.label_weight is None else settings.label_weight
+        self.bank = MapBank(torch.from_numpy(ids), model.encoder.grid)
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether this epoch masks uniformly, at the ratio of the plain masked autoencoder."""
+        assert self.settings.uniform_epochs is not None
+        return self.current_epoch < self.settings.uniform_epochs
+
+    def refresh_due(self) -> bool:
+        """Whether the maps are to be made anew before this epoch."""
+        assert self.settings.uniform_epochs is not None
+        assert self.settings.refresh_every is not None
+        guided = self.arm.policy in ("attention", "shuffled") and not self.warming_up
+        return guided and (self.current_epoch - self.settings.uniform_epochs) % self.settings.refresh_every == 0
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        if self.refresh_due():
+            share = self.train_ids[self.global_rank :: self.trainer.world_size]
+            with self.forward_precision():
+                figures = refresh_bank(
+                    self.bank, self.model.encoder, self.prepared.batches(share, 4 * self.batch_size), self.normalise
+                )
+            self.log_dict(figures, rank_zero_only=True)
+
+    def draw(self, ids: Tensor, weights: Tensor) -> PatchPlan:
+        """The plan of a batch from its aligned weights [B, h, w]."""
+        if self.warming_up:
+            return plan_patches(torch.ones_like(weights), 0.75, 0.0, self.generator)
+        return plan_patches(weights, self.mask_ratio, self.throw_ratio, self.generator)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        ids = batch.ids.cpu()
+        geometry = random_geometry(
+            len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
+        )
+        images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
+        maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
+        plan = self.draw(ids, geometry.apply_to_maps(maps, self.bank.grid)).to(self.device)
+        losses = msmae_loss(
+            images,
+            self.model(images, plan),
+            plan,
+            batch.labels,
+            patch_size=self.model.encoder.patch_size,
+            label_weight=self.label_weight,
+            normalise_pixels=self.settings.normalise_pixels,
+            softmax_twice=self.arm.softmax_twice,
+        )
+        self.log("reconstruction", losses.reconstruction, prog_bar=True)
+        self.log("label", losses.label, prog_bar=True)
+        return self.guard(losses.total, ids)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (0.9, 0.95); weight decay on matrices only."""
+        rate = self.settings.base_lr * self.batch_size * self.trainer.world_size / 256
+        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        groups = [
+            {
+                "params": [p for n, p in trained if decayed(n, p)],
+                "lr": rate,
+                "weight_decay": self.settings.weight_decay,
+            },
+            {"params": [p for n, p in trained if not decayed(n, p)], "lr": rate, "weight_decay": 0.0},
+        ]
+        return self.with_schedule(groups, betas=(0.9, 0.95))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["map_bank"] = self.bank.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.bank.load_state_dict(checkpoint["map_bank"])
+
+
+def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -> None:
+    """Pre-train into RUN/pretrained, or continue from RUN/checkpoints/last.ckpt."""
+    card = pretrained_card(prepared)
+    torch.manual_seed(prepared.seed)
+    model = build_model(card)
+    assert isinstance(model, MSMAE)
+    if init is not None:
+        log.warning("encoder weights from %s\n%s", init, load_encoder(model.encoder, init))
+    module = PretrainModule(model, prepared)
+    assert prepared.settings.pretrain.epochs is not None
+    trainer = make_trainer(
+        run,
+        "pretrain",
+        epochs=prepared.settings.pretrain.epochs,
+        settings=prepared.settings.trainer,
+        callbacks=[last_checkpoint(run)],
+    )
+    resume = run / "checkpoints" / "last.ckpt"
+    trainer.fit(module, ckpt_path=str(resume) if resume.is_file() else None)
+    if trainer.is_global_zero:
+        save_model(run / "pretrained", model, card)
+        resume.replace(run / "checkpoints" / "pretrain.ckpt")
+    trainer.strategy.barrier()

@@ -1,0 +1,68 @@
+"""``msmae run``: from labelled images to a tested model, in one command that can be killed and repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msmae.config import find_arm, make_settings
+from msmae.errors import UserError
+
+
+def run(
+    data: str,
+    *,
+    out: str,
+    method: str = "msmae",
+    preset: str = "auto",
+    config: str | None = None,
+    seed: int = 0,
+    init: str | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Pre-train, fine-tune and evaluate: a labelled data set in, a tested model and its evidence out.
+
+    Args:
+        data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
+        out: folder of the run; an unfinished run in it is continued.
+        method: arm of the comparison: vit, mae, supmae, amt, msmae, msmae-shuffled or msmae-released.
+        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
+        config: YAML file of settings that override the preset's.
+        seed: seed of every random draw.
+        init: encoder weights to start from (.pth or .safetensors with timm or facebookresearch/mae names).
+        overwrite: throw away what the folder holds.
+        settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: the data, a setting or the folder is not usable; nothing is half-written.
+    """
+    chosen = make_settings(preset, config, settings)
+    find_arm(method)
+    folder = Path(out)
+    from msmae.stages.folder import describe_run, open_run
+
+    open_run(folder, finished="metrics.json", overwrite=overwrite)
+    if init is not None and not Path(init).is_file():
+        raise UserError("no such file of weights", where=init, mend="check --init")
+    from msmae.stages.evaluate import evaluate_model
+    from msmae.stages.finetune import finetune_model
+    from msmae.stages.prepare import prepare
+    from msmae.stages.pretrain import pretrain_model
+    from msmae.stages.show import show_result
+
+    prepared = prepare(data, settings=chosen, method=method, seed=seed)
+    given = {"init": init, "preset": preset}
+    describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
+    prepared.manifest.write(folder / "manifest.csv")
+    start = Path(init) if init else None
+    if prepared.arm.pretrains and not (folder / "pretrained").is_dir():
+        pretrain_model(prepared, folder, init=start)
+    if not (folder / "model").is_dir():
+        finetune_model(prepared, folder, init=start)
+    metrics = evaluate_model(prepared, folder)
+    show_result(metrics, folder)
+    return metrics

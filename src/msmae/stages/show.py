@@ -1,0 +1,51 @@
+"""What a person sees at the end of a run: the table of results and where the files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+SHOWN = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC (macro, one-vs-rest)",
+    "auprc": "AUPRC (macro)",
+    "f1_macro": "F1 (macro)",
+    "mcc": "Matthews correlation",
+    "brier": "Brier score",
+    "ece": "calibration error (ECE)",
+}
+
+
+def show_result(metrics: dict[str, Any], run: Path, *, console: Console | None = None) -> None:
+    """Print validation and test figures with their 95 % intervals, and the paths of the run's files."""
+    console = console or Console()
+    splits = metrics["splits"]
+    title = f"{metrics['arm']}, seed {metrics['seed']}"
+    table = Table(
+        title=title, title_justify="left", caption="value [95 % interval by patients]", caption_justify="left"
+    )
+    table.add_column("figure")
+    for name in ("val", "test"):
+        if name in splits:
+            table.add_column(
+                f"{name} ({splits[name]['n']} images, {splits[name]['patients']} patients)", justify="right"
+            )
+    for key, label in SHOWN.items():
+        table.add_row(label, *(figure(splits[s]["metrics"].get(key)) for s in ("val", "test") if s in splits))
+    console.print(table)
+    for name in ("report.html", "metrics.json", "predictions.csv", "model"):
+        if (run / name).exists():
+            console.print(f"  {name:16} {run / name}", highlight=False, soft_wrap=True)
+
+
+def figure(entry: dict[str, Any] | None) -> str:
+    """``0.912 [0.885, 0.934]``, or a dash where the figure is undefined."""
+    if entry is None or entry["value"] is None:
+        return "-"
+    if entry["low"] is None:
+        return f"{entry['value']:.3f}"
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"

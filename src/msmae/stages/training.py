@@ -1,0 +1,188 @@
+"""What both training stages share: the trainer, the schedule, the optimiser, progress, and stopping at a NaN."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from msmae.config import TrainerSettings
+from msmae.errors import UserError
+from msmae.stages.prepare import Prepared
+
+
+def make_trainer(
+    run: Path, stage: str, *, epochs: int, settings: TrainerSettings, callbacks: list[Callback]
+) -> pl.Trainer:
+    """A Lightning trainer that logs to RUN/logs/<stage> (TensorBoard and CSV) and shows one line of progress."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    logs = run / "logs"
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        num_nodes=settings.num_nodes,
+        precision=choose_precision(settings.precision),  # type: ignore[arg-type]
+        callbacks=[*callbacks, StageProgress(stage)],
+        logger=[TensorBoardLogger(logs, name=stage, version=""), CSVLogger(logs, name=stage, version="csv")],
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def choose_precision(precision: str) -> str:
+    """``auto``: bf16-mixed where the hardware multiplies bfloat16 natively, else 32-true."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if native else "32-true"
+
+
+def last_checkpoint(run: Path) -> ModelCheckpoint:
+    """Keeps RUN/checkpoints/last.ckpt after every epoch: what a killed run continues from."""
+    return ModelCheckpoint(
+        dirpath=run / "checkpoints", filename="last", save_top_k=1, monitor=None, enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )  # fmt: skip
+
+
+class StageModule(pl.LightningModule):
+    """A training stage over prepared data: loaders by epoch, normalisation, seeding, and the NaN guard."""
+
+    def __init__(self, prepared: Prepared, *, batch_size: int, ids: Any, warmup: float) -> None:
+        super().__init__()
+        self.prepared, self.batch_size, self.train_ids, self.warmup = prepared, batch_size, ids, warmup
+        shape = (1, -1, 1, 1)
+        self.register_buffer("mean", torch.tensor(prepared.mean).reshape(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(prepared.std).reshape(shape), persistent=False)
+
+    def train_dataloader(self) -> Iterable[Any]:
+        """This epoch's batches; the order depends on seed and epoch alone, so a resumed run sees the same."""
+        return self.prepared.batches(
+            self.train_ids, self.batch_size, epoch=self.current_epoch, rank=self.global_rank,
+            world=self.trainer.world_size,
+        )  # fmt: skip
+
+    def on_train_epoch_start(self) -> None:
+        """Seed all randomness from (seed, epoch, rank)."""
+        seed = (self.prepared.seed * 1_000_003 + self.current_epoch * 1009 + self.global_rank) % 2**31
+        torch.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images in the file's own units -> mean 0 and standard deviation 1 over the training split, on the device."""
+        assert isinstance(self.mean, Tensor)
+        assert isinstance(self.std, Tensor)
+        return (images.to(self.device, non_blocking=True) - self.mean) / self.std
+
+    def forward_precision(self) -> Any:
+        """The trainer's precision, for forward passes outside a step."""
+        return self.trainer.precision_plugin.forward_context()
+
+    def guard(self, loss: Tensor, ids: Tensor) -> Tensor:
+        """Stop at a loss that is not a number, naming the step and the images of the batch."""
+        if torch.isfinite(loss):
+            return loss
+        paths = ", ".join(str(self.prepared.manifest.path(int(i))) for i in ids)
+        raise UserError(
+            f"the loss is {float(loss)} at step {self.global_step} (epoch {self.current_epoch + 1})",
+            where=f"images of the batch: {paths}",
+            mend="the last good checkpoint is kept in checkpoints/last.ckpt; lower base_lr, set "
+            "--trainer.precision 32-true, or check these images",
+        )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient's norm to 1 (Lightning's own switch refuses fused optimisers)."""
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+
+    def with_schedule(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> Any:
+        """AdamW with a linear rise and a half-cosine fall of the learning rate, step by step."""
+        scaled = self.trainer.precision == "16-mixed"  # its gradients are unscaled between backward and step
+        optimiser = torch.optim.AdamW(groups, betas=betas, fused=not scaled)
+        total = int(self.trainer.estimated_stepping_batches)
+        rise = max(1, round(self.warmup * total))
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies: to weight matrices; not to biases, norms, tokens and positions."""
+    return parameter.ndim > 1 and not name.endswith(("cls_token", "mask_token", "pos_embed"))
+
+
+class StageProgress(Callback):
+    """One line for the whole stage: epoch, bar, images/s, current losses, time gone and left."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self.seconds = 0.0  # spent in training epochs so far, those before an interruption included
+        self.images = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            total = int(trainer.max_epochs or 1) * int(trainer.num_training_batches)
+            self.task = self.progress.add_task(self.stage, total=total, figures="")
+            self.progress.start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.images, self.began = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.images += len(batch.ids) * trainer.world_size
+        if not trainer.is_global_zero or (batch_idx % 5 and batch_idx + 1 < int(trainer.num_training_batches)):
+            return
+        rate = self.images / (time.perf_counter() - self.began)
+        shown = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float, Tensor))}
+        figures = f"{rate:5.0f} images/s  " + "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
+        epoch = f"{self.stage}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self.progress.update(self.task, completed=done, description=epoch, figures=figures)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        passed = time.perf_counter() - self.began
+        self.seconds += passed
+        pl_module.log("images_per_s", self.images / passed, rank_zero_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = float(state_dict["seconds"])
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.progress.stop()
