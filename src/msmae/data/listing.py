@@ -66,7 +66,8 @@ def list_folder(root: Path) -> Listing:
                 folders.append(path)
                 unread.append((path, (*above, (status.st_dev, status.st_ino))))
     images = sorted(path for path in files if _is_image(root, path))
-    inhabited = {parent.as_posix() for path in images for parent in Path(path).parents}
+    holding = {path.rpartition("/")[0] for path in images}
+    inhabited = holding | {parent.as_posix() for folder in holding for parent in Path(folder).parents}
     return Listing(
         root=root,
         images=tuple(images),

@@ -7,29 +7,37 @@ order of the files nor on a library's version.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from msmae.data.listing import count
 from msmae.data.manifest import SPLITS, Manifest
 from msmae.errors import UserError
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The images that stay together: those of one patient, or an image alone where no patient is known.
+    """The images that stay together, and the classes they are to be balanced by.
 
     ``of`` int64 ``[n]`` is each image's group; ``counts`` int64 ``[G, C]`` the images of every class in every group;
-    ``order`` int64 ``[G]`` the groups in the order of their hash, drawn by the seed.
+    ``order`` int64 ``[G]`` the groups in the order of their hash, drawn by the seed; ``classes`` the C names.
     """
 
     of: np.ndarray
     counts: np.ndarray
     order: np.ndarray
+    classes: tuple[str, ...]
 
 
 def assign_splits(
-    manifest: Manifest, *, val_fraction: float = 0.15, test_fraction: float = 0.2, seed: int = 0
+    manifest: Manifest,
+    *,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> Manifest:
     """Fill in what is missing of the splits, and leave what is given.
 
@@ -37,47 +45,80 @@ def assign_splits(
     split, ``val_fraction`` of the images that are not test. Both are cut from the images marked ``train`` or not marked
     at all; what remains is ``train``. Every class keeps its share to within one group, and a patient never comes
     apart: an unmarked image follows the split given to its patient. Images without a label train, unless their patient
-    does not.
+    does not; where no image has a label, those with a mask are split as if they were one class.
 
-    Raises ``UserError`` for a fraction outside [0, 1) and for a class with too few groups for its splits.
+    ``groups`` ``[n]`` names what stays together in place of ``patient_id`` (``""`` = an image alone). Raises
+    ``UserError`` for a fraction outside [0, 1) and for a class with too few groups for its splits.
     """
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
             raise UserError(f"{name} is {fraction}", mend="it is a share of the images: at least 0, less than 1")
-    given = manifest.table["split"].to_numpy()
-    groups = group_images(manifest, seed=seed)
-    split = _follow_patient(given, groups)
-    missing = [
-        (name, fraction)
-        for name, fraction in (("test", test_fraction), ("val", val_fraction))
-        if fraction > 0 and name not in split
-    ]
-    if "train" not in split and "" not in split:
-        return manifest
+    grouped = group_images(manifest, seed=seed, names=groups)
+    split = _follow_group(manifest.table["split"].to_numpy(), grouped)
+    pool = _pool(split, grouped)
+    cuts = {"test": test_fraction, "val": val_fraction}
+    missing = [name for name, fraction in cuts.items() if fraction > 0 and name not in split and pool.any()]
     notes = []
-    for place, (name, fraction) in enumerate(missing):
-        pool = _pool(split, groups)
-        least = np.array([1, len(missing) - place])  # groups of every class: cut now, left for train and a later cut
-        _check_sizes(manifest, groups, pool, least=int(least.sum()), cuts=[name for name, _ in missing])
-        taken = _cut(groups, pool, fraction=fraction, least=least)
-        split = np.where(taken[groups.of], name, split)
-        notes.append(_note(name, split, manifest, seed=seed))
-    split = np.where(split == "", "train", split)
-    return manifest.with_splits(split, notes=notes)
+    if missing and not grouped.classes:
+        notes, missing = ["no image has a label or a mask: all of them train"], []
+    for later, name in zip(range(len(missing) - 1, -1, -1), missing, strict=True):
+        least = np.array([1, 1 + later])  # groups of every class: cut now, left for train and a later cut
+        _check_sizes(manifest, grouped, pool, least=int(least.sum()), cuts=missing)
+        taken = _cut(grouped, pool, fraction=cuts[name], least=least)  # [G]
+        split = np.where(taken[grouped.of], name, split)
+        pool = pool & ~taken
+        notes += _cut_notes(name, split, grouped, seed=seed)
+    return manifest.with_splits(np.where(split == "", "train", split), notes=notes)
 
 
-def group_images(manifest: Manifest, *, seed: int) -> Groups:
-    """Group the images by ``patient_id``, and put the groups in an order that the seed decides."""
-    names = [
-        f"patient {patient}" if patient else f"image {image}"
-        for patient, image in zip(_patients(manifest), _image_names(manifest), strict=True)
-    ]
-    unique, of = np.unique(np.array(names, dtype=object), return_inverse=True)
-    classes = np.nan_to_num(_one_hot(manifest)).astype(np.int64)  # [n, C]
-    counts = np.zeros((len(unique), classes.shape[1]), dtype=np.int64)
-    np.add.at(counts, of, classes)
-    hashes = [hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest() for name in unique]
-    return Groups(of=of, counts=counts, order=np.array(sorted(range(len(unique)), key=hashes.__getitem__), np.int64))
+def make_folds(
+    manifest: Manifest,
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    val_fraction: float = 0.15,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> list[Manifest]:
+    """Cross-validation: ``folds * repeats`` manifests, in each of which one fold is the test split.
+
+    Within a repeat every labelled image is tested once; validation is cut from the other folds as in
+    :func:`assign_splits`. The splits the manifest came with are set aside. Folds are stratified and grouped as there,
+    repeat r draws with ``seed + r``. Raises ``UserError`` for fewer than two folds and for a class with fewer groups
+    than folds.
+    """
+    if folds < 2 or repeats < 1:
+        raise UserError(
+            f"folds={folds}, repeats={repeats}", mend="cross-validation needs 2 folds or more, 1 repeat or more"
+        )
+    manifests = []
+    for repeat in range(repeats):
+        grouped = group_images(manifest, seed=seed + repeat, names=groups)
+        everywhere = np.ones(len(grouped.counts), dtype=bool)
+        _check_sizes(manifest, grouped, everywhere, least=folds, cuts=[f"{folds} folds"])
+        targets = np.repeat(grouped.counts.sum(axis=0)[:, None] / folds, folds, axis=1)  # [C, folds]
+        fold = deal(grouped.counts, grouped.order, targets=targets, least=np.ones(folds, dtype=np.int64))  # [G]
+        for number in range(folds):
+            note = f"fold {number + 1} of {folds} is the test split" + (f", repeat {repeat + 1}" if repeats > 1 else "")
+            tested = manifest.with_splits(np.where(fold[grouped.of] == number, "test", ""), notes=[note])
+            cut = assign_splits(tested, val_fraction=val_fraction, test_fraction=0, seed=seed + repeat, groups=groups)
+            manifests.append(cut)
+    return manifests
+
+
+def group_images(manifest: Manifest, *, seed: int, names: Sequence[str] | None = None) -> Groups:
+    """Group the images by ``names`` (default: ``patient_id``), in an order that the seed decides."""
+    patients = manifest.table["patient_id"] if names is None else names
+    columns = [column for column in ("image_path", "axis", "index", "frame") if column in manifest.table]
+    images = manifest.table[columns].itertuples(index=False, name=None)
+    keys = [f"group {name}" if name else f"image {image}" for name, image in zip(patients, images, strict=True)]
+    unique, of = np.unique(np.array(keys, dtype=object), return_inverse=True)
+    hashes = [hashlib.sha256(f"{seed} {key}".encode("utf-8", "surrogateescape")).digest() for key in unique]
+    one_hot, classes = _one_hot(manifest)  # [n, C]
+    counts = np.zeros((len(unique), len(classes)), dtype=np.int64)
+    np.add.at(counts, of, one_hot)
+    order = np.array(sorted(range(len(unique)), key=hashes.__getitem__), dtype=np.int64)
+    return Groups(of=of, counts=counts, order=order, classes=classes)
 
 
 def deal(counts: np.ndarray, order: np.ndarray, *, targets: np.ndarray, least: np.ndarray) -> np.ndarray:
@@ -93,14 +134,16 @@ def deal(counts: np.ndarray, order: np.ndarray, *, targets: np.ndarray, least: n
     goal = np.maximum(targets, 1e-9)
     groups_on = np.zeros(targets.shape, dtype=np.int64)  # [C, K]
     for rarest in np.argsort(counts[order].sum(axis=0), kind="stable"):
-        members = [group for group in order if pile[group] < 0 and counts[group, rarest]]
-        members.sort(key=lambda group: (-counts[group, rarest], -counts[group].sum()))
-        for dealt, group in enumerate(members):
+        members = order[(pile[order] < 0) & (counts[order, rarest] > 0)]
+        by_size = np.lexsort(
+            (-counts[members].sum(axis=1), -counts[members, rarest])
+        )  # stable: ties keep the hash's order
+        for dealt, group in enumerate(members[by_size]):
             shortage = np.maximum(least - groups_on[rarest], 0)
-            open_piles = shortage > 0 if len(members) - dealt <= shortage.sum() else np.ones(len(least), dtype=bool)
-            part = np.where(open_piles, lacking[rarest] / goal[rarest], -np.inf)
+            allowed = shortage > 0 if len(members) - dealt <= shortage.sum() else least >= 0
+            share = np.where(allowed, lacking[rarest] / goal[rarest], -np.inf)
             overall = lacking.sum(axis=0) / goal.sum(axis=0)
-            best = max(range(len(least)), key=lambda k: (part[k], overall[k]))
+            best = np.lexsort((-overall, -share))[0]
             pile[group] = best
             lacking[:, best] -= counts[group]
             groups_on[:, best] += counts[group] > 0
@@ -117,13 +160,13 @@ def _cut(groups: Groups, pool: np.ndarray, *, fraction: float, least: np.ndarray
     return taken
 
 
-def _follow_patient(given: np.ndarray, groups: Groups) -> np.ndarray:
-    """Give unmarked images the split their patient has; test before val before train, where it has several."""
+def _follow_group(given: np.ndarray, groups: Groups) -> np.ndarray:
+    """Give unmarked images the split their group has; test before val before train, where it has several."""
     split = given.copy()
-    for name in SPLITS:
+    for name in reversed(SPLITS):
         in_group = np.zeros(len(groups.counts), dtype=bool)
         in_group[groups.of[given == name]] = True
-        split = np.where((given == "") & in_group[groups.of], name, split)
+        split = np.where((split == "") & in_group[groups.of], name, split)
     return split
 
 
@@ -134,38 +177,35 @@ def _pool(split: np.ndarray, groups: Groups) -> np.ndarray:
     return free
 
 
-def _check_sizes(manifest: Manifest, groups: Groups, pool: np.ndarray, *, least: int, cuts: list[str]) -> None:
+def _check_sizes(manifest: Manifest, groups: Groups, pool: np.ndarray, *, least: int, cuts: Sequence[str]) -> None:
     number = (groups.counts[pool] > 0).sum(axis=0)  # [C]
-    small = [f"'{manifest.classes[c]}' has {number[c]}" for c in np.flatnonzero((number > 0) & (number < least))]
+    small = [f"'{groups.classes[c]}' has {number[c]}" for c in np.flatnonzero((number > 0) & (number < least))]
     if small and not manifest.multilabel:
-        unit = "patients" if manifest.table["patient_id"].any() else "images"
+        unit = "patients (or groups)" if len(groups.counts) < len(manifest) else "images"
         raise UserError(
-            f"too few {unit} in a class to cut {' and '.join(cuts)} from training: {', '.join(small)}",
+            f"too few {unit} in a class to cut {' and '.join(cuts)}: {', '.join(small)}",
             where=str(manifest.root),
             mend=f"give every class {least} or more, leave the class out, or write the splits into the manifest",
         )
 
 
-def _note(name: str, split: np.ndarray, manifest: Manifest, *, seed: int) -> str:
-    number = int(np.count_nonzero(split == name))
-    whole = ", patients kept whole" if manifest.table["patient_id"].any() else ""
-    return f"{name} cut from training: {number:,} of {len(split):,} images, stratified by label{whole}, seed {seed}"
+def _cut_notes(name: str, split: np.ndarray, groups: Groups, *, seed: int) -> list[str]:
+    inside = split == name
+    whole = ", patients (or groups) kept whole" if len(groups.counts) < len(split) else ""
+    notes = [f"{name} cut from training: {count(int(inside.sum()), 'image')}, stratified by label{whole}, seed {seed}"]
+    has = groups.counts[np.unique(groups.of[inside])].sum(axis=0)  # [C]
+    absent = [groups.classes[c] for c in np.flatnonzero((has == 0) & (groups.counts.sum(axis=0) > 0))]
+    return [*notes, f"no image of {', '.join(absent)} in {name}"] if absent else notes
 
 
-def _patients(manifest: Manifest) -> list[str]:
-    return manifest.table["patient_id"].tolist()
+def _one_hot(manifest: Manifest) -> tuple[np.ndarray, tuple[str, ...]]:
+    """0/1 int64 ``[n, C]``, zeros where there is no label, and the classes' names.
 
-
-def _image_names(manifest: Manifest) -> list[str]:
-    """The image's path, with axis, slice and frame where there are any."""
-    columns = [column for column in ("image_path", "axis", "index", "frame") if column in manifest.table]
-    return [" ".join(cells) for cells in manifest.table[columns].itertuples(index=False, name=None)]
-
-
-def _one_hot(manifest: Manifest) -> np.ndarray:
-    """0/1 ``[n, C]``; zeros or nan where there is no label."""
-    targets = manifest.targets()
+    Where no image has a label, those with a mask are one class.
+    """
     if manifest.multilabel:
-        return targets
-    one_hot: np.ndarray = targets[:, None] == np.arange(len(manifest.classes))
-    return one_hot.astype(np.float32)
+        return np.nan_to_num(manifest.targets()).astype(np.int64), manifest.classes
+    if manifest.classes:
+        return (manifest.targets()[:, None] == np.arange(len(manifest.classes))).astype(np.int64), manifest.classes
+    masked = manifest.table["mask_path"].to_numpy() != ""
+    return masked[:, None][:, : int(masked.any())].astype(np.int64), ("masked",)[: int(masked.any())]
