@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta, norm
@@ -26,6 +27,17 @@ def no_interval(reason: str) -> Interval:
     return Interval(low=None, high=None, reason=reason)
 
 
+def entry(value: float, interval: Interval) -> dict[str, Any]:
+    """A defined number as it stands in ``metrics.json``."""
+    why = {"method": interval.method} if interval.reason is None else {"reason": interval.reason}
+    return {"value": float(value), "low": interval.low, "high": interval.high} | why
+
+
+def undefined(reason: str) -> dict[str, Any]:
+    """A number that does not exist, as it stands in ``metrics.json``."""
+    return {"value": None, "low": None, "high": None, "reason": reason}
+
+
 def percentile(draws: np.ndarray, *, units: int, level: float = LEVEL) -> Interval:
     """The middle ``level`` of the bootstrap draws [R]; undefined draws are left out, at most a tenth of them."""
     usable = _usable(draws)
@@ -43,7 +55,7 @@ def bca(value: float, draws: np.ndarray, jackknife: np.ndarray, *, units: int, l
     usable = _usable(draws)
     if isinstance(usable, Interval):
         return usable
-    below = (np.mean(usable < value) + np.mean(usable <= value)) / 2
+    below = _share_below(usable, value)
     if below in (0.0, 1.0):
         return percentile(draws, units=units, level=level)
     bias = norm.ppf(below)
@@ -51,6 +63,24 @@ def bca(value: float, draws: np.ndarray, jackknife: np.ndarray, *, units: int, l
     places = norm.cdf(bias + tail / (1 - _acceleration(jackknife) * tail))
     low, high = np.quantile(usable, places)
     return Interval(low=float(low), high=float(high), method="bca")
+
+
+def bca_p_value(draws: np.ndarray, jackknife: np.ndarray, value: float, *, units: int) -> float | None:
+    """Two-sided p-value of the hypothesis that the true value is 0: one minus the level at which `bca` just touches
+    0.
+
+    Not below 1 / R. None where `bca` gives no interval.
+    """
+    usable = _usable(draws)
+    if isinstance(usable, Interval):
+        return None
+    below = _share_below(usable, value)
+    bias = 0.0 if below in (0.0, 1.0) else norm.ppf(below)
+    skew = 0.0 if below in (0.0, 1.0) else _acceleration(jackknife)
+    least = 0.5 / len(usable)
+    shifted = norm.ppf(np.clip(_share_below(usable, 0.0), least, 1 - least)) - bias
+    reach = shifted / (1 + skew * shifted) - bias
+    return float(2 * student.sf(abs(reach) / np.sqrt(units / (units - 1)), units - 1))
 
 
 def wilson(successes: float, trials: float, *, level: float = LEVEL) -> Interval:
@@ -103,6 +133,11 @@ def _widened(units: int, level: float) -> np.ndarray:
     """
     reach = np.sqrt(units / (units - 1)) * student.ppf((1 + level) / 2, units - 1)
     return np.array([-reach, reach])
+
+
+def _share_below(draws: np.ndarray, value: float) -> float:
+    """Share of the draws below a value; ties count half."""
+    return float((np.mean(draws < value) + np.mean(draws <= value)) / 2)
 
 
 def _acceleration(jackknife: np.ndarray) -> float:

@@ -75,6 +75,19 @@ class Metrics:
     ordinal: bool
     binary: bool
 
+    @property
+    def patients(self) -> int:
+        return len(self.sums["n"])
+
+    @property
+    def width(self) -> int:
+        """Image-class pairs: how many numbers one weighting touches at a time."""
+        return len(self.pooled.positive_units) + len(self.pooled.negative_units)
+
+    def as_is(self) -> Values:
+        """The metrics of the data themselves: every patient counted once (R = 1)."""
+        return self(np.ones((1, self.patients)))
+
     def __call__(self, weights: np.ndarray) -> Values:
         """Evaluate under patient weights [R, P]: how often each patient was drawn, or any non-negative number."""
         weights = np.asarray(weights, dtype=np.float64)
@@ -96,8 +109,7 @@ def prepare(predictions: Predictions, *, ordinal: bool = False) -> Metrics:
     questions = tuple(rank(scores[:, c], truth[:, c], patients) for c in range(classes))
     sums = _patient_sums(_columns(predictions), patients, predictions.patient_count)
     totals = {name: block.sum(axis=0, keepdims=True) for name, block in sums.items()}
-    everyone = np.ones((1, predictions.patient_count))
-    once = _per_class(totals, questions, everyone)
+    once = _per_class(totals, questions, np.ones((1, predictions.patient_count)))
     present = truth.any(axis=0)
     averaged = {name: present & ~np.isnan(once[source][0]) for name, source in _macros(predictions.multilabel).items()}
     return Metrics(
@@ -109,11 +121,6 @@ def prepare(predictions: Predictions, *, ordinal: bool = False) -> Metrics:
         ordinal=ordinal and not predictions.multilabel,
         binary=classes == 2 and not predictions.multilabel,
     )
-
-
-def evaluate(predictions: Predictions, *, ordinal: bool = False) -> Values:
-    """The metrics themselves, every patient counted once (R = 1)."""
-    return prepare(predictions, ordinal=ordinal)(np.ones((1, predictions.patient_count)))
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
@@ -155,7 +162,7 @@ def _columns(predictions: Predictions) -> dict[str, np.ndarray]:
 
 def _bin_gaps(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Probability minus outcome, in the column of the bin it falls in: [n, k] -> [n, k * ECE_BINS]."""
-    place = np.clip(np.ceil(scores * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)  # [n, k]
+    place = np.clip(np.searchsorted(np.linspace(0, 1, ECE_BINS + 1), scores) - 1, 0, ECE_BINS - 1)  # [n, k]
     gaps = np.zeros((*scores.shape, ECE_BINS))
     np.put_along_axis(gaps, place[..., None], (scores - truth)[..., None], axis=2)
     return gaps.reshape(len(scores), -1)

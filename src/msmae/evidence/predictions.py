@@ -52,6 +52,13 @@ class Predictions:
         return self.patient_count < self.images
 
 
+def class_index(classes: Sequence[str], of: str) -> int:
+    """The place of the class ``of``; raises UserError when there is none of that name."""
+    if of not in classes:
+        raise UserError(f"there is no class {of!r}", mend=f"choose one of {', '.join(classes)}")
+    return list(classes).index(of)
+
+
 def read_predictions(path: str | Path) -> pd.DataFrame:
     """The frame that `write_predictions` wrote: text stays text (a patient "007", a class "NA"), floats come back
     bit for bit.

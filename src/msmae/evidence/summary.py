@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
-from msmae.evidence.intervals import Interval
+from msmae.evidence.intervals import entry, undefined
 from msmae.evidence.metrics import prepare
 from msmae.evidence.predictions import Predictions, check_columns, is_multilabel, to_arrays
+from msmae.evidence.reliability import calibration_line
 from msmae.evidence.uncertainty import ONE_PATIENT, resample
 
 
@@ -69,8 +70,22 @@ def summarise_rows(
         note = f"none of the {len(rows)} images has a label: nothing can be measured"
         return {"n": 0, "patients": None, "resamples": 0, "metrics": {}, "per_class": {}, "notes": [note]}
     predictions = to_arrays(labelled, classes=classes, multilabel=multilabel)
+    summary = summarise_arrays(predictions, resamples=resamples, seed=seed, ordinal=ordinal)
+    nameless = int((labelled["patient_id"] == "").sum())
+    if nameless == predictions.images:
+        summary["patients"] = None
+    summary["notes"] += _notes_on_rows(
+        unlabelled=len(rows) - len(labelled), nameless=nameless, images=predictions.images
+    )
+    return summary
+
+
+def summarise_arrays(
+    predictions: Predictions, *, resamples: int = 2000, seed: int = 0, ordinal: bool = False
+) -> dict[str, Any]:
+    """What `summarise` says of one split, from arrays."""
     metrics = prepare(predictions, ordinal=ordinal)
-    values = metrics(np.ones((1, predictions.patient_count)))
+    values = metrics.as_is()
     enough = predictions.patient_count > 1
     uncertainty = resample(metrics, predictions, resamples=resamples, seed=seed) if enough else None
 
@@ -84,30 +99,19 @@ def summarise_rows(
             return undefined(_why_undefined_for(predictions, c))
         return entry(value, uncertainty.of_class(name, value, c) if uncertainty else ONE_PATIENT)
 
-    nameless = int((labelled["patient_id"] == "").sum())
     return {
         "n": predictions.images,
-        "patients": predictions.patient_count if nameless < predictions.images else None,
+        "patients": predictions.patient_count,
         "resamples": resamples if enough else 0,
         "metrics": {name: overall(name, value[0]) for name, value in values.overall.items()},
         "per_class": {
             label: {"n": int(predictions.truth[:, c].sum())}
             | {name: of_class(name, value[0, c], c) for name, value in values.per_class.items()}
+            | calibration_line(predictions.probabilities[:, c], predictions.truth[:, c], predictions.patients)
             for c, label in enumerate(predictions.classes)
         },
-        "notes": _notes(predictions, unlabelled=len(rows) - len(labelled), nameless=nameless),
+        "notes": _notes_on_classes(predictions),
     }
-
-
-def entry(value: float, interval: Interval) -> dict[str, Any]:
-    """A defined number as it stands in ``metrics.json``."""
-    why = {"method": interval.method} if interval.reason is None else {"reason": interval.reason}
-    return {"value": float(value), "low": interval.low, "high": interval.high} | why
-
-
-def undefined(reason: str) -> dict[str, Any]:
-    """A number that does not exist, as it stands in ``metrics.json``."""
-    return {"value": None, "low": None, "high": None, "reason": reason}
 
 
 def _why_undefined(name: str) -> str:
@@ -129,14 +133,24 @@ def _why_undefined_for(predictions: Predictions, c: int) -> str:
     return "; ".join(cause for cause, so in causes.items() if so)
 
 
-def _notes(predictions: Predictions, *, unlabelled: int, nameless: int) -> list[str]:
+def _notes_on_rows(*, unlabelled: int, nameless: int, images: int) -> list[str]:
+    notes = []
+    if unlabelled:
+        notes.append(f"{unlabelled} images without a label are left out")
+    if nameless:
+        notes.append(
+            f"{nameless} of {images} images have no patient id and count as patients of their own: "
+            "if patients repeat among them, the intervals are too narrow"
+        )
+    return notes
+
+
+def _notes_on_classes(predictions: Predictions) -> list[str]:
     names = np.array(predictions.classes, dtype=object)
     absent, unpredicted = ~predictions.truth.any(axis=0), ~predictions.predicted.any(axis=0)
-    notes = {
-        f"{unlabelled} images without a label are left out": unlabelled > 0,
-        f"{nameless} of {predictions.images} images have no patient id and count as patients of their own: if patients "
-        "repeat among them, the intervals are too narrow": nameless > 0,
-        f"no image of {', '.join(names[absent])}: means over classes are over the other classes": absent.any(),
-        f"never predicted: {', '.join(names[unpredicted & ~absent])}": (unpredicted & ~absent).any(),
-    }
-    return [note for note, so in notes.items() if so]
+    notes = []
+    if absent.any():
+        notes.append(f"no image of {', '.join(names[absent])}: means over classes are over the other classes")
+    if (unpredicted & ~absent).any():
+        notes.append(f"never predicted: {', '.join(names[unpredicted & ~absent])}")
+    return notes

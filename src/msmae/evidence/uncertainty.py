@@ -62,12 +62,11 @@ class Uncertainty:
 
 def resample(metrics: Metrics, predictions: Predictions, *, resamples: int, seed: int) -> Uncertainty:
     """Draw and leave out patients (at least two are needed)."""
-    patients, width = predictions.patient_count, predictions.truth.size
     return Uncertainty(
         predictions=predictions,
         metrics=metrics,
-        draws=bootstrap(metrics, patients=patients, width=width, resamples=resamples, seed=seed),
-        left_out=jackknife(metrics, patients=patients, width=width, seed=seed),
+        draws=bootstrap(metrics, resamples=resamples, seed=seed),
+        left_out=jackknife(metrics, seed=seed),
         ece=_ece(metrics, resamples=resamples, seed=seed),
     )
 

@@ -1,0 +1,90 @@
+"""Arms x seeds -> the table of a comparison: means, paired differences, and p-values corrected for how many were
+asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from msmae.errors import UserError
+from msmae.evidence.paired import matched, resample_together
+from msmae.evidence.seeds import difference_over_seeds, mean_over_seeds
+from msmae.evidence.significance import holm
+
+PRIMARY = ("accuracy", "balanced_accuracy", "auroc", "auprc", "f1_macro", "mcc", "kappa", "brier", "ece")
+
+
+def compare_arms(
+    arms: Mapping[str, Sequence[pd.DataFrame]],
+    *,
+    classes: Sequence[str],
+    pairs: Sequence[tuple[str, str]] | None = None,
+    metrics: Sequence[str] = PRIMARY,
+    split: str = "test",
+    resamples: int = 2000,
+    seed: int = 0,
+    ordinal: bool = False,
+    multilabel: bool | None = None,
+) -> dict[str, Any]:
+    """Compare arms, each a sequence of predictions frames, one a seed; frames at equal places share their seed and
+    test images.
+
+    For cross-validation, give the folds of a seed joined into one frame: every image predicted once. ``pairs`` are
+    the differences asked (first minus second), by default every arm against every later one. Returns ``{"n",
+    "patients", "seeds", "arms": {arm: {metric: entry}}, "differences": [{"first", "second", "metrics": {metric:
+    entry}}]}`` with the entries of `mean_over_seeds` and `difference_over_seeds`, and in the latter ``"p_holm"``:
+    corrected over all pairs, for each metric by itself. Raises UserError for arms of different seeds, test images
+    or labels.
+    """
+    names = list(arms)
+    counts = {name: len(frames) for name, frames in arms.items()}
+    if len(set(counts.values())) != 1 or 0 in counts.values():
+        raise UserError(f"the arms have different numbers of seeds: {counts}", mend="finish the missing runs")
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]] if pairs is None else pairs
+    unknown = sorted({name for pair in pairs for name in pair} - set(names))
+    if unknown:
+        raise UserError(f"there is no arm {', '.join(unknown)}", mend=f"choose from {', '.join(names)}")
+
+    seeds = counts[names[0]]
+    runs = [
+        run
+        for place in range(seeds)
+        for run in _of_seed(arms, place, classes=classes, split=split, multilabel=multilabel)
+    ]
+    resampled = resample_together(runs, resamples=resamples, seed=seed, ordinal=ordinal)
+    of_arm = {name: resampled[number :: len(names)] for number, name in enumerate(names)}
+    asked = [name for name in metrics if name in resampled[0].value.overall]
+    differences = [
+        {
+            "first": a,
+            "second": b,
+            "metrics": {name: difference_over_seeds(of_arm[a], of_arm[b], name) for name in asked},
+        }
+        for a, b in pairs
+    ]
+    for name in asked:
+        corrected = holm([pair["metrics"][name]["p_value"] for pair in differences])
+        for pair, p_value in zip(differences, corrected, strict=True):
+            pair["metrics"][name]["p_holm"] = p_value
+    return {
+        "n": runs[0].images,
+        "patients": resampled[0].patients,
+        "seeds": seeds,
+        "arms": {arm: {name: mean_over_seeds(of_arm[arm], name) for name in asked} for arm in names},
+        "differences": differences,
+    }
+
+
+def _of_seed(
+    arms: Mapping[str, Sequence[pd.DataFrame]],
+    place: int,
+    *,
+    classes: Sequence[str],
+    split: str,
+    multilabel: bool | None,
+) -> list[Any]:
+    """The runs of one seed in the order of the arms, checked to be on the same images."""
+    return matched([frames[place] for frames in arms.values()], classes=classes, split=split, multilabel=multilabel)

@@ -1,0 +1,161 @@
+"""Paired comparison: runs measured on the same draws of the same patients, so that what they share cancels out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msmae.errors import UserError
+from msmae.evidence.bootstrap import draw_patients, join, leave_out
+from msmae.evidence.delong import delong
+from msmae.evidence.intervals import bca, bca_p_value, entry, undefined
+from msmae.evidence.metrics import Metrics, Values, prepare
+from msmae.evidence.predictions import Predictions, check_columns, identity_columns, is_multilabel, to_arrays
+from msmae.evidence.significance import mcnemar
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One run's metrics under draws of patients that are common to all runs of one `resample_together`.
+
+    Differences between runs and means over runs are therefore made draw by draw.
+    """
+
+    metrics: Metrics
+    value: Values
+    """R = 1: the metrics themselves."""
+    draws: Values
+    """R draws of patients."""
+    left_out: Values
+    """G groups of patients left out."""
+    patients: int
+    """In all runs together."""
+
+
+def paired_differences(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    split: str = "test",
+    resamples: int = 2000,
+    seed: int = 0,
+    ordinal: bool = False,
+    multilabel: bool | None = None,
+) -> dict[str, Any]:
+    """First run minus second, on the same images.
+
+    Returns ``{"n", "patients", "metrics": {name: {"value", "low", "high", "method", "p_value"}}, "mcnemar": {...}
+    (single-label), "delong": {class: {"first", "second", "value", "low", "high", "p_value"}}}``. Intervals and
+    p-values of ``metrics`` are of the bootstrap over patients and agree: p < 0.05 where the interval leaves out 0.
+    p-values are not corrected: see `holm`. Raises UserError when the runs were not evaluated on the same images
+    with the same labels.
+    """
+    one, other = matched([first, second], classes=classes, split=split, multilabel=multilabel)
+    a, b = resample_together([one, other], resamples=resamples, seed=seed, ordinal=ordinal)
+    return {
+        "n": one.images,
+        "patients": one.patient_count,
+        "metrics": {name: difference(a, b, name) for name in a.value.overall},
+        "mcnemar": None if one.multilabel else asdict(mcnemar(_right(one), _right(other), one.patients)),
+        "delong": {label: _delong(one, other, c) for c, label in enumerate(one.classes)},
+    }
+
+
+def matched(
+    frames: Sequence[pd.DataFrame], *, classes: Sequence[str], split: str = "test", multilabel: bool | None = None
+) -> list[Predictions]:
+    """The labelled rows of one split of several runs, as arrays with equal images in equal order.
+
+    Raises UserError unless all runs have the same images, labels and patients.
+    """
+    several = any(map(is_multilabel, frames)) if multilabel is None else multilabel
+    ordered = []
+    for frame in frames:
+        check_columns(frame, classes)
+        rows = frame[(frame["split"] == split) & (frame["label"] != "")]
+        if rows.empty:
+            raise UserError(f"no labelled image of the {split} split", mend="evaluate the run on it first")
+        ordered.append(rows.sort_values(identity_columns(rows)).reset_index(drop=True))
+    same = [*identity_columns(ordered[0]), "label", "patient_id"]
+    for number, rows in enumerate(ordered[1:], start=2):
+        if not (identity_columns(rows) == same[:-2] and rows[same].equals(ordered[0][same])):
+            raise UserError(
+                f"runs 1 and {number} cannot be compared: their {split} images, labels or patients differ",
+                where=f"{len(ordered[0])} and {len(rows)} images",
+                mend="evaluate both on the same manifest and split",
+            )
+    return [to_arrays(rows, classes=classes, multilabel=several) for rows in ordered]
+
+
+def resample_together(
+    runs: Sequence[Predictions], *, resamples: int = 2000, seed: int = 0, ordinal: bool = False
+) -> list[Resampled]:
+    """Evaluate every run under the same draws from the patients of all of them.
+
+    Runs may be on different patients: a patient drawn twice counts twice wherever it is. Raises UserError with one
+    patient.
+    """
+    everyone = np.unique(np.concatenate([run.patient_names for run in runs]))
+    if len(everyone) < 2:
+        raise UserError("the test split has one patient only", mend="a comparison needs at least two")
+    members = [np.searchsorted(everyone, run.patient_names) for run in runs]
+    prepared = [prepare(run, ordinal=ordinal) for run in runs]
+    width = max(metrics.width for metrics in prepared)
+    chunks = draw_patients(len(everyone), width=width, resamples=resamples, seed=seed)
+    parts = [[metrics(drawn[:, who]) for metrics, who in zip(prepared, members, strict=True)] for drawn in chunks]
+    chunks = leave_out(len(everyone), width=width, seed=seed)
+    lacking = [[metrics(kept[:, who]) for metrics, who in zip(prepared, members, strict=True)] for kept in chunks]
+    return [
+        Resampled(
+            metrics=metrics,
+            value=metrics.as_is(),
+            draws=join([part[number] for part in parts]),
+            left_out=join([part[number] for part in lacking]),
+            patients=len(everyone),
+        )
+        for number, metrics in enumerate(prepared)
+    ]
+
+
+def difference(a: Resampled, b: Resampled, name: str) -> dict[str, Any]:
+    """One metric of run a minus that of run b, with BCa interval and p-value."""
+    reason = not_comparable(a, b, name)
+    if reason:
+        return undefined(reason) | {"p_value": None}
+    value = float(a.value.overall[name][0] - b.value.overall[name][0])
+    draws = a.draws.overall[name] - b.draws.overall[name]
+    left_out = a.left_out.overall[name] - b.left_out.overall[name]
+    interval = bca(value, draws, left_out, units=a.patients)
+    return entry(value, interval) | {"p_value": bca_p_value(draws, left_out, value, units=a.patients)}
+
+
+def not_comparable(a: Resampled, b: Resampled, name: str) -> str | None:
+    """Why a metric of two runs cannot be subtracted, if so."""
+    if np.isnan(a.value.overall[name][0] - b.value.overall[name][0]):
+        return "undefined for one of the two"
+    over_a, over_b = a.metrics.averaged.get(name), b.metrics.averaged.get(name)
+    if over_a is not None and over_b is not None and not np.array_equal(over_a, over_b):
+        return "the two means are over different classes: one run never predicts some class"
+    return None
+
+
+def _right(run: Predictions) -> np.ndarray:
+    return np.asarray((run.truth == run.predicted).all(axis=1))
+
+
+def _delong(one: Predictions, other: Predictions, c: int) -> dict[str, Any]:
+    try:
+        found = delong(one.probabilities[:, c], other.probabilities[:, c], one.truth[:, c], one.patients)
+    except UserError as problem:
+        return undefined(str(problem)) | {"p_value": None}
+    return {
+        "first": found.first,
+        "second": found.second,
+        **entry(found.value, found.interval),
+        "p_value": found.p_value,
+    }

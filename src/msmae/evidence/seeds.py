@@ -1,0 +1,92 @@
+"""An arm of a comparison is several runs that differ in their seed: two sources of luck, the seeds and the patients.
+
+The interval is mean +- t sqrt(V), V = (variance over draws of patients of the mean over seeds) + (variance between
+seeds) / seeds, and the degrees of freedom of t are Satterthwaite's, from patients - 1 and seeds - 1. Resampling
+three seeds with replacement instead would underestimate their variance by a third, and take normal quantiles where
+two degrees of freedom ask for more than twice as much. The seeds' part of V also holds the interaction of seeds and
+patients, which the first part holds too: V errs on the large side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from msmae.evidence.intervals import DEFINED, LEVEL, Interval, bca, entry, no_interval, undefined
+from msmae.evidence.paired import Resampled, difference, not_comparable
+
+RANGES = {
+    "mcc": (-1.0, 1.0),
+    "kappa": (-1.0, 1.0),
+    "kappa_quadratic": (-1.0, 1.0),
+    "brier": (0.0, 2.0),
+    "log_loss": (0.0, np.inf),
+    "mean_absolute_error": (0.0, np.inf),
+}
+"""The values a metric can take, where not 0..1."""
+
+
+def mean_over_seeds(runs: Sequence[Resampled], name: str) -> dict[str, Any]:
+    """A metric of an arm, ``{"value", "low", "high", "method", "seed_sd"}``: runs of one `resample_together`, one a
+    seed.
+
+    ``seed_sd`` is the standard deviation between seeds; None for one seed, whose interval speaks of patients only.
+    """
+    values = np.array([run.value.overall[name][0] for run in runs])  # [S]
+    if np.isnan(values).any():
+        return undefined(f"undefined for {int(np.isnan(values).sum())} of {len(runs)} seeds") | {"seed_sd": None}
+    draws = np.stack([run.draws.overall[name] for run in runs])  # [S, R]
+    if len(runs) == 1:
+        interval = bca(values[0], draws[0], runs[0].left_out.overall[name], units=runs[0].patients)
+        return entry(values[0], interval) | {"seed_sd": None}
+    interval, _ = t_interval(values, draws, patients=runs[0].patients)
+    return entry(values.mean(), _within(interval, *RANGES.get(name, (0.0, 1.0)))) | {
+        "seed_sd": float(values.std(ddof=1))
+    }
+
+
+def difference_over_seeds(first: Sequence[Resampled], second: Sequence[Resampled], name: str) -> dict[str, Any]:
+    """A metric of one arm minus that of another, as `mean_over_seeds`, with ``"p_value"``; runs at equal places are
+    paired.
+    """
+    pairs = list(zip(first, second, strict=True))
+    if len(pairs) == 1:
+        return difference(*pairs[0], name) | {"seed_sd": None}
+    reason = next((why for why in (not_comparable(a, b, name) for a, b in pairs) if why), None)
+    if reason:
+        return undefined(reason) | {"seed_sd": None, "p_value": None}
+    values = np.array([a.value.overall[name][0] - b.value.overall[name][0] for a, b in pairs])  # [S]
+    draws = np.stack([a.draws.overall[name] - b.draws.overall[name] for a, b in pairs])  # [S, R]
+    interval, p_value = t_interval(values, draws, patients=first[0].patients)
+    return entry(values.mean(), interval) | {"seed_sd": float(values.std(ddof=1)), "p_value": p_value}
+
+
+def t_interval(values: np.ndarray, draws: np.ndarray, *, patients: int) -> tuple[Interval, float | None]:
+    """Interval of the mean of values [S], one a seed, and p-value of a mean of 0, from common draws of patients [S,
+    R].
+    """
+    means = draws.mean(axis=0)  # [R], undefined where any seed is
+    means = means[~np.isnan(means)]
+    if len(means) < DEFINED * draws.shape[1]:
+        return no_interval("too few patients: undefined in more than a tenth of the resamples"), None
+    of_patients = float(means.var(ddof=1)) * patients / (patients - 1)
+    of_seeds = float(values.var(ddof=1)) / len(values)
+    variance = of_patients + of_seeds
+    if variance == 0:
+        return no_interval("every seed and every resample gives the same number"), None
+    freedom = variance**2 / (of_patients**2 / (patients - 1) + of_seeds**2 / (len(values) - 1))
+    value, spread = float(values.mean()), float(np.sqrt(variance))
+    reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * spread
+    interval = Interval(low=value - reach, high=value + reach, method="t over seeds and patients")
+    return interval, float(2 * student.sf(abs(value) / spread, freedom))
+
+
+def _within(interval: Interval, least: float, most: float) -> Interval:
+    """Cut to the values the metric can take."""
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(interval.low, least), high=min(interval.high, most))
