@@ -29,7 +29,7 @@ class ImbalanceAdvice:
 
 
 def class_counts(targets: np.ndarray, *, classes: int) -> np.ndarray:
-    """Labelled images of every class, int64 ``[C]``, from ``Manifest.targets()``: ``[n]``, or ``[n, C]`` multi-label."""
+    """Labelled images of every class, int64 ``[C]``, from ``Manifest.targets()`` (``[n]``, multi-label ``[n, C]``)."""
     if targets.ndim == 2:
         return np.asarray(np.nansum(targets, axis=0), dtype=np.int64)
     return np.bincount(targets[targets >= 0], minlength=classes).astype(np.int64)

@@ -48,7 +48,7 @@ def open_dataset(
     columns = ColumnNames(image_column, label_column, patient_column, split_column, mask_column, site_column)
     if layout not in ("auto", *FOLDER_LAYOUTS, *FILE_LAYOUTS):
         names = ", ".join(("auto", *FOLDER_LAYOUTS, *FILE_LAYOUTS))
-        raise UserError(f"there is no layout '{layout}'", where="layout", mend=f"use one of {names}")
+        raise UserError(f"there is no layout '{layout}'", mend=f"use one of {names}")
     if not path.exists():
         raise UserError("there is no such file or folder", where=str(path), mend=_nearest(path))
     manifest = _open_folder(path, layout, columns) if path.is_dir() else _open_file(path, layout, columns)

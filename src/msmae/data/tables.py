@@ -113,7 +113,7 @@ def clean_labels(labels: pd.Series) -> pd.Series:
     ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays.
     """
     cleaned = ["" if label.strip().lower() in UNKNOWN else label.strip() for label in labels]
-    if all(re.fullmatch(r"\d+\.0*", label, re.ASCII) for label in cleaned if label):
+    if all(re.fullmatch(r"\d+(\.0*)?", label, re.ASCII) for label in cleaned if label):
         cleaned = [label.partition(".")[0] for label in cleaned]
     cleaned = [_ordered(label) if SEPARATOR in label else label for label in cleaned]
     return pd.Series(cleaned, index=labels.index, dtype=object)
@@ -144,7 +144,7 @@ def _ordered(label: str) -> str:
 def _decode(source: Path) -> tuple[str, list[str]]:
     raw = source.read_bytes()
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16"), []
+        return raw.decode("utf-16", "replace"), []
     try:
         return raw.decode("utf-8-sig"), []
     except UnicodeDecodeError:

@@ -29,7 +29,7 @@ def recognise(listing: Listing) -> str:
 def read(listing: Listing) -> Manifest:
     """Label = grade; both eyes of a patient share a ``patient_id``; ``adjudicated_dme`` is kept.
 
-    Without ``messidor-2.csv`` neighbours in the grades table are taken for the two eyes, and a note says so.
+    Without ``messidor-2.csv`` neighbours by name are taken for the two eyes, and a note says so.
     Raises ``UserError`` where the grades or all of their images are missing.
     """
     source = _grades(listing)
@@ -72,8 +72,9 @@ def _patients(listing: Listing, images: list[str]) -> tuple[dict[str, str], list
         pairs = read_table(listing.root / sources[0])[0][["left", "right"]].to_numpy().tolist()
         note = f"both eyes of a patient by {sources[0]}"
     else:
-        pairs = [images[place : place + 2] for place in range(0, len(images), 2)]
-        note = "messidor-2.csv is not here: neighbours in the grades table taken for the two eyes of a patient"
+        series = [list(names) for _, names in itertools.groupby(sorted(images), key=lambda name: name.startswith("im"))]
+        pairs = [names[place : place + 2] for names in series for place in range(0, len(names), 2)]
+        note = "messidor-2.csv is not here: neighbours by name taken for the two eyes of a patient"
     stems = [[name.strip().partition(".")[0].lower() for name in pair] for pair in pairs]
     named = itertools.chain.from_iterable(
         ((name, f"patient{n:04d}") for name in pair) for n, pair in enumerate(stems, 1)
