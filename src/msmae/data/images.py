@@ -1,15 +1,18 @@
-"""One image file of any format -> an array [C, H, W] in the file's own units, and its fit to the size a model wants.
+"""One image of any format -> an array [C, H, W] in the file's own units, and its fit to the size a model wants.
 
-What the numbers mean, by reader:
+What the numbers mean, by file; the format is told by the content, not by the name:
 
-| file                                   | array                               | numbers                               |
-|----------------------------------------|-------------------------------------|---------------------------------------|
-| PNG, JPEG, BMP, WebP, GIF, PNM (8 bit) | uint8, 1 (grey) or 3 (RGB) channels | 0..255, display intensity             |
-| 1-bit images                           | uint8, 1 channel                    | 0 or 255                              |
-| ``file.npz#train/17``                  | the array's own type                | row 17 of ``train_images``, as stored |
+| file                                | array                        | numbers                                         |
+|-------------------------------------|------------------------------|-------------------------------------------------|
+| PNG, JPEG, BMP, WebP, GIF of 8 bits | uint8, grey or RGB           | 0..255, display intensity (``pictures.py``)     |
+| 16-bit PNG, TIFF                    | as stored, 1 to n channels   | as stored (``pictures.py``)                     |
+| DICOM                               | float32, grey or RGB         | 0..1, display brightness; or, with the window   |
+|                                     |                              | ``none``, modality units (``dicom.py``)         |
+| NIfTI                               | float32, grey                | the file's units (``volumes.py``)               |
+| ``file.npz#train/17``               | the array's type             | row 17 of ``train_images``, as stored           |
 
-Colour is always RGB. An alpha channel is dropped (the colour under it is kept), a palette is looked up, and the EXIF
-orientation is applied, so that "up" is where the camera said it was.
+A source's ``offset`` is then added (float32; DeepLesion's 16-bit PNGs are Hounsfield units plus 32768), and a window
+asked for by name or numbers turns any grey image of more than 8 bits into display brightness 0..1.
 """
 
 from __future__ import annotations
@@ -21,21 +24,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from msmae.data.checks import by, check_file
+from msmae.data.dicom import brightness, count_dicom_channels, is_dicom, parse_window, read_dicom
+from msmae.data.pictures import TIFF_MAGIC, count_picture_channels, count_tiff_channels, read_picture, read_tiff
+from msmae.data.volumes import is_nifti, read_nifti
 from msmae.errors import UserError
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
-"""The types an image can have; anything else is converted to float32 by the reader."""
+"""The types an image can have; a reader converts any other to float32."""
 
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Grey from red, green, blue (ITU-R BT.601), as Pillow and JPEG define it."""
+"""Grey from red, green and blue (ITU-R BT.601), as Pillow and JPEG define it."""
 
-_PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
-_PILLOW_MODES = {"L": "L", "LA": "L", "La": "L", "1": "L"}  # every other 8-bit mode becomes RGB
-_PILLOW_LOCK = threading.Lock()
 _ARRAY_LOCK = threading.Lock()
 _REFERENCE = re.compile(r"^(?P<file>.*\.npz)#(?P<array>[^/]+)/(?P<row>\d+)$", re.IGNORECASE | re.DOTALL)
 
@@ -44,21 +47,30 @@ _REFERENCE = re.compile(r"^(?P<file>.*\.npz)#(?P<array>[^/]+)/(?P<row>\d+)$", re
 class Reading:
     """What decides the numbers a file is read as; part of the store's key and of a model's settings."""
 
-    max_pixels: int = 200_000_000
-    """Refuse images of more pixels than this: a small file may unfold to more than the memory holds."""
+    window: str = "file"
+    """Grey levels: ``file`` (what DICOM files ask for), ``none`` (modality units), ``lung``, ``brain``, ``bone``,
+    ``soft-tissue``, ``centre,width``, ``low..high``, or ``manifest`` (each image's own, from its column ``window``)."""
+    replace_nonfinite: float | None = None
+    """The number to put where a floating-point image has NaN or infinity; by default such an image is refused."""
+    max_pixels: int = 300_000_000
+    """Refuse images (and volumes) of more pixels: a small file may unfold to more than the memory holds."""
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One two-dimensional image: a file (or ``file.npz#train/17``) and, inside a volume or film, which plane of it."""
+    """One two-dimensional image: a file (or ``file.npz#train/17``), a plane of it, and what its numbers need."""
 
     path: str
     frame: int | None = None
-    """Frame of a multi-frame file, counted from 0."""
+    """Frame of a film, page of a TIFF, volume of a 4-D NIfTI; counted from 0."""
     axis: int | None = None
-    """Axis of a volume across which it is cut: 0, 1 or 2."""
+    """Axis across which a volume is cut: 0 left-right, 1 back-front, 2 feet-head."""
     index: int | None = None
     """Slice along ``axis``, counted from 0."""
+    offset: float = 0.0
+    """Added to the numbers read."""
+    window: str = ""
+    """This image's own window, as ``low..high``; used where ``Reading.window`` is ``manifest``."""
 
 
 def read_image(
@@ -69,33 +81,58 @@ def read_image(
     index: int | None = None,
     reading: Reading | None = None,
 ) -> np.ndarray:
-    """Read one image as [C, H, W] in the file's own units (the table above): uint8, uint16, int16 or float32.
+    """Read one image as [C, H, W], uint8, uint16, int16 or float32; the table above says what the numbers mean.
 
-    ``frame`` chooses from a multi-frame file, ``axis`` and ``index`` cut a volume. Raises UserError, naming the file
-    and the reason, for whatever is missing, empty, truncated, too large, not an image or not two-dimensional.
+    ``frame`` chooses from a film or a multi-page file, ``axis`` and ``index`` cut a volume. Raises UserError, naming
+    the file and the reason, for whatever is missing, empty, truncated, too large, no image or not two-dimensional.
     """
+    return read_source(ImageSource(str(path), frame, axis, index), reading=reading)
+
+
+def read_source(source: ImageSource, *, reading: Reading | None = None) -> np.ndarray:
+    """As ``read_image``, from an ``ImageSource``."""
     reading = reading or Reading()
-    reference = split_reference(path)
-    if reference is not None:
-        file, array, row = reference
-        return _read_npz(file, array=array, row=row)
-    _check_file(Path(path))
-    return _read_pillow(Path(path), reading=reading)
+    window, limit = source.window if reading.window == "manifest" else reading.window, reading.max_pixels
+    if not window:
+        raise UserError("the manifest gives no window for this image", where=source.path, mend="fill the column window")
+    asked, kind, path = parse_window(window), _kind(source.path), Path(source.path)
+    if kind == "dicom":
+        return read_dicom(path, frame=source.frame, window=window, max_pixels=limit)
+    if kind == "nifti":
+        pixels = read_nifti(path, axis=source.axis, index=source.index, frame=source.frame, max_pixels=limit)
+    elif kind == "npz":
+        pixels = _channels_first(_read_npz(source.path))
+    elif kind == "tiff":
+        pixels = _channels_first(read_tiff(path, frame=source.frame, max_pixels=limit))
+    else:
+        pixels = _channels_first(read_picture(path, frame=source.frame, max_pixels=limit))
+    pixels = _finite(pixels, replacement=reading.replace_nonfinite, where=source.path)
+    if source.offset:
+        pixels = pixels.astype(np.float32) + np.float32(source.offset)
+    if asked is None:
+        return pixels
+    if len(pixels) > 1 or pixels.dtype == np.uint8:
+        raise UserError(
+            f"the window {window} is asked of an image in colour or of 8 bits, which has no units to apply it in",
+            where=source.path,
+            mend="choose the window file",
+        )
+    return brightness(pixels, black=asked[0], white=asked[1]).astype(np.float32)
+
+
+def count_channels(source: ImageSource) -> int:
+    """Channels ``read_source`` would return, from the header."""
+    counts = {"dicom": count_dicom_channels, "tiff": count_tiff_channels, "picture": count_picture_channels}
+    kind = _kind(source.path)
+    if kind == "nifti":
+        return 1
+    return len(_channels_first(_read_npz(source.path))) if kind == "npz" else counts[kind](Path(source.path))
 
 
 def split_reference(path: str | Path) -> tuple[Path, str, int] | None:
     """``"file.npz#train/17"`` -> (``file.npz``, ``"train"``, 17); None for an ordinary path."""
     match = _REFERENCE.match(str(path))
     return None if match is None else (Path(match["file"]), match["array"], int(match["row"]))
-
-
-def count_channels(source: ImageSource) -> int:
-    """Channels ``read_image`` would return, from the header where the format allows it."""
-    if split_reference(source.path) is not None:
-        return int(read_image(source.path).shape[0])
-    _check_file(Path(source.path))
-    with _open_pillow(Path(source.path)) as image:
-        return 1 if image.mode in _PILLOW_MODES else 3
 
 
 def read_mask(
@@ -118,11 +155,11 @@ def read_mask(
     masks: list[np.ndarray] = []
     for path in paths:
         values = read_image(path, frame=frame, axis=axis, index=index, reading=reading)  # [C, H, W]
-        masks.append(np.any(values >= 128 if _is_jpeg(Path(path)) else values > 0, axis=0))  # [H, W]
+        masks.append(np.any(values >= 128 if _is_jpeg(path) else values > 0, axis=0))  # [H, W]
         expected = shape or masks[0].shape
         if masks[-1].shape != expected:
             raise UserError(
-                f"the mask is {_by(masks[-1].shape)} pixels (height x width) and its image {_by(expected)}",
+                f"the mask is {by(masks[-1].shape)} pixels (height x width) and its image {by(expected)}",
                 where=str(path),
                 mend="a mask must have the size of its image",
             )
@@ -162,8 +199,7 @@ def fit_mask(mask: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
 
 def load_image(source: ImageSource, *, size: tuple[int, int], channels: int, reading: Reading) -> np.ndarray:
     """Read and fit one image: [channels, *size]. The one path by which pixels reach a store or a prediction."""
-    array = read_image(source.path, frame=source.frame, axis=source.axis, index=source.index, reading=reading)
-    return fit_image(array, size=size, channels=channels, where=source.path)
+    return fit_image(read_source(source, reading=reading), size=size, channels=channels, where=source.path)
 
 
 def load_images(
@@ -202,61 +238,39 @@ def load_images(
     return np.stack(images)
 
 
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise UserError("no such image", where=str(path), mend="check the path in the manifest")
-    if path.is_dir():
-        raise UserError("a folder stands where an image was expected", where=str(path))
-    if path.stat().st_size == 0:
-        raise UserError("the file is empty (0 bytes)", where=str(path), mend="copy it again from its source")
+def _kind(path: str) -> str:
+    """Which reader a file is for, by its content (NIfTI, and DICOM without a header, by name)."""
+    reference, file = split_reference(path), Path(path)
+    check_file(file if reference is None else reference[0])
+    if reference is not None:
+        return "npz"
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(132)
+    except OSError as error:
+        raise UserError(f"the file cannot be opened ({error.strerror})", where=path) from error
+    if is_dicom(file, head):
+        return "dicom"
+    if is_nifti(file):
+        return "nifti"
+    return "tiff" if head[:4] in TIFF_MAGIC else "picture"
 
 
-def _open_pillow(path: Path) -> Any:
-    """Pillow's lazy image. Its own size limit is a module global; ours is checked by the reader, per call."""
-    from PIL import Image, UnidentifiedImageError
-
-    with _PILLOW_LOCK:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path, formats=_PILLOW_FORMATS)
-        except UnidentifiedImageError:
-            raise UserError("not an image in a format that can be read", where=str(path)) from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"the image cannot be opened ({error})", where=str(path)) from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _read_pillow(path: Path, *, reading: Reading) -> np.ndarray:
-    from PIL import ImageOps
-
-    with _open_pillow(path) as image:
-        width, height = image.size
-        if width * height > reading.max_pixels:
-            raise UserError(
-                f"the image unfolds to {_by((height, width))} pixels, more than the limit of {reading.max_pixels:,}",
-                where=str(path),
-                mend="raise max_pixels if that is meant",
-            )
-        try:
-            ImageOps.exif_transpose(image, in_place=True)
-            pixels = np.asarray(image.convert(_PILLOW_MODES.get(image.mode, "RGB")))  # [H, W] or [H, W, 3]
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
-    return channels_first(pixels)
-
-
-def _read_npz(path: Path, *, array: str, row: int) -> np.ndarray:
-    where = f"{path}#{array}/{row}"
-    _check_file(path)
+def _read_npz(reference: str) -> np.ndarray:
+    """[H, W] or [H, W, C]: one row of an array of images."""
+    named = split_reference(reference)
+    assert named is not None
+    path, array, row = named
     status = path.stat()
     with _ARRAY_LOCK:  # one thread decompresses, the others find it done
         images = _npz_images(str(path), array, status.st_size, status.st_mtime_ns)
-    if images.ndim not in (3, 4):
-        raise UserError(f"the array has shape {images.shape}, not images x height x width (x channels)", where=where)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] > 4):
+        raise UserError(
+            f"the array has shape {by(images.shape)}, not images x height x width (x channels)", where=reference
+        )
     if row >= len(images):
-        raise UserError(f"the array has {len(images)} images, so no row {row}", where=where)
-    return channels_first(images[row])
+        raise UserError(f"the array has {len(images)} images, so no row {row}", where=reference)
+    return np.asarray(images[row])
 
 
 @lru_cache(maxsize=3)  # the train, val and test arrays of one file; size and time make a changed file a new entry
@@ -272,8 +286,8 @@ def _npz_images(path: str, array: str, size: int, modified: int) -> np.ndarray:
     raise UserError(f"no array {array}_images or {array}; the file holds {held}", where=path)
 
 
-def channels_first(pixels: np.ndarray) -> np.ndarray:
-    """[H, W] or [H, W, C] of any number type -> contiguous [C, H, W] of one of ``DTYPES``."""
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    """[H, W] or [H, W, C] of any type -> contiguous [C, H, W] of one of ``DTYPES``; booleans become 0 and 255."""
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     native = planes.astype(planes.dtype.newbyteorder("="), copy=False)
     if native.dtype == bool:
@@ -281,6 +295,21 @@ def channels_first(pixels: np.ndarray) -> np.ndarray:
     if native.dtype.name not in DTYPES:
         native = native.astype(np.float32)
     return np.ascontiguousarray(native)
+
+
+def _finite(pixels: np.ndarray, *, replacement: float | None, where: str) -> np.ndarray:
+    if pixels.dtype != np.float32:
+        return pixels
+    bad = ~np.isfinite(pixels)
+    if not bad.any():
+        return pixels
+    if replacement is None:
+        raise UserError(
+            f"{int(bad.sum())} pixels are not finite numbers",
+            where=where,
+            mend="say what to put there (replace_nonfinite, 0 for example)",
+        )
+    return np.where(bad, np.float32(replacement), pixels)
 
 
 def _resize(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -293,12 +322,8 @@ def _resize(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def _is_jpeg(path: Path) -> bool:
+def _is_jpeg(path: str | Path) -> bool:
     if split_reference(path) is not None:
         return False
     with open(path, "rb") as file:
         return file.read(3) == b"\xff\xd8\xff"
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(side) for side in shape)

@@ -4,51 +4,49 @@ A store is a folder ``<cache>/<key>/`` with ``images.npy`` [n, C, H, W], ``masks
 and ``store.json``. The key is a hash of the files (path, size, time of change), of the planes taken from them and of
 the settings, so a changed file or setting is a new store, and the same data is decoded once for all runs. The folder
 appears under its name only when it is complete; a lock lets a second run wait for the first instead of decoding twice.
+Where the disk has no room, images are decoded each time they are fetched, and the log says so.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, astuple, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from msmae.data.images import (
-    ImageSource,
-    Reading,
-    count_channels,
-    fit_image,
-    fit_mask,
-    load_image,
-    read_image,
-    read_mask,
-    split_reference,
-)
+from msmae.data.decoding import CHUNK, Job, OnDemand, common_channels, common_type, decode_all, image_sources
+from msmae.data.images import Reading, split_reference
 from msmae.data.manifest import Manifest
 from msmae.errors import UserError
 
 FORMAT = 1
-CHUNK = 256
+READERS = ("Pillow", "tifffile", "pydicom", "python-gdcm", "nibabel")
+LISTED = 100
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_log = logging.getLogger("msmae")
 
 
 @dataclass(frozen=True)
 class ImageStore:
     """Decoded images, row i = sample id i. Ids that could not be read are in ``excluded`` and cannot be fetched."""
 
-    images: np.ndarray
+    images: np.ndarray | OnDemand
     """Memory map [n, C, H, W] of uint8, uint16, int16 or float32, in the files' own units."""
-    masks: np.ndarray | None
+    masks: np.ndarray | OnDemand | None
     """Memory map [n, H, W] of uint8, 1 inside; all 0 in rows without a mask. None where no row has one."""
     excluded: dict[int, str] = field(default_factory=dict)
     """Sample id -> why it was left out; empty unless ``on_error="skip"``."""
@@ -66,34 +64,29 @@ class ImageStore:
     def mean_std(self, ids: np.ndarray | Sequence[int]) -> tuple[list[float], list[float]]:
         """Mean and (population) standard deviation of each channel over all pixels of these images.
 
-        In the files' own units, computed in float64, chunk by chunk in the order of the ids. Raises UserError where a
-        channel is constant.
+        In the files' own units, in float64, merged chunk by chunk in the order of the ids (Chan, Golub and LeVeque,
+        1979). Raises UserError where a channel is constant.
         """
         rows = self._rows(ids)
         if len(rows) == 0:
-            raise UserError(
-                "mean and standard deviation of no images at all", mend="check that the training split has rows"
-            )
-        chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-        mean = np.sum([self._chunk(chunk).mean(axis=(0, 2, 3)) * len(chunk) for chunk in chunks], axis=0) / len(rows)
-        centre = mean[:, None, None]
-        squares = [((self._chunk(chunk) - centre) ** 2).mean(axis=(0, 2, 3)) * len(chunk) for chunk in chunks]
-        std = np.sqrt(np.sum(squares, axis=0) / len(rows))
-        if not (std > 0).all():
-            raise UserError(f"channel {int(np.argmin(std))} has the same value in every pixel of {len(rows)} images")
-        return mean.tolist(), std.tolist()
-
-    def _chunk(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self.images[rows]).astype(np.float64)
+            raise UserError("mean and standard deviation of no images", mend="check that the training split has rows")
+        mean = variance = np.zeros(self.images.shape[1])  # [C]
+        for start in range(0, len(rows), CHUNK):
+            chunk = np.asarray(self.images[rows[start : start + CHUNK]]).astype(np.float64)  # [B, C, H, W]
+            share = len(chunk) / (start + len(chunk))
+            apart = chunk.mean(axis=(0, 2, 3)) - mean
+            variance = variance + share * (chunk.var(axis=(0, 2, 3)) - variance) + share * (1 - share) * apart**2
+            mean = mean + share * apart
+        if not (variance > 0).all():
+            raise UserError(f"channel {int(np.argmin(variance))} has the same value in every pixel of every image")
+        return mean.tolist(), np.sqrt(variance).tolist()
 
     def _rows(self, ids: np.ndarray | Sequence[int]) -> np.ndarray:
         rows = np.asarray(ids, dtype=np.int64)
-        missing = [int(row) for row in rows if int(row) in self.excluded] if self.excluded else []
-        if missing:
-            raise UserError(
-                f"sample {missing[0]} was left out because it cannot be read: {self.excluded[missing[0]]}",
-                mend="fetch only sample ids that are not in `excluded`",
-            )
+        for row in rows.tolist() if self.excluded else ():
+            if row in self.excluded:
+                mend = "fetch only ids that are not in `excluded`"
+                raise UserError(f"sample {row} was left out: {self.excluded[row]}", mend=mend)
         return rows
 
 
@@ -111,68 +104,31 @@ def open_store(
     """The store of a manifest's images at ``size`` (height, width), decoded now unless ``cache`` holds it already.
 
     ``channels=None`` takes what the files have (1 if all are grey, 3 if grey and colour are mixed). ``on_error="stop"``
-    raises one UserError that names every file that cannot be read; ``"skip"`` leaves them out and reports them in
-    ``excluded``. ``progress`` is called with (images done, images in all) while files are decoded.
+    raises one UserError that names every file that cannot be read; ``"skip"`` leaves them out and says which in the log
+    and in ``excluded``. ``progress`` is called with (images done, images in all) while files are decoded.
     """
-    from filelock import FileLock
-
     if on_error not in ("stop", "skip"):
         raise UserError(f"on_error is {on_error!r}", mend='say "stop" or "skip"')
+    if len(manifest) == 0:
+        raise UserError("the data has no images", mend="check the path of the data")
+    reading, workers = reading or Reading(), workers or os.cpu_count() or 1
     sources = image_sources(manifest)
     masks = [tuple(str(path) for path in manifest.mask_paths(i)) for i in range(len(sources))]
-    settings = {
-        "format": FORMAT,
-        "size": list(size),
-        "channels": channels,
-        "reading": asdict(reading or Reading()),
-        "on_error": on_error,
-        "pillow": version("Pillow"),
-    }
-    key = _content_key(sources, masks, settings)
-    folder = cache / key
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{key}.lock"):
-        if not (folder / "store.json").is_file():
-            threads = workers or os.cpu_count() or 1
-            channels = channels or _common_channels(sources, threads)
-            job = _Job(sources, masks, size, channels, reading or Reading(), on_error, threads)
-            _build(folder, job, settings=settings, progress=progress)
-    return _open_folder(folder)
+    job = Job(sources, masks, size, channels or 0, reading, workers)
+    folder = cache / _content_key(job)
+    store = _open_folder(folder)
+    if store is None:
+        with _locked(folder):
+            store = _open_folder(folder) or _build(folder, job, on_error=on_error, progress=progress)
+    if store.excluded:
+        report = _unreadable(store.excluded, len(sources), cache=cache)
+        if on_error == "stop" or len(store.excluded) == len(sources):
+            raise UserError(report, mend="mend or remove these files, or leave them out with --on-error skip")
+        _log.warning("%s", report)
+    return store
 
 
-def image_sources(manifest: Manifest) -> list[ImageSource]:
-    """Where each sample is: its path and, in a volume or film, the plane (columns ``frame``, ``axis``, ``index``)."""
-
-    def numbers(column: str) -> list[int | None]:
-        if column not in manifest.table.columns:
-            return [None] * len(manifest.table)
-        try:
-            return [int(text) if text else None for text in manifest.table[column]]
-        except ValueError as error:
-            raise UserError(f"the column {column} holds something that is not a whole number ({error})") from None
-
-    planes = zip(numbers("frame"), numbers("axis"), numbers("index"), strict=True)
-    return [ImageSource(str(manifest.path(i)), *plane) for i, plane in enumerate(planes)]
-
-
-@dataclass(frozen=True)
-class _Job:
-    sources: list[ImageSource]
-    masks: list[tuple[str, ...]]
-    size: tuple[int, int]
-    channels: int
-    reading: Reading
-    on_error: str
-    workers: int
-
-
-@dataclass(frozen=True)
-class _Row:
-    image: np.ndarray  # [C, H, W]
-    mask: np.ndarray | None  # [H, W]
-
-
-def _content_key(sources: list[ImageSource], masks: list[tuple[str, ...]], settings: dict[str, object]) -> str:
+def _content_key(job: Job) -> str:
     """Hash of what the store will hold: each sample's files (path, size, time of change), its plane, the settings."""
     seen: dict[Path, list[int]] = {}
 
@@ -184,114 +140,96 @@ def _content_key(sources: list[ImageSource], masks: list[tuple[str, ...]], setti
             seen[file] = [-1, -1] if status is None else [status.st_size, status.st_mtime_ns]
         return [os.path.abspath(path), *seen[file]]
 
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for source, paths in zip(sources, masks, strict=True):
-        row = [stamp(source.path), source.frame, source.axis, source.index, [stamp(path) for path in paths]]
-        digest.update(json.dumps(row).encode())
+    settings = [FORMAT, [version(name) for name in READERS], job.size, job.channels, asdict(job.reading)]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for source, masks in zip(job.sources, job.masks, strict=True):
+        digest.update(json.dumps([stamp(source.path), astuple(source), [stamp(mask) for mask in masks]]).encode())
     return digest.hexdigest()[:24]
 
 
-def _build(folder: Path, job: _Job, *, settings: dict[str, object], progress: Progress | None) -> None:
-    """Decode into ``<key>.partial``, renamed when complete. Only the holder of the lock is here: leftovers may go."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold ``<key>.lock``: of two runs one decodes and the other waits for it. The lock goes with a killed process."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{folder}.lock")
     try:
-        excluded = _write_arrays(partial, job, progress=progress)
-        record = {**settings, "images": len(job.sources), "excluded": {str(row): why for row, why in excluded.items()}}
-        (partial / "store.json").write_text(json.dumps(record, indent=2))
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        _log.warning("another run is decoding the same images; waiting for it (%s)", folder)
+        lock.acquire()
+    except OSError as error:
+        mend = "keep the cache in a folder that can be written (MSMAE_CACHE)"
+        raise UserError(
+            f"the cache cannot be written ({error.strerror})", where=str(folder.parent), mend=mend
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _build(folder: Path, job: Job, *, on_error: str, progress: Progress | None) -> ImageStore:
+    """Decode into ``<key>.partial``, renamed when complete. Only the holder of the lock is here: leftovers may go."""
+    job = job if job.channels else replace(job, channels=common_channels(job.sources, workers=job.workers))
+    kind = common_type(job)
+    problems: dict[int, str] = {}
+    rows = _noting(job, kind, problems, progress)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        _write_arrays(partial, job, kind, rows)
+        if not problems or (on_error == "skip" and len(problems) < len(job.sources)):
+            record = {"format": FORMAT, "excluded": {str(row): why for row, why in problems.items()}}
+            (partial / "store.json").write_text(json.dumps(record, indent=2))
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _log.warning(
+            "no room for the decoded images in %s (%s): each will be decoded whenever it is needed, which is slower; "
+            "keep the cache on a larger disk (MSMAE_CACHE)",
+            *(folder.parent, error.strerror),
+        )
+        for _ in rows:  # the rest, only to find what cannot be read
+            pass
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return _open_folder(folder) or _on_demand(job, kind, problems)
 
 
-def _write_arrays(folder: Path, job: _Job, *, progress: Progress | None) -> dict[int, str]:
-    """Write images.npy and masks.npy row by row; return the rows left out and why."""
-    count = len(job.sources)
-    problems: dict[int, str] = {}
-    blank = _first_readable(job)  # [C, H, W]: its type is the store's
-    with open(folder / "images.npy", "wb") as images, open(folder / "masks.npy", "wb") as masks:
-        _write_header(images, (count, *blank.shape), blank.dtype)
-        _write_header(masks, (count, *job.size), np.dtype(np.uint8))
-        for done, row in enumerate(_decode_all(job, problems, kind=blank.dtype), start=1):
-            images.write(row.image.tobytes() if row else bytes(blank.nbytes))
-            if any(job.masks):
-                masks.write(row.mask.tobytes() if row and row.mask is not None else bytes(job.size[0] * job.size[1]))
-            if progress is not None and (done % CHUNK == 0 or done == count):
-                progress(done, count)
-    if problems and job.on_error == "stop":
-        raise _unreadable(problems, count)
-    if not any(job.masks):
-        (folder / "masks.npy").unlink()
-    return problems
+def _noting(
+    job: Job, kind: np.dtype, problems: dict[int, str], progress: Progress | None
+) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
+    """Image and mask of every row, None for the rows that land in ``problems``."""
+    for row, result in enumerate(decode_all(job, kind=kind)):
+        if isinstance(result, str):
+            problems[row] = result
+        if progress is not None and ((row + 1) % CHUNK == 0 or row + 1 == len(job.sources)):
+            progress(row + 1, len(job.sources))
+        yield None if isinstance(result, str) else result
 
 
-def _first_readable(job: _Job) -> np.ndarray:
-    problems: dict[int, str] = {}
-    for row, source in enumerate(job.sources):
-        try:
-            return load_image(source, size=job.size, channels=job.channels, reading=job.reading)
-        except UserError as error:
-            problems[row] = str(error)
-    raise _unreadable(problems, len(job.sources))
-
-
-def _decode_all(job: _Job, problems: dict[int, str], *, kind: np.dtype) -> Iterator[_Row | None]:
-    """Rows in order, decoded a chunk at a time by threads (decoders release the interpreter); None for a problem."""
-
-    def attempt(row: int) -> _Row | str:
-        try:
-            decoded = _decode(job, row)
-        except UserError as error:
-            return str(error)
-        found = decoded.image.dtype
-        where = job.sources[row].path
-        return decoded if found == kind else f"the image holds {found} numbers where others hold {kind} ({where})"
-
-    with ThreadPoolExecutor(job.workers) as pool:
-        for start in range(0, len(job.sources), CHUNK):
-            chunk = range(start, min(start + CHUNK, len(job.sources)))
-            for row, result in zip(chunk, pool.map(attempt, chunk), strict=True):
-                if isinstance(result, str):
-                    problems[row] = result
-                yield None if isinstance(result, str) else result
-
-
-def _decode(job: _Job, row: int) -> _Row:
-    source = job.sources[row]
-    plane = {"frame": source.frame, "axis": source.axis, "index": source.index}
-    array = read_image(source.path, **plane, reading=job.reading)  # [C, H, W]
-    image = fit_image(array, size=job.size, channels=job.channels, where=source.path)
-    if not job.masks[row]:
-        return _Row(image, None)
-    mask = read_mask(job.masks[row], shape=(array.shape[1], array.shape[2]), **plane, reading=job.reading)
-    return _Row(image, fit_mask(mask, size=job.size))
-
-
-def _try_count_channels(source: ImageSource) -> int:
-    try:
-        return count_channels(source)
-    except UserError:
-        return 0  # said with its reason when it is read
-
-
-def _common_channels(sources: list[ImageSource], workers: int) -> int:
-    with ThreadPoolExecutor(workers) as pool:
-        found = sorted(set(pool.map(_try_count_channels, sources)) - {0})
-    if not found:
-        return 1
-    if found in ([1], [3], [1, 3]) or len(found) == 1:
-        return found[-1]
-    raise UserError(
-        f"the images have different numbers of channels ({', '.join(map(str, found))})",
-        mend="set channels, or keep only images of one kind",
-    )
-
-
-def _unreadable(problems: dict[int, str], count: int) -> UserError:
-    lines = [f"{len(problems)} of {count} images cannot be used:", *(f"  {problems[row]}" for row in sorted(problems))]
-    return UserError("\n".join(lines), mend="\nmend or remove these files, or leave them out with --on-error skip")
+def _write_arrays(folder: Path, job: Job, kind: np.dtype, rows: Iterator[tuple[np.ndarray, np.ndarray] | None]) -> None:
+    """images.npy and, where there are masks, masks.npy, row after row; an OSError where the disk has no room."""
+    count, shape = len(job.sources), (job.channels, *job.size)
+    blank = np.zeros(shape, kind), np.zeros(job.size, np.uint8)
+    if shutil.disk_usage(folder).free < count * (blank[0].nbytes + blank[1].nbytes * any(job.masks)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with ExitStack() as stack:
+        images = stack.enter_context(open(folder / "images.npy", "wb"))
+        masks = stack.enter_context(open(folder / "masks.npy", "wb")) if any(job.masks) else None
+        _write_header(images, (count, *shape), kind)
+        if masks is not None:
+            _write_header(masks, (count, *job.size), np.dtype(np.uint8))
+        for row in rows:
+            image, mask = row or blank
+            images.write(image.tobytes())
+            if masks is not None:
+                masks.write(mask.tobytes())
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -299,7 +237,10 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> No
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _open_folder(folder: Path) -> ImageStore:
+def _open_folder(folder: Path) -> ImageStore | None:
+    """The store in a folder; None where there is none."""
+    if not (folder / "store.json").is_file():
+        return None
     record = json.loads((folder / "store.json").read_text())
     masks = folder / "masks.npy"
     return ImageStore(
@@ -307,3 +248,24 @@ def _open_folder(folder: Path) -> ImageStore:
         masks=np.load(masks, mmap_mode="r") if masks.is_file() else None,
         excluded={int(row): why for row, why in record["excluded"].items()},
     )
+
+
+def _on_demand(job: Job, kind: np.dtype, excluded: dict[int, str]) -> ImageStore:
+    """A store without files: the same images, decoded when fetched."""
+    count = len(job.sources)
+    return ImageStore(
+        images=OnDemand(job.image, (count, job.channels, *job.size), kind, job.workers),
+        masks=OnDemand(job.mask, (count, *job.size), np.dtype(np.uint8), job.workers) if any(job.masks) else None,
+        excluded=excluded,
+    )
+
+
+def _unreadable(problems: dict[int, str], count: int, *, cache: Path) -> str:
+    """Every file that cannot be used and why; beyond ``LISTED`` lines the whole list is in a file that is named."""
+    lines = [problems[row] for row in sorted(problems)]
+    head = f"{len(lines)} of {count} images cannot be used:"
+    if len(lines) <= LISTED:
+        return "\n  ".join([head, *lines])
+    listing = cache / "unreadable.txt"
+    listing.write_text("\n".join(lines), encoding="utf-8", errors="surrogateescape")
+    return "\n  ".join([head, *lines[:LISTED], f"... and {len(lines) - LISTED} more, all named in {listing}"])

@@ -1,0 +1,46 @@
+"""What every reader refuses in the same words: files that are not there, images too large, planes not chosen."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from msmae.errors import UserError
+
+
+def check_file(path: Path) -> None:
+    """UserError unless ``path`` is a file that holds something."""
+    if not path.exists():
+        raise UserError("no such image", where=str(path), mend="check the path in the manifest")
+    if path.is_dir():
+        raise UserError("a folder stands where an image was expected", where=str(path))
+    if path.stat().st_size == 0:
+        raise UserError("the file is empty (0 bytes)", where=str(path), mend="copy it again from its source")
+
+
+def check_size(shape: tuple[int, ...], *, limit: int, path: Path) -> None:
+    """UserError where an image of this shape has more pixels than ``limit``; asked before it is unpacked."""
+    if math.prod(shape) > limit:
+        raise UserError(
+            f"the image unfolds to {by(shape)} pixels, more than the limit of {limit:,}",
+            where=str(path),
+            mend="raise max_pixels if that is meant",
+        )
+
+
+def choose_plane(chosen: int | None, count: int, *, column: str, path: Path) -> int:
+    """The plane to read of ``count``; None will do where there is only one. ``column`` is where a manifest says it."""
+    if chosen is None and count > 1:
+        raise UserError(
+            f"the file holds {count} images where one was expected",
+            where=str(path),
+            mend=f"say which in a manifest column {column} (0 to {count - 1})",
+        )
+    if chosen is not None and not 0 <= chosen < count:
+        raise UserError(f"{column} {chosen} is not among 0 to {count - 1}", where=str(path), mend="count from 0")
+    return chosen or 0
+
+
+def by(shape: tuple[int, ...]) -> str:
+    """``(480, 640)`` -> ``"480 x 640"``."""
+    return " x ".join(str(side) for side in shape)
