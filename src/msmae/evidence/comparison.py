@@ -5,6 +5,7 @@ asked.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -35,15 +36,15 @@ def compare_arms(
     For cross-validation, give the folds of a seed joined into one frame: every image predicted once. ``pairs`` are
     the differences asked (first minus second), by default every arm against every later one. Returns ``{"n",
     "patients", "seeds", "arms": {arm: {metric: entry}}, "differences": [{"first", "second", "metrics": {metric:
-    entry}}]}`` with the entries of `mean_over_seeds` and `difference_over_seeds`, and in the latter ``"p_holm"``:
-    corrected over all pairs, for each metric by itself. Raises UserError for arms of different seeds, test images
-    or labels.
+    entry}}]}`` ("n": images of one seed) with the entries of `mean_over_seeds` and `difference_over_seeds`, and in
+    the latter ``"p_holm"``: corrected over all pairs, for each metric by itself. Raises UserError for arms of
+    different seeds, test images or labels.
     """
     names = list(arms)
     counts = {name: len(frames) for name, frames in arms.items()}
     if len(set(counts.values())) != 1 or 0 in counts.values():
         raise UserError(f"the arms have different numbers of seeds: {counts}", mend="finish the missing runs")
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]] if pairs is None else pairs
+    pairs = list(combinations(names, 2)) if pairs is None else pairs
     unknown = sorted({name for pair in pairs for name in pair} - set(names))
     if unknown:
         raise UserError(f"there is no arm {', '.join(unknown)}", mend=f"choose from {', '.join(names)}")
@@ -52,20 +53,22 @@ def compare_arms(
     runs = [
         run
         for place in range(seeds)
-        for run in _of_seed(arms, place, classes=classes, split=split, multilabel=multilabel)
+        for run in matched([arms[name][place] for name in names], classes=classes, split=split, multilabel=multilabel)
     ]
     resampled = resample_together(runs, resamples=resamples, seed=seed, ordinal=ordinal)
     of_arm = {name: resampled[number :: len(names)] for number, name in enumerate(names)}
-    asked = [name for name in metrics if name in resampled[0].value.overall]
-    differences = [
+    unknown = sorted(set(metrics) - set(resampled[0].value.overall))
+    if unknown:
+        raise UserError(f"no metric {', '.join(unknown)}", mend=f"choose from {', '.join(resampled[0].value.overall)}")
+    differences: list[dict[str, Any]] = [
         {
             "first": a,
             "second": b,
-            "metrics": {name: difference_over_seeds(of_arm[a], of_arm[b], name) for name in asked},
+            "metrics": {name: difference_over_seeds(of_arm[a], of_arm[b], name) for name in metrics},
         }
         for a, b in pairs
     ]
-    for name in asked:
+    for name in metrics:
         corrected = holm([pair["metrics"][name]["p_value"] for pair in differences])
         for pair, p_value in zip(differences, corrected, strict=True):
             pair["metrics"][name]["p_holm"] = p_value
@@ -73,18 +76,6 @@ def compare_arms(
         "n": runs[0].images,
         "patients": resampled[0].patients,
         "seeds": seeds,
-        "arms": {arm: {name: mean_over_seeds(of_arm[arm], name) for name in asked} for arm in names},
+        "arms": {arm: {name: mean_over_seeds(of_arm[arm], name) for name in metrics} for arm in names},
         "differences": differences,
     }
-
-
-def _of_seed(
-    arms: Mapping[str, Sequence[pd.DataFrame]],
-    place: int,
-    *,
-    classes: Sequence[str],
-    split: str,
-    multilabel: bool | None,
-) -> list[Any]:
-    """The runs of one seed in the order of the arms, checked to be on the same images."""
-    return matched([frames[place] for frames in arms.values()], classes=classes, split=split, multilabel=multilabel)

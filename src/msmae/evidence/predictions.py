@@ -69,26 +69,19 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
             "there is no such predictions file", where=str(path), mend="finish or repeat the run that writes it"
         )
     try:
-        header = pd.read_csv(path, nrows=0, encoding="utf-8").columns
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as problem:
         raise UserError(
             "this is not a predictions file", where=str(path), mend=f"write it again ({problem})"
         ) from problem
-    text = {name: str for name in header if not str(name).startswith(PREFIX)}
-    missing = ["", "nan", "NaN"]
-    na_values = {name: missing for name in header if str(name).startswith(PREFIX)}
-    try:
-        return pd.read_csv(
-            path,
-            dtype={**text, **dict.fromkeys(na_values, np.float64)},
-            na_values=na_values,
-            keep_default_na=False,
-            float_precision="round_trip",
-            encoding="utf-8",
-        )
-    except (ValueError, pd.errors.ParserError) as problem:
-        mend = f"write it again; every {PREFIX} column holds numbers only ({problem})"
-        raise UserError("this predictions file cannot be read", where=str(path), mend=mend) from problem
+    for name in probability_columns(table):
+        text = table[name].to_numpy(dtype=object)
+        try:
+            table[name] = np.where(text == "", "nan", text).astype(np.float64)  # a gap is found by `to_arrays`
+        except ValueError as problem:
+            mend = f"write it again with numbers only ({problem})"
+            raise UserError(f"the column {name} cannot be read", where=str(path), mend=mend) from problem
+    return table
 
 
 def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
@@ -123,7 +116,7 @@ def is_multilabel(frame: pd.DataFrame) -> bool:
 
 
 def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Refuse a frame that lacks a column, or names one image twice.
+    """Refuse a frame that lacks a column or a value, or names one image twice.
 
     Slices and frames of a volume may share ``image_path`` when the columns ``axis``, ``index`` or ``frame`` tell
     them apart.
@@ -136,6 +129,13 @@ def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
             where=f"columns: {', '.join(map(str, frame.columns))}",
             mend="predict again with this model, or give the classes the predictions were made for",
         )
+    for name in REQUIRED:
+        if frame[name].isna().any() or pd.api.types.infer_dtype(frame[name]) not in ("string", "empty"):
+            raise UserError(
+                f"the column {name} holds something other than text",
+                where=f"the kind of column is {frame[name].dtype}",
+                mend='read the file with read_predictions; an unknown patient or label is ""',
+            )
     twice = frame.duplicated(identity_columns(frame))
     if twice.any():
         raise UserError(
