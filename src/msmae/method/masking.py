@@ -78,8 +78,8 @@ def plan_patches(
     if not bool((weights >= 0).all() & torch.isfinite(weights).all()):
         raise ValueError("maps must be finite and non-negative")
     masked, thrown, _ = patch_counts(weights.shape[1], mask_ratio, throw_ratio)
-    uniform = torch.rand(weights.shape, generator=generator, device=weights.device)
-    gumbel = -torch.log(-torch.log(uniform.clamp(min=1e-20)).clamp(min=1e-20))
+    exponential = -torch.rand(weights.shape, generator=generator, device=weights.device).log()
+    gumbel = -exponential.log()
     order = ((weights + 1e-12).log() + gumbel).argsort(dim=1, descending=True)
     return PatchPlan(mask=order[:, :masked], throw=order[:, masked : masked + thrown], keep=order[:, masked + thrown :])
 
