@@ -261,6 +261,14 @@ def test_tables_as_people_write_them(name, content, tmp_path):
     assert manifest.layout == "csv"
 
 
+def test_a_folder_with_a_manifest_is_read_by_it(tmp_path):
+    touch(tmp_path, "x/1.png", "x/2.png", "x/unlisted.png")
+    (tmp_path / "manifest.csv").write_text(TABLE)
+    manifest = open_dataset(tmp_path)
+    assert manifest.notes[0] == "read as csv: manifest.csv, a row an image"
+    assert rows(manifest, "label") == [("a",), ("b",)]
+
+
 def write_table(root: Path, text: str, *, images: int = 3) -> Path:
     touch(root, *(f"{n}.png" for n in range(1, images + 1)))
     (root / "m.csv").write_text(text)
@@ -370,7 +378,7 @@ def test_a_table_in_windows_1252(tmp_path):
     manifest = open_dataset(tmp_path / "m.csv")
     assert manifest.classes == ("bösartig", "gutartig")
     assert all(manifest.path(sample).is_file() for sample in range(2))
-    assert "not UTF-8" in manifest.notes[0]
+    assert "not UTF-8" in manifest.notes[1]
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_size=6).map(str.strip)

@@ -71,11 +71,12 @@ def reason_for_no_labels(listing: Listing) -> str:
         return ""
     if len(set(folders)) == 1:
         return "a DICOM series"
-    patients = read_headers([listing.root / path for path in listing.images])["patient_id"]
+    one_of_each = dict(zip(folders, listing.images, strict=True))
+    patients = read_headers([listing.root / path for path in one_of_each.values()])["patient_id"]
     wrapped = len(_wrapping(folders))
-    of_top: dict[str, set[str]] = {}
-    for folder, patient in zip(folders, patients, strict=True):
-        of_top.setdefault("/".join(folder[wrapped : wrapped + 1]), set()).add(patient)
+    of_top: dict[tuple[str, ...], set[str]] = {}
+    for folder, patient in zip(one_of_each, patients, strict=True):
+        of_top.setdefault(folder[wrapped : wrapped + 1], set()).add(patient)
     nested = any(len(folder) > wrapped + 1 for folder in folders)
     one_each = all(len(names) == 1 and "" not in names for names in of_top.values())
     return "a DICOM folder for each patient" if nested and one_each else ""

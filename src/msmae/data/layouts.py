@@ -11,7 +11,7 @@ from msmae.data.manifest import Manifest
 from msmae.data.patients import suggest_patients
 from msmae.data.published import LAYOUTS, imagefolder, recognise
 from msmae.data.published.medmnist import read_medmnist
-from msmae.data.tables import ColumnNames, read_csv_manifest
+from msmae.data.tables import ColumnNames, find_tables, read_csv_manifest
 from msmae.errors import UserError
 
 FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", "folder", "unlabelled")
@@ -35,7 +35,7 @@ def open_dataset(
 
     ``data`` is a published data set's folder (``LAYOUTS``), a folder of class folders (``ROOT/<class>/``,
     ``ROOT/{train,val,test}/<class>/``, ``Training`` and ``Testing``), a folder of images or a DICOM series without
-    labels, a CSV or TSV with a row an image, or a MedMNIST ``.npz``.
+    labels, a CSV or TSV with a row an image, a MedMNIST ``.npz``, or a folder with a ``manifest.csv`` or one ``.npz``.
 
     ``layout`` forces one of ``FOLDER_LAYOUTS`` or ``FILE_LAYOUTS`` instead of recognising it. ``patients`` says where a
     patient's name is found when no table gives it (see ``suggest_patients``). The column names apply to a CSV, TSV or
@@ -59,14 +59,15 @@ def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     listing = list_folder(path)
     if layout in FILE_LAYOUTS:
         raise UserError(f"layout '{layout}' is a file, and this is a folder", where=str(path), mend="give the file")
+    if layout != "auto":
+        return _read_folder(listing, layout, columns).with_notes_first(f"read as {layout}: as told")
     archives = [name for name in listing.others if name.lower().endswith(".npz")]
-    if layout == "auto" and len(archives) == 1 and not listing.images:
+    if len(archives) == 1 and not listing.images:
         return _open_file(path / archives[0], layout, columns)
-    reason = "as told"
-    if layout == "auto":
-        layout, reason = _recognise_folder(listing)
-    manifest = _read_folder(listing, layout, columns)
-    return manifest.with_notes_first(f"read as {layout}: {reason}")
+    if "manifest.csv" in find_tables(listing, r"manifest\.csv", (columns.image_path,)):
+        return _open_file(path / "manifest.csv", layout, columns)
+    layout, reason = _recognise_folder(listing)
+    return _read_folder(listing, layout, columns).with_notes_first(f"read as {layout}: {reason}")
 
 
 def _recognise_folder(listing: Listing) -> tuple[str, str]:
@@ -93,11 +94,12 @@ def _read_folder(listing: Listing, layout: str, columns: ColumnNames) -> Manifes
 
 def _open_file(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     if layout == "medmnist" or (layout == "auto" and path.suffix.lower() == ".npz"):
-        return read_medmnist(path)
+        manifest = read_medmnist(path)
+        return manifest.with_notes_first(f"read as medmnist: {path.name}")
     if layout == "csv" or (layout == "auto" and path.suffix.lower() in TABLE_SUFFIXES):
         manifest = read_csv_manifest(path, columns=columns)
         check_classes(manifest.classes, where=str(path), unlabelled=columns.label == "")
-        return manifest
+        return manifest.with_notes_first(f"read as csv: {path.name}, a row an image")
     raise UserError(
         "a data set is a folder, a CSV or TSV table, or a MedMNIST .npz",
         where=str(path),

@@ -9,11 +9,18 @@ from pathlib import Path
 
 from msmae.errors import UserError
 
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff"),
-    *(".dcm", ".dicom", ".nii", ".nii.gz"),
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
+    *(".pbm", ".pgm", ".pnm", ".ppm", ".nii", ".nii.gz", *DICOM_SUFFIXES),
 )
-LEFTOVERS = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # what operating systems leave behind, like hidden files
+LEFTOVERS = {
+    "__macosx",
+    "@eadir",
+    "thumbs.db",
+    "desktop.ini",
+    "dicomdir",
+}  # left out without a word, as hidden files are
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,12 @@ def list_folder(root: Path) -> Listing:
     )
 
 
+def has_suffix(path: str) -> bool:
+    """Whether a file's name says its type: archives export DICOM as IM000001, or by a UID, 1.2.840.113619.2.5."""
+    name, dot, suffix = path.rpartition("/")[2].rpartition(".")
+    return bool(dot and name) and not suffix.isdigit()
+
+
 def by_stem(paths: Iterable[str]) -> tuple[dict[str, str], int]:
     """File names without folder and suffix -> paths, the first of each name; and how many further ones there are."""
     stems: dict[str, str] = {}
@@ -116,8 +129,7 @@ def _is_image(root: Path, path: str) -> bool:
     name = path.rpartition("/")[2].lower()
     if name.endswith(IMAGE_SUFFIXES):
         return True
-    suffix = name.rpartition(".")[2] if "." in name else ""
-    if suffix and not suffix.isdigit():  # PACS exports name files IM000001, or by a UID: 1.2.840.113619.2.5
+    if has_suffix(name):
         return False
     try:
         with open(root / path, "rb") as stream:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from msmae.data.listing import IMAGE_SUFFIXES, count
+from msmae.data.listing import DICOM_SUFFIXES, count, has_suffix
 from msmae.data.manifest import Manifest
 from msmae.errors import UserError
 
@@ -42,8 +42,7 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
 
 def is_dicom(path: str) -> bool:
     """Whether an image of a listing is DICOM: by its suffix, or because no other image goes without one."""
-    name = path.lower()
-    return name.endswith((".dcm", ".dicom")) or not (name.endswith(IMAGE_SUFFIXES) or ".npz#" in name)
+    return path.lower().endswith(DICOM_SUFFIXES) or not has_suffix(path)
 
 
 def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:

@@ -94,10 +94,9 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
             mend='put cells that contain the delimiter in double quotes: "a, b"',
         )
     table = pd.DataFrame(body, columns=header, dtype=object)
-    for name in table.columns:
-        if name != expect:
-            table[name] = pd.Series([_readable(cell).strip() for cell in table[name]], dtype=object)
-    return table, notes
+    for name in set(header) - {expect}:
+        table[name] = [_readable(cell).strip() for cell in table[name]]
+    return table.astype(object), notes
 
 
 def find_tables(listing: Listing, name: str, columns: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from msmae.data.folders import check_classes
 from msmae.data.listing import Listing
 from msmae.data.manifest import Manifest
 from msmae.data.tables import SPLIT_NAMES, ColumnNames, find_tables, manifest_from_table, read_table
@@ -43,7 +44,7 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
         table["label"] = classes if len(set(classes)) > 1 else ""
         origin = "labels are the folders" if table["label"].any() else "no image has a label"
         notes.append(f"the metadata has no column '{columns.label}', only {there}: {origin}")
-    return manifest_from_table(
+    manifest = manifest_from_table(
         table,
         root=listing.root,
         columns=replace(columns, image_path=IMAGE),
@@ -51,6 +52,8 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
         layout="imagefolder",
         notes=notes,
     )
+    check_classes(manifest.classes, where=str(listing.root), unlabelled=True)
+    return manifest
 
 
 def _tables(listing: Listing) -> list[str]:

@@ -76,8 +76,8 @@ def read_medmnist(source: Path) -> Manifest:
                 raise UserError(f"{shape[0]} {split} images, but {len(labels)} labels", where=str(source))
             rows += [(f"{source.name}#{split}/{row}", label, split) for row, label in enumerate(labels)]
     table = pd.DataFrame(rows, columns=["image_path", "label", "split"], dtype=object)
-    known = f"the classes of {source.stem}" if names else "classes known by number only"
-    note = f"MedMNIST archive: {count(len(table), 'image')} in {', '.join(splits)}, {known}"
+    known = f"with the class names of {source.stem}" if names else "classes known by number only"
+    note = f"{count(len(table), 'image')} in {', '.join(splits)}, {known}"
     return Manifest.from_table(table, root=source.parent, layout="medmnist", notes=[note])
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import itertools
 
-import pandas as pd
-
 from msmae.data.listing import Listing, by_stem, count
 from msmae.data.manifest import Manifest
 from msmae.data.tables import clean_labels, find_tables, read_table
@@ -39,8 +37,8 @@ def read(listing: Listing) -> Manifest:
         )
     table, notes = read_table(listing.root / source)
     table = table.rename(columns={old: new for old, new in NAMES.items() if new not in table})
-    stems = {stem.lower(): path for stem, path in by_stem(listing.images)[0].items()}  # .JPG on disk, .jpg in the table
-    table["image_id"] = [name.partition(".")[0].lower() for name in table["image_id"]]
+    stems = {_stem(stem): path for stem, path in by_stem(listing.images)[0].items()}
+    table["image_id"] = [_stem(name) for name in table["image_id"]]
     pairs, pair_notes = _patients(listing, table["image_id"].tolist())
     table["patient_id"] = [pairs.get(name, "") for name in table["image_id"]]
     there = table["image_id"].isin(set(stems))
@@ -75,8 +73,9 @@ def _patients(listing: Listing, images: list[str]) -> tuple[dict[str, str], list
         series = [list(names) for _, names in itertools.groupby(sorted(images), key=lambda name: name.startswith("im"))]
         pairs = [names[place : place + 2] for names in series for place in range(0, len(names), 2)]
         note = "messidor-2.csv is not here: neighbours by name taken for the two eyes of a patient"
-    stems = [[name.strip().partition(".")[0].lower() for name in pair] for pair in pairs]
-    named = itertools.chain.from_iterable(
-        ((name, f"patient{n:04d}") for name in pair) for n, pair in enumerate(stems, 1)
-    )
-    return dict(pd.unique(pd.Series(list(named), dtype=object))), [note]
+    patient_of = {_stem(name): f"patient{number:04d}" for number, pair in enumerate(pairs, 1) for name in pair}
+    return patient_of, [note]
+
+
+def _stem(name: str) -> str:
+    return name.partition(".")[0].lower()  # .JPG on disk, .jpg in the table

@@ -1,0 +1,75 @@
+"""Volumes become slices: every one of them, or every n-th, and those of one volume stay together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msmae.data.images import read_image
+from msmae.data.layouts import open_dataset
+from msmae.data.slices import expand_slices
+from msmae.data.splits import assign_splits
+from msmae.errors import UserError
+
+
+def save_volume(path: Path, values: np.ndarray) -> None:
+    import nibabel
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    for case in range(4):
+        values = np.zeros((4, 6, 10), np.int16) + np.arange(10, dtype=np.int16)  # the value is the axial index
+        save_volume(tmp_path / "imagesTr" / f"case{case}_0000.nii.gz", values)
+        save_volume(tmp_path / "labelsTr" / f"case{case}.nii.gz", (values > 4).astype(np.uint8))
+    return open_dataset(tmp_path)
+
+
+def test_every_slice_of_an_axis(volumes):
+    for name, axis, number in (("sagittal", "0", 4), ("coronal", "1", 6), ("axial", "2", 10)):
+        cut = expand_slices(volumes, slices=name)
+        assert len(cut) == 4 * number
+        assert set(cut.table["axis"]) == {axis}
+        assert list(cut.table["index"][:number]) == [str(index) for index in range(number)]
+    assert cut.notes[-1] == "4 volumes cut into 40 slices (axial)"
+    row = cut.table.loc[17]
+    pixels = read_image(cut.path(17), axis=int(row["axis"]), index=int(row["index"]))
+    assert set(pixels.ravel()) == {7}
+
+
+@pytest.mark.parametrize(("step", "indices"), [(3, ["1", "4", "7"]), (5, ["2", "7"]), (40, ["9"])])
+def test_every_nth_slice_lies_in_the_middle(step, indices, volumes):
+    assert list(expand_slices(volumes, slices=f"axial:{step}").table["index"]) == indices * 4
+
+
+def test_slices_of_a_volume_stay_together(volumes):
+    cut = assign_splits(expand_slices(volumes.with_columns({"patient_id": [""] * 4}), slices="axial"))
+    assert cut.table["patient_id"].nunique() == 4
+    assert (cut.table.groupby("patient_id")["split"].nunique() == 1).all()
+
+
+def test_other_images_and_chosen_slices_stay(tmp_path):
+    save_volume(tmp_path / "v.nii", np.zeros((4, 5, 6)))
+    (tmp_path / "p.png").touch()
+    (tmp_path / "m.csv").write_text("image_path,label,axis,index\nv.nii,a,2,3\np.png,b,,\n")
+    manifest = open_dataset(tmp_path / "m.csv")
+    cut = expand_slices(manifest, slices="axial")
+    assert list(cut.table["index"]) == ["3", ""]
+
+
+def test_frames_of_a_series_of_volumes(tmp_path):
+    save_volume(tmp_path / "v.nii", np.zeros((4, 5, 6, 2)))
+    cut = expand_slices(open_dataset(tmp_path), slices="coronal")
+    assert len(cut) == 10
+    assert list(cut.table["frame"]) == ["0"] * 5 + ["1"] * 5
+
+
+@pytest.mark.parametrize("slices", ["", "oblique", "axial:", "axial:0", "axial:-1", "axial:x", "2"])
+def test_other_words_are_refused(slices, volumes):
+    with pytest.raises(UserError, match="is not known: say sagittal, coronal, axial"):
+        expand_slices(volumes, slices=slices)
