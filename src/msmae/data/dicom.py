@@ -234,8 +234,8 @@ def _shown(
     if voi.get("WindowCenter") is not None and voi.get("WindowWidth") is not None:
         centre, width = (float(np.ravel(voi[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
         function = voi.get("VOILUTFunction") or "LINEAR"
-        if function == "SIGMOID" and width > 0:  # PS3.3 C.11.2.1.3.1
-            return np.asarray(1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width)))
+        if function == "SIGMOID" and width > 0:  # PS3.3 C.11.2.1.3.1: 1 / (1 + exp(-4 (x - c) / w))
+            return np.asarray(0.5 + 0.5 * np.tanh(2.0 * (values - centre) / width))
         black, white = window_range(centre, width, function=function)
         return brightness(values, black=black, white=white)
     if np.isnan(low):
