@@ -347,7 +347,14 @@ def make_settings(
     layers = [preset_layer(preset)]
     if config is not None:
         layers.append(read_settings(Path(config)))
-    layers.append({k: v if isinstance(v, Mapping) else dataclasses.asdict(v) for k, v in (overrides or {}).items()})
+    layers.append(
+        {k: dict(v) if isinstance(v, Mapping) else dataclasses.asdict(v) for k, v in (overrides or {}).items()}
+    )
+    return merge_layers(layers)
+
+
+def merge_layers(layers: list[dict[str, dict[str, Any]]]) -> Settings:
+    """Settings from layers of nested values, later ones winning; ``UserError`` for an unknown name or a bad value."""
     merged: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for layer in layers:
         for group, values in layer.items():

@@ -6,6 +6,8 @@ averaged over the heads.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -86,7 +88,8 @@ def map_entropy(maps: Tensor) -> Tensor:
     """Entropy of each map [B, h, w] taken as a distribution, divided by log N: 1 = uniform, 0 = one patch. [B]."""
     p = maps.flatten(1)
     p = p / p.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    return torch.special.entr(p).sum(dim=1) / torch.log(torch.tensor(float(p.shape[1])))
+    entropy: Tensor = torch.special.entr(p).sum(dim=1) / math.log(p.shape[1])
+    return entropy
 
 
 def map_overlap(old: Tensor, new: Tensor, share: float = 0.25) -> Tensor:

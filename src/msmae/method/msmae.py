@@ -81,7 +81,8 @@ class MSMAE(nn.Module):
         x = torch.cat([seen, hidden], dim=1) + torch.cat([cls_position, drawn], dim=1)  # [B, 1+K+M, d]
         for block in self.decoder_blocks:
             x = block(x)
-        return self.decoder_pred(self.decoder_norm(x[:, seen.shape[1] :]))
+        pixels: Tensor = self.decoder_pred(self.decoder_norm(x[:, seen.shape[1] :]))
+        return pixels
 
 
 def pooled(tokens: Tensor, pool: str) -> Tensor:

@@ -28,4 +28,5 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Images [B, C, H, W], seen at positions keep [B, K] or whole -> logits [B, classes]."""
-        return self.head(pooled(self.encoder(images, keep), self.pool))
+        logits: Tensor = self.head(pooled(self.encoder(images, keep), self.pool))
+        return logits

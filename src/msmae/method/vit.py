@@ -79,7 +79,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     few hundred tokens of an image (docs/performance.md).
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] <= 512:
-        return ((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)).softmax(dim=-1) @ value
+        weights: Tensor = ((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)).softmax(dim=-1)
+        return weights @ value
     return F.scaled_dot_product_attention(query, key, value)
 
 
@@ -96,7 +97,8 @@ class Attention(nn.Module):
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # [3, B, H, T, D/H]
         mixed = attend(*qkv.unbind(0))  # [B, H, T, D/H]
-        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return out
 
     def class_row(self, x: Tensor) -> Tensor:
         """The softmax row of the class token's query over the patch keys: [B, 1+N, D] -> [B, H, N].
@@ -109,7 +111,7 @@ class Attention(nn.Module):
         query_bias, key_bias, _ = self.qkv.bias.chunk(3)
         query = F.linear(x[:, :1], query_weight, query_bias).reshape(batch, 1, self.heads, -1).transpose(1, 2)
         keys = F.linear(x, key_weight, key_bias).reshape(batch, tokens, self.heads, -1).permute(0, 2, 3, 1)
-        scores = (query @ keys).float() * (width // self.heads) ** -0.5  # [B, H, 1, 1+N]
+        scores: Tensor = (query @ keys).float() * (width // self.heads) ** -0.5  # [B, H, 1, 1+N]
         return scores.softmax(dim=-1)[:, :, 0, 1:]
 
 
@@ -122,7 +124,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
 
 
 class DropPath(nn.Module):
@@ -218,7 +221,8 @@ class VisionTransformer(nn.Module):
         x = self.embed(images, keep)
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        tokens: Tensor = self.norm(x)
+        return tokens
 
     def class_attention(self, images: Tensor) -> Tensor:
         """The last block's class-token row over all patches of whole images: [B, C, H, W] -> [B, H, N]."""

@@ -57,7 +57,7 @@ def predict_splits(model: Model, prepared: Prepared) -> tuple[pd.DataFrame, floa
         probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
     table = prepared.manifest.table.loc[rows]
     frame = table[["image_path", "patient_id", "split", "label"]].reset_index(drop=True)
-    frame["predicted"] = names(probabilities, model)
+    frame["predicted"] = predicted_names(probabilities, model)
     for column, name in enumerate(model.classes):
         frame[f"prob_{name}"] = probabilities[:, column].numpy()
     for place in ("axis", "index", "frame"):
@@ -66,7 +66,7 @@ def predict_splits(model: Model, prepared: Prepared) -> tuple[pd.DataFrame, floa
     return frame, rate
 
 
-def names(probabilities: torch.Tensor, model: Model) -> list[str]:
+def predicted_names(probabilities: torch.Tensor, model: Model) -> list[str]:
     """The predicted class of each image; for multi-label data all classes above one half, joined by ``;``."""
     if not model.card.multilabel:
         return [model.classes[i] for i in probabilities.argmax(dim=1).tolist()]

@@ -93,7 +93,9 @@ class FinetuneModule(StageModule):
             assert isinstance(self.class_weights, Tensor)
             loss = F.cross_entropy(logits, labels, self.class_weights)
             hits = (logits.argmax(dim=1) == labels).float()
-            right = torch.stack([hits[labels == c].mean() for c in labels.unique()]).mean()
+            right = torch.stack(
+                [hits[labels == c].mean() for c in range(logits.shape[1]) if (labels == c).any()]
+            ).mean()
         self.log("val_loss", loss, prog_bar=True, sync_dist=True)
         self.log("val_balanced_accuracy", right, prog_bar=True, sync_dist=True)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
 import shutil
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from msmae import __version__
-from msmae.config import Settings
+from msmae.config import Settings, merge_layers
 from msmae.errors import UserError
 
 FORMAT_VERSION = 1
@@ -138,14 +138,12 @@ def read_run(run: Path) -> tuple[dict[str, Any], Settings]:
     if not path.is_file():
         raise UserError("this is not a run's folder: it has no config.yaml", where=str(run), mend="name a run's --out")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    groups = {f.name: f.default_factory for f in dataclasses.fields(Settings)}  # type: ignore[misc]
-    stored = config["settings"]
-    settings = Settings(
-        **{name: make(**as_tuples(stored.get(name, {}))) for name, make in groups.items()}  # type: ignore[arg-type, misc, operator]
-    )
-    return config, settings
+    return config, merge_layers([config["settings"]])
 
 
-def as_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """YAML's lists as the tuples they were."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def change_settings(run: Path, groups: dict[str, Any]) -> None:
+    """Change groups of settings in a run's config.yaml."""
+    config, _ = read_run(run)
+    changes = {name: values if isinstance(values, dict) else asdict(values) for name, values in groups.items()}
+    config["settings"] = merge_layers([config["settings"], changes]).to_dict()
+    write_text(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

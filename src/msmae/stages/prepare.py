@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from msmae.config import Arm, Settings, check_patch_size, find_arm
+from msmae.config import Arm, DatasetSettings, Settings, check_patch_size, find_arm
+from msmae.data.decoding import image_sources
 from msmae.data.images import read_image
 from msmae.data.layouts import open_dataset
 from msmae.data.loader import Batches
 from msmae.data.manifest import Manifest
 from msmae.data.phantom import make_phantom
 from msmae.data.splits import assign_splits
-from msmae.data.store import ImageStore, image_sources, open_store
+from msmae.data.store import ImageStore, open_store
 from msmae.errors import UserError
+from msmae.stages.folder import read_run
 
 log = logging.getLogger("msmae")
 
@@ -115,6 +117,20 @@ def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed
     mean, std = store.mean_std(readable)
     prepared = Prepared(manifest, store, settings, method, seed, mean, std)
     return dataclasses.replace(prepared, settings=decide_schedules(prepared))
+
+
+def prepare_again(run: Path) -> Prepared:
+    """What a run started from, from its own manifest and settings: same images, same splits."""
+    config, settings = read_run(run)
+    return prepare(
+        run / "manifest.csv", settings=as_own_manifest(settings), method=config["method"], seed=config["seed"]
+    )
+
+
+def as_own_manifest(settings: Settings) -> Settings:
+    """The settings under which a manifest that this library wrote is read."""
+    plain = DatasetSettings(on_error=settings.dataset.on_error)
+    return dataclasses.replace(settings, dataset=plain)
 
 
 def open_data(data: str | Path, settings: Settings) -> Manifest:

@@ -1,0 +1,74 @@
+"""``msmae predict``: a run's model on new files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msmae.errors import UserError
+
+
+def predict(run: str, *paths: str, out: str, keep: float = 1.0, batch_size: int = 256, device: str = "cpu") -> Any:
+    """Predict images with the model of a run and write OUT/predictions.csv.
+
+    Args:
+        run: folder of a finished run.
+        paths: image files, or folders that are searched for images.
+        out: folder for predictions.csv.
+        keep: share of the patches that are encoded, in (0, 1].
+        batch_size: images predicted at a time.
+        device: cpu, cuda, ...
+
+    Returns:
+        The predictions as a table: image_path, predicted and a column prob_<class> for each class.
+
+    Raises:
+        UserError: no model, no images, or images that cannot be read; they are all named.
+    """
+    files = find_images(paths)
+    if (Path(out) / "predictions.csv").exists():
+        raise UserError("the folder holds predictions already", where=out, mend="choose another --out")
+    import pandas as pd
+    import torch
+
+    from msmae.evidence.predictions import write_predictions
+    from msmae.stages.evaluate import predicted_names
+    from msmae.stages.predictor import load
+
+    model = load(run, device=device)
+    parts = [model.predict(files[i : i + batch_size], keep) for i in range(0, len(files), batch_size)]
+    probabilities = torch.cat(parts).double()
+    frame = pd.DataFrame({"image_path": [str(file) for file in files]})
+    for column in ("patient_id", "split", "label"):
+        frame[column] = ""
+    frame["predicted"] = predicted_names(probabilities, model)
+    for name, values in zip(model.classes, probabilities.T, strict=True):
+        frame[f"prob_{name}"] = values.numpy()
+    Path(out).mkdir(parents=True, exist_ok=True)
+    write_predictions(frame, Path(out) / "predictions.csv")
+    print(f"{len(frame)} images predicted: {Path(out) / 'predictions.csv'}")
+    return frame
+
+
+def find_images(paths: tuple[str, ...]) -> list[Path]:
+    """The files named, and the image files in the folders named, in order and once each.
+
+    Raises:
+        UserError: nothing was named, a path does not exist, or a folder holds no images.
+    """
+    from msmae.data.listing import list_folder
+
+    if not paths:
+        raise UserError("no images were named", mend="msmae predict RUN FILE_OR_FOLDER ... --out DIR")
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = [path / image for image in list_folder(path).images]
+            if not inside:
+                raise UserError("the folder holds no images", where=str(path), mend="name another folder")
+            found += inside
+        elif path.exists() or "#" in path.name:
+            found.append(path)
+        else:
+            raise UserError("no such file or folder", where=str(path), mend="check the path")
+    return list(dict.fromkeys(found))

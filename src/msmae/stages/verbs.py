@@ -1,0 +1,123 @@
+"""The stages one at a time: ``msmae pretrain``, ``msmae finetune``, ``msmae evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msmae.config import find_arm, make_settings
+from msmae.errors import UserError
+
+
+def pretrain(
+    data: str,
+    *,
+    out: str,
+    method: str = "msmae",
+    preset: str = "auto",
+    config: str | None = None,
+    seed: int = 0,
+    init: str | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> None:
+    """Pre-train an encoder: RUN/pretrained. `msmae finetune RUN` goes on from it.
+
+    Args:
+        data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
+        out: folder of the run; an unfinished one is continued.
+        method: arm of the comparison; `vit` has no pre-training.
+        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
+        config: YAML file of settings that override the preset's.
+        seed: seed of every random draw.
+        init: encoder weights to start from (.pth or .safetensors with timm or facebookresearch/mae names).
+        overwrite: throw away what the folder holds.
+        settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
+
+    Raises:
+        UserError: the data, a setting or the folder is not usable; nothing is half-written.
+    """
+    chosen = make_settings(preset, config, settings)
+    if not find_arm(method).pretrains:
+        raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
+    from msmae.stages.folder import describe_run, open_run
+    from msmae.stages.prepare import prepare
+    from msmae.stages.pretrain import pretrain_model
+
+    folder = Path(out)
+    open_run(folder, finished="pretrained", overwrite=overwrite)
+    prepared = prepare(data, settings=chosen, method=method, seed=seed)
+    given = {"init": init, "preset": preset}
+    describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
+    prepared.manifest.write(folder / "manifest.csv")
+    pretrain_model(prepared, folder, init=Path(init) if init else None)
+    print(f"  pretrained       {folder / 'pretrained'}")
+
+
+def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str, Any]:
+    """Fine-tune the pre-trained encoder of a run on the run's own splits, and evaluate it.
+
+    Args:
+        run: folder that `msmae pretrain` made.
+        overwrite: train and evaluate again where that has been done.
+        settings: groups of settings to change, for instance ``finetune={"epochs": 5}``.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: the run is not pre-trained, or is finished.
+    """
+    folder = Path(run)
+    from msmae.stages.evaluate import evaluate_model
+    from msmae.stages.finetune import finetune_model
+    from msmae.stages.folder import change_settings
+    from msmae.stages.prepare import prepare_again
+    from msmae.stages.show import show_result
+
+    if not (folder / "pretrained").is_dir():
+        raise UserError("the run holds no pre-trained encoder", where=run, mend="`msmae pretrain DATA --out RUN` first")
+    if (folder / "model").is_dir():
+        if not overwrite:
+            raise UserError("the run is fine-tuned already", where=run, mend="add --overwrite to do it again")
+        forget_model(folder)
+    if settings:
+        change_settings(folder, {k: v for k, v in settings.items() if k not in ("dataset", "model", "pretrain")})
+    prepared = prepare_again(folder)
+    finetune_model(prepared, folder)
+    metrics = evaluate_model(prepared, folder)
+    show_result(metrics, folder)
+    return metrics
+
+
+def evaluate(run: str) -> dict[str, Any]:
+    """Evaluate the model of a run again: predictions.csv and metrics.json are written anew.
+
+    Args:
+        run: folder of a run with a model.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: the run has no model.
+    """
+    from msmae.stages.evaluate import evaluate_model
+    from msmae.stages.prepare import prepare_again
+    from msmae.stages.show import show_result
+
+    folder = Path(run)
+    if not (folder / "model").is_dir():
+        raise UserError("the run holds no model", where=run, mend="finish it first: repeat its `msmae run` command")
+    metrics = evaluate_model(prepare_again(folder), folder)
+    show_result(metrics, folder)
+    return metrics
+
+
+def forget_model(folder: Path) -> None:
+    """Remove a run's classifier and what was drawn from it; the pre-trained encoder stays."""
+    import shutil
+
+    shutil.rmtree(folder / "model")
+    for name in ("metrics.json", "predictions.csv", "report.html", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        (folder / name).unlink(missing_ok=True)
