@@ -68,7 +68,7 @@ class ImageSource:
     index: int | None = None
     """Slice along ``axis``, counted from 0."""
     offset: float = 0.0
-    """Added to the numbers read."""
+    """Added to the numbers read (not of DICOM files, which say their units themselves)."""
     window: str = ""
     """This image's own window, as ``low..high``; used where ``Reading.window`` is ``manifest``."""
 
@@ -97,8 +97,8 @@ def read_source(source: ImageSource, *, reading: Reading | None = None) -> np.nd
         raise UserError("the manifest gives no window for this image", where=source.path, mend="fill the column window")
     asked, kind, path = parse_window(window), _kind(source.path), Path(source.path)
     if kind == "dicom":
-        return read_dicom(path, frame=source.frame, window=window, max_pixels=limit)
-    if kind == "nifti":
+        pixels = read_dicom(path, frame=source.frame, window=window, max_pixels=limit)
+    elif kind == "nifti":
         pixels = read_nifti(path, axis=source.axis, index=source.index, frame=source.frame, max_pixels=limit)
     elif kind == "npz":
         pixels = _channels_first(_read_npz(source.path))
@@ -107,14 +107,18 @@ def read_source(source: ImageSource, *, reading: Reading | None = None) -> np.nd
     else:
         pixels = _channels_first(read_picture(path, frame=source.frame, max_pixels=limit))
     pixels = _finite(pixels, replacement=reading.replace_nonfinite, where=source.path)
+    if kind == "dicom":  # says its units itself, and is windowed on the way
+        return pixels
     if source.offset:
         pixels = pixels.astype(np.float32) + np.float32(source.offset)
-    if asked is None:
-        return pixels
+    return pixels if asked is None else _windowed(pixels, window, asked, where=source.path)
+
+
+def _windowed(pixels: np.ndarray, window: str, asked: tuple[float, float], *, where: str) -> np.ndarray:
     if len(pixels) > 1 or pixels.dtype == np.uint8:
         raise UserError(
             f"the window {window} is asked of an image in colour or of 8 bits, which has no units to apply it in",
-            where=source.path,
+            where=where,
             mend="choose the window file",
         )
     return brightness(pixels, black=asked[0], white=asked[1]).astype(np.float32)

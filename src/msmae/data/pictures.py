@@ -127,7 +127,7 @@ def read_tiff(path: Path, *, frame: int | None = None, max_pixels: int) -> np.nd
         with tifffile.TiffFile(path) as file:
             frames = _tiff_frames(file)
             pages = frames[choose_plane(frame, len(frames), column="frame", path=path)]
-            check_size((pages[0].imagelength, pages[0].imagewidth, len(pages)), limit=max_pixels, path=path)
+            check_size((pages[0].imagelength, pages[0].imagewidth), limit=max_pixels, path=path)
             planes = [_decode_page(path, page) for page in pages]
     except UserError:
         raise
@@ -154,14 +154,14 @@ def _tiff_frames(file: TiffFile) -> list[list[TiffPage]]:
     """The pages of each frame: a single one, or one a channel."""
     pages: Any = file.pages
     if len(file.series) > 1:  # pages that differ in size or type
-        return [[page] for page in pages]
+        return [[page.aspage()] for page in pages]
     series: Any = file.series[0]
     outer = [axis for axis in series.axes if axis not in "YXS"]
     order = np.arange(len(series.pages)).reshape([series.shape[series.axes.index(axis)] for axis in outer])
     if "C" in outer:
         order = np.moveaxis(order, outer.index("C"), -1)
     grouped = order.reshape(-1, order.shape[-1] if "C" in outer else 1)  # [frames, channels]
-    return [[pages[series.pages[int(at)].index] for at in row] for row in grouped]
+    return [[pages[series.pages[int(at)].index].aspage() for at in row] for row in grouped]
 
 
 def _has_alpha(page: TiffPage) -> bool:
