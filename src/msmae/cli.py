@@ -7,7 +7,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from msmae.errors import UserError
@@ -78,13 +78,14 @@ def call_verb(verb: str, words: Sequence[str]) -> None:
     from jsonargparse import ArgumentError
 
     function = find_function(verb)
+    words = plain_words(words, function)
     parser = make_parser(verb, function, words)
     try:
         parsed = parser.parse_args(words).as_dict()
     except ArgumentError as error:
         raise UserError(tidy(str(error)), mend=f"see `msmae {verb} --help`") from None
     quiet_logging()
-    function(**collect(function, parsed))
+    function(**collect(function, parsed, words))
 
 
 def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = ()) -> Any:
@@ -96,21 +97,54 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
     from msmae.config import GROUPS, make_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"msmae {verb}", description=VERBS[verb][1], exit_on_error=False)
     parameters = inspect.signature(function).parameters
-    takes_settings = "settings" in parameters
-    parser.add_function_arguments(function, as_positional=True, fail_untyped=False, skip={"settings"})
-    if takes_settings:
+    lists = {
+        name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD and "list" in str(p.annotation)
+    }
+    parser = ArgumentParser(
+        prog=f"msmae {verb}",
+        description=VERBS[verb][1],
+        usage=f"msmae {verb} {synopsis(parameters)}",
+        exit_on_error=False,
+    )
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={"settings", *lists})
+    for name in sorted(lists):
+        parser.add_argument(name, nargs="+", type=str)
+    if "settings" in parameters:
         for group, kind in GROUPS.items():
             parser.add_class_arguments(kind, group)
+    if "preset" in parameters:
         preset = peek(words, "preset") or parameters["preset"].default
-        config = peek(words, "config")
-        if not {"-h", "--help"} & set(words) or preset != "auto":
-            start = make_settings(preset, config)
+        if preset != "auto" or not {"-h", "--help"} & set(words):
+            start = make_settings(preset, peek(words, "config"))
             parser.set_defaults(
                 {f"{g}.{k}": v for g in GROUPS for k, v in dataclasses.asdict(getattr(start, g)).items()}
             )
     return parser
+
+
+def synopsis(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """``DATA --out OUT [options]``: what is needed, in one line."""
+    needed = [p for p in parameters.values() if p.default is p.empty and p.name != "settings"]
+    words = [p.name.upper() if p.kind is p.POSITIONAL_OR_KEYWORD else f"--{p.name} {p.name.upper()}" for p in needed]
+    return " ".join([*words, "[options]"])
+
+
+def plain_words(words: Sequence[str], function: Callable[..., Any]) -> list[str]:
+    """The words as the parser wants them: ``--allow-leakage`` is ``--allow_leakage true``."""
+    switches = {name for name, p in inspect.signature(function).parameters.items() if isinstance(p.default, bool)}
+    plain: list[str] = []
+    for i, word in enumerate(words):
+        if not word.startswith("--"):
+            plain.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        name = "--" + name[2:].replace("-", "_")
+        plain.append(name + equals + value)
+        following = words[i + 1] if i + 1 < len(words) else ""
+        if name[2:] in switches and not equals and following not in ("true", "false"):
+            plain.append("true")
+    return plain
 
 
 def peek(words: Sequence[str], option: str) -> str | None:
@@ -123,14 +157,23 @@ def peek(words: Sequence[str], option: str) -> str | None:
     return None
 
 
-def collect(function: Callable[..., Any], parsed: dict[str, Any]) -> dict[str, Any]:
-    """The function's own arguments, and the settings groups beside them."""
+def collect(function: Callable[..., Any], parsed: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The function's own arguments, and the settings beside them.
+
+    A verb with a preset gets every group whole; one that goes on with a run gets only what was given.
+    """
     from msmae.config import GROUPS
 
-    names = set(inspect.signature(function).parameters) | (
-        set(GROUPS) if "settings" in inspect.signature(function).parameters else set()
-    )
-    return {name: value for name, value in parsed.items() if name in names}
+    parameters = inspect.signature(function).parameters
+    chosen = {name: value for name, value in parsed.items() if name in parameters}
+    if "settings" not in parameters:
+        return chosen
+    groups: dict[str, Any] = {name: dict(parsed[name]) for name in GROUPS}
+    if "preset" not in parameters:
+        given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+        groups = {g: {k: v for k, v in values.items() if f"{g}.{k}" in given} for g, values in groups.items()}
+        groups = {g: values for g, values in groups.items() if values}
+    return chosen | groups
 
 
 def tidy(message: str) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 from msmae.errors import UserError
 
 
-def predict(run: str, *paths: str, out: str, keep: float = 1.0, batch_size: int = 256, device: str = "cpu") -> Any:
+def predict(
+    run: str, paths: list[str], *, out: str, keep: float = 1.0, batch_size: int = 256, device: str = "cpu"
+) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
     Args:
@@ -50,7 +52,7 @@ def predict(run: str, *paths: str, out: str, keep: float = 1.0, batch_size: int 
     return frame
 
 
-def find_images(paths: tuple[str, ...]) -> list[Path]:
+def find_images(paths: list[str]) -> list[Path]:
     """The files named, and the image files in the folders named, in order and once each.
 
     Raises:
