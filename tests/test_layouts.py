@@ -170,11 +170,11 @@ def test_folders_of_single_dicom_patients_are_no_classes(tmp_path):
     manifest = open_dataset(tmp_path)
     assert manifest.layout == "unlabelled"
     assert manifest.table["patient_id"].nunique() == 2
-    for number, patient in enumerate(("carl", "dora", "emil", "fred")):
-        write_dicom(tmp_path / "study" / ("ill", "well")[number % 2] / patient / "1.dcm", patient)
+    for folder, patient in (("ill", "carl"), ("well", "dora"), ("well", "emil")):
+        write_dicom(tmp_path / "study" / folder / patient / "1.dcm", patient)
     labelled = open_dataset(tmp_path / "study")
     assert labelled.classes == ("ill", "well")
-    assert labelled.table["patient_id"].nunique() == 4
+    assert labelled.table["patient_id"].nunique() == 3
 
 
 def test_a_patient_in_the_file_name_is_suggested(tmp_path):
@@ -285,6 +285,11 @@ def test_columns_of_other_names(tmp_path):
         ("1.png", "mel", "p1", "train", "old"),
         ("2.png", "nv", "p2", "val", "old"),
     ]
+
+
+def test_the_delimiter_is_the_one_that_gives_the_image_column(tmp_path):
+    text = 'image_path,label,"a;b;c;d"\n1.png,x,1\n2.png,y,2\n'
+    assert rows(open_dataset(write_table(tmp_path, text)), "label", "a;b;c;d") == [("x", "1"), ("y", "2")]
 
 
 def test_further_columns_are_kept_as_text(tmp_path):

@@ -234,6 +234,25 @@ def test_folds_test_every_image_once_and_keep_patients_whole():
         assert fold.notes[0].endswith("of 5 is the test split")
 
 
+def test_folds_share_what_does_not_divide_evenly():
+    """Six classes of 11 images in 5 folds: each class has one image over, and they must not all go to one fold."""
+    folds = make_folds(manifest_of(label=[name for name in "abcdef" for _ in range(11)]), folds=5)
+    in_fold = [len(fold.ids("test")) for fold in folds]
+    assert max(in_fold) - min(in_fold) <= 1
+
+
+def test_a_rare_class_is_spread_before_a_common_one():
+    """Patients with a rare finding have common ones too; dealt by the common class, the rare one would fall anyhow."""
+    generator = np.random.default_rng(0)
+    labels, patients = [], []
+    for number in range(100):
+        images = ["b"] * (number % 10 == 0) + ["a"] * int(generator.integers(1, 9))
+        labels += images
+        patients += [f"p{number}"] * len(images)
+    folds = make_folds(manifest_of(label=labels, patient_id=patients), folds=5)
+    assert [sizes(fold)["b", "test"] for fold in folds] == [2] * 5
+
+
 def test_repeats_draw_other_folds():
     manifest = manifest_of(label=["a", "b"] * 20, split=["train"] * 20 + ["test"] * 20)
     folds = make_folds(manifest, folds=2, repeats=2)
