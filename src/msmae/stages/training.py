@@ -104,19 +104,28 @@ class StageModule(pl.LightningModule):
 
     def guard(self, loss: Tensor, ids: Tensor) -> Tensor:
         """Stop at a loss that is not a number, naming the step and the images of the batch."""
-        if torch.isfinite(loss):
-            return loss
-        paths = ", ".join(str(self.prepared.manifest.path(int(i))) for i in ids)
-        raise UserError(
-            f"the loss is {float(loss)} at step {self.global_step} (epoch {self.current_epoch + 1})",
-            where=f"images of the batch: {paths}",
-            mend="the last good checkpoint is kept in checkpoints/last.ckpt; lower base_lr, set "
-            "--trainer.precision 32-true, or check these images",
-        )
+        self.batch_ids = ids
+        if not torch.isfinite(loss):
+            raise self.diverged(f"the loss is {float(loss.detach())}")
+        return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient's norm to 1 (Lightning's own switch refuses fused optimisers)."""
-        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+        """Clip the gradient's norm to 1 (Lightning's own switch refuses fused optimisers); stop if it is not finite."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":  # there the scaler skips such steps
+            raise self.diverged(f"the gradient's norm is {float(norm)}")
+
+    def diverged(self, what: str) -> UserError:
+        """The error that names the step, the batch's images and the checkpoint to go on from."""
+        paths = ", ".join(str(self.prepared.manifest.path(int(i))) for i in self.batch_ids)
+        last = self.trainer.checkpoint_callbacks[-1]
+        kept = Path(last.best_model_path) if isinstance(last, ModelCheckpoint) and last.best_model_path else None
+        return UserError(
+            f"{what} at step {self.global_step} (epoch {self.current_epoch + 1})",
+            where=f"images of the batch: {paths}",
+            mend=(f"the last good checkpoint is kept in {kept}; " if kept else "no epoch was finished yet; ")
+            + "lower base_lr, set --trainer.precision 32-true, or check these images",
+        )
 
     def with_schedule(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> Any:
         """AdamW with a linear rise and a half-cosine fall of the learning rate, step by step."""

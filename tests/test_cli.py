@@ -1,0 +1,93 @@
+"""The command line: signatures are options, errors are one sentence, start-up is light."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from msmae.cli import VERBS, find_function, main, make_parser, plain_words
+from msmae.config import GROUPS
+
+
+def exit_code(words: list[str]) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    return int(caught.value.code or 0)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verbs_signature_is_its_command_line(verb: str) -> None:
+    function = find_function(verb)
+    parser = make_parser(verb, function, ["--help"])
+    offered = {action.dest.partition(".")[0] for action in parser._actions} - {"help"}
+    parameters = set(inspect.signature(function).parameters)
+    expected = (parameters - {"settings"}) | (set(GROUPS) if "settings" in parameters else set())
+    assert offered == expected
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_explains_every_argument(verb: str) -> None:
+    function = find_function(verb)
+    text = inspect.getdoc(function) or ""
+    for name in inspect.signature(function).parameters:
+        assert f"{name}: " in text, f"`{verb}` does not say what {name} is"
+
+
+def test_help_needs_no_heavy_import() -> None:
+    heavy = "[m for m in ('torch', 'pandas', 'numpy') if m in sys.modules]"
+    code = f"import sys; from msmae.cli import usage; usage(); print({heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS)
+    assert exit_code(["--version"]) == 0
+
+
+def test_words_as_a_person_types_them() -> None:
+    function = find_function("run")
+    assert plain_words(["d", "--overwrite", "--pretrain.crop-scale=1"], function) == [
+        "d", "--overwrite", "true", "--pretrain.crop_scale=1",
+    ]  # fmt: skip
+    assert plain_words(["d", "--seed", "0"], function) == ["d", "--seed", "0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rum"], "no verb 'rum'"),
+        (["run", "nowhere", "--out", "{tmp}/r"], "nowhere"),
+        (["run", "phantom"], "out"),
+        (["run", "phantom", "--out", "{tmp}/r", "--pretrain.epocs", "3"], "epocs"),
+        (["run", "phantom", "--out", "{tmp}/r", "--pretrain.epochs", "many"], "pretrain.epochs"),
+        (
+            ["run", "phantom", "--out", "{tmp}/r", "--pretrain.mask_ratio", "0.8", "--pretrain.throw_ratio", "0.3"],
+            "0.8",
+        ),
+        (["run", "phantom", "--out", "{tmp}/r", "--model.image_size", "60", "--model.patch_size", "8"], "60"),
+        (["run", "phantom", "--out", "{tmp}/r", "--method", "msma"], "no method 'msma'"),
+        (["run", "phantom", "--out", "{tmp}/r", "--preset", "huge"], "no preset 'huge'"),
+        (["run", "phantom", "--out", "{tmp}/r", "--init", "none.pth"], "none.pth"),
+        (["predict", "{tmp}/none", "{tmp}", "--out", "{tmp}/p"], "no images"),
+        (["masks", "{tmp}/none"], "no pre-trained model"),
+        (["evaluate", "{tmp}/none"], "no model"),
+        (["finetune", "{tmp}/none"], "no pre-trained encoder"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_code_2(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code([word.replace("{tmp}", str(tmp_path)) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert error.startswith("msmae: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "r").exists(), "nothing is half-written"

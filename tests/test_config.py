@@ -1,0 +1,84 @@
+"""Settings: layered, checked, and refused with the name of what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from msmae.config import ARMS, GROUPS, Settings, find_arm, make_settings, merge_layers, presets
+from msmae.errors import UserError
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("pretrain: {epochs: 7, batch_size: 16}\n")
+    settings = make_settings("tiny", file, {"pretrain": {"epochs": 9}})
+    assert (settings.pretrain.epochs, settings.pretrain.batch_size, settings.model.width) == (9, 16, 32)
+
+
+def test_settings_survive_being_written_and_read() -> None:
+    settings = make_settings("tiny", None, {"model": {"image_size": (32, 48), "patch_size": 8}})
+    assert merge_layers([settings.to_dict()]) == settings
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_shipped_recipe_is_valid(name: str) -> None:
+    assert isinstance(make_settings(name), Settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"pretrain": {"mask_ratio": 0.7, "throw_ratio": 0.3}}, "mask ratio 0.7"),
+        ({"pretrain": {"epocs": 3}}, "did you mean 'epochs'"),
+        ({"pretraining": {"epochs": 3}}, "did you mean 'pretrain'"),
+        ({"model": {"image_size": 30, "patch_size": 8}}, "not a multiple of the patch size 8"),
+        ({"model": {"width": 100, "heads": 3}}, "model.width"),
+        ({"finetune": {"epochs": 0}}, "finetune.epochs"),
+        ({"finetune": {"base_lr": "fast"}}, "not a number"),
+        ({"pretrain": {"crop_scale": (0.9, 0.2)}}, "pretrain.crop_scale"),
+        ({"dataset": {"val_fraction": 1.5}}, "dataset.val_fraction"),
+        ({"evaluate": {"resamples": 3}}, "evaluate.resamples"),
+    ],
+)
+def test_a_bad_setting_is_named(changes: dict[str, dict[str, object]], named: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_settings("tiny", None, changes)
+    assert named in str(caught.value)
+
+
+def test_a_missing_or_malformed_settings_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such settings file"):
+        make_settings("tiny", tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("pretrain: [1, 2")
+    with pytest.raises(UserError, match="not readable as YAML"):
+        make_settings("tiny", tmp_path / "bad.yaml")
+    with pytest.raises(UserError, match="no preset 'huge'"):
+        make_settings("huge")
+
+
+def test_the_arms_differ_only_where_the_table_says() -> None:
+    paper = ARMS["msmae"]
+    changed = {
+        name: {f.name for f in dataclasses.fields(arm) if getattr(arm, f.name) != getattr(paper, f.name)}
+        for name, arm in ARMS.items()
+    }
+    assert changed == {
+        "vit": {"pretrains", "label_weight", "policy"},
+        "mae": {"label_weight", "mask_ratio", "throw_ratio", "policy"},
+        "supmae": {"policy"},
+        "amt": {"label_weight"},
+        "msmae": set(),
+        "msmae-shuffled": {"policy"},
+        "msmae-released": {"policy", "softmax_twice", "pool"},
+    }
+    with pytest.raises(UserError, match="no method 'msma'"):
+        find_arm("msma")
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    """Each group's fields are either plain by name or explained in a docstring; the help is made from them."""
+    assert set(GROUPS) == {"dataset", "model", "pretrain", "finetune", "evaluate", "trainer"}
+    assert all(kind.__doc__ for kind in GROUPS.values())
