@@ -191,9 +191,11 @@ def test_a_patient_in_the_file_name_is_suggested(tmp_path):
         open_dataset(tmp_path, patients="nobody")
 
 
-@pytest.mark.parametrize("name", ["compat12.png", "patient.png", "1.png"])
-def test_no_patient_is_suggested_where_none_is_named(name, tmp_path):
-    manifest = open_dataset(touch(tmp_path, f"a/{name}", "b/2.png"))
+@pytest.mark.parametrize(
+    "names", [("compat12.png", "compat13.png"), ("patient.png", "patient_b.png"), ("1.png", "2.png")]
+)
+def test_no_patient_is_suggested_where_none_is_named(names, tmp_path):
+    manifest = open_dataset(touch(tmp_path, *(f"{folder}/{name}" for folder in "ab" for name in names)))
     assert not manifest.table["patient_id"].any()
 
 

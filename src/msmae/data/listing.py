@@ -39,9 +39,7 @@ class Listing:
 
     def notes(self) -> list[str]:
         """What was left out, in sentences."""
-        notes = []
-        if self.others:
-            notes.append(f"{count(len(self.others), 'file')} left out, no image by name: {some(self.others)}")
+        notes = left_out(len(self.others), "file", f"no image by name: {some(self.others)}")
         if self.loops:
             notes.append(f"{count(len(self.loops), 'link')} not followed, leading back to where it came from: "
                          f"{some(self.loops)}")  # fmt: skip
@@ -106,6 +104,11 @@ def count(number: int, thing: str) -> str:
     if number != 1:
         thing = f"{thing}es" if thing.endswith("s") else f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
     return f"{number:,} {thing}"
+
+
+def left_out(number: int, thing: str, why: str) -> list[str]:
+    """``["3 images left out, why"]``, or nothing where nothing was left out."""
+    return [f"{count(number, thing)} left out, {why}"] if number else []
 
 
 def some(names: tuple[str, ...] | list[str], *, at_most: int = 5) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msmae.data.listing import Listing, count, some
+from msmae.data.listing import Listing, count, left_out, some
 from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest
 from msmae.errors import UserError
 
@@ -60,8 +60,7 @@ def manifest_from_table(
     table["image_path"] = _existing(table["image_path"], root, where=where)
     table["mask_path"] = _existing(table["mask_path"], root, where=where, several=True)
     table, duplicates = _without_duplicates(table, where=where)
-    left_out = [f"{count(duplicates, 'row')} left out, exact duplicates of another row"] if duplicates else []
-    notes = [*notes, *left_out, *label_notes(table["label"])]
+    notes = [*notes, *left_out(duplicates, "row", "exact duplicates of another row"), *label_notes(table["label"])]
     return Manifest.from_table(table, root=root, layout=layout, notes=notes)
 
 
@@ -97,6 +96,11 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
     for name in set(header) - {expect}:
         table[name] = [_readable(cell).strip() for cell in table[name]]
     return table.astype(object), notes
+
+
+def find_table(listing: Listing, name: str, columns: Sequence[str]) -> str:
+    """The first of the tables that :func:`find_tables` finds; ``""`` if there is none."""
+    return next(iter(find_tables(listing, name, columns)), "")
 
 
 def find_tables(listing: Listing, name: str, columns: Sequence[str]) -> list[str]:

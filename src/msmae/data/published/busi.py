@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from msmae.data.folders import read_class_folders
-from msmae.data.listing import Listing, count
+from msmae.data.listing import Listing, left_out
 from msmae.data.manifest import Manifest
 
 NAME = re.compile(r"(.*/)?(benign|malignant|normal)/\2 \(\d+\)(_mask(_\d+)?)?\.png", re.IGNORECASE)
@@ -29,7 +29,6 @@ def read(listing: Listing) -> Manifest:
     manifest = read_class_folders(listing, layout="busi")
     names = manifest.table["image_path"].str.rpartition("/")[2]
     images = np.flatnonzero(~names.str.contains(r"_mask(?:_\d+)?\.", regex=True))
-    notes = ["BUSI names no patients: images of one woman may lie in several splits"]
-    if len(images) < len(manifest):
-        notes.append(f"{count(len(manifest) - len(images), 'mask')} left out, without an image")
+    notes = left_out(len(manifest) - len(images), "mask", "without an image")
+    notes.append("BUSI names no patients: images of one woman may lie in several splits")
     return manifest.select(images).with_columns({}, notes=notes)

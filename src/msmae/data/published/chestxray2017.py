@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from msmae.data.folders import read_class_folders
-from msmae.data.listing import Listing, count
+from msmae.data.listing import Listing, count, left_out
 from msmae.data.manifest import Manifest
 
 PUBLISHED = re.compile(r"(?P<kind>BACTERIA|VIRUS|NORMAL)-(?P<patient>\d+)-\d+")
@@ -47,8 +47,7 @@ def read(listing: Listing) -> Manifest:
     }
     known = sum(map(bool, patients))
     notes = [f"patients from file names: {count(len(set(patients) - {''}), 'patient')} in {count(known, 'image')}"]
-    if len(images) < len(listing.images):
-        notes.append(f"{count(len(listing.images) - len(images), 'image')} left out, the archive's second copy")
+    notes += left_out(len(listing.images) - len(images), "image", "the archive's second copy")
     splits = manifest.table["split"]
     if 0 < (splits == "val").sum() <= TINY and (splits == "train").sum() > TINY:
         notes.append(f"{count(int((splits == 'val').sum()), 'validation image')} joined training: too few to choose by")

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pandas as pd
 
-from msmae.data.listing import Listing, count
+from msmae.data.listing import Listing, count, left_out
 from msmae.data.manifest import Manifest
-from msmae.data.tables import find_tables, read_table
+from msmae.data.tables import find_table, read_table
 from msmae.errors import UserError
 
 TYPES = {
@@ -42,46 +41,42 @@ def read(listing: Listing) -> Manifest:
     source = _table(listing)
     if not source:
         raise UserError("DL_info.csv is not here", where=str(listing.root), mend="put it beside the images")
-    lesions, notes = read_table(listing.root / source)
+    table, notes = read_table(listing.root / source)
     paths = {_key_slice(path): path for path in listing.images}
-    here = lesions["File_name"].isin(set(paths)).to_numpy()
-    if not here.any():
+    lesions_of: dict[str, list[dict[str, str]]] = {}
+    for lesion in table.to_dict("records"):
+        if lesion["File_name"] in paths:
+            lesions_of.setdefault(lesion["File_name"], []).append({str(key): cell for key, cell in lesion.items()})
+    if not lesions_of:
         raise UserError(f"no key slice of {source} is here", where=str(listing.root), mend="put Images_png beside it")
-    rows = [_row(name, group, paths[str(name)]) for name, group in lesions[here].groupby("File_name", sort=True)]
-    table = pd.DataFrame(rows, dtype=object)
-    mixed = int((table["label"] == "several").sum())
-    table["label"] = table["label"].replace("several", "")
-    context = len(listing.images) - len(table)
+    types = {
+        name: {TYPES.get(lesion["Coarse_lesion_type"], "") for lesion in found} for name, found in lesions_of.items()
+    }
+    rows = [_row(paths[name], name, lesions, types[name]) for name, lesions in sorted(lesions_of.items())]
+    mixed = sum(len(kinds) > 1 for kinds in types.values())
     notes += [
         "the types, published for validation and test only, are split anew by patient; published_split keeps the old",
         *([f"{count(mixed, 'slice')} without label, with lesions of several types"] if mixed else []),
-        *(
-            [f"{count(int((~here).sum()), 'lesion')} of {source} left out, without an image here"]
-            if not here.all()
-            else []
-        ),
-        *([f"{count(context, 'image')} left out, no key slice"] if context else []),
+        *left_out(len(table) - sum(map(len, lesions_of.values())), "lesion", f"of {source}, without an image here"),
+        *left_out(len(listing.images) - len(rows), "image", "no key slice"),
     ]
-    return Manifest.from_table(table, root=listing.root, layout="deeplesion", notes=notes)
+    return Manifest.from_table(pd.DataFrame(rows, dtype=object), root=listing.root, layout="deeplesion", notes=notes)
 
 
-def _row(name: object, lesions: pd.DataFrame, path: str) -> dict[str, str]:
-    """What the lesions of one slice have in common; ``label`` is ``several`` where their types differ."""
-    first = lesions.iloc[0]
-    types = sorted({TYPES[code] for code in lesions["Coarse_lesion_type"] if code in TYPES})
-    noisy = np.any(lesions.get("Possibly_noisy", pd.Series(["0"])) == "1")
+def _row(path: str, name: str, lesions: list[dict[str, str]], types: set[str]) -> dict[str, str]:
+    first = lesions[0]
     return {
         "image_path": path,
-        "label": types[0] if len(types) == 1 else "several" if types else "",
-        "patient_id": str(name)[:6],
-        "study_id": str(name)[:9],
+        "label": next(iter(types)) if len(types) == 1 else "",
+        "patient_id": name[:6],
+        "study_id": name[:9],
         "published_split": PUBLISHED_SPLITS.get(first["Train_Val_Test"], ""),
         "intensity_offset": HOUNSFIELD_OFFSET,
         "window": first["DICOM_windows"].replace(" ", ""),
         "age": first.get("Patient_age", ""),
         "sex": first.get("Patient_gender", ""),
-        "possibly_noisy": "1" if noisy else "0",
-        "bounding_boxes": ";".join(box.replace(" ", "") for box in lesions.get("Bounding_boxes", [])),
+        "possibly_noisy": max(lesion.get("Possibly_noisy", "") for lesion in lesions),
+        "bounding_boxes": ";".join(lesion.get("Bounding_boxes", "").replace(" ", "") for lesion in lesions),
     }
 
 
@@ -93,4 +88,4 @@ def _key_slice(path: str) -> str:
 
 
 def _table(listing: Listing) -> str:
-    return next(iter(find_tables(listing, r"DL_info.*\.csv", COLUMNS)), "")
+    return find_table(listing, r"DL_info.*\.csv", COLUMNS)

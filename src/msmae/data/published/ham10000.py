@@ -6,9 +6,9 @@ show the same lesion, so ``lesion_id`` becomes ``patient_id``.
 
 from __future__ import annotations
 
-from msmae.data.listing import Listing, by_stem, count
+from msmae.data.listing import Listing, by_stem, count, left_out
 from msmae.data.manifest import Manifest
-from msmae.data.tables import find_tables, read_table
+from msmae.data.tables import find_table, read_table
 from msmae.errors import UserError
 
 COLUMNS = ("lesion_id", "image_id", "dx")
@@ -41,13 +41,9 @@ def read(listing: Listing) -> Manifest:
     further = len(set(stems) - set(table["image_id"]) - {f"{image}{MASK_SUFFIX}" for image in table["image_id"]})
     notes += [
         f"lesion_id as patient_id: {count(table.loc[found, 'lesion_id'].nunique(), 'lesion')}",
-        *(
-            [f"{count(int((~found).sum()), 'row')} of {source} left out, without an image here"]
-            if not found.all()
-            else []
-        ),
-        *([f"{count(further, 'image')} left out, not in {source}"] if further else []),
-        *([f"{count(copies, 'image')} left out, of the same name as another"] if copies else []),
+        *left_out(int((~found).sum()), "row", f"of {source}, without an image here"),
+        *left_out(further, "image", f"not in {source}"),
+        *left_out(copies, "image", "of the same name as another"),
     ]
     table = table[found]
     masks = [stems.get(f"{image}{MASK_SUFFIX}", "") for image in table["image_id"]]
@@ -58,4 +54,4 @@ def read(listing: Listing) -> Manifest:
 
 
 def _table(listing: Listing) -> str:
-    return next(iter(find_tables(listing, r"ham10000_metadata(\.\w+)?", COLUMNS)), "")
+    return find_table(listing, r"ham10000_metadata(\.\w+)?", COLUMNS)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 
-from msmae.data.listing import Listing, by_stem, count
+from msmae.data.listing import Listing, by_stem, left_out
 from msmae.data.manifest import Manifest
-from msmae.data.tables import clean_labels, find_tables, read_table
+from msmae.data.tables import clean_labels, find_table, read_table
 from msmae.errors import UserError
 
 NAMES = {"id_code": "image_id", "diagnosis": "adjudicated_dr_grade"}  # as Kaggle's preprocessed copy calls them
@@ -45,10 +45,8 @@ def read(listing: Listing) -> Manifest:
     ungradable = (table[GRADABLE].str.strip() == "0") | (table["adjudicated_dr_grade"] == "")
     if not (there & ~ungradable).any():
         raise UserError(f"no image of {source} is here", where=str(listing.root), mend="put the image folder beside it")
-    if ungradable.any():
-        notes.append(f"{count(int(ungradable.sum()), 'ungradable image')} left out")
-    if (~there).any():
-        notes.append(f"{count(int((~there).sum()), 'row')} of {source} left out, without an image here")
+    notes += left_out(int(ungradable.sum()), "image", "not gradable")
+    notes += left_out(int((~there).sum()), "row", f"of {source}, without an image here")
     table = table[there & ~ungradable]
     table = table.assign(
         image_path=[stems[name] for name in table["image_id"]], label=clean_labels(table["adjudicated_dr_grade"])
@@ -58,17 +56,17 @@ def read(listing: Listing) -> Manifest:
 
 
 def _grades(listing: Listing) -> str:
-    wanted = (("image_id", "adjudicated_dr_grade", GRADABLE), ("id_code", "diagnosis", GRADABLE))
-    found = [path for columns in wanted for path in find_tables(listing, r".*\.csv", columns)]
-    return next(iter(found), "")
+    return find_table(listing, r".*\.csv", (*NAMES.values(), GRADABLE)) or find_table(
+        listing, r".*\.csv", (*NAMES, GRADABLE)
+    )
 
 
 def _patients(listing: Listing, images: list[str]) -> tuple[dict[str, str], list[str]]:
     """The patient of every image, by its name in lower case without suffix, and how that is known."""
-    sources = find_tables(listing, r".*\.csv", ("left", "right"))
-    if sources:
-        pairs = read_table(listing.root / sources[0])[0][["left", "right"]].to_numpy().tolist()
-        note = f"both eyes of a patient by {sources[0]}"
+    source = find_table(listing, r".*\.csv", ("left", "right"))
+    if source:
+        pairs = read_table(listing.root / source)[0][["left", "right"]].to_numpy().tolist()
+        note = f"both eyes of a patient by {source}"
     else:
         series = [list(names) for _, names in itertools.groupby(sorted(images), key=lambda name: name.startswith("im"))]
         pairs = [names[place : place + 2] for names in series for place in range(0, len(names), 2)]

@@ -28,8 +28,8 @@ def recognise(listing: Listing) -> str:
 def read(listing: Listing) -> Manifest:
     """A row a case, with its label map as mask and no class label.
 
-    ``image_path`` is channel 0; where there are more, ``channel_paths`` names them all, joined by ``;``. Raises
-    ``UserError`` for a training case without label map and where there is no case at all.
+    Of several channels only the first is read, and a note says so. Raises ``UserError`` for a training case without
+    label map and where there is no case at all.
     """
     channels: dict[tuple[str, str, str, str], list[str]] = {}
     for path in listing.images:
@@ -39,20 +39,22 @@ def read(listing: Listing) -> Manifest:
     if not channels:
         raise UserError("imagesTr holds no case_0000 file", where=str(listing.root), mend="check the path")
     there = set(listing.images)
-    rows = []
+    rows, unmasked = [], []
     for (folder, part, case, suffix), paths in sorted(channels.items()):
         mask = f"{folder}labels{part}/{case}{suffix}"
         split = "test" if part == "Ts" and mask in there else ""
-        row = {"image_path": paths[0], "patient_id": case, "split": split, "mask_path": mask if mask in there else ""}
-        rows.append(row | {"channel_paths": ";".join(paths) if len(paths) > 1 else "", "part": part})
-    table = pd.DataFrame(rows, dtype=object)
-    unmasked = table.loc[(table["part"] == "Tr") & (table["mask_path"] == ""), "patient_id"].tolist()
+        rows.append((paths[0], case, split, mask if mask in there else ""))
+        if part == "Tr" and mask not in there:
+            unmasked.append(case)
     if unmasked:
-        raise UserError(f"{count(len(unmasked), 'case')} of imagesTr without label map: {some(unmasked, at_most=20)}",
-                        where=str(listing.root), mend="put it into labelsTr, or remove the images")  # fmt: skip
+        raise UserError(
+            f"{count(len(unmasked), 'case')} of imagesTr without label map: {some(unmasked, at_most=20)}",
+            where=str(listing.root),
+            mend="put it into labelsTr, or remove the images",
+        )
+    table = pd.DataFrame(rows, columns=["image_path", "patient_id", "split", "mask_path"], dtype=object)
     most = max(map(len, channels.values()))
     notes = [f"{count(len(table), 'case')}, each a patient, with label maps as masks and no class labels"]
     if most > 1:
-        notes.append(f"{most} channels a case: image_path is the first, channel_paths names them all")
-    columns = ["part"] if most > 1 else ["part", "channel_paths"]
-    return Manifest.from_table(table.drop(columns=columns), root=listing.root, layout="nnunet", notes=notes)
+        notes.append(f"{most} channels a case, of which only the first (_0000) is read")
+    return Manifest.from_table(table, root=listing.root, layout="nnunet", notes=notes)
