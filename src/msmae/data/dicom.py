@@ -154,7 +154,7 @@ def _check_image(header: Dataset, path: Path, *, frame: int | None, max_pixels: 
 
 
 def _decode(path: Path, header: Dataset, frame: int) -> np.ndarray:
-    """Stored numbers [H, W] or [H, W, 3] of one frame; YBR colour is already RGB."""
+    """Stored numbers [H, W] or [H, W, 3] of one frame; YBR is already RGB, bits above the stored ones are cleared."""
     from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
@@ -163,17 +163,10 @@ def _decode(path: Path, header: Dataset, frame: int) -> np.ndarray:
     if syntax == JPEGExtended12Bit and header.BitsStored == 12:
         return _decode_extended_jpeg(path, header, frame)
     if header.get("NumberOfFrames", 1) > 1 and syntax != DeflatedExplicitVRLittleEndian:
-        stored = pixel_array(path, index=frame, transfer_syntax_uid=syntax)  # reads this frame alone
-    else:
-        dataset = dcmread(path, force=True)
-        dataset.file_meta.TransferSyntaxUID = syntax
-        stored = pixel_array(dataset, index=frame)
-    if syntax.is_compressed or stored.dtype.kind not in "iu" or header.BitsStored == header.BitsAllocated:
-        return stored
-    # Older files keep overlays in the bits above the stored ones: push them out; the sign is the highest stored bit.
-    native = stored.astype(stored.dtype.newbyteorder("="))
-    above = header.BitsAllocated - 1 - header.get("HighBit", header.BitsStored - 1)
-    return np.asarray((native << above) >> (header.BitsAllocated - header.BitsStored))
+        return pixel_array(path, index=frame, transfer_syntax_uid=syntax)  # reads this frame alone
+    dataset = dcmread(path, force=True)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return pixel_array(dataset, index=frame)
 
 
 def _decode_extended_jpeg(path: Path, header: Dataset, frame: int) -> np.ndarray:
