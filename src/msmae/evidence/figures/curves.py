@@ -1,0 +1,62 @@
+"""ROC and precision-recall curves, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from msmae.evidence.figures.bands import Curve
+from msmae.evidence.figures.canvas import DASHES, FAINT, SERIES, draw, to_svg, unit_square
+
+
+def roc_figure(curves: Mapping[str, Curve]) -> str:
+    """SVG of the ROC curves of at most eight classes, name -> curve, with their bands."""
+    return _square(
+        curves,
+        x="false alarm rate (1 − specificity)",
+        y="sensitivity",
+        corner="lower right",
+        alt=f"ROC curves of {', '.join(curves)}",
+        diagonal=True,
+    )
+
+
+def precision_recall_figure(curves: Mapping[str, Curve]) -> str:
+    """SVG of the precision-recall curves of at most eight classes, name -> curve, with their bands."""
+    return _square(
+        curves,
+        x="sensitivity (recall)",
+        y="positive predictive value (precision)",
+        corner="lower left",
+        alt=f"Precision-recall curves of {', '.join(curves)}",
+        diagonal=False,
+    )
+
+
+def _square(
+    curves: Mapping[str, Curve],
+    *,
+    x: str,
+    y: str,
+    corner: Literal["lower right", "lower left"],
+    alt: str,
+    diagonal: bool,
+) -> str:
+    figure, axes = draw()
+    unit_square(axes, x=x, y=y)
+    if diagonal:
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+    for (name, curve), colour, dashes in zip(curves.items(), SERIES, DASHES, strict=False):
+        if not np.isnan(curve.low).any():
+            axes.fill_between(curve.grid, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
+        axes.plot(curve.x, curve.y, color=colour, linestyle=dashes, label=short(name))
+    axes.legend(loc=corner)
+    return to_svg(figure, alt=alt)
+
+
+def short(name: str, length: int = 26) -> str:
+    """A class name that fits into a legend, whatever characters it has."""
+    name = name if len(name) <= length else f"{name[: length - 1]}…"
+    return f"\u2009{name}" if name.startswith("_") else name  # matplotlib hides a legend entry that starts with _

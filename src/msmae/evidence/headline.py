@@ -1,0 +1,191 @@
+"""The first screen: what was asked, what came out, and what must be known before the numbers are believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msmae.evidence.cohort import patients
+from msmae.evidence.run_files import RunFiles
+from msmae.evidence.wording import count, describe, figure_interval, figure_reason, figure_value, of, split_name
+
+KEY = ("accuracy", "balanced_accuracy", "auroc", "ece", "dice", "iou", "nsd", "hd95")
+FEW_UNITS = 30
+ARMS = {
+    "vit": "a vision transformer trained from nothing, without pre-training",
+    "mae": "pre-trained by reconstructing randomly masked patches, without labels",
+    "supmae": "pre-trained by reconstructing randomly masked patches, with the labels",
+    "amt": "pre-trained by reconstructing the patches it attends to, without labels",
+    "msmae": "pre-trained by reconstructing the patches it attends to, with the labels",
+    "msmae-shuffled": "pre-trained as msmae, but masked by the attention map of another image (a control)",
+    "msmae-released": "pre-trained as the code released with the paper does it",
+}
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number with its interval, as text and as places on a bar from 0 to 1."""
+
+    name: str
+    meaning: str
+    value: str
+    interval: str
+    reason: str
+    bar: tuple[float, float, float] | None
+    """Low, value and high in percent of the bar; None where there is no interval or no such bar."""
+
+
+def key_figure(name: str, entry: dict[str, Any], *, title: str | None = None) -> KeyFigure:
+    """A metric's entry as it is shown."""
+    known = describe(name)
+    ends = [entry[key] for key in ("low", "value", "high") if entry.get(key) is not None]
+    bar = None
+    if known.bounded and len(ends) == 3:
+        low, value, high = (round(100 * min(max(end, 0.0), 1.0), 2) for end in ends)
+        bar = (low, value, high)
+    return KeyFigure(
+        name=title or known.name,
+        meaning=known.meaning,
+        value=figure_value(name, entry),
+        interval=figure_interval(name, entry),
+        reason=figure_reason(entry),
+        bar=bar,
+    )
+
+
+def main_split(metrics: dict[str, Any]) -> str:
+    """The split whose figures are the result: an external test set, else the test split, else what there is."""
+    return next(
+        (name for name in ("external", "test", "val") if name in metrics["splits"]), next(iter(metrics["splits"]))
+    )
+
+
+def asked(run: RunFiles) -> str:
+    """What was asked, in a few sentences."""
+    metrics, classes = run.metrics, run.classes
+    task = str(metrics.get("task", "classification"))
+    kinds = f"{task} into {of(len(classes), 'class')}" if len(classes) > 1 else task
+    arm = str(metrics.get("arm", ""))
+    sentences = [f"{kinds[:1].upper()}{kinds[1:]}"]
+    if arm:
+        sentences.append(f"by the arm “{arm}”" + (f": {ARMS[arm]}" if arm in ARMS else ""))
+    return ", ".join(sentences) + "."
+
+
+def sizes(run: RunFiles) -> list[tuple[str, str]]:
+    """Name of a split and how many images, of how many patients, are in it."""
+    if run.manifest is not None:
+        table = run.manifest
+        known = [(split, int((table["split"] == split).sum())) for split in ("train", "val", "test")]
+        return [(split_name(split), _images_of(n, patients(table[table["split"] == split]))) for split, n in known if n]
+    splits = run.metrics["splits"]
+    return [(split_name(name), _images_of(split["n"], split.get("patients"))) for name, split in splits.items()]
+
+
+def came_out(run: RunFiles) -> str:
+    """The result in one sentence."""
+    name = main_split(run.metrics)
+    split = run.metrics["splits"][name]
+    entry = split["metrics"].get("accuracy")
+    if entry is None or entry.get("value") is None:
+        return f"{of(split['n'], f'{split_name(name)} image')} evaluated."
+    right = round(entry["value"] * split["n"])
+    exactly = " with every one of its labels" if run.multilabel else ""
+    result = f"{count(right)} of {of(split['n'], f'{split_name(name)} image')} classified correctly{exactly}"
+    interval = figure_interval("accuracy", entry)
+    if not interval:
+        return f"{result} ({figure_value('accuracy', entry)})."
+    return f"{result}: {figure_value('accuracy', entry)}, 95 % interval {interval}."
+
+
+def baseline(rows: pd.DataFrame | None, *, multilabel: bool) -> str:
+    """What always giving the commonest answer would reach on these labelled images."""
+    if rows is None or rows.empty or multilabel:
+        return ""
+    shares = rows["label"].value_counts(normalize=True)
+    return f"Always answering “{shares.index[0]}” would reach {100 * shares.iloc[0]:.1f} %."
+
+
+def key_figures(run: RunFiles) -> list[KeyFigure]:
+    """The figures of the first screen."""
+    metrics = run.metrics["splits"][main_split(run.metrics)]["metrics"]
+    chosen = [name for name in KEY if name in metrics] or list(metrics)[:4]
+    return [key_figure(name, metrics[name]) for name in chosen]
+
+
+def found_by_class(run: RunFiles) -> list[KeyFigure]:
+    """For each class the share of its images that was found."""
+    per_class = run.metrics["splits"][main_split(run.metrics)].get("per_class") or {}
+    return [
+        key_figure("sensitivity", entry["sensitivity"], title=f"{name}")
+        for name, entry in per_class.items()
+        if "sensitivity" in entry
+    ]
+
+
+def cautions(run: RunFiles) -> list[str]:
+    """What must be read before the numbers are believed."""
+    name = main_split(run.metrics)
+    split = run.metrics["splits"][name]
+    found = []
+    units, what = (split["n"], "image") if split.get("patients") is None else (split["patients"], "patient")
+    if split["n"] == 0:
+        found.append("No image of the test split has a label: nothing was measured.")
+    elif split["n"] == 1 or units == 1:
+        found.append(
+            f"The figures rest on one {'image' if split['n'] == 1 else what}: they say nothing about others, "
+            "and no interval can be given."
+        )
+    elif units < FEW_UNITS:
+        found.append(
+            f"The figures rest on {of(units, what)} only: read them as a pilot, and mind the width of the intervals."
+        )
+    if name == "val":
+        found.append("There is no test split: these are validation images, on which the model was chosen; expect less.")
+    found += [f"{note[:1].upper()}{note[1:]}." for note in split.get("notes", ())]
+    found += _disagreement(run)
+    return found
+
+
+def leaks(audit: dict[str, Any] | None) -> list[str]:
+    """What the audit found that makes the test figures untrustworthy; empty when nothing."""
+    if audit is None:
+        return []
+    findings = {
+        "test_identical_to_pool": "test images are pixel for pixel also among the images the model learned from",
+        "patients_crossing": "patients have images on both sides of the split",
+    }
+    return [f"{amount:,} {what}" for key, what in findings.items() if (amount := amount_of(audit.get(key)))]
+
+
+def amount_of(finding: Any) -> int:
+    """A finding of the audit is a number, or a list of what was found."""
+    if isinstance(finding, list | dict):
+        return len(finding)
+    return int(finding) if isinstance(finding, int | float) else 0
+
+
+def _images_of(images: int, named: int | None) -> str:
+    return of(images, "image") + ("" if named is None else f" of {of(named, 'patient')}")
+
+
+def _disagreement(run: RunFiles) -> list[str]:
+    """Whether ``metrics.json`` and ``predictions.csv`` speak of the same predictions."""
+    if run.predictions is None:
+        return []
+    found = []
+    for name, split in run.metrics["splits"].items():
+        rows = run.predictions[(run.predictions["split"] == name) & (run.predictions["label"] != "")]
+        entry = split["metrics"].get("accuracy", {})
+        same = len(rows) == split["n"]
+        if same and len(rows) and not run.multilabel and entry.get("value") is not None:
+            same = bool(np.isclose((rows["label"] == rows["predicted"]).mean(), entry["value"], rtol=0, atol=1e-9))
+        if not same and (len(rows) or name in ("test", "val")):
+            found.append(
+                f"predictions.csv does not agree with metrics.json on the {split_name(name)} images: one of the two "
+                "was changed or belongs to another run. Evaluate again before you use any number here."
+            )
+    return found

@@ -1,0 +1,149 @@
+"""Numbers and names as a person reads them: 99.3 % (98.5 to 99.8) instead of 0.9933665008291874."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a metric is called and read."""
+
+    name: str
+    meaning: str
+    """What it says, in one clause."""
+    percent: bool = False
+    bounded: bool = True
+    """It lies between 0 and 1."""
+
+
+FIGURES: dict[str, Figure] = {
+    "accuracy": Figure("Accuracy", "share of images that got the right answer", percent=True),
+    "balanced_accuracy": Figure(
+        "Balanced accuracy", "mean of the shares found of each class, so that rare classes count as much", percent=True
+    ),
+    "auroc": Figure("AUROC", "chance that an image with a class is ranked above one without it; 0.5 is guessing"),
+    "auprc": Figure("AUPRC", "mean precision over all thresholds; guessing gives the class's prevalence"),
+    "auroc_micro": Figure("AUROC, all classes pooled", "as AUROC, over all pairs of image and class"),
+    "auprc_micro": Figure("AUPRC, all classes pooled", "as AUPRC, over all pairs of image and class"),
+    "f1_macro": Figure("F1", "harmonic mean of sensitivity and positive predictive value, mean over classes"),
+    "f1_micro": Figure("F1, all classes pooled", "harmonic mean of sensitivity and positive predictive value"),
+    "sensitivity_macro": Figure("Sensitivity", "share found of each class, mean over classes", percent=True),
+    "specificity_macro": Figure("Specificity", "share of the others left alone, mean over classes", percent=True),
+    "ppv_macro": Figure("Positive predictive value", "how often a call is right, mean over classes", percent=True),
+    "npv_macro": Figure("Negative predictive value", "how often a no is right, mean over classes", percent=True),
+    "mcc": Figure(
+        "Matthews correlation", "agreement beyond chance; 1 is perfect, 0 is guessing, below 0 is worse", bounded=False
+    ),
+    "kappa": Figure("Cohen's kappa", "agreement beyond chance; 1 is perfect, 0 is guessing", bounded=False),
+    "kappa_quadratic": Figure(
+        "Quadratic-weighted kappa", "as kappa, with far misses weighing more than near ones", bounded=False
+    ),
+    "brier": Figure("Brier score", "squared error of the probabilities; 0 is perfect", bounded=False),
+    "log_loss": Figure("Log loss", "surprise at the true class, in nats; 0 is perfect", bounded=False),
+    "ece": Figure(
+        "Calibration error", "mean distance between stated confidence and the share that is right", percent=True
+    ),
+    "prevalence": Figure("Prevalence", "share of images that have the class", percent=True),
+    "sensitivity": Figure("Sensitivity", "share found of the images that have the class", percent=True),
+    "specificity": Figure("Specificity", "share left alone of the images without it", percent=True),
+    "ppv": Figure("PPV", "how often a call of the class is right", percent=True),
+    "npv": Figure("NPV", "how often a no is right", percent=True),
+    "f1": Figure("F1", "harmonic mean of sensitivity and PPV"),
+    "calibration_slope": Figure("Calibration slope", "1 is right, below 1 is too sure", bounded=False),
+    "calibration_intercept": Figure(
+        "Calibration intercept", "0 is right, above 0 says too little, below 0 too much", bounded=False
+    ),
+    "dice": Figure("Dice", "overlap of the outlined and the true region; 1 is perfect"),
+    "iou": Figure("Intersection over union", "shared area over joint area; 1 is perfect"),
+    "hd95": Figure("Hausdorff distance (95 %)", "how far outlines lie apart, at the 95th percentile", bounded=False),
+    "nsd": Figure("Surface Dice", "share of the outlines that agree within the tolerance"),
+}
+
+SPLITS = {
+    "train": "training",
+    "val": "validation",
+    "test": "test",
+    "internal": "internal test",
+    "external": "external test",
+    "": "not used",
+}
+UNDEFINED = "—"
+
+
+def describe(name: str) -> Figure:
+    """The figure of this name; one that is not known keeps its own name."""
+    return FIGURES.get(name, Figure(name.replace("_", " "), "", bounded=False))
+
+
+def split_name(split: str) -> str:
+    """``val`` -> validation."""
+    return SPLITS.get(split, split)
+
+
+def count(number: int | None) -> str:
+    """1234567 -> 1,234,567; unknown where there is none."""
+    return "unknown" if number is None else f"{number:,}"
+
+
+def of(number: int, thing: str) -> str:
+    """(1, "image") -> 1 image; (2, "class") -> 2 classes."""
+    plural = thing if number == 1 else f"{thing}es" if thing.endswith("s") else f"{thing}s"
+    return f"{number:,} {plural}"
+
+
+def number(value: float | None, *, percent: bool = False) -> str:
+    """Three digits after the point, or one for a percentage (without the sign); never rounded up to perfect."""
+    if value is None:
+        return UNDEFINED
+    scaled, digits = (100 * value, 1) if percent else (value, 3)
+    perfect = 100.0 if percent else 1.0
+    text = f"{scaled:.{digits}f}"
+    if scaled < perfect and float(text) == perfect:
+        finer = f"{scaled:.{digits + 1}f}"
+        text = finer if float(finer) != perfect else f">{perfect - 10.0 ** -(digits + 1):.{digits + 1}f}"
+    return text.replace("-", "−")
+
+
+def figure_value(name: str, entry: dict[str, Any]) -> str:
+    """The number alone: ``99.3 %`` or ``0.993``."""
+    percent = describe(name).percent
+    text = number(entry.get("value"), percent=percent)
+    return f"{text} %" if percent and entry.get("value") is not None else text
+
+
+def figure_interval(name: str, entry: dict[str, Any]) -> str:
+    """``98.5 to 99.8``, or nothing where there is no interval."""
+    if entry.get("low") is None or entry.get("high") is None:
+        return ""
+    percent = describe(name).percent
+    return f"{number(entry['low'], percent=percent)} to {number(entry['high'], percent=percent)}"
+
+
+def figure_reason(entry: dict[str, Any]) -> str:
+    """Why a number, or its interval, is missing; empty when both are there."""
+    reason = str(entry.get("reason") or "")
+    if entry.get("value") is None:
+        return f"undefined: {reason}" if reason else "undefined"
+    if entry.get("low") is None or entry.get("high") is None:
+        return f"no interval: {reason}" if reason else "no interval"
+    return ""
+
+
+def duration(seconds: float | None) -> str:
+    """47 s, 12 min, 3.4 h."""
+    if seconds is None:
+        return UNDEFINED
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Three significant digits: 810,628 -> 811,000 stays exact only for whole numbers below a million."""
+    if value is None:
+        return UNDEFINED
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
