@@ -30,4 +30,9 @@ def demo(*, out: str = "runs/demo", method: str = "msmae", seed: int = 0, overwr
         metrics: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
         show_result(metrics, Path(out))
         return metrics
-    return run("phantom", out=out, method=method, preset="demo", seed=seed, overwrite=overwrite)
+    metrics = run("phantom", out=out, method=method, preset="demo", seed=seed, overwrite=overwrite)
+    if (Path(out) / "pretrained").is_dir():
+        from msmae.stages.masks import masks
+
+        masks(out)
+    return metrics

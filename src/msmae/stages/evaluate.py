@@ -11,12 +11,14 @@ import pandas as pd
 import torch
 
 from msmae.evidence.predictions import write_predictions
+from msmae.evidence.report import write_report
 from msmae.evidence.summary import summarise
 from msmae.exchange.checkpoint import file_sha256
 from msmae.method.cost import classifier_macs, msmae_macs
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.stages.folder import write_json
+from msmae.stages.panels import draw_panels
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import Prepared, data_fingerprint
 
@@ -39,7 +41,9 @@ def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
         "splits": splits,
         "cost": {**count_cost(prepared, run, model), "images_per_s_predict": rate, **seconds_spent(run)},
     }
+    draw_panels(prepared, run, frame)
     write_json(run / "metrics.json", metrics)
+    write_report(run)
     return metrics
 
 

@@ -62,6 +62,8 @@ def open_run(run: Path, *, finished: str, overwrite: bool) -> None:
     ours = (run / "config.yaml").is_file()
     if any(run.iterdir()) and not ours:
         raise UserError("the folder holds something else", where=str(run), mend="choose another --out")
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # a helper process of distributed training: the main process has looked
     if overwrite:
         shutil.rmtree(run)
     elif (run / finished).exists():

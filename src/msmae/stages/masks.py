@@ -47,6 +47,7 @@ def masks(run: str, *, out: str | None = None, images: int = 8, split: str = "te
     from msmae.method.masking import plan_patches
     from msmae.method.msmae import MSMAE
     from msmae.stages.folder import write_json
+    from msmae.stages.pictures import Views, draw_table
     from msmae.stages.prepare import cache_folder
 
     folder = Path(run)
@@ -96,16 +97,18 @@ def masks(run: str, *, out: str | None = None, images: int = 8, split: str = "te
     target = Path(out) if out else folder / "masks"
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "masks.json", content)
-    outlines = store.fetch_masks(chosen) if store.masks is not None else None
-    draw_panels(
+    outlines = store.fetch_masks(chosen) if store.masks is not None else [None] * len(chosen)
+    roles = plan.roles().reshape(-1, *model.encoder.grid).numpy()
+    draw_table(
         target / "masks.png",
-        images=(pixels * std + mean).numpy(),
-        maps=maps.numpy(),
-        roles=plan.roles().reshape(-1, *model.encoder.grid).numpy(),
-        restored=(restored * std + mean).numpy(),
-        labels=[image["label"] for image in content["images"]],
-        outlines=outlines,
-    )
+        [
+            Views(image["label"], *parts)
+            for image, *parts in zip(
+                content["images"], (pixels * std + mean).numpy(), maps.numpy(), roles, (restored * std + mean).numpy(),
+                outlines, strict=True,
+            )
+        ],
+    )  # fmt: skip
     tell(content, target)
     return content
 
@@ -172,56 +175,6 @@ def reconstruct(model: MSMAE, card: ModelCard, images: Tensor, plan: PatchPlan) 
     put(plan.mask, predicted)
     put(plan.throw, torch.zeros(*plan.throw.shape, patches.shape[-1]))
     return unpatchify(patches, model.encoder.grid, card.channels)
-
-
-def draw_panels(
-    path: Path,
-    *,
-    images: np.ndarray,
-    maps: np.ndarray,
-    roles: np.ndarray,
-    restored: np.ndarray,
-    labels: list[str],
-    outlines: np.ndarray | None,
-) -> None:
-    """One column an image, four panels each: image (lesion outlined), map, plan, reconstruction."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
-    count = len(images)
-    figure = Figure(figsize=(1.55 * count + 0.6, 7.1), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(4, count, squeeze=False)
-    colours = ("#c8553d", "#3b3b45", "#e9dcc0")  # masked, thrown, kept
-    low, high = float(images.min()), float(images.max())
-    for i in range(count):
-        picture, remade = shown(images[i], low, high), shown(restored[i], low, high)
-        axes[0, i].imshow(picture, cmap="gray", vmin=0, vmax=1)
-        axes[0, i].set_title(labels[i], fontsize=9)
-        if outlines is not None and outlines[i].any():
-            axes[0, i].contour(outlines[i], levels=[0.5], colors=["#ffb000"], linewidths=1)
-        axes[1, i].imshow(picture, cmap="gray", vmin=0, vmax=1)
-        extent = (-0.5, picture.shape[1] - 0.5, picture.shape[0] - 0.5, -0.5)
-        axes[1, i].imshow(maps[i], cmap=mpl.colormaps["inferno"], alpha=0.65, extent=extent, interpolation="nearest")
-        axes[2, i].imshow(roles[i], cmap=ListedColormap(colours), vmin=-0.5, vmax=2.5, interpolation="nearest")
-        axes[3, i].imshow(remade, cmap="gray", vmin=0, vmax=1)
-    for row, title in enumerate(("image", "attention", "plan", "reconstruction")):
-        axes[row, 0].set_ylabel(title, fontsize=10)
-    for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-    handles = [Patch(color=c, label=n) for c, n in zip(colours, ("masked", "thrown", "kept"), strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=110)
-
-
-def shown(image: np.ndarray, low: float, high: float) -> np.ndarray:
-    """[C, H, W] in the file's own units -> [H, W] or [H, W, 3] in [0, 1]."""
-    scaled = ((image - low) / max(high - low, 1e-9)).clip(0, 1)
-    return scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(axis=0)
 
 
 def tell(content: dict[str, Any], target: Path) -> None:

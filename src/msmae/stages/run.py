@@ -35,7 +35,7 @@ def run(
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json; nothing in the helper processes of distributed training.
 
     Raises:
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
@@ -53,6 +53,7 @@ def run(
     from msmae.stages.prepare import prepare
     from msmae.stages.pretrain import pretrain_model
     from msmae.stages.show import show_result
+    from msmae.stages.training import is_main_process
 
     prepared = prepare(data, settings=chosen, method=method, seed=seed)
     given = {"init": init, "preset": preset}
@@ -63,6 +64,8 @@ def run(
         pretrain_model(prepared, folder, init=start)
     if not (folder / "model").is_dir():
         finetune_model(prepared, folder, init=start)
+    if not is_main_process():
+        return {}
     metrics = evaluate_model(prepared, folder)
     show_result(metrics, folder)
     return metrics

@@ -51,6 +51,13 @@ def make_trainer(
     )
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that evaluates and writes: the only one, or rank 0 of several."""
+    return not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
+        torch.distributed.get_rank() == 0
+    )
+
+
 def choose_precision(precision: str) -> str:
     """``auto``: bf16-mixed where the hardware multiplies bfloat16 natively, else 32-true."""
     if precision != "auto":

@@ -1,0 +1,72 @@
+"""RUN/panels: what the classifier looked at, for cases it got right, got wrong, and was unsure of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from msmae.method.masking import plan_patches
+from msmae.stages.folder import write_json
+from msmae.stages.pictures import Views, draw_strip
+from msmae.stages.predictor import load
+from msmae.stages.prepare import Prepared
+
+
+def draw_panels(prepared: Prepared, run: Path, frame: pd.DataFrame, *, each: int = 3) -> None:
+    """Draw test cases into RUN/panels, with their captions in panels.json.
+
+    Args:
+        frame: predictions, as in predictions.csv.
+        each: how many cases of a kind.
+    """
+    folder = run / "panels"
+    folder.mkdir(exist_ok=True)
+    model = load(run)
+    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
+    chosen = choose_cases(frame, each)
+    samples = rows[[position for position, _ in chosen]]
+    images = prepared.store.fetch(samples).astype(np.float32)
+    maps = model.attention(images)
+    arm = prepared.arm
+    plan = plan_patches(maps, arm.mask_ratio, arm.throw_ratio, torch.Generator().manual_seed(prepared.seed))
+    roles = plan.roles().reshape(maps.shape).numpy()
+    outlines = prepared.store.fetch_masks(samples) if prepared.store.masks is not None else [None] * len(samples)
+    captions: list[dict[str, Any]] = []
+    for i, (position, kind) in enumerate(chosen):
+        case = frame.iloc[position]
+        name = f"{i:02d}-{kind}.png"
+        draw_strip(folder / name, Views("", images[i], maps[i].numpy(), roles[i], outline=outlines[i]))
+        captions.append(
+            {
+                "image_path": case["image_path"],
+                "label": case["label"],
+                "predicted": case["predicted"],
+                "probability": float(case[[c for c in frame.columns if str(c).startswith("prob_")]].max()),
+                "kind": kind,
+                "file": name,
+            }
+        )
+    write_json(folder / "panels.json", {"panels": captions})
+
+
+def choose_cases(frame: pd.DataFrame, each: int) -> list[tuple[int, str]]:
+    """Rows of test images: the surest right ones, the surest wrong ones, and those the model is least sure of."""
+    top = frame[[c for c in frame.columns if str(c).startswith("prob_")]].max(axis=1).to_numpy()
+    test = (frame["split"] == "test").to_numpy()
+    right = (frame["label"] == frame["predicted"]).to_numpy()
+    order = np.argsort(-top, kind="stable")
+    cases = [(int(i), "right") for i in spread(order[(test & right)[order]], frame, each)]
+    cases += [(int(i), "wrong") for i in order[(test & ~right)[order]][:each]]
+    taken = {i for i, _ in cases}
+    unsure = [int(i) for i in order[::-1] if test[i] and int(i) not in taken]
+    return cases + [(i, "uncertain") for i in unsure[:each]]
+
+
+def spread(order: np.ndarray, frame: pd.DataFrame, each: int) -> np.ndarray:
+    """The first rows of the order with a label not taken before, then any."""
+    first = ~frame["label"].iloc[order].duplicated().to_numpy()
+    return np.concatenate([order[first], order[~first]])[:each]

@@ -1,0 +1,77 @@
+"""Two processes: the maps of all ranks end up in one bank (the released code failed exactly here)."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from msmae.data.loader import Batch
+from msmae.data.phantom import make_phantom
+from msmae.method.attention import MapBank, patch_maps
+from msmae.method.vit import VisionTransformer
+from msmae.stages.refresh import refresh_bank
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def small_encoder() -> VisionTransformer:
+    torch.manual_seed(3)
+    return VisionTransformer(image_size=(16, 24), patch_size=8, channels=1, width=16, depth=2, heads=2)
+
+
+def some_images() -> torch.Tensor:
+    return torch.randn(11, 1, 16, 24, generator=torch.Generator().manual_seed(5))
+
+
+def refresh_on_one_rank(rank: int, world: int, port: int, folder: str) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    ids = torch.arange(100, 111)
+    mine = slice(rank, None, world)
+    batch = Batch(ids[mine], some_images()[mine], torch.zeros(len(ids[mine])))
+    bank = MapBank(ids, (2, 3))
+    refresh_bank(bank, small_encoder(), [batch], lambda images: images)
+    torch.save(bank.state_dict(), Path(folder) / f"bank-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_every_rank_holds_the_maps_of_all(tmp_path: Path) -> None:
+    mp.spawn(refresh_on_one_rank, args=(2, free_port(), str(tmp_path)), nprocs=2)
+    banks = [torch.load(tmp_path / f"bank-{rank}.pt")["maps"] for rank in (0, 1)]
+    expected = patch_maps(small_encoder(), some_images())
+    for bank in banks:
+        assert torch.allclose(bank, expected, atol=1e-6)
+        assert not torch.equal(bank, torch.ones_like(bank)), "the released code's bank"
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_two_processes(tmp_path: Path) -> None:
+    make_phantom(tmp_path / "data", images=90, size=32)
+    command = [
+        sys.executable, "-m", "msmae", "run", str(tmp_path / "data" / "manifest.csv"), "--out", str(tmp_path / "run"),
+        "--preset", "tiny", "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp",
+        "--pretrain.batch_size", "16", "--finetune.batch_size", "16",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
+    environment["MSMAE_CACHE"] = str(tmp_path / "cache")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["splits"]["test"]["n"] > 0
+    bank = torch.load(tmp_path / "run" / "checkpoints" / "pretrain.ckpt", weights_only=False)["map_bank"]
+    assert bank["refreshes"] == 3
+    assert (bank["maps"].flatten(1).std(dim=1) > 0).all(), "every image's map was refreshed, whichever rank made it"
