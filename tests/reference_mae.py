@@ -1,8 +1,8 @@
 """A masked autoencoder written a second time, from the paper (He et al., arXiv 2111.06377) and from nothing in `msmae`.
 
-It does everything the other way round, so that a mistake is unlikely to be made twice: blocks are PyTorch's own, patches
-are embedded by a convolution over the whole image, the mask is a boolean picture rather than lists of positions, the
-decoder runs over every patch in grid order, and a pixel head speaks in the order (y, x, channel).
+It does everything the other way round, so that a mistake is unlikely to be made twice: blocks are PyTorch's own,
+patches are embedded by a convolution over the whole image, the mask is a boolean picture rather than lists of
+positions, the decoder runs over every patch in grid order, and a pixel head speaks in the order (y, x, channel).
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference_mae import ReferenceMAE, positions
 from torch import Tensor, nn
 
 from msmae.config import ARMS
@@ -13,6 +12,7 @@ from msmae.method.attention import MapBank
 from msmae.method.masking import POLICIES, PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.method.vit import Block, VisionTransformer, position_embedding
+from reference_mae import ReferenceMAE, positions
 
 PATCH, GRID, CHANNELS = 4, (5, 3), 2
 SIZES = {"width": 24, "depth": 3, "heads": 3}
