@@ -83,7 +83,9 @@ def calibration_line(scores: np.ndarray, truth: np.ndarray, patients: np.ndarray
         return {"calibration_slope": undefined(reason), "calibration_intercept": undefined(reason)}
     intercept = _logistic(np.ones((len(x), 1)), x, truth, patients)[0]
     yes, no = x[truth], x[~truth]
-    if yes.min() >= no.max() or yes.max() <= no.min():
+    if x.min() == x.max():
+        slope = undefined("all images are given the same probability")
+    elif yes.min() >= no.max() or yes.max() <= no.min():
         slope = undefined("the probability separates the images completely")
     else:
         slope = _logistic(np.stack([x, np.ones(len(x))], axis=1), np.zeros(len(x)), truth, patients)[0]

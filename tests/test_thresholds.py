@@ -1,0 +1,158 @@
+"""Thresholds are chosen on validation only, and are the best there; net benefit by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msmae.errors import UserError
+from msmae.evidence.decision import decision_curve
+from msmae.evidence.intervals import wilson
+from msmae.evidence.thresholds import (
+    decide_by_cost,
+    least_cost,
+    operating_points,
+    sweep,
+    target_sensitivity,
+    target_specificity,
+    youden,
+)
+from simulated import as_frame, draw
+
+questions = st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=40).filter(
+    lambda rows: len({truth for _, truth in rows}) == 2
+)
+
+
+def shares(score: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[float, float]:
+    called = score >= threshold
+    return float(called[truth].mean()), float((~called[~truth]).mean())
+
+
+@settings(deadline=None)
+@given(
+    rows=questions, target=st.sampled_from([0.5, 0.8, 0.9, 0.95, 1.0]), miss=st.integers(0, 5), alarm=st.integers(1, 5)
+)
+def test_no_other_threshold_does_better(rows: list[tuple[int, bool]], target: float, miss: int, alarm: int) -> None:
+    score, truth = np.array([s for s, _ in rows]) / 9, np.array([t for _, t in rows])
+    at, every = sweep(score, truth), [*np.unique(score), np.inf]
+    tried = {threshold: shares(score, truth, threshold) for threshold in every}
+
+    best = sum(tried[youden(at)])
+    assert best == pytest.approx(max(sum(both) for threshold, both in tried.items() if np.isfinite(threshold)))
+    enough = [threshold for threshold, (sensitivity, _) in tried.items() if sensitivity >= target]
+    assert target_sensitivity(at, target) == max(enough)
+    quiet = [threshold for threshold, (_, specificity) in tried.items() if specificity >= target]
+    assert target_specificity(at, target) == min(quiet)
+
+    def cost(threshold: float) -> float:
+        called = score >= threshold
+        return float(miss * np.sum(truth & ~called) + alarm * np.sum(~truth & called))
+
+    assert cost(least_cost(at, miss=miss, alarm=alarm)) == min(cost(threshold) for threshold in every)
+
+
+def test_of_equal_thresholds_the_one_with_fewer_alarms() -> None:
+    at = sweep(np.array([0.9, 0.7, 0.5, 0.3]), np.array([True, False, True, False]))
+    assert youden(at) == 0.9
+
+
+def both_splits(patients: int = 150) -> pd.DataFrame:
+    generator = np.random.default_rng(6)
+    parts = [as_frame(draw(generator, patients=patients, classes=3), split=split) for split in ("val", "test")]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_test_images_do_not_choose_the_threshold() -> None:
+    frame = both_splits()
+    spoiled = frame.copy()
+    rows = frame["split"] == "test"
+    spoiled.loc[rows, "label"] = frame.loc[rows, "label"].to_numpy()[::-1]
+    chosen = operating_points(frame, classes=("c0", "c1", "c2"), of="c0", resamples=50)
+    after = operating_points(spoiled, classes=("c0", "c1", "c2"), of="c0", resamples=50)
+    assert [point["threshold"] for point in chosen] == [point["threshold"] for point in after]
+    assert [point["test"]["metrics"] for point in chosen] != [point["test"]["metrics"] for point in after]
+
+
+def test_an_operating_point_reports_what_happens_on_test() -> None:
+    frame = both_splits()
+    surely_wrong = frame.index[(frame["split"] == "val") & (frame["label"] == "c0")][0]
+    frame.loc[surely_wrong, ["prob_c0", "prob_c1", "prob_c2"]] = [0.0, 0.0, 1.0]
+    points = operating_points(
+        frame,
+        classes=("c0", "c1", "c2"),
+        of="c2",
+        sensitivities=(0.9,),
+        costs={"a miss costs five alarms": (5, 1), "an alarm costs most": (0.001, 1)},
+        resamples=100,
+    )
+    assert [point["rule"] for point in points] == [
+        "youden",
+        "sensitivity >= 0.9",
+        "a miss costs five alarms",
+        "an alarm costs most",
+    ]
+    test = frame[frame["split"] == "test"]
+    score, truth = test["prob_c2"].to_numpy(), (test["label"] == "c2").to_numpy()
+    for point in points[:3]:
+        assert point["threshold"] in frame.loc[frame["split"] == "val", "prob_c2"].to_numpy()
+        sensitivity, specificity = shares(score, truth, point["threshold"])
+        found = point["test"]["metrics"]
+        assert found["sensitivity"]["value"] == pytest.approx(sensitivity, abs=1e-12)
+        assert found["specificity"]["value"] == pytest.approx(specificity, abs=1e-12)
+        assert found["sensitivity"]["low"] == pytest.approx(
+            wilson(round(sensitivity * truth.sum()), truth.sum()).low, abs=1e-12
+        )
+    assert points[1]["val"]["sensitivity"] >= 0.9
+    never = points[3]
+    assert never["threshold"] is None
+    assert never["test"]["metrics"]["sensitivity"]["value"] == 0.0
+    assert never["test"]["metrics"]["ppv"]["value"] is None
+
+
+def test_what_cannot_be_chosen_is_refused() -> None:
+    frame = both_splits(20)
+    classes = ("c0", "c1", "c2")
+    with pytest.raises(UserError, match="no labelled image of the val split"):
+        operating_points(frame[frame["split"] == "test"], classes=classes, of="c0")
+    with pytest.raises(UserError, match="no class 'c7'"):
+        operating_points(frame, classes=classes, of="c7")
+    without = frame[(frame["split"] == "test") | (frame["label"] != "c0")]
+    with pytest.raises(UserError, match="0 images with the class"):
+        operating_points(without, classes=classes, of="c0")
+    at = sweep(np.array([0.1, 0.2]), np.array([False, True]))
+    with pytest.raises(UserError, match="a target sensitivity of 95"):
+        target_sensitivity(at, 95)
+    with pytest.raises(UserError, match="decide nothing"):
+        least_cost(at, miss=0, alarm=0)
+
+
+def test_a_cost_matrix_decides_the_cheapest_class() -> None:
+    probabilities = np.array([[0.8, 0.2], [0.95, 0.05]])
+    costs = np.array([[0.0, 1.0], [9.0, 0.0]])  # missing the second class is nine times as bad
+    assert decide_by_cost(probabilities, costs).tolist() == [1, 0]
+    assert decide_by_cost(probabilities, 1 - np.eye(2)).tolist() == probabilities.argmax(axis=1).tolist()
+    with pytest.raises(UserError, match="cost matrix of shape"):
+        decide_by_cost(probabilities, np.eye(3))
+
+
+def test_net_benefit_by_hand() -> None:
+    predictions = draw(np.random.default_rng(0), patients=40, images_each=3, classes=3)
+    curve = decision_curve(predictions, of="c1", thresholds=(0.1, 0.25, 0.6), resamples=300).set_index("threshold")
+    score, truth, n = predictions.probabilities[:, 1], predictions.truth[:, 1], predictions.images
+    for t, row in curve.iterrows():
+        found, alarms = np.sum(truth & (score >= t)), np.sum(~truth & (score >= t))
+        assert row["model"] == pytest.approx(found / n - alarms / n * t / (1 - t), abs=1e-12)
+        assert row["treat_all"] == pytest.approx(truth.mean() - (1 - truth.mean()) * t / (1 - t), abs=1e-12)
+        assert row["treat_none"] == 0
+        assert row["low"] < row["model"] < row["high"]
+
+
+def test_a_decision_curve_of_one_patient_has_no_band() -> None:
+    alone = draw(np.random.default_rng(0), patients=1, images_each=5)
+    assert decision_curve(alone, of="c1", resamples=10)["low"].isna().all()
+    with pytest.raises(UserError, match="a threshold probability outside"):
+        decision_curve(alone, of="c1", thresholds=(0.0, 0.5))
