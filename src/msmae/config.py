@@ -34,6 +34,7 @@ class Arm:
     throw_ratio: float = 0.30
     policy: Literal["uniform", "attention", "shuffled", "ones"] = "attention"
     softmax_twice: bool = False
+    """Pre-training's cross-entropy as the released code has it: a softmax before the one it applies itself."""
     pool: Literal["cls", "mean"] = "cls"
 
 

@@ -74,8 +74,7 @@ class FinetuneModule(StageModule):
         assert isinstance(self.class_weights, Tensor)
         if labels.is_floating_point():
             return label_loss(logits, labels, smoothing=self.settings.label_smoothing)
-        scores = logits.softmax(dim=1) if self.arm.softmax_twice else logits
-        return F.cross_entropy(scores, labels, self.class_weights, label_smoothing=self.settings.label_smoothing)
+        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=self.settings.label_smoothing)
 
     def val_dataloader(self) -> Any:
         return self.prepared.batches(self.prepared.ids("val"), 4 * self.batch_size)
