@@ -310,6 +310,14 @@ def test_what_is_not_an_image_is_refused_with_the_reason(tmp_path: Path) -> None
             read_image(tmp_path / name)
 
 
+def test_paths_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "loop.png", tmp_path / ("x" * 300), tmp_path / "file" / "a.png", "zero\0byte.png"):
+        with pytest.raises(UserError, match="the path leads to no image"):
+            read_image(path)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
 def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path, suffix: str) -> None:
     path = save(np.zeros((3000, 2000), bool if suffix != "jpg" else np.uint8), tmp_path / f"bomb.{suffix}")

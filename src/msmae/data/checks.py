@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from pathlib import Path
 
 from msmae.errors import UserError
 
 
 def check_file(path: Path) -> None:
-    """UserError unless ``path`` is a file that holds something."""
-    if not path.exists():
-        raise UserError("no such image", where=str(path), mend="check the path in the manifest")
-    if path.is_dir():
+    """UserError unless ``path`` is a file that can be opened and holds something."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise UserError("no such image", where=str(path), mend="check the path in the manifest") from None
+    except (OSError, ValueError) as error:  # a loop of links, a name too long or with a zero byte, a closed folder
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"the path leads to no image ({reason})", where=str(path)) from None
+    if stat.S_ISDIR(status.st_mode):
         raise UserError("a folder stands where an image was expected", where=str(path))
-    if path.stat().st_size == 0:
+    if not os.access(path, os.R_OK):
+        raise UserError("the file may not be read", where=str(path), mend="ask for the right to read it")
+    if status.st_size == 0:
         raise UserError("the file is empty (0 bytes)", where=str(path), mend="copy it again from its source")
 
 

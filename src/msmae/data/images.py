@@ -181,7 +181,8 @@ def fit_image(array: np.ndarray, *, size: tuple[int, int], channels: int, where:
         return array
     planes = array
     if array.shape[0] == 3 and channels == 1:
-        planes = np.tensordot(np.asarray(LUMINANCE, np.float32), array.astype(np.float32), axes=1)[None]  # [1, H, W]
+        red, green, blue = (plane * np.float32(share) for plane, share in zip(array, LUMINANCE, strict=True))
+        planes = (red + green + blue)[None]  # [1, H, W] float32
     elif array.shape[0] not in (1, channels):
         raise UserError(
             f"the image has {array.shape[0]} channels and {channels} are wanted",
@@ -248,11 +249,8 @@ def _kind(path: str) -> str:
     check_file(file if reference is None else reference[0])
     if reference is not None:
         return "npz"
-    try:
-        with open(file, "rb") as opened:
-            head = opened.read(132)
-    except OSError as error:
-        raise UserError(f"the file cannot be opened ({error.strerror})", where=path) from error
+    with open(file, "rb") as opened:
+        head = opened.read(132)
     if is_dicom(file, head):
         return "dicom"
     if is_nifti(file):

@@ -136,8 +136,10 @@ def _content_key(job: Job) -> str:
         reference = split_reference(path)
         file = Path(path) if reference is None else reference[0]
         if file not in seen:
-            status = file.stat() if file.exists() else None
-            seen[file] = [-1, -1] if status is None else [status.st_size, status.st_mtime_ns]
+            try:
+                seen[file] = [file.stat().st_size, file.stat().st_mtime_ns]
+            except (OSError, ValueError):  # told with its reason when it is decoded
+                seen[file] = [-1, -1]
         return [os.path.abspath(path), *seen[file]]
 
     settings = [FORMAT, [version(name) for name in READERS], job.size, job.channels, asdict(job.reading)]
