@@ -10,7 +10,6 @@ import pandas as pd
 from msmae.evidence.predictions import PREFIX
 from msmae.evidence.run_files import Panel
 
-SHOWN = 24
 NO_LABEL = "none of the classes"
 
 
@@ -62,22 +61,27 @@ def failures(
 
 
 def sort_panels(panels: tuple[Panel, ...], *, classes: int) -> dict[str, list[Panel]]:
-    """Panels by outcome: wrong, uncertain (right, but with less than half of the confidence above guessing), right,
-    and those whose outcome is not known.
-    """
-    threshold = (1 + 1 / max(classes, 2)) / 2
-    kinds: dict[str, list[Panel]] = {"wrong": [], "uncertain": [], "right": [], "unlabelled": []}
+    """Panels by outcome (wrong, uncertain, right, unknown), the surest first; kinds without panels are left out."""
+    kinds: dict[str, list[Panel]] = {"wrong": [], "uncertain": [], "right": [], "unknown": []}
     for panel in panels:
-        if not panel.label or not panel.predicted:
-            kinds["unlabelled"].append(panel)
-        elif panel.label != panel.predicted:
-            kinds["wrong"].append(panel)
-        elif panel.probability is not None and panel.probability < threshold:
-            kinds["uncertain"].append(panel)
-        else:
-            kinds["right"].append(panel)
-    kinds["wrong"].sort(key=lambda panel: -(panel.probability or 0))
+        kinds[outcome(panel, classes=classes)].append(panel)
+    for members in kinds.values():
+        members.sort(key=lambda panel: -(panel.probability or 0))
     return {kind: members for kind, members in kinds.items() if members}
+
+
+def outcome(panel: Panel, *, classes: int) -> str:
+    """What the run says of the case; else wrong, right, or uncertain: right with less than half of the confidence
+    above guessing.
+    """
+    if panel.kind in ("wrong", "uncertain", "right"):
+        return panel.kind
+    if not panel.label or not panel.predicted:
+        return "unknown"
+    if panel.label != panel.predicted:
+        return "wrong"
+    unsure = panel.probability is not None and panel.probability < (1 + 1 / max(classes, 2)) / 2
+    return "uncertain" if unsure else "right"
 
 
 def confusion(rows: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarray:

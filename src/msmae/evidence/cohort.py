@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from msmae.evidence.wording import of, split_name
+from msmae.evidence.wording import count, of, percentage, split_name
 
 ORDER = ("train", "val", "test", "")
 STRUCTURE = ("image_path", "label", "patient_id", "split", "mask_path", "axis", "index", "frame")
@@ -34,7 +34,8 @@ class Row:
     """One line of table 1: a heading (no cells), or a cell for each split."""
 
     name: str
-    cells: tuple[str, ...] = ()
+    cells: tuple[tuple[str, str], ...] = ()
+    """A number and its share; either may be empty."""
 
 
 def split_order(manifest: pd.DataFrame) -> list[str]:
@@ -68,12 +69,12 @@ def table_one(manifest: pd.DataFrame, *, classes: tuple[str, ...], multilabel: b
     splits = split_order(manifest)
     inside = [manifest["split"] == split for split in splits]
 
-    def share(flags: pd.Series) -> tuple[str, ...]:
-        return tuple(f"{int(flags[rows].sum()):,} ({100 * flags[rows].mean():.1f} %)" for rows in inside)
+    def share(flags: pd.Series) -> tuple[tuple[str, str], ...]:
+        return tuple((f"{int(flags[rows].sum()):,}", percentage(flags[rows].mean())) for rows in inside)
 
     rows = [
-        Row("Images", tuple(f"{int(rows.sum()):,}" for rows in inside)),
-        Row("Patients", tuple("not known" if (n := patients(manifest[r])) is None else f"{n:,}" for r in inside)),
+        Row("Images", tuple((f"{int(rows.sum()):,}", "") for rows in inside)),
+        Row("Patients", tuple((count(patients(manifest[rows])), "") for rows in inside)),
         Row("Class"),
         *(Row(name, share(has_label(manifest["label"], name, multilabel=multilabel))) for name in classes),
     ]
@@ -82,7 +83,7 @@ def table_one(manifest: pd.DataFrame, *, classes: tuple[str, ...], multilabel: b
         rows.append(Row("no label", share(unlabelled)))
     for column in filter(is_age, manifest.columns):
         ages = years(manifest[column])
-        rows.append(Row("Age in years: mean ± SD (range)", tuple(_spread(ages[r]) for r in inside)))
+        rows.append(Row("Age in years: mean ± SD, range", tuple(_spread(ages[place]) for place in inside)))
     for group in groups(manifest):
         rows.append(Row(group.name.capitalize()))
         rows += [Row(value, share(group.values == value)) for value in group.order]
@@ -150,17 +151,21 @@ def readable(column: str) -> str:
 
 def sentence(rows: pd.DataFrame) -> str:
     """ "603 images of 296 patients", or without the patients when none is named."""
-    named = patients(rows)
-    return of(len(rows), "image") + ("" if named is None else f" of {of(named, 'patient')}")
+    return images_of_patients(len(rows), patients(rows))
 
 
-def _spread(ages: pd.Series) -> str:
+def images_of_patients(images: int, named: int | None) -> str:
+    """The same from numbers; ``named`` is None when the patients are not known."""
+    return of(images, "image") + ("" if named is None else f" of {of(named, 'patient')}")
+
+
+def _spread(ages: pd.Series) -> tuple[str, str]:
     known = ages.dropna()
     if known.empty:
-        return "not known"
+        return "unknown", ""
     deviation = f" ± {known.std():.1f}" if len(known) > 1 else ""
-    unknown = f"; {len(ages) - len(known)} not known" if len(known) < len(ages) else ""
-    return f"{known.mean():.1f}{deviation} ({known.min():.0f} to {known.max():.0f}){unknown}"
+    unknown = f"; {len(ages) - len(known)} unknown" if len(known) < len(ages) else ""
+    return f"{known.mean():.1f}{deviation}", f"{known.min():.0f} to {known.max():.0f}{unknown}"
 
 
 def _natural(text: str) -> tuple[tuple[int, float, str], ...]:

@@ -8,9 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from msmae.evidence.cohort import patients
+from msmae.evidence.cohort import images_of_patients, sentence
 from msmae.evidence.run_files import RunFiles
-from msmae.evidence.wording import count, describe, figure_interval, figure_reason, figure_value, of, split_name
+from msmae.evidence.wording import (
+    PERCENT,
+    count,
+    describe,
+    duration,
+    figure_interval,
+    figure_reason,
+    figure_value,
+    of,
+    percentage,
+    split_name,
+)
 
 KEY = ("accuracy", "balanced_accuracy", "auroc", "ece", "dice", "iou", "nsd", "hd95")
 FEW_UNITS = 30
@@ -64,25 +75,43 @@ def main_split(metrics: dict[str, Any]) -> str:
 
 
 def asked(run: RunFiles) -> str:
-    """What was asked, in a few sentences."""
-    metrics, classes = run.metrics, run.classes
-    task = str(metrics.get("task", "classification"))
-    kinds = f"{task} into {of(len(classes), 'class')}" if len(classes) > 1 else task
-    arm = str(metrics.get("arm", ""))
-    sentences = [f"{kinds[:1].upper()}{kinds[1:]}"]
-    if arm:
-        sentences.append(f"by the arm “{arm}”" + (f": {ARMS[arm]}" if arm in ARMS else ""))
-    return ", ".join(sentences) + "."
+    """What was asked, in one sentence."""
+    task, arm = str(run.metrics.get("task", "classification")), str(run.metrics.get("arm", ""))
+    goal = f"{task} into {of(len(run.classes), 'class')}" if len(run.classes) > 1 else task
+    way = f" with “{arm}”" + (f": {ARMS[arm]}" if arm in ARMS else "") if arm else ""
+    return f"{goal[:1].upper()}{goal[1:]}{way}."
+
+
+def facts(run: RunFiles) -> list[tuple[str, str]]:
+    """Name and value of what a reader asks first: the data, the sizes, the model, the time."""
+    found = [("data", run.name), *sizes(run)]
+    if run.classes:
+        found.append(("classes", ", ".join(run.classes[:12]) + (", …" if len(run.classes) > 12 else "")))
+    model, cost = run.model, run.metrics.get("cost") or {}
+    if model.get("image_size"):
+        side = " × ".join(str(pixels) for pixels in model["image_size"])
+        found.append(("images seen at", f"{side} px, {of(model.get('channels', 1), 'channel')}"))
+    if model.get("depth"):
+        size = f", {count(cost['parameters'])} parameters" if cost.get("parameters") else ""
+        found.append(("encoder", f"{of(model['depth'], 'block')}, patches of {model.get('patch_size')} px{size}"))
+    seconds = [cost[name] for name in ("seconds_pretrain", "seconds_finetune") if cost.get(name) is not None]
+    if seconds:
+        where = (
+            ", ".join(run.environment.get("gpus") or ()) or f"CPU, {run.environment.get('cpu_threads', '?')} threads"
+        )
+        found.append(("trained for", f"{duration(sum(seconds))} ({where})"))
+    return found
 
 
 def sizes(run: RunFiles) -> list[tuple[str, str]]:
     """Name of a split and how many images, of how many patients, are in it."""
     if run.manifest is not None:
-        table = run.manifest
-        known = [(split, int((table["split"] == split).sum())) for split in ("train", "val", "test")]
-        return [(split_name(split), _images_of(n, patients(table[table["split"] == split]))) for split, n in known if n]
-    splits = run.metrics["splits"]
-    return [(split_name(name), _images_of(split["n"], split.get("patients"))) for name, split in splits.items()]
+        by_split = [(split, run.manifest[run.manifest["split"] == split]) for split in ("train", "val", "test")]
+        return [(split_name(split), sentence(rows)) for split, rows in by_split if len(rows)]
+    return [
+        (split_name(name), images_of_patients(split["n"], split.get("patients")))
+        for name, split in run.metrics["splits"].items()
+    ]
 
 
 def came_out(run: RunFiles) -> str:
@@ -98,7 +127,7 @@ def came_out(run: RunFiles) -> str:
     interval = figure_interval("accuracy", entry)
     if not interval:
         return f"{result} ({figure_value('accuracy', entry)})."
-    return f"{result}: {figure_value('accuracy', entry)}, 95 % interval {interval}."
+    return f"{result}: {figure_value('accuracy', entry)}, 95{PERCENT} interval {interval}."
 
 
 def baseline(rows: pd.DataFrame | None, *, multilabel: bool) -> str:
@@ -106,7 +135,7 @@ def baseline(rows: pd.DataFrame | None, *, multilabel: bool) -> str:
     if rows is None or rows.empty or multilabel:
         return ""
     shares = rows["label"].value_counts(normalize=True)
-    return f"Always answering “{shares.index[0]}” would reach {100 * shares.iloc[0]:.1f} %."
+    return f"Always answering “{shares.index[0]}” would reach {percentage(shares.iloc[0])}."
 
 
 def key_figures(run: RunFiles) -> list[KeyFigure]:
@@ -148,28 +177,6 @@ def cautions(run: RunFiles) -> list[str]:
     found += [f"{note[:1].upper()}{note[1:]}." for note in split.get("notes", ())]
     found += _disagreement(run)
     return found
-
-
-def leaks(audit: dict[str, Any] | None) -> list[str]:
-    """What the audit found that makes the test figures untrustworthy; empty when nothing."""
-    if audit is None:
-        return []
-    findings = {
-        "test_identical_to_pool": "test images are pixel for pixel also among the images the model learned from",
-        "patients_crossing": "patients have images on both sides of the split",
-    }
-    return [f"{amount:,} {what}" for key, what in findings.items() if (amount := amount_of(audit.get(key)))]
-
-
-def amount_of(finding: Any) -> int:
-    """A finding of the audit is a number, or a list of what was found."""
-    if isinstance(finding, list | dict):
-        return len(finding)
-    return int(finding) if isinstance(finding, int | float) else 0
-
-
-def _images_of(images: int, named: int | None) -> str:
-    return of(images, "image") + ("" if named is None else f" of {of(named, 'patient')}")
 
 
 def _disagreement(run: RunFiles) -> list[str]:

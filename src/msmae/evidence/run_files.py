@@ -25,6 +25,8 @@ class Panel:
     predicted: str
     probability: float | None
     picture: Path
+    kind: str = ""
+    """right, wrong or uncertain, where the run says it."""
 
     def as_data(self) -> str:
         """The PNG as a ``data:`` address."""
@@ -194,6 +196,7 @@ def _read_panels(folder: Path) -> tuple[tuple[Panel, ...], list[str]]:
                 predicted=str(entry.get("predicted", "")),
                 probability=float(probability) if isinstance(probability, int | float) else None,
                 picture=picture,
+                kind=str(entry.get("kind", "")),
             )
         )
     return tuple(panels), lost

@@ -70,6 +70,7 @@ SPLITS = {
     "": "not used",
 }
 UNDEFINED = "—"
+PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 def describe(name: str) -> Figure:
@@ -89,7 +90,7 @@ def count(number: int | None) -> str:
 
 def of(number: int, thing: str) -> str:
     """(1, "image") -> 1 image; (2, "class") -> 2 classes."""
-    plural = thing if number == 1 else f"{thing}es" if thing.endswith("s") else f"{thing}s"
+    plural = thing if number == 1 else f"{thing}{'es' if thing.endswith('s') else 's'}"
     return f"{number:,} {plural}"
 
 
@@ -107,10 +108,15 @@ def number(value: float | None, *, percent: bool = False) -> str:
 
 
 def figure_value(name: str, entry: dict[str, Any]) -> str:
-    """The number alone: ``99.3 %`` or ``0.993``."""
+    """The number alone, with its unit: ``99.3 %`` or ``0.993``."""
     percent = describe(name).percent
     text = number(entry.get("value"), percent=percent)
-    return f"{text} %" if percent and entry.get("value") is not None else text
+    return f"{text}{PERCENT}" if percent and entry.get("value") is not None else text
+
+
+def percentage(share: float) -> str:
+    """0.262 -> 26.2 %."""
+    return f"{number(share, percent=True)}{PERCENT}"
 
 
 def figure_interval(name: str, entry: dict[str, Any]) -> str:

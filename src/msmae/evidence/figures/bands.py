@@ -90,6 +90,8 @@ def _roc_on_grid(found: np.ndarray, alarms: np.ndarray) -> np.ndarray:
 def _pr_points(found: np.ndarray, alarms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     some = found + alarms > 0
     recall, precision = found[some] / found[-1], found[some] / (found + alarms)[some]
+    end = int(np.argmax(recall == 1)) + 1  # lower thresholds only lose precision
+    recall, precision = recall[:end], precision[:end]
     return np.append(0, recall), np.append(precision[0], precision)
 
 

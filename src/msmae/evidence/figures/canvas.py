@@ -7,13 +7,14 @@ a dark page and paper. The same data gives the same bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 INK, FAINT, GRID = "#000011", "#000022", "#000033"
 SERIES = tuple(f"#0000a{number}" for number in range(1, 9))
@@ -54,15 +55,14 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw(width: float = 4.3, height: float = 3.5) -> tuple[Figure, Axes]:
-    """An empty figure of one panel, in inches; it belongs to nobody else (no pyplot, no global state)."""
+@contextmanager
+def panel(width: float = 4.3, height: float = 3.5) -> Iterator[Axes]:
+    """An empty figure of one panel, in inches. Draw inside the ``with``, where the style holds (no pyplot)."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.add_subplot()
-    return figure, axes
+        yield Figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
 def unit_square(axes: Axes, *, x: str, y: str) -> None:
@@ -71,11 +71,12 @@ def unit_square(axes: Axes, *, x: str, y: str) -> None:
     axes.set(xticks=[0, 0.25, 0.5, 0.75, 1], yticks=[0, 0.25, 0.5, 0.75, 1])
 
 
-def to_svg(figure: Figure, *, alt: str) -> str:
-    """The figure as an ``<svg>`` element that scales to the width it is given; ``alt`` describes it in words."""
+def to_svg(axes: Axes, *, alt: str) -> str:
+    """The panel as an ``<svg>`` element that scales to the width it is given; ``alt`` describes it in words."""
     from matplotlib import rc_context
 
-    stream = StringIO()
+    stream, figure = StringIO(), axes.get_figure(root=True)
+    assert figure is not None
     with rc_context({**STYLE, "svg.hashsalt": alt}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     svg = stream.getvalue()

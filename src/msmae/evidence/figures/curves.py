@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from msmae.evidence.figures.bands import Curve
-from msmae.evidence.figures.canvas import DASHES, FAINT, SERIES, draw, to_svg, unit_square
+from msmae.evidence.figures.canvas import DASHES, FAINT, SERIES, panel, to_svg, unit_square
 
 
 def roc_figure(curves: Mapping[str, Curve]) -> str:
@@ -44,16 +44,16 @@ def _square(
     alt: str,
     diagonal: bool,
 ) -> str:
-    figure, axes = draw()
-    unit_square(axes, x=x, y=y)
-    if diagonal:
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
-    for (name, curve), colour, dashes in zip(curves.items(), SERIES, DASHES, strict=False):
-        if not np.isnan(curve.low).any():
-            axes.fill_between(curve.grid, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
-        axes.plot(curve.x, curve.y, color=colour, linestyle=dashes, label=short(name))
-    axes.legend(loc=corner)
-    return to_svg(figure, alt=alt)
+    with panel() as axes:
+        unit_square(axes, x=x, y=y)
+        if diagonal:
+            axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+        for (name, curve), colour, dashes in zip(curves.items(), SERIES, DASHES, strict=False):
+            if not np.isnan(curve.low).any():
+                axes.fill_between(curve.grid, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
+            axes.plot(curve.x, curve.y, color=colour, linestyle=dashes, label=short(name), clip_on=False)
+        axes.legend(loc=corner)
+        return to_svg(axes, alt=alt)
 
 
 def short(name: str, length: int = 26) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from msmae.evidence.figures.canvas import FAINT, INK, SERIES, draw, to_svg, unit_square
+from msmae.evidence.figures.canvas import FAINT, SERIES, panel, to_svg, unit_square
+from msmae.evidence.figures.curves import short
 
 
 def reliability_figure(bins: pd.DataFrame, *, of: str | None = None) -> str:
@@ -13,20 +14,18 @@ def reliability_figure(bins: pd.DataFrame, *, of: str | None = None) -> str:
 
     ``of`` names the class whose probability it is; None: the probability of the model's first choice.
     """
-    figure, axes = draw()
-    what = "of the first choice" if of is None else f"of {of}"
-    unit_square(axes, x=f"stated probability {what}"[:60], y="how often it was so")
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
-    axes.vlines(bins["probability"], bins["low"], bins["high"], color=SERIES[0], linewidth=1.2)
+    what = "of the first choice" if of is None else f"of {short(of)}"
     share = bins["images"] / bins["images"].sum()
-    axes.scatter(
-        bins["probability"], bins["observed"], s=12 + 160 * share, color=SERIES[0], edgecolor=INK, linewidth=0.5
-    )
-    axes.annotate(
-        "says too little", (0.04, 0.94), color=FAINT, fontsize=8, va="top", ha="left", xycoords="axes fraction"
-    )
-    axes.annotate("too sure", (0.96, 0.06), color=FAINT, fontsize=8, ha="right", xycoords="axes fraction")
-    return to_svg(figure, alt=f"Reliability diagram: stated probability {what} against the observed share")
+    with panel() as axes:
+        unit_square(axes, x=f"stated probability {what}", y="how often it was so")
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+        axes.vlines(bins["probability"], bins["low"], bins["high"], color=SERIES[0], linewidth=1.2)
+        axes.scatter(
+            bins["probability"], bins["observed"], s=12 + 160 * share, color=SERIES[0], linewidth=0, clip_on=False
+        )
+        axes.text(0.04, 0.93, "says too little", color=FAINT, fontsize=8, va="top")
+        axes.text(0.96, 0.06, "too sure", color=FAINT, fontsize=8, ha="right")
+        return to_svg(axes, alt=f"Reliability diagram: stated probability {what} against the observed share")
 
 
 def biggest_gap(bins: pd.DataFrame) -> tuple[float, float, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from msmae.evidence.figures.canvas import DASHES, SERIES, draw, to_svg
+from msmae.evidence.figures.canvas import DASHES, SERIES, panel, to_svg
 
 NOT_CURVES = ("epoch", "step", "images_per_s")
 NAMES = {
@@ -38,15 +38,16 @@ def by_panel(log: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
 
 def training_figure(quantity: str, series: Mapping[str, pd.Series], *, stage: str) -> str:
     """SVG of one logged quantity over the epochs of a stage."""
-    figure, axes = draw(4.3, 2.6)
     name = NAMES.get(quantity, quantity.replace("_", " "))
     colours = {"training": (SERIES[0], DASHES[0]), "validation": (SERIES[1], DASHES[1])}
-    for split, values in series.items():
-        colour, dashes = colours[split]
-        mark = "o" if len(values) == 1 else None
-        axes.plot(values.index + 1, values.to_numpy(), color=colour, linestyle=dashes, label=split, marker=mark)
-    axes.set(xlabel="epoch", title=name)
-    axes.locator_params(axis="x", integer=True)
-    if len(series) > 1:
-        axes.legend(loc="best")
-    return to_svg(figure, alt=f"{stage}: {name} by epoch")
+    alone = "" if len(series) > 1 or "training" in series else " on validation"
+    with panel(4.3, 2.6) as axes:
+        for split, values in series.items():
+            colour, dashes = colours[split]
+            mark = "o" if len(values) == 1 else None
+            axes.plot(values.index + 1, values.to_numpy(), color=colour, linestyle=dashes, label=split, marker=mark)
+        axes.set(xlabel="epoch", title=f"{name}{alone}")
+        axes.locator_params(axis="x", integer=True)
+        if len(series) > 1:
+            axes.legend(loc="best")
+        return to_svg(axes, alt=f"{stage}: {name}{alone} by epoch")

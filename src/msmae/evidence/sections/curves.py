@@ -1,0 +1,111 @@
+"""The report's pictures of results: the commonest classes together, then each class alone with its thresholds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from msmae.errors import UserError
+from msmae.evidence.decision import decision_curve
+from msmae.evidence.headline import key_figure
+from msmae.evidence.predictions import Predictions, to_arrays
+from msmae.evidence.reliability import reliability
+from msmae.evidence.run_files import RunFiles
+from msmae.evidence.thresholds import operating_points
+from msmae.evidence.wording import describe, number, percentage
+
+TOGETHER = 8
+"""Curves in one picture; the commonest classes have it."""
+ALONE = 20
+"""Classes with pictures of their own, the commonest first."""
+RESAMPLES = 500
+SHOWN = ("sensitivity", "specificity", "ppv", "npv")
+
+
+def curves(run: RunFiles, rows: pd.DataFrame | None, split: str) -> dict[str, Any] | None:
+    """ROC, precision-recall and reliability of these predictions, and every class by itself."""
+    if rows is None:
+        return None
+    from msmae.evidence.figures import bands
+    from msmae.evidence.figures.curves import precision_recall_figure, roc_figure
+    from msmae.evidence.figures.reliability import biggest_gap, reliability_figure
+
+    predictions = to_arrays(rows, classes=run.classes, multilabel=run.multilabel)
+    shown = by_frequency(predictions)[:ALONE]
+    roc = {name: bands.roc(predictions, of=name, resamples=RESAMPLES) for name in shown}
+    rocs = {name: curve for name, curve in roc.items() if curve is not None}
+    recall = {name: bands.precision_recall(predictions, of=name, resamples=RESAMPLES) for name in rocs}
+    recalls = {name: curve for name, curve in recall.items() if curve is not None}
+    together = [name for name in run.classes if name in list(rocs)[:TOGETHER]]
+    bins = reliability(predictions)
+    stated, seen, images = biggest_gap(bins)
+    return {
+        "roc": roc_figure({name: rocs[name] for name in together}) if together else None,
+        "pr": precision_recall_figure({name: recalls[name] for name in together}) if together else None,
+        "reliability": reliability_figure(bins),
+        "gap": {"stated": percentage(stated), "seen": percentage(seen), "images": images},
+        "banded": any(curve.resamples for curve in rocs.values()),
+        "together": together,
+        "undrawable": [name for name in shown if name not in rocs],
+        "crowded_out": len(run.classes) - len(shown),
+        "alone": [
+            {
+                "name": name,
+                "figures": [
+                    roc_figure({name: rocs[name]}),
+                    precision_recall_figure({name: recalls[name]}),
+                    *pictures_of_probability(predictions, of=name),
+                ],
+                "points": points(run, of=name, split=split) if name in together else None,
+            }
+            for name in run.classes
+            if name in rocs
+        ],
+    }
+
+
+def pictures_of_probability(predictions: Predictions, *, of: str) -> list[str]:
+    """Reliability diagram and decision curve of one class."""
+    from msmae.evidence.figures.decision import decision_figure
+    from msmae.evidence.figures.reliability import reliability_figure
+
+    return [
+        reliability_figure(reliability(predictions, of=of), of=of),
+        decision_figure(decision_curve(predictions, of=of, resamples=RESAMPLES), of=of),
+    ]
+
+
+def points(run: RunFiles, *, of: str, split: str) -> dict[str, Any]:
+    """Thresholds for one class chosen on the validation images, and what they do on the images of ``split``; or why
+    there are none.
+    """
+    assert run.predictions is not None
+    try:
+        found = operating_points(
+            run.predictions,
+            classes=run.classes,
+            of=of,
+            sensitivities=(0.95,),
+            report=split,
+            multilabel=run.multilabel,
+            resamples=RESAMPLES,
+        )
+    except UserError as problem:  # too few validation images of the class: a fact to report, not a reason to stop
+        return {"heads": [], "rows": [], "why": str(problem)}
+    rules = {"youden": "most sensitivity + specificity", "sensitivity >= 0.95": "at least 95 % found on validation"}
+    rows = [
+        {
+            "rule": rules[point["rule"]],
+            "threshold": number(point["threshold"]),
+            "cells": [key_figure(name, point[split]["metrics"][name]) for name in SHOWN],
+        }
+        for point in found
+    ]
+    return {"heads": [describe(name) for name in SHOWN], "rows": rows, "why": ""}
+
+
+def by_frequency(predictions: Predictions) -> list[str]:
+    """The classes, the commonest first."""
+    counts = dict(zip(predictions.classes, predictions.truth.sum(axis=0).tolist(), strict=True))
+    return sorted(predictions.classes, key=lambda name: -counts[name])
