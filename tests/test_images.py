@@ -379,6 +379,12 @@ def test_the_loss_of_a_jpeg_mask_is_not_taken_for_a_lesion(tmp_path: Path) -> No
     np.testing.assert_array_equal(read_mask([path]), inside > 0)
 
 
+def test_the_window_of_the_images_does_not_touch_their_masks(tmp_path: Path) -> None:
+    path = save(noise(6, 8), tmp_path / "mask.png")
+    for window in ("lung", "manifest", "0..100"):
+        np.testing.assert_array_equal(read_mask([path], reading=Reading(window=window)), noise(6, 8) > 0)
+
+
 def test_a_mask_is_fitted_by_its_nearest_pixel() -> None:
     mask = np.kron(np.eye(4, dtype=np.uint8), np.ones((3, 3), np.uint8))
     np.testing.assert_array_equal(fit_mask(mask, size=(4, 4)), np.eye(4))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from PIL import Image
 
@@ -70,6 +71,15 @@ def test_channels_and_depth_are_those_of_the_files(tmp_path: Path, mode: str, ch
     assert store.images.shape[1] == channels
     assert store.images.dtype == ("uint16" if mode == "I;16" else "uint8")
     assert opened(manifest_of(tmp_path, ["I0.png"] if mode == "I;16" else [f"{mode[0]}0.png"]), tmp_path).masks is None
+
+
+def test_dicom_keeps_its_units_and_its_depth(tmp_path: Path) -> None:
+    examples = Path(pydicom.__file__).parent / "data" / "test_files"
+    manifest = manifest_of(examples, ["CT_small.dcm", "693_J2KI.dcm"])
+    store = opened(manifest, tmp_path, size=(128, 128), reading=Reading(window="none"))
+    assert store.images.dtype == np.float32
+    np.testing.assert_array_equal(store.images[0, 0], pydicom.dcmread(manifest.path(0)).pixel_array - 1024.0)
+    assert opened(manifest, tmp_path, reading=Reading(window="soft-tissue")).images.max() <= 1
 
 
 def test_masks_follow_their_images_and_rows_without_one_are_empty(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -152,13 +152,14 @@ def read_mask(
 
     A pixel is inside where any channel is above 0; in lossy JPEG files, where it is at least half of white (128),
     because compression leaves small values outside. ``shape`` is the image's (H, W): a mask of another size raises
-    UserError.
+    UserError. Windows are for images, and do not apply.
     """
+    plain = replace(reading or Reading(), window="none")
     if not paths:
         raise UserError("no mask files were given", mend="name at least one")
     masks: list[np.ndarray] = []
     for path in paths:
-        values = read_image(path, frame=frame, axis=axis, index=index, reading=reading)  # [C, H, W]
+        values = read_image(path, frame=frame, axis=axis, index=index, reading=plain)  # [C, H, W]
         masks.append(np.any(values >= 128 if _is_jpeg(path) else values > 0, axis=0))  # [H, W]
         expected = shape or masks[0].shape
         if masks[-1].shape != expected:

@@ -98,8 +98,9 @@ def _pixels(image: Any) -> np.ndarray:
 
 def _deep_colour_png(path: Path) -> np.ndarray | None:
     """uint16 [H, W, 3] of a PNG with 16 bits a colour, which Pillow would cut to 8; None for any other PNG."""
-    content = path.read_bytes()
-    depth, kind = content[24], content[25]
+    with open(path, "rb") as file:
+        header = file.read(26)
+    depth, kind = header[24], header[25]
     if depth != 16 or kind == 0:
         return None
     if kind == 4:
@@ -108,9 +109,9 @@ def _deep_colour_png(path: Path) -> np.ndarray | None:
         )
     from kornia_rs.io import decode_image_png_u16
 
-    size = int.from_bytes(content[20:24], "big"), int.from_bytes(content[16:20], "big")
+    size = int.from_bytes(header[20:24], "big"), int.from_bytes(header[16:20], "big")  # height, width
     try:
-        return np.asarray(decode_image_png_u16(content, size, "rgb" if kind == 2 else "rgba"))[..., :3]
+        return np.asarray(decode_image_png_u16(path.read_bytes(), size, "rgb" if kind == 2 else "rgba"))[..., :3]
     except Exception as error:  # the decoder raises a bare Exception
         raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
 

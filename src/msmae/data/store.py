@@ -145,7 +145,7 @@ def _content_key(job: Job) -> str:
     settings = [FORMAT, [version(name) for name in READERS], job.size, job.channels, asdict(job.reading)]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for source, masks in zip(job.sources, job.masks, strict=True):
-        digest.update(json.dumps([stamp(source.path), astuple(source), [stamp(mask) for mask in masks]]).encode())
+        digest.update(json.dumps([stamp(source.path), astuple(source)[1:], [stamp(mask) for mask in masks]]).encode())
     return digest.hexdigest()[:24]
 
 
