@@ -15,7 +15,7 @@ from msmae.data.geometry import Geometry, random_geometry, whole_image
 
 PATCH = 8
 GRIDS = [(8, 8), (6, 10), (9, 4)]
-DRAWS = 200
+DRAWS = 400  # at least half of them still show the paint
 
 MapCrop = Callable[[Geometry, Tensor, tuple[int, int]], Tensor]
 
@@ -74,14 +74,14 @@ def share_found(crop: MapCrop, grid: tuple[int, int], seed: int) -> tuple[float,
 def test_a_painted_patch_is_found_at_the_same_place_in_image_and_map(grid: tuple[int, int]):
     share, shown = share_found(our_crop, grid, seed=0)
     assert share == 1
-    assert shown >= DRAWS / 3
+    assert shown >= 200
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_the_released_crop_would_not_find_it(grid: tuple[int, int]):
     share, shown = share_found(released_crop, grid, seed=0)
     assert share < 0.2
-    assert shown >= DRAWS / 3
+    assert shown >= 200
 
 
 @pytest.mark.parametrize("grid", GRIDS)
