@@ -73,6 +73,23 @@ def test_the_p_value_is_the_level_at_which_the_interval_touches_zero(shift: floa
     assert nearest == pytest.approx(0, abs=0.02)
 
 
+@settings(deadline=None, max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1), units=st.integers(2, 12), skew=st.floats(-3, 3))
+def test_few_and_skewed_units_never_turn_the_interval_around(seed: int, units: int, skew: float) -> None:
+    generator = np.random.default_rng(seed)
+    draws = np.exp(skew * generator.normal(size=200))
+    jackknife = np.exp(skew * generator.normal(size=units))
+    value = float(generator.choice(draws))
+    found = bca(value, draws, jackknife, units=units)
+    if found.low is None or found.high is None:
+        assert draws.min() == draws.max()
+        return
+    assert draws.min() <= found.low <= found.high <= draws.max()
+    p = bca_p_value(draws - value, jackknife, 0.0, units=units)
+    assert p is not None
+    assert 1 / 200 <= p <= 1
+
+
 def test_no_interval_where_the_draws_cannot_tell() -> None:
     same = bca(1.0, np.ones(100), np.ones(10), units=10)
     assert (same.low, same.high) == (None, None)

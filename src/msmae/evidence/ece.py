@@ -34,7 +34,7 @@ def ece_intervals(
     length, error = np.concatenate(lengths), np.concatenate(errors)
     value = np.abs(observed).sum(axis=1)  # [k]
     low = np.maximum(0, value - np.quantile(error, (1 + level) / 2, axis=0))
-    high = np.quantile(length, (1 + level) / 2, axis=0)
+    high = np.maximum(value, np.quantile(length, (1 + level) / 2, axis=0))
     return [
         Interval(low=float(low[i]), high=float(high[i]), method="triangle")
         if length[:, i].max() > length[:, i].min()

@@ -60,7 +60,9 @@ def bca(value: float, draws: np.ndarray, jackknife: np.ndarray, *, units: int, l
         return percentile(draws, units=units, level=level)
     bias = norm.ppf(below)
     tail = _widened(units, level) + bias
-    places = norm.cdf(bias + tail / (1 - _acceleration(jackknife) * tail))
+    room = 1 - _acceleration(jackknife) * tail
+    stretched = np.divide(tail, room, out=np.copysign(np.inf, tail), where=room > 0)  # no room: the outermost draw
+    places = norm.cdf(bias + stretched)
     low, high = np.quantile(usable, places)
     return Interval(low=float(low), high=float(high), method="bca")
 
@@ -79,8 +81,9 @@ def bca_p_value(draws: np.ndarray, jackknife: np.ndarray, value: float, *, units
     skew = 0.0 if below in (0.0, 1.0) else _acceleration(jackknife)
     least = 0.5 / len(usable)
     shifted = norm.ppf(np.clip(_share_below(usable, 0.0), least, 1 - least)) - bias
-    reach = shifted / (1 + skew * shifted) - bias
-    return float(2 * student.sf(abs(reach) / np.sqrt(units / (units - 1)), units - 1))
+    room = 1 + skew * shifted
+    reach = shifted / room - bias if room > 0 else np.inf
+    return max(float(2 * student.sf(abs(reach) / np.sqrt(units / (units - 1)), units - 1)), 1 / len(usable))
 
 
 def wilson(successes: float, trials: float, *, level: float = LEVEL) -> Interval:
