@@ -69,6 +69,15 @@ class DatasetSettings:
     """Column of a CSV that holds where the image comes from."""
     patients: str = "auto"
     """Where a patient's name is found when no table gives it."""
+    slices: str = ""
+    """Cut volumes into slices, for instance axial:5 (every fifth axial slice); empty: one image a row."""
+    window: str = "file"
+    """Grey levels of DICOM: file (as the file asks), none (modality units), lung, brain, bone, soft-tissue,
+    centre,width or low..high."""
+    replace_nonfinite: float | None = None
+    """The number to put where an image holds NaN or infinity; None: such an image is refused."""
+    max_pixels: int = 300_000_000
+    """Refuse images of more pixels: a small file may unfold to more than the memory holds."""
     val_fraction: float = 0.15
     """Share cut for validation where no validation split is given."""
     test_fraction: float = 0.2

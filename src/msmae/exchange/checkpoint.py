@@ -44,6 +44,8 @@ class ModelCard:
     std: list[float]
     decoder: dict[str, int] = field(default_factory=dict)
     normalise_pixels: bool = False
+    reading: dict[str, Any] = field(default_factory=dict)
+    """How files were turned into numbers (``msmae.data.images.Reading``)."""
     format_version: int = FORMAT_VERSION
 
 

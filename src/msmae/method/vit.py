@@ -154,8 +154,9 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        mixed: Tensor = x + self.drop_path(self.attn(self.norm1(x)))
+        out: Tensor = mixed + self.drop_path(self.mlp(self.norm2(mixed)))
+        return out
 
 
 class VisionTransformer(nn.Module):

@@ -40,15 +40,13 @@ def masks(run: str, *, out: str | None = None, images: int = 8, split: str = "te
     """
     import torch
 
-    from msmae.data.manifest import read_manifest
-    from msmae.data.store import open_store
     from msmae.exchange.checkpoint import load_model
     from msmae.method.attention import patch_maps
     from msmae.method.masking import plan_patches
     from msmae.method.msmae import MSMAE
     from msmae.stages.folder import write_json
     from msmae.stages.pictures import Views, draw_table
-    from msmae.stages.prepare import cache_folder
+    from msmae.stages.prepare import prepare_again
 
     folder = Path(run)
     if not (folder / "pretrained").is_dir():
@@ -57,9 +55,9 @@ def masks(run: str, *, out: str | None = None, images: int = 8, split: str = "te
         )
     model, card = load_model(folder / "pretrained")
     assert isinstance(model, MSMAE)
-    manifest = read_manifest(folder / "manifest.csv")
-    store = open_store(manifest, size=card.image_size, channels=card.channels, cache=cache_folder() / "stores")
-    ids = manifest.ids(split)
+    prepared = prepare_again(folder)
+    manifest, store = prepared.manifest, prepared.store
+    ids = prepared.ids(split, labelled=False)
     if len(ids) == 0:
         raise UserError(f"the split {split} has no images", where=run, mend="choose train, val or test")
     generator = torch.Generator().manual_seed(seed)

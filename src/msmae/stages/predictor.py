@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msmae.data.images import load_images
+from msmae.data.images import Reading, load_images
 from msmae.errors import UserError
 from msmae.exchange.checkpoint import ModelCard, load_model
 from msmae.method.attention import patch_maps
@@ -90,7 +90,8 @@ class Model:
     def to_scale(self, images: Images) -> Tensor:
         """One batch: read if it is a list of paths, resize, normalise."""
         if not isinstance(images, (Tensor, np.ndarray)):
-            images = load_images(list(images), size=self.card.image_size, channels=self.card.channels)
+            reading = Reading(**self.card.reading)
+            images = load_images(list(images), size=self.card.image_size, channels=self.card.channels, reading=reading)
         batch = torch.as_tensor(images).float().to(self.device)
         if batch.ndim != 4 or batch.shape[1] != self.card.channels:
             raise UserError(

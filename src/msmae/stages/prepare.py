@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,12 @@ import numpy as np
 
 from msmae.config import Arm, DatasetSettings, Settings, check_patch_size, find_arm
 from msmae.data.decoding import image_sources
-from msmae.data.images import read_image
+from msmae.data.images import Reading, read_source
 from msmae.data.layouts import open_dataset
 from msmae.data.loader import Batches
 from msmae.data.manifest import Manifest
 from msmae.data.phantom import make_phantom
+from msmae.data.slices import expand_slices
 from msmae.data.splits import assign_splits
 from msmae.data.store import ImageStore, open_store
 from msmae.errors import UserError
@@ -105,10 +107,10 @@ def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed
         size=size,
         channels=settings.model.channels,
         cache=cache_folder() / "stores",
+        reading=reading_of(settings),
         on_error=settings.dataset.on_error,
+        progress=decoding_progress(),
     )
-    if store.excluded:
-        log.warning("%d of %d images could not be read and are left out", len(store.excluded), len(manifest))
     settings = dataclasses.replace(
         settings, model=dataclasses.replace(settings.model, channels=int(store.images.shape[1]))
     )
@@ -129,7 +131,13 @@ def prepare_again(run: Path) -> Prepared:
 
 def as_own_manifest(settings: Settings) -> Settings:
     """The settings under which a manifest that this library wrote is read."""
-    plain = DatasetSettings(on_error=settings.dataset.on_error)
+    given = settings.dataset
+    plain = DatasetSettings(
+        on_error=given.on_error,
+        window=given.window,
+        replace_nonfinite=given.replace_nonfinite,
+        max_pixels=given.max_pixels,
+    )
     return dataclasses.replace(settings, dataset=plain)
 
 
@@ -139,7 +147,7 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
         folder = cache_folder() / "phantom"
         return make_phantom(folder)
     chosen = settings.dataset
-    return open_dataset(
+    manifest = open_dataset(
         data,
         layout=chosen.layout,
         patients=chosen.patients,
@@ -150,6 +158,31 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
         mask_column=chosen.mask_column,
         site_column=chosen.site_column,
     )
+    return expand_slices(manifest, slices=chosen.slices) if chosen.slices else manifest
+
+
+def reading_of(settings: Settings) -> Reading:
+    """How files are turned into numbers."""
+    chosen = settings.dataset
+    return Reading(window=chosen.window, replace_nonfinite=chosen.replace_nonfinite, max_pixels=chosen.max_pixels)
+
+
+def decoding_progress() -> Callable[[int, int], None]:
+    """A callback that draws a bar while images are decoded; nothing is drawn where they are in the cache."""
+    from rich.progress import Progress
+
+    bars: list[Progress] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Progress())
+            bars[0].add_task("decoding images", total=total)
+            bars[0].start()
+        bars[0].update(bars[0].tasks[0].id, completed=done)
+        if done >= total:
+            bars[0].stop()
+
+    return show
 
 
 def cache_folder() -> Path:
@@ -161,7 +194,7 @@ def cache_folder() -> Path:
 def decide_model(settings: Settings, manifest: Manifest) -> Settings:
     """Fill in image size and patch size where they are open."""
     model = settings.model
-    sizes = sampled_sizes(manifest)
+    sizes = sampled_sizes(manifest, reading_of(settings))
     size = (model.image_size, model.image_size) if isinstance(model.image_size, int) else model.image_size
     if size is None:
         alike = len(set(sizes)) == 1 and max(sizes[0]) <= model.image_limit
@@ -180,14 +213,13 @@ def decide_model(settings: Settings, manifest: Manifest) -> Settings:
     return dataclasses.replace(settings, model=dataclasses.replace(model, image_size=size, patch_size=patch))
 
 
-def sampled_sizes(manifest: Manifest, count: int = 24) -> list[tuple[int, int]]:
+def sampled_sizes(manifest: Manifest, reading: Reading, count: int = 24) -> list[tuple[int, int]]:
     """(height, width) of some images, evenly taken from the table; those that cannot be read are passed over here."""
     sources = image_sources(manifest)
     sizes = []
     for i in np.unique(np.linspace(0, len(sources) - 1, count).astype(int)):
-        source = sources[i]
         try:
-            array = read_image(source.path, frame=source.frame, axis=source.axis, index=source.index)
+            array = read_source(sources[i], reading=reading)
         except UserError:
             continue  # the store names every unreadable file
         sizes.append((array.shape[-2], array.shape[-1]))

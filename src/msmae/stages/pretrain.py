@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank
 from msmae.method.masking import POLICIES, PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
-from msmae.stages.prepare import Prepared
+from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.refresh import refresh_bank
 from msmae.stages.training import StageModule, decayed, last_checkpoint, make_trainer
 
@@ -44,6 +45,7 @@ def pretrained_card(prepared: Prepared) -> ModelCard:
         std=prepared.std,
         decoder={"width": model.decoder_width, "depth": model.decoder_depth, "heads": model.decoder_heads},
         normalise_pixels=prepared.settings.pretrain.normalise_pixels,
+        reading=asdict(reading_of(prepared.settings)),
     )
 
 
