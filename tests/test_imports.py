@@ -1,0 +1,149 @@
+"""Imports go one way: cli -> stages, serve -> method, data, evidence, exchange -> config -> errors.
+
+Read from the source with `ast`, imports inside functions included.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import msmae
+
+PACKAGE = Path(msmae.__file__).parent
+BASE = {"config", "errors"}
+MAY_IMPORT = {
+    "errors": {"errors"},
+    "config": BASE,
+    "recipes": BASE,
+    "method": {"method"},
+    "data": {"data"} | BASE,
+    "evidence": {"evidence"} | BASE,
+    "exchange": {"exchange", "method", "data", "evidence"} | BASE,
+    "stages": {"stages", "method", "data", "evidence", "exchange", "version"} | BASE,
+    "serve": {"serve", "stages", "method", "data", "evidence", "exchange", "version"} | BASE,
+    "cli": {"cli", "stages", "serve", "version"} | BASE,
+    "__main__": {"cli"},
+    "__init__": {"cli", "stages", "serve", "method", "data", "evidence", "exchange", "version"} | BASE,
+}
+"""Part of the package -> the parts it may import; "version" is the package's own `__version__`."""
+
+NO_TORCH = ("torch", "pytorch_lightning", "lightning", "kornia", "safetensors.torch")
+
+
+def part_of(module: str) -> str:
+    """`msmae.data.images` -> `data`; the package itself -> `__init__`."""
+    pieces = module.split(".")
+    return pieces[1] if len(pieces) > 1 else "__init__"
+
+
+def imported(source: str, module: str, *, package: bool = False) -> set[str]:
+    """Full names of what a module imports: modules, and names from them where they may be modules."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".") if package else module.split(".")[:-1]
+            base = above[: len(above) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{origin}.{alias.name}" if origin == "msmae" else origin for alias in node.names}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            if called in ("import_module", "__import__") and node.args and isinstance(node.args[0], ast.Constant):
+                found.add(str(node.args[0].value))
+    return {name.replace("msmae.__version__", "msmae.version") for name in found}
+
+
+def violations(source: str, module: str, *, package: bool = False) -> list[str]:
+    """Imports of a module that its part of the package must not have."""
+    part = part_of(module)
+    wrong = []
+    for name in sorted(imported(source, module, package=package)):
+        top = name.split(".")[0]
+        ours = top == "msmae"
+        if ours and part_of(name) not in MAY_IMPORT[part]:
+            wrong.append(f"{module} imports {name}")
+        if part == "method" and not ours and top != "torch" and top not in sys.stdlib_module_names:
+            wrong.append(f"{module} imports {name}: method knows torch and the standard library only")
+        if part == "evidence" and any(name == heavy or name.startswith(f"{heavy}.") for heavy in NO_TORCH):
+            wrong.append(f"{module} imports {name}: evidence works without torch")
+    return wrong
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Every module of the package and its file."""
+    result = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        pieces = ("msmae", *file.relative_to(PACKAGE).with_suffix("").parts)
+        result.append((".".join(p for p in pieces if p != "__init__"), file))
+    return result
+
+
+def test_no_module_imports_upwards_or_sideways():
+    found = modules()
+    assert len(found) > 40
+    assert {part_of(name) for name, _ in found} <= set(MAY_IMPORT), "a new part of the package needs its place here"
+    wrong = [v for name, f in found for v in violations(f.read_text("utf-8"), name, package=f.stem == "__init__")]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("msmae.data.store", "from msmae.method.vit import patchify"),
+        ("msmae.data.store", "from msmae import method"),
+        ("msmae.data.store", "from ..method import vit"),
+        ("msmae.data.store", "from .. import stages"),
+        ("msmae.data.store", "def f():\n    import msmae.evidence.metrics"),
+        ("msmae.data.store", "importlib.import_module('msmae.exchange.weights')"),
+        ("msmae.method.vit", "import numpy as np"),
+        ("msmae.method.vit", "import pytorch_lightning"),
+        ("msmae.method.vit", "from msmae.errors import UserError"),
+        ("msmae.evidence.metrics", "import torch"),
+        ("msmae.evidence.metrics", "from torch.nn import functional"),
+        ("msmae.evidence.metrics", "from msmae.data.manifest import Manifest"),
+        ("msmae.exchange.weights", "from msmae.stages.folder import write_json"),
+        ("msmae.stages.run", "from msmae.cli import main"),
+        ("msmae.stages.run", "from msmae.serve import app"),
+        ("msmae.config", "from msmae.data.images import read_image"),
+        ("msmae.errors", "from msmae.config import Settings"),
+    ],
+)
+def test_a_wrong_import_would_be_seen(module: str, source: str):
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("msmae.method.msmae", "import math\nimport torch\nfrom torch import nn\nfrom msmae.method.vit import Block"),
+        ("msmae.data.store", "import numpy\nfrom msmae.errors import UserError\nfrom . import images"),
+        ("msmae.stages.folder", "from msmae import __version__\nfrom msmae.data.store import open_store"),
+        ("msmae.cli", "from msmae.stages.run import run"),
+    ],
+)
+def test_a_right_import_is_left_in_peace(module: str, source: str):
+    assert violations(source, module) == []
+
+
+def loaded_by(*names: str) -> set[str]:
+    """Top-level packages in memory after importing these modules in a fresh interpreter."""
+    code = f"import sys, {', '.join(names)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_all_of_evidence_runs_without_torch():
+    names = [name for name, _ in modules() if name.startswith("msmae.evidence")]
+    assert len(names) > 5
+    assert not loaded_by(*names) & {"torch", "pytorch_lightning", "kornia"}
+
+
+def test_the_command_line_starts_without_heavy_libraries():
+    heavy = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "pytorch_lightning", "jsonargparse"}
+    assert not loaded_by("msmae", "msmae.cli", "msmae.config", "msmae.errors") & heavy
