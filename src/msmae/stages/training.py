@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from msmae.config import TrainerSettings
@@ -155,20 +155,30 @@ def decayed(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not name.endswith(("cls_token", "mask_token", "pos_embed"))
 
 
+NUMBER = (int, float, Tensor)
+SHORT = {"val_balanced_accuracy": "val_bal_acc"}
+SECONDS_BETWEEN_LINES = 20.0
+
+
 class StageProgress(Callback):
-    """One line for the whole stage: epoch, bar, images/s, current losses, time gone and left."""
+    """One line for the whole stage: epoch, bar, images/s, current losses, time gone and left.
+
+    Where the output is not a terminal, a plain line every twenty seconds instead.
+    """
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
+        self.task: TaskID | None = None
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.description}"), BarColumn(bar_width=16), TimeRemainingColumn(), TextColumn("left"),
+            TextColumn("{task.fields[figures]}"),
         )  # fmt: skip
         self.seconds = 0.0  # spent in training epochs so far, those before an interruption included
         self.images = 0
+        self.due = 0.0  # when the next line is printed, where there is no terminal to draw a bar on
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.progress.console.is_terminal:
             total = int(trainer.max_epochs or 1) * int(trainer.num_training_batches)
             self.task = self.progress.add_task(self.stage, total=total, figures="")
             self.progress.start()
@@ -180,19 +190,27 @@ class StageProgress(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.images += len(batch.ids) * trainer.world_size
-        if not trainer.is_global_zero or (batch_idx % 5 and batch_idx + 1 < int(trainer.num_training_batches)):
+        if self.task is None or (batch_idx % 5 and batch_idx + 1 < int(trainer.num_training_batches)):
             return
-        rate = self.images / (time.perf_counter() - self.began)
-        shown = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float, Tensor))}
-        figures = f"{rate:5.0f} images/s  " + "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
-        epoch = f"{self.stage}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        epoch, figures = self.status(trainer)
         self.progress.update(self.task, completed=done, description=epoch, figures=figures)
+
+    def status(self, trainer: pl.Trainer) -> tuple[str, str]:
+        """Which epoch this is, and images/s with the current losses."""
+        rate = self.images / (time.perf_counter() - self.began)
+        shown = {SHORT.get(k, k): float(v) for k, v in trainer.progress_bar_metrics.items() if isinstance(v, NUMBER)}
+        figures = " ".join([f"{rate:.0f} images/s", *(f"{name} {value:.3f}" for name, value in shown.items())])
+        return f"{self.stage} {trainer.current_epoch + 1}/{trainer.max_epochs}", figures
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         passed = time.perf_counter() - self.began
         self.seconds += passed
         pl_module.log("images_per_s", self.images / passed, rank_zero_only=True)
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.is_global_zero and not self.progress.console.is_terminal and (last or time.monotonic() > self.due):
+            self.due = time.monotonic() + SECONDS_BETWEEN_LINES
+            print("  ".join(self.status(trainer)), flush=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds}
