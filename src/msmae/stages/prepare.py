@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,15 +26,13 @@ from msmae.data.store import ImageStore, open_store
 from msmae.errors import UserError
 from msmae.stages.folder import read_run
 
-log = logging.getLogger("msmae")
-
 
 @dataclass(frozen=True)
 class Prepared:
     """Everything a training stage starts from.
 
-    ``settings`` are complete (no ``None`` is left in ``model``); ``mean`` and ``std`` are per channel, in the file's
-    own units, over the training split.
+    ``settings`` are complete but for ``model.channels``, which stays as it was given (``channels`` is what the files
+    have); ``mean`` and ``std`` are per channel, in the file's own units, over the training split.
     """
 
     manifest: Manifest
@@ -55,6 +52,10 @@ class Prepared:
         size = self.settings.model.image_size
         assert isinstance(size, tuple)
         return size
+
+    @property
+    def channels(self) -> int:
+        return int(self.store.images.shape[1])
 
     @cached_property
     def targets(self) -> np.ndarray:
@@ -97,8 +98,6 @@ def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed
     manifest = assign_splits(
         manifest, val_fraction=settings.dataset.val_fraction, test_fraction=settings.dataset.test_fraction, seed=seed
     )
-    for note in manifest.notes:
-        log.info(note)
     settings = decide_model(settings, manifest)
     size = settings.model.image_size
     assert isinstance(size, tuple)
@@ -110,9 +109,6 @@ def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed
         reading=reading_of(settings),
         on_error=settings.dataset.on_error,
         progress=decoding_progress(),
-    )
-    settings = dataclasses.replace(
-        settings, model=dataclasses.replace(settings.model, channels=int(store.images.shape[1]))
     )
     readable = manifest.ids("train")
     readable = readable[~np.isin(readable, list(store.excluded))]

@@ -28,7 +28,6 @@ def pretrained_card(prepared: Prepared) -> ModelCard:
     """The card of the pre-trained model that these settings make."""
     model = prepared.settings.model
     assert model.patch_size is not None
-    assert model.channels is not None
     return ModelCard(
         kind="pretrained",
         method=prepared.method,
@@ -36,7 +35,7 @@ def pretrained_card(prepared: Prepared) -> ModelCard:
         multilabel=prepared.manifest.multilabel,
         image_size=prepared.image_size,
         patch_size=model.patch_size,
-        channels=model.channels,
+        channels=prepared.channels,
         width=model.width,
         depth=model.depth,
         heads=model.heads,

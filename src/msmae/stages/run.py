@@ -52,10 +52,11 @@ def run(
     from msmae.stages.finetune import finetune_model
     from msmae.stages.prepare import prepare
     from msmae.stages.pretrain import pretrain_model
-    from msmae.stages.show import show_result
+    from msmae.stages.show import show_notes, show_result
     from msmae.stages.training import is_main_process
 
     prepared = prepare(data, settings=chosen, method=method, seed=seed)
+    show_notes(prepared.manifest.notes)
     given = {"init": init, "preset": preset}
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ SHOWN = {
     "brier": "Brier score",
     "ece": "calibration error (ECE)",
 }
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    """Print what was recognised, guessed, left out or cut, a line each."""
+    for note in notes:
+        print(f"- {note}")
 
 
 def show_result(metrics: dict[str, Any], run: Path, *, console: Console | None = None) -> None:

@@ -219,4 +219,5 @@ class StageProgress(Callback):
         self.seconds = float(state_dict["seconds"])
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.progress.stop()
+        if self.task is not None:
+            self.progress.stop()

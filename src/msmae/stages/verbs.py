@@ -43,10 +43,12 @@ def pretrain(
     from msmae.stages.folder import describe_run, open_run
     from msmae.stages.prepare import prepare
     from msmae.stages.pretrain import pretrain_model
+    from msmae.stages.show import show_notes
 
     folder = Path(out)
     open_run(folder, finished="pretrained", overwrite=overwrite)
     prepared = prepare(data, settings=chosen, method=method, seed=seed)
+    show_notes(prepared.manifest.notes)
     given = {"init": init, "preset": preset}
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
