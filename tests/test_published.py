@@ -311,6 +311,12 @@ def test_medmnist_classes_carry_their_names(name, size, tmp_path):
     assert list(manifest.ids("val")) == list(range(len(names), 2 * len(names)))
 
 
+def test_rows_of_an_archive_are_no_dicom(tmp_path):
+    save_medmnist(tmp_path / "pneumoniamnist.npz", np.array([[0], [1], [0], [1]]))
+    notes = open_dataset(tmp_path / "pneumoniamnist.npz").notes
+    assert not any("DICOM" in note for note in notes)
+
+
 def test_medmnist_several_labels(tmp_path):
     labels = np.zeros((4, 14), np.uint8)
     labels[0, [0, 13]] = labels[1, 3] = 1

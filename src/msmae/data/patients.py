@@ -42,6 +42,8 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
 
 def is_dicom(path: str) -> bool:
     """Whether an image of a listing is DICOM: by its suffix, or because no other image goes without one."""
+    if ".npz#" in path.lower():
+        return False  # a row of an archive
     return path.lower().endswith(DICOM_SUFFIXES) or not has_suffix(path)
 
 
