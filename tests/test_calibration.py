@@ -67,7 +67,7 @@ def test_vector_scaling_undoes_a_shift_of_the_classes() -> None:
     shifted = softmax(np.log(honest.probabilities) * [2.0, 2.0, 2.0] + [1.0, 0.0, -0.5], axis=1)
     fitted = fit_calibrator(shifted, honest.truth, method="vector")
     np.testing.assert_allclose(fitted.scale, 0.5, atol=0.03)
-    assert sum(fitted.bias) == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(np.diff(fitted.bias), [0.5, 0.25], atol=0.05)
     assert loss(fitted(shifted), honest.truth) == pytest.approx(loss(honest.probabilities, honest.truth), abs=1e-3)
 
 
@@ -81,6 +81,14 @@ def test_class_weights_of_the_training_loss_are_undone(method: str) -> None:
     np.testing.assert_allclose(fitted(weighted), honest.probabilities, atol=tolerance)
     blind = fit_calibrator(weighted, honest.truth, method=method)  # type: ignore[arg-type]
     assert loss(blind(weighted), honest.truth) > loss(fitted(weighted), honest.truth) + 0.05
+
+
+def test_weights_are_undone_before_the_temperature_is_fitted() -> None:
+    honest, weights = draw(np.random.default_rng(1), patients=20_000, classes=3), (5.0, 2.0, 1.0)
+    model = softmax(2 * np.log(honest.probabilities) + np.log(weights), axis=1)
+    fitted = fit_calibrator(model, honest.truth, class_weights=weights)
+    np.testing.assert_allclose(fitted.scale, 0.5, atol=0.01)
+    np.testing.assert_allclose(fitted(model), honest.probabilities, atol=0.02)
 
 
 def test_positive_weights_of_several_labels_are_undone() -> None:

@@ -14,6 +14,7 @@ from msmae.evidence.intervals import wilson
 from msmae.evidence.thresholds import (
     decide_by_cost,
     least_cost,
+    one_against_rest,
     operating_points,
     sweep,
     target_sensitivity,
@@ -53,6 +54,15 @@ def test_no_other_threshold_does_better(rows: list[tuple[int, bool]], target: fl
         return float(miss * np.sum(truth & ~called) + alarm * np.sum(~truth & called))
 
     assert cost(least_cost(at, miss=miss, alarm=alarm)) == min(cost(threshold) for threshold in every)
+
+
+def test_a_score_at_the_threshold_is_called() -> None:
+    predictions = draw(np.random.default_rng(0), patients=9, classes=3)
+    score = predictions.probabilities[:, 1]
+    question = one_against_rest(predictions, 1, float(np.sort(score)[4]))
+    assert question.predicted[:, 1].sum() == 5
+    np.testing.assert_array_equal(question.predicted[:, 0], ~question.predicted[:, 1])
+    np.testing.assert_array_equal(question.truth[:, 1], predictions.truth[:, 1])
 
 
 def test_of_equal_thresholds_the_one_with_fewer_alarms() -> None:

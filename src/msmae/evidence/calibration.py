@@ -152,7 +152,7 @@ def _fit_temperature(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool)
 
 
 def _fit_vector(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Scales and biases [C] of least loss; the biases of a softmax are given with mean zero."""
+    """Scales and biases [C] of least loss."""
     classes = truth.shape[1]
     if not truth.any(axis=0).all():
         raise UserError(
@@ -169,5 +169,4 @@ def _fit_vector(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> t
     bounds = [SCALES] * classes + [BIASES] * classes
     options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-10}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    scale, bias = found[:classes], found[classes:]
-    return scale, bias if multilabel else bias - bias.mean()
+    return found[:classes], found[classes:]
