@@ -72,6 +72,7 @@ def test_words_as_a_person_types_them() -> None:
             "0.8",
         ),
         (["run", "phantom", "--out", "{tmp}/r", "--model.image_size", "60", "--model.patch_size", "8"], "60"),
+        (["run", "phantom", "--out", "{tmp}/r", "--preset", "tiny", "--pretrain.mask_ratio", "0.75"], "0.75"),
         (["run", "phantom", "--out", "{tmp}/r", "--method", "msma"], "no method 'msma'"),
         (["run", "phantom", "--out", "{tmp}/r", "--preset", "huge"], "no preset 'huge'"),
         (["run", "phantom", "--out", "{tmp}/r", "--init", "none.pth"], "none.pth"),

@@ -185,14 +185,19 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         check_schedule(self, "pretrain")
-        mask = 0.45 if self.mask_ratio is None else self.mask_ratio
-        throw = 0.0 if self.throw_ratio is None else self.throw_ratio
+        self.ratios(Arm(mask_ratio=0.01, throw_ratio=0.0))
+
+    def ratios(self, arm: Arm) -> tuple[float, float]:
+        """Mask and throw ratio under an arm. Raises ``UserError`` where they leave no patch to see."""
+        mask = arm.mask_ratio if self.mask_ratio is None else self.mask_ratio
+        throw = arm.throw_ratio if self.throw_ratio is None else self.throw_ratio
         require(
             mask > 0 and throw >= 0 and mask + throw < 1,
             f"mask ratio {mask} + throw ratio {throw} leaves no patch to see",
             where="pretrain.mask_ratio, pretrain.throw_ratio",
             mend="both at least 0, together under 1",
         )
+        return mask, throw
 
 
 @dataclass(frozen=True)

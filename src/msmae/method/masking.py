@@ -44,7 +44,7 @@ def patch_counts(patches: int, mask_ratio: float, throw_ratio: float) -> tuple[i
     """How many of N patches are masked, thrown, kept: floor(mask N), floor((mask + throw) N) - masked, the rest.
 
     Raises:
-        ValueError: if a ratio is negative, if together they leave nothing to keep, or if nothing is masked.
+        ValueError: if a ratio is negative, or if together they leave nothing to keep.
     """
     if mask_ratio < 0 or throw_ratio < 0 or mask_ratio + throw_ratio >= 1:
         raise ValueError(f"mask ratio {mask_ratio} + throw ratio {throw_ratio} must be under 1, and neither negative")

@@ -86,7 +86,7 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
     """
     network, arm = model.network, prepared.arm
     patches = network.encoder.patches
-    masked, _, quarter = patch_counts(patches, arm.mask_ratio, arm.throw_ratio)
+    _, _, quarter = patch_counts(patches, arm.mask_ratio, arm.throw_ratio)
     trained_on = quarter if prepared.settings.finetune.draw == "own" else None
     cost: dict[str, Any] = {
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -109,7 +109,8 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
 
         source, _ = load_model(run / "pretrained")
         assert isinstance(source, MSMAE)
-        cost["gmacs_pretrain"] = msmae_macs(source, quarter, masked).total / 1e9
+        masked, _, kept = patch_counts(patches, *prepared.settings.pretrain.ratios(arm))
+        cost["gmacs_pretrain"] = msmae_macs(source, kept, masked).total / 1e9
     return cost
 
 

@@ -93,7 +93,7 @@ def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed
     Raises:
         UserError: whatever is wrong with the data or the settings, before anything is written to the run's folder.
     """
-    find_arm(method)
+    settings.pretrain.ratios(find_arm(method))
     manifest = open_data(data, settings)
     manifest = assign_splits(
         manifest, val_fraction=settings.dataset.val_fraction, test_fraction=settings.dataset.test_fraction, seed=seed
@@ -206,6 +206,13 @@ def decide_model(settings: Settings, manifest: Manifest) -> Settings:
     if model.image_size is None:
         size = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
     check_patch_size(size, patch)
+    patches = (size[0] // patch) * (size[1] // patch)
+    if patches < 4:  # a quarter kept, and something to reconstruct
+        raise UserError(
+            f"images of {size[0]} x {size[1]} px make only {patches} patches of {patch} px",
+            where="model.patch_size",
+            mend="set a smaller patch size or a larger image size",
+        )
     return dataclasses.replace(settings, model=dataclasses.replace(model, image_size=size, patch_size=patch))
 
 

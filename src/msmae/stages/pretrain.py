@@ -56,8 +56,7 @@ class PretrainModule(StageModule):
         ids = prepared.ids("train", labelled=False)
         super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
         self.model, self.settings, self.arm = model, settings, arm
-        self.mask_ratio = arm.mask_ratio if settings.mask_ratio is None else settings.mask_ratio
-        self.throw_ratio = arm.throw_ratio if settings.throw_ratio is None else settings.throw_ratio
+        self.mask_ratio, self.throw_ratio = settings.ratios(arm)
         self.label_weight = arm.label_weight if settings.label_weight is None else settings.label_weight
         self.bank = MapBank(torch.from_numpy(ids), model.encoder.grid)
 

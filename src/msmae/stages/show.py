@@ -12,7 +12,7 @@ from rich.table import Table
 SHOWN = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC (macro, one-vs-rest)",
+    "auroc": "AUROC (macro)",
     "auprc": "AUPRC (macro)",
     "f1_macro": "F1 (macro)",
     "mcc": "Matthews correlation",
@@ -33,14 +33,17 @@ def show_result(metrics: dict[str, Any], run: Path, *, console: Console | None =
     splits = metrics["splits"]
     title = f"{metrics['arm']}, seed {metrics['seed']}"
     table = Table(
-        title=title, title_justify="left", caption="value [95 % interval by patients]", caption_justify="left"
+        title=title,
+        title_justify="left",
+        caption="value [95 % interval, resampling patients where they are known]",
+        caption_justify="left",
     )
     table.add_column("figure")
     for name in ("val", "test"):
         if name in splits:
-            table.add_column(
-                f"{name} ({splits[name]['n']} images, {splits[name]['patients']} patients)", justify="right"
-            )
+            patients = splits[name]["patients"]
+            known = f", {patients} patients" if patients else ""
+            table.add_column(f"{name} ({splits[name]['n']} images{known})", justify="right")
     for key, label in SHOWN.items():
         table.add_row(label, *(figure(splits[s]["metrics"].get(key)) for s in ("val", "test") if s in splits))
     console.print(table)
