@@ -220,6 +220,12 @@ def test_masks_says_where_the_lesions_went(finished: Path, tmp_path: Path) -> No
     assert (tmp_path / "masks.png").stat().st_size > 10_000
 
 
+def test_masks_of_data_alone_are_random(data: Path, tmp_path: Path) -> None:
+    content = msmae.masks(str(data), out=str(tmp_path), images=3, preset="tiny")
+    assert content["lesion"]["guided"] == pytest.approx(content["lesion"]["random"], abs=0.06)
+    assert np.unique(content["images"][0]["map"]) == [1.0]
+
+
 def test_rows_without_a_label_join_pretraining(data: Path, tmp_path: Path) -> None:
     manifest = msmae.open_dataset(data)
     labels = manifest.table["label"].to_numpy().copy()

@@ -11,80 +11,65 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from msmae.exchange.checkpoint import ModelCard
     from msmae.method.masking import PatchPlan
     from msmae.method.msmae import MSMAE
+    from msmae.stages.prepare import Prepared
 
 LESION_COVER = 0.25
 """A patch bears lesion when at least this share of its pixels does, or when it holds most of a smaller lesion."""
 
 
-def masks(run: str, *, out: str | None = None, images: int = 8, split: str = "test", seed: int = 0) -> dict[str, Any]:
-    """Picture some images of a run: image, map, plan (kept, masked, thrown) and reconstruction; and the same as JSON.
+def masks(
+    source: str, *, out: str | None = None, images: int = 8, split: str = "test", preset: str = "auto", seed: int = 0
+) -> dict[str, Any]:
+    """Picture some images: image, map, plan (kept, masked, thrown) and reconstruction; and the same as JSON.
 
-    Where the data has lesion masks, also says what share of the lesion patches of the whole split is masked, thrown
-    and kept under the model's maps, beside the shares under random masking.
+    With a RUN the maps and the reconstruction are its pre-trained model's. With DATA there is no model yet: the maps
+    are even, the plan is a random one, and nothing is reconstructed. Where the data has lesion masks, also says what
+    share of the lesion patches of the split is masked, thrown and kept, beside the shares under random masking.
 
     Args:
-        run: folder of a run that has been pre-trained.
+        source: folder of a run that has been pre-trained, or data as for `msmae run`.
         out: folder for masks.png and masks.json; RUN/masks when left out.
         images: how many images to picture.
         split: train, val or test.
+        preset: settings for DATA; a RUN has its own.
         seed: seed of the draw.
 
     Returns:
         The content of masks.json.
 
     Raises:
-        UserError: the run has no pre-trained model, or the split no images.
+        UserError: the run has no pre-trained model, the split no images, or DATA came without `--out`.
     """
     import torch
 
-    from msmae.exchange.checkpoint import load_model
-    from msmae.method.attention import patch_maps
     from msmae.method.masking import plan_patches
-    from msmae.method.msmae import MSMAE
     from msmae.stages.folder import write_json
-    from msmae.stages.pictures import Views, draw_table
-    from msmae.stages.prepare import prepare_again
 
-    folder = Path(run)
-    if not (folder / "pretrained").is_dir():
-        raise UserError(
-            "the run holds no pre-trained model", where=run, mend="pre-train first (the arm `vit` never does)"
-        )
-    model, card = load_model(folder / "pretrained")
-    assert isinstance(model, MSMAE)
-    prepared = prepare_again(folder)
-    manifest, store = prepared.manifest, prepared.store
+    if images < 1:
+        raise UserError(f"{images} images to picture", where="--images", mend="give at least 1")
+    prepared, model = open_source(source, preset, out)
     ids = prepared.ids(split, labelled=False)
     if len(ids) == 0:
-        raise UserError(f"the split {split} has no images", where=run, mend="choose train, val or test")
+        raise UserError(f"the split {split} has no images", where=source, mend="choose train, val or test")
     generator = torch.Generator().manual_seed(seed)
-    shape = (1, -1, 1, 1)
-    mean, std = torch.tensor(card.mean).reshape(shape), torch.tensor(card.std).reshape(shape)
-
-    def normalised(rows: np.ndarray) -> Tensor:
-        return (torch.from_numpy(store.fetch(rows).astype("float32")) - mean) / std
-
-    content: dict[str, Any] = {"run": str(folder), "split": split, "grid": list(model.encoder.grid), "lesion": None}
-    if store.masks is not None:
-        bearing = ids[store.fetch_masks(ids).any(axis=(1, 2))]
+    scene = Scene(prepared, model)
+    content: dict[str, Any] = {"source": source, "split": split, "grid": list(scene.grid), "lesion": None}
+    if prepared.store.masks is not None:
+        bearing = ids[prepared.store.fetch_masks(ids).any(axis=(1, 2))]
         if len(bearing):
-            maps = torch.cat(
-                [patch_maps(model.encoder, normalised(bearing[i : i + 256])) for i in range(0, len(bearing), 256)]
+            outlines = torch.from_numpy(prepared.store.fetch_masks(bearing))
+            content["lesion"] = lesion_shares(
+                scene.maps(bearing), lesion_patches(outlines, scene.patch_size), generator
             )
-            lesion = lesion_patches(torch.from_numpy(store.fetch_masks(bearing)), card.patch_size)
-            content["lesion"] = lesion_shares(maps, lesion, generator)
-    chosen = choose(ids, manifest.table["label"].to_numpy(), images)
-    pixels = normalised(chosen)
-    maps = patch_maps(model.encoder, pixels)
+    chosen = choose(ids, prepared.manifest.table["label"].to_numpy(), images)
+    maps = scene.maps(chosen)
     plan = plan_patches(maps, generator=generator)
-    restored = reconstruct(model, card, pixels, plan)
     content["images"] = [
         {
-            "image_path": str(manifest.path(int(sample))),
-            "label": str(manifest.table.at[int(sample), "label"]),
+            "image_path": str(prepared.manifest.path(int(sample))),
+            "label": str(prepared.manifest.table.at[int(sample), "label"]),
             "map": maps[i].tolist(),
             "keep": plan.keep[i].tolist(),
             "mask": plan.mask[i].tolist(),
@@ -92,23 +77,95 @@ def masks(run: str, *, out: str | None = None, images: int = 8, split: str = "te
         }
         for i, sample in enumerate(chosen)
     ]
-    target = Path(out) if out else folder / "masks"
+    target = Path(out) if out else Path(source) / "masks"
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "masks.json", content)
-    outlines = store.fetch_masks(chosen) if store.masks is not None else [None] * len(chosen)
-    roles = plan.roles().reshape(-1, *model.encoder.grid).numpy()
-    draw_table(
-        target / "masks.png",
-        [
-            Views(image["label"], *parts)
-            for image, *parts in zip(
-                content["images"], (pixels * std + mean).numpy(), maps.numpy(), roles, (restored * std + mean).numpy(),
-                outlines, strict=True,
-            )
-        ],
-    )  # fmt: skip
+    scene.draw(target / "masks.png", chosen, maps, plan)
     tell(content, target)
     return content
+
+
+def open_source(source: str, preset: str, out: str | None) -> tuple[Prepared, MSMAE | None]:
+    """A run's data and pre-trained model; or data as for ``msmae run``, and no model."""
+    from msmae.config import make_settings
+    from msmae.exchange.checkpoint import load_model
+    from msmae.method.msmae import MSMAE
+    from msmae.stages.prepare import prepare, prepare_again
+
+    folder = Path(source)
+    if not (folder / "config.yaml").is_file() and (source == "phantom" or folder.exists()):
+        if out is None:
+            raise UserError("no folder for the pictures", where="--out", mend="name one; a RUN has its own")
+        return prepare(source, settings=make_settings(preset)), None
+    if not (folder / "pretrained").is_dir():
+        raise UserError("no pre-trained model here", where=source, mend="pre-train first (the arm `vit` never does)")
+    model, _ = load_model(folder / "pretrained")
+    assert isinstance(model, MSMAE)
+    return prepare_again(folder), model
+
+
+class Scene:
+    """Prepared data and, where there is one, a pre-trained model that looks at it."""
+
+    def __init__(self, prepared: Prepared, model: MSMAE | None) -> None:
+        import torch
+
+        height, width = prepared.image_size
+        assert prepared.settings.model.patch_size is not None
+        self.prepared, self.model, self.patch_size = prepared, model, prepared.settings.model.patch_size
+        self.grid = (height // self.patch_size, width // self.patch_size)
+        self.mean = torch.tensor(prepared.mean).reshape(1, -1, 1, 1)
+        self.std = torch.tensor(prepared.std).reshape(1, -1, 1, 1)
+
+    def images(self, ids: np.ndarray) -> Tensor:
+        """Normalised images [B, C, H, W]."""
+        import torch
+
+        return (torch.from_numpy(self.prepared.store.fetch(ids).astype("float32")) - self.mean) / self.std
+
+    def maps(self, ids: np.ndarray) -> Tensor:
+        """Maps [B, h, w]; even where there is no model."""
+        import torch
+
+        from msmae.method.attention import patch_maps
+
+        if self.model is None:
+            return torch.ones(len(ids), *self.grid)
+        return torch.cat(
+            [patch_maps(self.model.encoder, self.images(ids[i : i + 256])) for i in range(0, len(ids), 256)]
+        )
+
+    def restore(self, images: Tensor, plan: PatchPlan) -> Tensor:
+        """Images with the masked patches reconstructed (blank without a model) and the thrown ones blank."""
+        import torch
+
+        from msmae.method.vit import gather_tokens, patchify, unpatchify
+
+        patches = patchify(images, self.patch_size)  # [B, N, P]
+        blank = torch.zeros(1, 1, patches.shape[-1])  # the mean of the data
+        predicted = blank.expand(*plan.mask.shape, -1)
+        if self.model is not None:
+            with torch.no_grad():
+                predicted = self.model(images, plan).pixels  # [B, M, P]
+            if self.prepared.settings.pretrain.normalise_pixels:  # undo it with the true patch's mean and spread
+                true = gather_tokens(patches, plan.mask)
+                predicted = predicted * (true.var(dim=-1, keepdim=True) + 1e-6).sqrt() + true.mean(dim=-1, keepdim=True)
+        for index, values in ((plan.mask, predicted), (plan.throw, blank.expand(*plan.throw.shape, -1))):
+            patches.scatter_(1, index.unsqueeze(-1).expand(-1, -1, patches.shape[-1]), values)
+        return unpatchify(patches, self.grid, images.shape[1])
+
+    def draw(self, path: Path, ids: np.ndarray, maps: Tensor, plan: PatchPlan) -> None:
+        """The four panels of each image, in one picture."""
+        from msmae.stages.pictures import Views, draw_table
+
+        store = self.prepared.store
+        labels = self.prepared.manifest.table["label"].to_numpy()[ids]
+        images = self.images(ids)
+        restored = (self.restore(images, plan) * self.std + self.mean).numpy()
+        roles = plan.roles().reshape(-1, *self.grid).numpy()
+        outlines = store.fetch_masks(ids) if store.masks is not None else [None] * len(ids)
+        parts = zip(labels, store.fetch(ids).astype("float32"), maps.numpy(), roles, restored, outlines, strict=True)
+        draw_table(path, [Views(*part) for part in parts])
 
 
 def choose(ids: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
@@ -152,27 +209,6 @@ def lesion_shares(maps: Tensor, lesion: Tensor, generator: Any, *, draws: int = 
         "random": shares(torch.ones_like(maps)),
         "most_attended_patch_on_lesion": float(pointed),
     }
-
-
-def reconstruct(model: MSMAE, card: ModelCard, images: Tensor, plan: PatchPlan) -> Tensor:
-    """Images [B, C, H, W] (normalised) with the masked patches reconstructed and the thrown ones blank."""
-    import torch
-
-    from msmae.method.vit import gather_tokens, patchify, unpatchify
-
-    with torch.no_grad():
-        predicted = model(images, plan).pixels  # [B, M, P]
-    patches = patchify(images, card.patch_size)
-    if card.normalise_pixels:  # undo the per-patch normalisation with the true patch's mean and spread
-        true = gather_tokens(patches, plan.mask)
-        predicted = predicted * (true.var(dim=-1, keepdim=True) + 1e-6).sqrt() + true.mean(dim=-1, keepdim=True)
-
-    def put(index: Tensor, values: Tensor) -> None:
-        patches.scatter_(1, index.unsqueeze(-1).expand(-1, -1, patches.shape[-1]), values)
-
-    put(plan.mask, predicted)
-    put(plan.throw, torch.zeros(*plan.throw.shape, patches.shape[-1]))
-    return unpatchify(patches, model.encoder.grid, card.channels)
 
 
 def tell(content: dict[str, Any], target: Path) -> None:
