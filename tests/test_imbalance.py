@@ -74,9 +74,9 @@ def test_positive_weights_balance_each_class_against_its_absence():
 @pytest.mark.parametrize(
     ("counts", "multilabel", "remedy"),
     [
-        ([100, 300], False, "none"),
-        ([100, 301], False, "logit_adjustment"),
-        ([10, 5000], False, "logit_adjustment"),
+        ([100, 200], False, "none"),
+        ([100, 201], False, "class_weights"),
+        ([10, 5000], False, "class_weights"),
         ([100, 100], True, "class_weights"),
     ],
 )

@@ -314,3 +314,22 @@ def test_the_saved_manifest_names_the_same_images(finished: Path, data: Path) ->
     same = [os.path.samefile(saved.path(i), original.path(i)) for i in range(len(original))]
     assert all(same)
     assert list(saved.table["split"]) == list(original.table["split"])
+
+
+@pytest.mark.parametrize("balance", ["none", "class_weights", "logit_adjustment", "sampling"])
+def test_every_remedy_for_rare_classes_trains(balance: str, data: Path, tmp_path: Path) -> None:
+    metrics = msmae.run(str(data), out=str(tmp_path / "r"), preset="tiny", method="vit", finetune={"balance": balance})
+    assert metrics["splits"]["val"]["metrics"]["balanced_accuracy"]["value"] > 0
+
+
+def test_balanced_sampling_shows_rare_classes_as_often() -> None:
+    from msmae.data.imbalance import sampling_weights
+    from msmae.data.loader import Batches
+    from msmae.data.store import ImageStore
+
+    targets = np.array([0] * 900 + [1] * 100)
+    store = ImageStore(np.zeros((1000, 1, 2, 2), np.uint8), None)
+    batches = Batches(store, targets, np.arange(1000), 50, shuffle=True, chances=sampling_weights(targets, classes=2))
+    shown = torch.cat([batch.labels for batch in batches])
+    assert len(shown) == 1000
+    assert 0.4 < float(shown.float().mean()) < 0.6  # 6 standard deviations of a fair draw

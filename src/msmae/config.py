@@ -226,8 +226,8 @@ class FinetuneSettings:
     """What the head reads: class token or mean of the patch tokens; None: the arm's."""
     refresh_every: int | None = None
     """Epochs between two refreshes of the maps when draw is own; None: a fifth of the epochs (paper: 20 of 100)."""
-    balance: Literal["auto", "none", "weights"] = "auto"
-    """Class weights in the loss; auto: where the largest class has over twice the images of the smallest."""
+    balance: Literal["auto", "none", "class_weights", "logit_adjustment", "sampling"] = "auto"
+    """What is done about rare classes; auto: class weights where the largest has over twice the smallest's images."""
     crop_scale: tuple[float, float] = (0.5, 1.0)
     """Least and largest share of the image's area in a training crop."""
     flip: float = 0.5

@@ -16,7 +16,7 @@ import numpy as np
 from msmae.errors import UserError
 
 Remedy = Literal["none", "logit_adjustment", "class_weights"]
-MILD, SEVERE = 3.0, 10.0
+MILD, SEVERE = 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ def imbalance_ratio(counts: np.ndarray) -> float:
 def advise(counts: np.ndarray, *, multilabel: bool = False) -> ImbalanceAdvice:
     """The stated default.
 
-    Up to a ratio of 3 nothing; above it logit adjustment, for it is consistent for balanced accuracy at any ratio and
-    can be undone exactly. Multi-label data have no softmax to adjust: positives are weighted (``positive_weights``).
+    Up to a ratio of 2 nothing; above it class weights in the loss, so that every class weighs the same in total. The
+    probabilities then answer for evenly frequent classes and need recalibrating. Multi-label data: positives are
+    weighted (``positive_weights``).
     """
     ratio = imbalance_ratio(counts)
     said = f"the largest class has {ratio:.1f} times the images of the smallest"
@@ -57,7 +58,7 @@ def advise(counts: np.ndarray, *, multilabel: bool = False) -> ImbalanceAdvice:
         return ImbalanceAdvice("none", ratio, f"{said}: near enough to balance")
     trust = "; so few images of a class also need wide intervals" if ratio > SEVERE else ""
     return ImbalanceAdvice(
-        "logit_adjustment", ratio, f"{said}: the loss adjusts the logits by the class frequencies{trust}"
+        "class_weights", ratio, f"{said}: the loss weighs every class the same in total{trust}"
     )
 
 

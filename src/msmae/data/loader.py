@@ -29,6 +29,7 @@ class Batches:
         ids: sample ids to go through.
         targets: labels of all samples in the store (see ``Manifest.targets``).
         rank, world: this process's share in distributed training; ids are repeated to give all ranks equally many.
+        chances: how likely each id is drawn, with replacement, when shuffling; None: each id once.
         drop_last: leave out a last batch that is not full, unless it is the only one.
     """
 
@@ -38,6 +39,7 @@ class Batches:
     batch_size: int
     shuffle: bool = False
     drop_last: bool = False
+    chances: np.ndarray | None = None
     seed: int = 0
     epoch: int = 0
     rank: int = 0
@@ -48,10 +50,17 @@ class Batches:
         full = share // self.batch_size
         return full if self.drop_last and full else -(-share // self.batch_size)
 
+    def order(self) -> np.ndarray:
+        """This epoch's ids: each once, or drawn with replacement by their chances."""
+        generator = np.random.default_rng([self.seed, self.epoch])
+        if self.chances is None:
+            return generator.permutation(self.ids)
+        return generator.choice(self.ids, size=len(self.ids), p=self.chances)
+
     def __iter__(self) -> Iterator[Batch]:
         ids = self.ids
         if self.shuffle:
-            ids = np.random.default_rng([self.seed, self.epoch]).permutation(ids)
+            ids = self.order()
             ids = np.resize(ids, -(-len(ids) // self.world) * self.world)  # equally many for every rank
         ids = ids[self.rank :: self.world]
         for start in range(0, len(self) * self.batch_size, self.batch_size):

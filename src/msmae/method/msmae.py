@@ -124,14 +124,27 @@ def msmae_loss(
     return Losses(reconstruction + label_weight * label, reconstruction, label)
 
 
-def label_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, softmax_twice: bool = False) -> Tensor:
-    """Cross-entropy over the labelled samples (binary cross-entropy for float labels); 0 if none is labelled."""
+def label_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
+    softmax_twice: bool = False,
+) -> Tensor:
+    """Cross-entropy over the labelled samples (binary cross-entropy for float labels); 0 if none is labelled.
+
+    ``weights`` [classes] weigh the classes: a weighted mean over the samples; for float labels the positive terms.
+    """
     if labels.is_floating_point():
         known = ~labels.isnan().any(dim=1)
         target = labels * (1 - smoothing) + 0.5 * smoothing
-        terms = F.binary_cross_entropy_with_logits(logits, target.nan_to_num(), reduction="none").mean(dim=1)
+        terms = F.binary_cross_entropy_with_logits(logits, target.nan_to_num(), pos_weight=weights, reduction="none")
+        terms, share = terms.mean(dim=1), known.float()
     else:
         known = labels >= 0
         scores = logits.softmax(dim=1) if softmax_twice else logits
-        terms = F.cross_entropy(scores, labels.clamp(min=0), reduction="none", label_smoothing=smoothing)
-    return (terms * known).sum() / known.sum().clamp(min=1)
+        classes = labels.clamp(min=0)
+        terms = F.cross_entropy(scores, classes, weights, reduction="none", label_smoothing=smoothing)
+        share = known * (1.0 if weights is None else weights[classes])
+    return (terms * known).sum() / share.sum().clamp(min=1e-12)

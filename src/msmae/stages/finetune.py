@@ -7,9 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 
@@ -21,6 +19,7 @@ from msmae.method.attention import MapBank
 from msmae.method.masking import POLICIES, plan_patches
 from msmae.method.msmae import MSMAE, label_loss
 from msmae.method.transfer import Classifier
+from msmae.stages.balance import decide_balance
 from msmae.stages.prepare import Prepared
 from msmae.stages.pretrain import pretrained_card
 from msmae.stages.refresh import refresh_bank
@@ -36,8 +35,13 @@ class FinetuneModule(StageModule):
         super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
         self.model, self.settings, self.arm = model, settings, prepared.arm
         self.bank = MapBank(torch.from_numpy(ids), model.encoder.grid)
-        self.register_buffer("class_weights", class_weights(prepared), persistent=False)
+        self.balance = decide_balance(prepared)
+        for name in ("weights", "shift", "even"):
+            self.register_buffer(name, getattr(self.balance, name), persistent=False)
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
+
+    def train_dataloader(self) -> Any:
+        return dataclasses.replace(super().train_dataloader(), chances=self.balance.chances)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -70,11 +74,11 @@ class FinetuneModule(StageModule):
         return self.guard(loss, ids)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Class-weighted, label-smoothed cross-entropy (binary cross-entropy for multi-label)."""
-        assert isinstance(self.class_weights, Tensor)
-        if labels.is_floating_point():
-            return label_loss(logits, labels, smoothing=self.settings.label_smoothing)
-        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=self.settings.label_smoothing)
+        """Label-smoothed cross-entropy (binary for multi-label), balanced as decided."""
+        assert isinstance(self.weights, Tensor)
+        assert isinstance(self.shift, Tensor)
+        smoothing = self.settings.label_smoothing
+        return label_loss(logits + self.shift, labels, smoothing=smoothing, weights=self.weights)
 
     def val_dataloader(self) -> Any:
         return self.prepared.batches(self.prepared.ids("val"), 4 * self.batch_size)
@@ -85,18 +89,9 @@ class FinetuneModule(StageModule):
     def on_validation_epoch_end(self) -> None:
         logits, labels = (torch.cat(parts) for parts in zip(*self.val_outputs, strict=True))
         self.val_outputs.clear()
-        if labels.is_floating_point():
-            loss = label_loss(logits, labels)
-            right = ((logits > 0) == (labels > 0.5)).float().mean()
-        else:
-            assert isinstance(self.class_weights, Tensor)
-            loss = F.cross_entropy(logits, labels, self.class_weights)
-            hits = (logits.argmax(dim=1) == labels).float()
-            right = torch.stack(
-                [hits[labels == c].mean() for c in range(logits.shape[1]) if (labels == c).any()]
-            ).mean()
-        self.log("val_loss", loss, prog_bar=True, sync_dist=True)
-        self.log("val_balanced_accuracy", right, prog_bar=True, sync_dist=True)
+        assert isinstance(self.even, Tensor)
+        self.log("val_loss", label_loss(logits, labels, weights=self.even), prog_bar=True, sync_dist=True)
+        self.log("val_balanced_accuracy", balanced_accuracy(logits, labels), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW (0.9, 0.999) with layer-wise learning-rate decay (BEiT, arXiv 2106.08254)."""
@@ -135,16 +130,15 @@ def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tenso
     return images * (1 + draws[0]) + draws[1]
 
 
-def class_weights(prepared: Prepared) -> Tensor:
-    """Weights of the classes in the loss [classes]: ones, or inverse to their frequency."""
-    targets, classes = prepared.targets, len(prepared.manifest.classes)
-    if targets.ndim == 2:
-        return torch.ones(classes)
-    counts = np.bincount(targets[prepared.ids("train")], minlength=classes).clip(min=1)
-    balance = prepared.settings.finetune.balance
-    if balance == "none" or (balance == "auto" and counts.max() <= 2 * counts.min()):
-        return torch.ones(classes)
-    return torch.from_numpy(counts.sum() / (classes * counts)).float()
+def balanced_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the classes of the share found of each; for multi-label, the share of all yes/no answers that is right.
+
+    A figure to watch the training by; the evidence has its own.
+    """
+    if labels.is_floating_point():
+        return ((logits > 0) == (labels > 0.5)).float().mean()
+    hits = (logits.argmax(dim=1) == labels).float()
+    return torch.stack([hits[labels == c].mean() for c in range(logits.shape[1]) if (labels == c).any()]).mean()
 
 
 def classifier_card(prepared: Prepared) -> ModelCard:

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from torch import Tensor, nn
 
 from msmae.config import TrainerSettings
+from msmae.data.loader import Batches
 from msmae.errors import UserError
 from msmae.stages.prepare import Prepared
 
@@ -86,7 +86,7 @@ class StageModule(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(prepared.mean).reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(prepared.std).reshape(shape), persistent=False)
 
-    def train_dataloader(self) -> Iterable[Any]:
+    def train_dataloader(self) -> Batches:
         """This epoch's batches; the order depends on seed and epoch alone, so a resumed run sees the same."""
         return self.prepared.batches(
             self.train_ids, self.batch_size, epoch=self.current_epoch, rank=self.global_rank,
