@@ -62,7 +62,9 @@ def panel(width: float = 4.3, height: float = 3.5) -> Iterator[Axes]:
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        yield Figure(figsize=(width, height), layout="constrained").add_subplot()
+        axes = Figure(figsize=(width, height)).add_subplot()
+        axes.figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.5 / height, top=1 - 0.3 / height)
+        yield axes
 
 
 def unit_square(axes: Axes, *, x: str, y: str) -> None:
