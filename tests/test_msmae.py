@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from msmae.method.masking import PatchPlan, plan_patches
@@ -216,6 +217,25 @@ def test_smoothing_moves_a_share_of_the_label_to_all_classes():
     logs = logits.log_softmax(dim=1)[0]
     expected = -(0.7 * logs[0] + 0.3 * logs.mean())
     assert label_loss(logits, label, smoothing=0.3).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_class_weights_make_a_weighted_mean_of_the_labelled_samples(smoothing: float):
+    logits = torch.randn(7, CLASSES, generator=torch.Generator().manual_seed(5))
+    labels, weights = torch.tensor([0, 1, -1, 2, 2, -1, 1]), torch.tensor([0.2, 1.0, 3.0])
+    known = labels >= 0
+    expected = F.cross_entropy(logits[known], labels[known], weights, label_smoothing=smoothing)
+    result = label_loss(logits, labels, weights=weights, smoothing=smoothing)
+    assert result.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert label_loss(logits, torch.full((7,), -1), weights=weights) == 0
+
+
+def test_class_weights_of_multi_label_data_weigh_the_positive_terms():
+    logits, labels = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[1.0, 0.0, 1.0]])
+    chance = 1 / (1 + np.exp(-logits[0].numpy()))
+    terms = [-3 * np.log(chance[0]), -np.log(1 - chance[1]), -0.5 * np.log(chance[2])]
+    result = label_loss(logits, labels, weights=torch.tensor([3.0, 7.0, 0.5]))
+    assert result.item() == pytest.approx(float(np.mean(terms)), rel=1e-5)
 
 
 # --- the released code's second softmax
