@@ -360,7 +360,7 @@ def test_twenty_thousand_pixels_square_are_refused_by_default_and_read_when_aske
 # --- masks ------------------------------------------------------------------------------------------------------------
 
 
-def test_masks_are_joined_and_must_have_the_size_of_the_image(tmp_path: Path) -> None:
+def test_masks_are_joined_and_must_have_the_proportions_of_the_image(tmp_path: Path) -> None:
     left, right = np.zeros((6, 8), np.uint8), np.zeros((6, 8), np.uint8)
     left[:2], right[:, :3] = 255, 1
     paths = [save(left, tmp_path / "a.png"), save(right, tmp_path / "b.png")]
@@ -369,6 +369,14 @@ def test_masks_are_joined_and_must_have_the_size_of_the_image(tmp_path: Path) ->
     np.testing.assert_array_equal(mask, (left > 0) | (right > 0))
     with pytest.raises(UserError, match=r"6 x 8 pixels .* its image 6 x 9"):
         read_mask(paths, shape=(6, 9))
+
+
+def test_a_mask_drawn_at_another_resolution_is_brought_to_the_images(tmp_path: Path) -> None:
+    small = np.eye(4, 6, dtype=np.uint8) * 255
+    path = save(np.kron(small, np.ones((3, 3), np.uint8)), tmp_path / "large.png")
+    np.testing.assert_array_equal(read_mask([path], shape=(4, 6)), small > 0)
+    with pytest.raises(UserError, match="proportions"):
+        read_mask([path], shape=(6, 4))
 
 
 def test_the_loss_of_a_jpeg_mask_is_not_taken_for_a_lesion(tmp_path: Path) -> None:

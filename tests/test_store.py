@@ -209,9 +209,9 @@ def test_skipping_keeps_the_row_numbers_and_reports_each(
 
 def test_a_long_list_is_in_a_file(tmp_path: Path) -> None:
     names = [*write_images(tmp_path, 1), *(f"gone{i}.png" for i in range(150))]
-    with pytest.raises(UserError, match="and 50 more, all named in") as caught:
+    with pytest.raises(UserError, match="and 130 more, all named in") as caught:
         opened(manifest_of(tmp_path, names), tmp_path)
-    assert str(caught.value).count("gone") == 100
+    assert str(caught.value).count("gone") == 20
     assert (tmp_path / "cache" / "unreadable.txt").read_text().count("gone") == 150
 
 

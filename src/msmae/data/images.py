@@ -151,8 +151,9 @@ def read_mask(
     """Read one or several masks of the same image and join them (OR) -> uint8 [H, W], 1 inside and 0 outside.
 
     A pixel is inside where any channel is above 0; in lossy JPEG files, where it is at least half of white (128),
-    because compression leaves small values outside. ``shape`` is the image's (H, W): a mask of another size raises
-    UserError. Windows are for images, and do not apply.
+    because compression leaves small values outside. ``shape`` is the image's (H, W): a mask drawn at another resolution
+    is brought to it by its nearest pixels, one of other proportions raises UserError. Windows are for images, and do
+    not apply.
     """
     plain = replace(reading or Reading(), window="none")
     if not paths:
@@ -163,12 +164,21 @@ def read_mask(
         masks.append(np.any(values >= 128 if _is_jpeg(path) else values > 0, axis=0))  # [H, W]
         expected = shape or masks[0].shape
         if masks[-1].shape != expected:
-            raise UserError(
-                f"the mask is {by(masks[-1].shape)} pixels (height x width) and its image {by(expected)}",
-                where=str(path),
-                mend="a mask must have the size of its image",
-            )
+            if not same_proportions(masks[-1].shape, expected):
+                raise UserError(
+                    f"the mask is {by(masks[-1].shape)} pixels (height x width) and its image {by(expected)}",
+                    where=str(path),
+                    mend="a mask must have the proportions of its image",
+                )
+            masks[-1] = fit_mask(masks[-1], size=(expected[0], expected[1]))
     return np.asarray(np.any(masks, axis=0), dtype=np.uint8)
+
+
+def same_proportions(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Whether two (height, width) are one picture at two resolutions: what rounding to whole pixels leaves is let pass."""
+    (small_height, small_width), (height, width) = sorted((first, second))
+    scale = height / small_height
+    return abs(small_width * scale - width) < (scale + 1) / 2
 
 
 def fit_image(array: np.ndarray, *, size: tuple[int, int], channels: int, where: str | None = None) -> np.ndarray:

@@ -31,7 +31,7 @@ from msmae.errors import UserError
 
 FORMAT = 1
 READERS = ("Pillow", "tifffile", "pydicom", "python-gdcm", "nibabel")
-LISTED = 100
+LISTED = 20
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
