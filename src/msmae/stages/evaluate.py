@@ -31,7 +31,13 @@ def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
     model = load(run)
     frame, rate = predict_splits(model, prepared)
     write_predictions(frame, run / "predictions.csv")
-    splits = summarise(frame, classes=model.classes, resamples=prepared.settings.evaluate.resamples, seed=prepared.seed)
+    splits = summarise(
+        frame,
+        classes=model.classes,
+        resamples=prepared.settings.evaluate.resamples,
+        seed=prepared.seed,
+        multilabel=prepared.manifest.multilabel,
+    )
     metrics = {
         "task": "multi-label classification" if prepared.manifest.multilabel else "classification",
         "arm": prepared.method,
