@@ -175,7 +175,7 @@ def read_mask(
 
 
 def same_proportions(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether two (height, width) are one picture at two resolutions; what rounding to whole pixels leaves may differ."""
+    """Whether two (height, width) are one picture at two resolutions, but for the rounding to whole pixels."""
     (small_height, small_width), (height, width) = sorted((first, second))
     scale = height / small_height
     return abs(small_width * scale - width) < (scale + 1) / 2
