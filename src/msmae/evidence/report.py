@@ -6,7 +6,6 @@ that comes from the user, and is the same to the byte when it is built again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pandas as pd
 from msmae.evidence import headline, wording
 from msmae.evidence.cases import readable
 from msmae.evidence.predictions import check_columns
-from msmae.evidence.run_files import RunFiles, read_run_files
+from msmae.evidence.run_files import RunFiles, read_run_files, write_whole
 from msmae.evidence.sections import cases, curves, data, results, training
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,12 +27,7 @@ def write_report(run: str | Path) -> Path:
     Needs no torch and nothing outside RUN. Raises ``UserError`` when the run is not finished, or when its predictions
     cannot be trusted (a missing probability, rows that do not sum to one, unknown labels).
     """
-    page = render(read_run_files(Path(run)))
-    target = Path(run) / "report.html"
-    unfinished = Path(run) / "report.html.part"
-    unfinished.write_bytes(page.encode("utf-8", "backslashreplace"))  # a file name need not be valid UTF-8
-    os.replace(unfinished, target)
-    return target
+    return write_whole(Path(run) / "report.html", render(read_run_files(Path(run))))
 
 
 def render(run: RunFiles) -> str:

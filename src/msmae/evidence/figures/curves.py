@@ -10,6 +10,9 @@ import numpy as np
 from msmae.evidence.figures.bands import Curve
 from msmae.evidence.figures.canvas import DASHES, FAINT, SERIES, panel, to_svg, unit_square
 
+BANDED = 4
+"""More curves in one picture are drawn without their bands, which would hide each other."""
+
 
 def roc_figure(curves: Mapping[str, Curve]) -> str:
     """SVG of the ROC curves of at most eight classes, name -> curve, with their bands."""
@@ -20,6 +23,7 @@ def roc_figure(curves: Mapping[str, Curve]) -> str:
         corner="lower right",
         alt=f"ROC curves of {', '.join(curves)}",
         diagonal=True,
+        bands_from=0.0,
     )
 
 
@@ -32,6 +36,7 @@ def precision_recall_figure(curves: Mapping[str, Curve]) -> str:
         corner="lower left",
         alt=f"Precision-recall curves of {', '.join(curves)}",
         diagonal=False,
+        bands_from=0.1,  # below, the precision rests on a few images and its band fills the picture
     )
 
 
@@ -43,14 +48,18 @@ def _square(
     corner: Literal["lower right", "lower left"],
     alt: str,
     diagonal: bool,
+    bands_from: float,
 ) -> str:
     with panel() as axes:
         unit_square(axes, x=x, y=y)
         if diagonal:
             axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
         for (name, curve), colour, dashes in zip(curves.items(), SERIES, DASHES, strict=False):
-            if not np.isnan(curve.low).any():
-                axes.fill_between(curve.grid, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
+            if len(curves) <= BANDED and not np.isnan(curve.low).any():
+                shown = curve.grid >= bands_from
+                axes.fill_between(
+                    curve.grid[shown], curve.low[shown], curve.high[shown], color=colour, alpha=0.14, linewidth=0
+                )
             axes.plot(curve.x, curve.y, color=colour, linestyle=dashes, label=short(name), clip_on=False)
         axes.legend(loc=corner)
         return to_svg(axes, alt=alt)

@@ -28,7 +28,7 @@ def curves(run: RunFiles, rows: pd.DataFrame | None, split: str) -> dict[str, An
     if rows is None:
         return None
     from msmae.evidence.figures import bands
-    from msmae.evidence.figures.curves import precision_recall_figure, roc_figure
+    from msmae.evidence.figures.curves import BANDED, precision_recall_figure, roc_figure
     from msmae.evidence.figures.reliability import biggest_gap, reliability_figure
 
     predictions = to_arrays(rows, classes=run.classes, multilabel=run.multilabel)
@@ -45,7 +45,7 @@ def curves(run: RunFiles, rows: pd.DataFrame | None, split: str) -> dict[str, An
         "pr": precision_recall_figure({name: recalls[name] for name in together}) if together else None,
         "reliability": reliability_figure(bins),
         "gap": {"stated": percentage(stated), "seen": percentage(seen), "images": images},
-        "banded": any(curve.resamples for curve in rocs.values()),
+        "banded": len(together) <= BANDED and any(curve.resamples for curve in rocs.values()),
         "together": together,
         "undrawable": [name for name in shown if name not in rocs],
         "crowded_out": len(run.classes) - len(shown),
