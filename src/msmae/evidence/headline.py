@@ -23,7 +23,10 @@ from msmae.evidence.wording import (
     split_name,
 )
 
+LISTED = 8
+"""Classes that are named one by one; of more, the four found least."""
 KEY = ("accuracy", "balanced_accuracy", "auroc", "ece", "dice", "iou", "nsd", "hd95")
+KEY_MULTI = ("balanced_accuracy", "auroc", "auprc", "ece")
 FEW_UNITS = 30
 ARMS = {
     "vit": "a vision transformer trained from nothing, without pre-training",
@@ -86,7 +89,8 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     """Name and value of what a reader asks first: the data, the sizes, the model, the time."""
     found = [("data", run.name), *sizes(run)]
     if run.classes:
-        found.append(("classes", ", ".join(run.classes[:12]) + (", …" if len(run.classes) > 12 else "")))
+        named = ", ".join(run.classes)
+        found.append(("classes", named if len(run.classes) <= LISTED else f"{len(run.classes)}: {run.classes[0]}, …"))
     model, cost = run.model, run.metrics.get("cost") or {}
     if model.get("image_size"):
         side = " × ".join(str(pixels) for pixels in model["image_size"])
@@ -118,16 +122,18 @@ def came_out(run: RunFiles) -> str:
     """The result in one sentence."""
     name = main_split(run.metrics)
     split = run.metrics["splits"][name]
+    images = of(split["n"], f"{split_name(name)} image")
     entry = split["metrics"].get("accuracy")
     if entry is None or entry.get("value") is None:
-        return f"{of(split['n'], f'{split_name(name)} image')} evaluated."
-    right = round(entry["value"] * split["n"])
-    exactly = " with every one of its labels" if run.multilabel else ""
-    result = f"{count(right)} of {of(split['n'], f'{split_name(name)} image')} classified correctly{exactly}"
+        return f"{images} evaluated."
+    right, share = round(entry["value"] * split["n"]), figure_value("accuracy", entry)
+    if run.multilabel:
+        return (
+            f"{images} evaluated for {of(len(run.classes), 'class')}; {count(right)} ({share}) have every label right."
+        )
     interval = figure_interval("accuracy", entry)
-    if not interval:
-        return f"{result} ({figure_value('accuracy', entry)})."
-    return f"{result}: {figure_value('accuracy', entry)}, 95{PERCENT} interval {interval}."
+    told = f": {share}, 95{PERCENT} interval {interval}" if interval else f" ({share})"
+    return f"{count(right)} of {images} classified correctly{told}."
 
 
 def baseline(rows: pd.DataFrame | None, *, multilabel: bool) -> str:
@@ -141,18 +147,19 @@ def baseline(rows: pd.DataFrame | None, *, multilabel: bool) -> str:
 def key_figures(run: RunFiles) -> list[KeyFigure]:
     """The figures of the first screen."""
     metrics = run.metrics["splits"][main_split(run.metrics)]["metrics"]
-    chosen = [name for name in KEY if name in metrics] or list(metrics)[:4]
+    wanted = KEY_MULTI if run.multilabel else KEY
+    chosen = [name for name in wanted if name in metrics] or list(metrics)[:4]
     return [key_figure(name, metrics[name]) for name in chosen]
 
 
 def found_by_class(run: RunFiles) -> list[KeyFigure]:
-    """For each class the share of its images that was found."""
+    """For each class the share of its images that was found; where there are many, the four found least."""
     per_class = run.metrics["splits"][main_split(run.metrics)].get("per_class") or {}
-    return [
-        key_figure("sensitivity", entry["sensitivity"], title=f"{name}")
-        for name, entry in per_class.items()
-        if "sensitivity" in entry
-    ]
+    found = {name: entry["sensitivity"] for name, entry in per_class.items() if "sensitivity" in entry}
+    if len(found) > LISTED:
+        known = [name for name, entry in found.items() if entry.get("value") is not None]
+        found = {name: found[name] for name in sorted(known, key=lambda name: found[name]["value"])[:4]}
+    return [key_figure("sensitivity", entry, title=name) for name, entry in found.items()]
 
 
 def cautions(run: RunFiles) -> list[str]:

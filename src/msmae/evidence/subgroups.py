@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from msmae.evidence.cohort import groups, match_rows
-from msmae.evidence.summary import summarise_rows
+from msmae.evidence.cohort import groups, match_rows, patients
+from msmae.evidence.predictions import to_arrays
+from msmae.evidence.summary import summarise_arrays
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "ece")
 MOST = 6  # columns: the more are looked at, the surer one of them differs by chance
@@ -35,8 +36,8 @@ def subgroups(
     resamples: int,
     seed: int = 0,
 ) -> tuple[list[Subgroup], list[str]]:
-    """The figures of each group among these predictions (the rows of one split), and sentences about what is not
-    shown.
+    """The figures of each group among these predictions (the labelled rows of one split), and sentences about what is
+    not shown.
     """
     places = match_rows(manifest, predictions)
     found, notes = places >= 0, []
@@ -53,13 +54,14 @@ def subgroups(
             inside = rows[values == value]
             if inside.empty:
                 continue
-            summary = summarise_rows(inside, classes=classes, resamples=resamples, seed=seed, multilabel=multilabel)
+            arrays = to_arrays(inside, classes=classes, multilabel=multilabel)
+            summary = summarise_arrays(arrays, resamples=resamples, seed=seed)
             table.append(
                 Subgroup(
                     column=group.name,
                     value=value or "not known",
                     n=summary["n"],
-                    patients=summary["patients"],
+                    patients=patients(inside),
                     metrics={name: summary["metrics"][name] for name in SHOWN if name in summary["metrics"]},
                     notes=tuple(summary["notes"]),
                 )
