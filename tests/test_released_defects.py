@@ -38,7 +38,7 @@ from msmae.method.vit import VisionTransformer
 from msmae.stages.balance import decide_balance
 from msmae.stages.finetune import finetune_model
 from msmae.stages.predictor import load
-from msmae.stages.prepare import Prepared, prepare
+from msmae.stages.prepare import Prepared, divide, prepare
 from msmae.stages.pretrain import pretrain_model
 from msmae.stages.refresh import refresh_bank
 from test_attention import looking_at_bright_patches
@@ -85,7 +85,8 @@ def prepared_of(data: Path, method: str = "msmae", **overrides: dict[str, Any]) 
         "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "threads": 1},
     }
     merged = {name: groups.get(name, {}) | overrides.get(name, {}) for name in groups.keys() | overrides.keys()}
-    return prepare(data, settings=make_settings("tiny", overrides=merged), method=method, seed=3)
+    settings = make_settings("tiny", overrides=merged)
+    return prepare(divide(data, settings=settings, seed=3), settings=settings, method=method, seed=3)
 
 
 @contextmanager

@@ -333,3 +333,32 @@ def test_balanced_sampling_shows_rare_classes_as_often() -> None:
     shown = torch.cat([batch.labels for batch in batches])
     assert len(shown) == 1000
     assert 0.4 < float(shown.float().mean()) < 0.6  # 6 standard deviations of a fair draw
+
+
+def leaking(data: Path) -> Path:
+    """The phantom's table with a training image's pixels also in the test split, under another name."""
+    manifest = msmae.open_dataset(data)
+    learned, tested = (manifest.path(int(manifest.ids(split)[0])) for split in ("train", "test"))
+    copy = tested.with_name("copy.png")
+    shutil.copy(learned, copy)
+    paths = manifest.table["image_path"].str.replace(tested.name, copy.name, regex=False)
+    manifest.with_columns({"image_path": paths.to_numpy(dtype=object)}).write(data.parent / "leaking.csv")
+    return data.parent / "leaking.csv"
+
+
+def test_leakage_into_test_stops_with_code_3(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from msmae.cli import main
+
+    words = ["run", str(leaking(data)), "--out", str(tmp_path / "run"), "--preset", "tiny"]
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 3
+    error = capsys.readouterr().err
+    assert "1 test image" in error
+    assert "--repair" in error
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--allow-leakage"])
+    assert caught.value.code == 0
+    assert json.loads((tmp_path / "run" / "audit.json").read_text())["test_identical_to_pool"] == 1
+    assert "leak" in (tmp_path / "run" / "report.html").read_text().lower()

@@ -19,6 +19,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "finetune": ("msmae.stages.verbs:finetune", "fine-tune and evaluate a pre-trained encoder"),
     "evaluate": ("msmae.stages.verbs:evaluate", "evaluate a run's model again"),
     "predict": ("msmae.stages.predict:predict", "predict files or folders with a run's model"),
+    "check": ("msmae.stages.check:check", "what a data set is, what is wrong with it, and a clean split of it"),
+    "report": ("msmae.stages.report:report", "build a run's report again from what it saved"),
     "masks": ("msmae.stages.masks:masks", "picture where a model looks, what is masked and what it reconstructs"),
 }
 
@@ -113,7 +115,7 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
     if "settings" in parameters:
         for group, kind in GROUPS.items():
             parser.add_class_arguments(kind, group)
-    if "preset" in parameters:
+    if {"settings", "preset"} <= parameters.keys():
         preset = peek(words, "preset") or parameters["preset"].default
         if preset != "auto" or not {"-h", "--help"} & set(words):
             start = make_settings(preset, peek(words, "config"))

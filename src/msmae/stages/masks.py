@@ -90,13 +90,14 @@ def open_source(source: str, preset: str, out: str | None) -> tuple[Prepared, MS
     from msmae.config import make_settings
     from msmae.exchange.checkpoint import load_model
     from msmae.method.msmae import MSMAE
-    from msmae.stages.prepare import prepare, prepare_again
+    from msmae.stages.prepare import divide, prepare, prepare_again
 
     folder = Path(source)
     if not (folder / "config.yaml").is_file() and (source == "phantom" or folder.exists()):
         if out is None:
             raise UserError("no folder for the pictures", where="--out", mend="name one; a RUN has its own")
-        return prepare(source, settings=make_settings(preset)), None
+        settings = make_settings(preset)
+        return prepare(divide(source, settings=settings), settings=settings), None
     if not (folder / "pretrained").is_dir():
         raise UserError("no pre-trained model here", where=source, mend="pre-train first (the arm `vit` never does)")
     model, _ = load_model(folder / "pretrained")

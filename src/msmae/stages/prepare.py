@@ -87,17 +87,21 @@ class Prepared:
         )
 
 
-def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed: int = 0) -> Prepared:
-    """Recognise the data, assign missing splits, decide open settings, decode every image once.
+def divide(data: str | Path, *, settings: Settings, seed: int = 0) -> Manifest:
+    """Recognise the data and assign the splits that are missing."""
+    chosen = settings.dataset
+    return assign_splits(
+        open_data(data, settings), val_fraction=chosen.val_fraction, test_fraction=chosen.test_fraction, seed=seed
+    )
+
+
+def prepare(manifest: Manifest, *, settings: Settings, method: str = "msmae", seed: int = 0) -> Prepared:
+    """Decide open settings and decode every image once.
 
     Raises:
         UserError: whatever is wrong with the data or the settings, before anything is written to the run's folder.
     """
     settings.pretrain.ratios(find_arm(method))
-    manifest = open_data(data, settings)
-    manifest = assign_splits(
-        manifest, val_fraction=settings.dataset.val_fraction, test_fraction=settings.dataset.test_fraction, seed=seed
-    )
     settings = decide_model(settings, manifest)
     size = settings.model.image_size
     assert isinstance(size, tuple)
@@ -108,7 +112,7 @@ def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed
         cache=cache_folder() / "stores",
         reading=reading_of(settings),
         on_error=settings.dataset.on_error,
-        progress=decoding_progress(),
+        progress=progress_bar("decoding images"),
     )
     readable = manifest.ids("train")
     readable = readable[~np.isin(readable, list(store.excluded))]
@@ -120,9 +124,9 @@ def prepare(data: str | Path, *, settings: Settings, method: str = "msmae", seed
 def prepare_again(run: Path) -> Prepared:
     """What a run started from, from its own manifest and settings: same images, same splits."""
     config, settings = read_run(run)
-    return prepare(
-        run / "manifest.csv", settings=as_own_manifest(settings), method=config["method"], seed=config["seed"]
-    )
+    settings = as_own_manifest(settings)
+    manifest = divide(run / "manifest.csv", settings=settings, seed=config["seed"])
+    return prepare(manifest, settings=settings, method=config["method"], seed=config["seed"])
 
 
 def as_own_manifest(settings: Settings) -> Settings:
@@ -163,8 +167,8 @@ def reading_of(settings: Settings) -> Reading:
     return Reading(window=chosen.window, replace_nonfinite=chosen.replace_nonfinite, max_pixels=chosen.max_pixels)
 
 
-def decoding_progress() -> Callable[[int, int], None]:
-    """A callback that draws a bar while images are decoded; nothing is drawn where they are in the cache."""
+def progress_bar(title: str) -> Callable[[int, int], None]:
+    """A callback (done, in all) that draws a bar; nothing is drawn where it is never called."""
     from rich.progress import Progress
 
     bars: list[Progress] = []
@@ -172,7 +176,7 @@ def decoding_progress() -> Callable[[int, int], None]:
     def show(done: int, total: int) -> None:
         if not bars:
             bars.append(Progress())
-            bars[0].add_task("decoding images", total=total)
+            bars[0].add_task(title, total=total)
             bars[0].start()
         bars[0].update(bars[0].tasks[0].id, completed=done)
         if done >= total:

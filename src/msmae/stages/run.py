@@ -19,6 +19,7 @@ def run(
     seed: int = 0,
     init: str | None = None,
     overwrite: bool = False,
+    allow_leakage: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
     """Pre-train, fine-tune and evaluate: a labelled data set in, a tested model and its evidence out.
@@ -32,34 +33,40 @@ def run(
         seed: seed of every random draw.
         init: encoder weights to start from (.pth or .safetensors with timm or facebookresearch/mae names).
         overwrite: throw away what the folder holds.
+        allow_leakage: go on although test images or patients are in the pool; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
     Returns:
         The content of metrics.json; nothing in the helper processes of distributed training.
 
     Raises:
+        LeakageError: test images or patients are in the pool the model learns from.
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
     chosen = make_settings(preset, config, settings)
     find_arm(method)
     folder = Path(out)
-    from msmae.stages.folder import describe_run, open_run
+    from msmae.stages.folder import describe_run, open_run, write_json
 
     open_run(folder, finished="metrics.json", overwrite=overwrite)
     if init is not None and not Path(init).is_file():
         raise UserError("no such file of weights", where=init, mend="check --init")
     from msmae.stages.evaluate import evaluate_model
     from msmae.stages.finetune import finetune_model
-    from msmae.stages.prepare import prepare
+    from msmae.stages.leakage import audit_before_run
+    from msmae.stages.prepare import divide, prepare
     from msmae.stages.pretrain import pretrain_model
     from msmae.stages.show import show_notes, show_result
     from msmae.stages.training import is_main_process
 
-    prepared = prepare(data, settings=chosen, method=method, seed=seed)
-    show_notes(prepared.manifest.notes)
-    given = {"init": init, "preset": preset}
+    manifest = divide(data, settings=chosen, seed=seed)
+    show_notes(manifest.notes)
+    found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
+    prepared = prepare(manifest, settings=chosen, method=method, seed=seed)
+    given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
+    write_json(folder / "audit.json", found.to_dict())
     start = Path(init) if init else None
     if prepared.arm.pretrains and not (folder / "pretrained").is_dir():
         pretrain_model(prepared, folder, init=start)

@@ -19,6 +19,7 @@ def pretrain(
     seed: int = 0,
     init: str | None = None,
     overwrite: bool = False,
+    allow_leakage: bool = False,
     **settings: Any,
 ) -> None:
     """Pre-train an encoder: RUN/pretrained. `msmae finetune RUN` goes on from it.
@@ -32,6 +33,7 @@ def pretrain(
         seed: seed of every random draw.
         init: encoder weights to start from (.pth or .safetensors with timm or facebookresearch/mae names).
         overwrite: throw away what the folder holds.
+        allow_leakage: go on although test images or patients are in the pool; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
     Raises:
@@ -40,18 +42,22 @@ def pretrain(
     chosen = make_settings(preset, config, settings)
     if not find_arm(method).pretrains:
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
-    from msmae.stages.folder import describe_run, open_run
-    from msmae.stages.prepare import prepare
+    from msmae.stages.folder import describe_run, open_run, write_json
+    from msmae.stages.leakage import audit_before_run
+    from msmae.stages.prepare import divide, prepare
     from msmae.stages.pretrain import pretrain_model
     from msmae.stages.show import show_notes
 
     folder = Path(out)
     open_run(folder, finished="pretrained", overwrite=overwrite)
-    prepared = prepare(data, settings=chosen, method=method, seed=seed)
-    show_notes(prepared.manifest.notes)
-    given = {"init": init, "preset": preset}
+    manifest = divide(data, settings=chosen, seed=seed)
+    show_notes(manifest.notes)
+    found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
+    prepared = prepare(manifest, settings=chosen, method=method, seed=seed)
+    given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
+    write_json(folder / "audit.json", found.to_dict())
     pretrain_model(prepared, folder, init=Path(init) if init else None)
     print(f"  pretrained       {folder / 'pretrained'}")
 

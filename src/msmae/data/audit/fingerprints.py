@@ -1,0 +1,202 @@
+"""One pass over the files of a data set: every image decoded once, and what the audit asks of it kept in 150 bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, astuple, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from msmae.data.audit import traits
+from msmae.data.audit.hashing import grey_plane, perceptual_hash, pixel_digest, resaving_distance
+from msmae.data.decoding import CHUNK, image_sources
+from msmae.data.images import ImageSource, Reading, read_mask, read_source, split_reference
+from msmae.data.manifest import Manifest
+from msmae.data.store import READERS
+from msmae.errors import UserError
+
+FORMAT = 1
+RESAVED = 200  # images that are saved again to see how far their hashes move
+
+_log = logging.getLogger("msmae")
+
+RECORD = np.dtype(
+    [
+        ("digest", np.uint64, 2),  # of the decoded pixels
+        ("hash", np.uint16, 16),
+        ("height", np.int32),
+        ("width", np.int32),
+        ("channels", np.int32),
+        ("colour", np.bool_),  # whether the channels differ
+        ("numbers", "U8"),  # the number type
+        ("constant", np.bool_),
+        ("borders", np.float32, 4),  # top, bottom, left, right; shares of the side
+        ("corners", np.float32),
+        ("marks", np.float32),
+        ("acquisition", "U80"),
+        ("coarseness", np.int32),
+        ("resaved", np.int16),  # bits; -1 where not tried
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What is known of each image, row i = sample id i.
+
+    ``record`` [n] of ``RECORD``, zeros where an image cannot be read; ``problems`` sample id -> why not;
+    ``mask_problems`` sample id -> why its masks cannot be used.
+    """
+
+    record: np.ndarray
+    problems: dict[int, str]
+    mask_problems: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+    @property
+    def readable(self) -> np.ndarray:
+        """bool [n]"""
+        readable = np.ones(len(self), dtype=bool)
+        readable[list(self.problems)] = False
+        return readable
+
+    def select(self, ids: Sequence[int] | np.ndarray) -> Fingerprints:
+        """Those of these samples, numbered anew from 0, as ``Manifest.select`` does."""
+        ids = np.asarray(ids, dtype=np.int64)
+        kept = [
+            {new: why[old] for new, old in enumerate(ids.tolist()) if old in why}
+            for why in (self.problems, self.mask_problems)
+        ]
+        return Fingerprints(self.record[ids], *kept)
+
+
+def take_fingerprints(
+    manifest: Manifest,
+    *,
+    reading: Reading | None = None,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fingerprints:
+    """Decode every image and mask once, in threads (Pillow lets go of Python's lock), a chunk at a time.
+
+    An image that cannot be read is a finding, not an error. With a folder ``cache`` the result is kept under a name
+    made of the files' paths, sizes and times of change, so that a run after a ``check`` decodes nothing here; neither
+    labels nor splits matter to it. ``progress`` is called with (images done, images in all).
+    """
+    reading = reading or Reading()
+    sources = image_sources(manifest)
+    masks = [tuple(str(path) for path in manifest.mask_paths(i)) for i in range(len(manifest))]
+    kept = None if cache is None else cache / f"{_content_key(sources, masks, reading)}.npz"
+    if kept is not None and kept.is_file():
+        return _load(kept)
+    tried = set(np.linspace(0, len(sources) - 1, RESAVED).astype(int).tolist())
+
+    def attempt(row: int) -> tuple[np.ndarray | None, str, str]:
+        return _look(sources[row], masks[row], reading=reading, resave=row in tried)
+
+    record = np.zeros(len(sources), RECORD)
+    problems: dict[int, str] = {}
+    mask_problems: dict[int, str] = {}
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for start in range(0, len(sources), CHUNK):
+            rows = range(start, min(start + CHUNK, len(sources)))
+            for row, (seen, problem, mask_problem) in zip(rows, pool.map(attempt, rows), strict=True):
+                if seen is not None:
+                    record[row] = seen
+                if problem:
+                    problems[row] = problem
+                if mask_problem:
+                    mask_problems[row] = mask_problem
+            if progress is not None:
+                progress(rows.stop, len(sources))
+    prints = Fingerprints(record, problems, mask_problems)
+    if kept is not None:
+        _save(prints, kept)
+    return prints
+
+
+def _look(
+    source: ImageSource, masks: tuple[str, ...], *, reading: Reading, resave: bool
+) -> tuple[np.ndarray | None, str, str]:
+    """The record of one image; why it cannot be read, and why its masks cannot be used, or ``""``."""
+    try:
+        pixels = read_source(source, reading=reading)  # [C, H, W]
+        made, coarseness = traits.acquisition(source.path)
+    except UserError as error:
+        return None, str(error), ""
+    return _describe(pixels, made, coarseness, resave=resave), "", _mask_problem(source, masks, pixels, reading)
+
+
+def _describe(pixels: np.ndarray, made: str, coarseness: int, *, resave: bool) -> np.ndarray:
+    plane = grey_plane(pixels)
+    seen = np.zeros((), RECORD)
+    seen["digest"] = np.frombuffer(pixel_digest(pixels), np.uint64)
+    seen["hash"] = perceptual_hash(plane)
+    seen["channels"], seen["height"], seen["width"] = pixels.shape
+    seen["colour"] = (pixels != pixels[:1]).any()
+    seen["numbers"] = pixels.dtype.name
+    seen["constant"] = (pixels == pixels[:, :1, :1]).all()
+    seen["borders"] = traits.borders(plane)
+    seen["corners"] = traits.corner_level(plane)
+    seen["marks"] = traits.mark_share(plane)
+    seen["acquisition"], seen["coarseness"] = made, coarseness
+    seen["resaved"] = resaving_distance(plane) if resave and not seen["constant"] else -1
+    return seen
+
+
+def _mask_problem(source: ImageSource, masks: tuple[str, ...], pixels: np.ndarray, reading: Reading) -> str:
+    if not masks:
+        return ""
+    shape = pixels.shape[1], pixels.shape[2]
+    try:
+        read_mask(masks, shape=shape, frame=source.frame, axis=source.axis, index=source.index, reading=reading)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _content_key(sources: Sequence[ImageSource], masks: Sequence[tuple[str, ...]], reading: Reading) -> str:
+    """Hash of what fingerprints are taken from: the files (path, size, time of change), their planes, the settings."""
+    seen: dict[Path, list[int]] = {}
+
+    def stamp(path: str) -> list[object]:
+        reference = split_reference(path)
+        file = Path(path) if reference is None else reference[0]
+        if file not in seen:
+            status = file.stat() if file.exists() else None
+            seen[file] = [-1, -1] if status is None else [status.st_size, status.st_mtime_ns]
+        return [os.path.abspath(path), *seen[file]]
+
+    digest = hashlib.sha256(json.dumps([FORMAT, [version(name) for name in READERS], asdict(reading)]).encode())
+    for source, of_image in zip(sources, masks, strict=True):
+        digest.update(json.dumps([stamp(source.path), astuple(source), [stamp(mask) for mask in of_image]]).encode())
+    return digest.hexdigest()[:24]
+
+
+def _save(prints: Fingerprints, target: Path) -> None:
+    """Keep fingerprints; a cache that cannot be written costs time and nothing else."""
+    reasons = json.dumps([prints.problems, prints.mask_problems])
+    unfinished = target.with_name(f"{target.stem}.{os.getpid()}.part.npz")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(unfinished, record=prints.record, reasons=np.frombuffer(reasons.encode(), np.uint8))
+        unfinished.replace(target)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        _log.warning("the audit's decoding is not kept for the next time (%s: %s)", target.parent, error.strerror)
+
+
+def _load(source: Path) -> Fingerprints:
+    with np.load(source) as kept:
+        reasons = json.loads(kept["reasons"].tobytes())
+        return Fingerprints(kept["record"], *({int(row): why for row, why in each.items()} for each in reasons))

@@ -1,0 +1,83 @@
+"""What follows from an audit: warnings, and a stop where the test split is none."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Iterator
+
+from msmae.data.audit.findings import Audit
+from msmae.data.listing import count, some
+from msmae.errors import LeakageError
+
+_log = logging.getLogger("msmae")
+
+
+def stop_on_leakage(audit: Audit, *, allow: bool = False) -> str:
+    """Raise ``LeakageError`` where images or patients of the test split are in the pool; with ``allow``, warn instead.
+
+    Returns the sentence to print in every report of a run that goes on regardless, ``""`` where nothing leaks.
+    """
+    sentence = describe_leakage(audit)
+    if sentence and not allow:
+        raise LeakageError(
+            sentence,
+            where=audit.source,
+            mend=f"`{mending_command(audit)}` writes a clean manifest to use instead; --allow-leakage goes on, and "
+            "says so in every report",
+        )
+    if sentence:
+        _log.warning("%s; going on, as --allow-leakage says", sentence)
+    return sentence
+
+
+def describe_leakage(audit: Audit) -> str:
+    """What of the test split is known from the pool, in a sentence; ``""`` where nothing is."""
+    pieces = []
+    if audit.test_identical_to_pool:
+        images = count(audit.test_identical_to_pool, "test image")
+        pieces.append(f"{images} with exactly the pixels of an image that is learned from")
+    if audit.test_patients_in_pool:
+        pieces.append(f"{count(audit.test_patients_in_pool, 'patient')} with images on both sides")
+    if not pieces:
+        return ""
+    classes = ", ".join(f"{number:,} {name}" for name, number in audit.leaking_classes.items())
+    return f"the data leaks into the test split: {' and '.join(pieces)}; of the classes {classes}"
+
+
+def mending_command(audit: Audit) -> str:
+    """The command that writes a clean manifest of this data set."""
+    return f"msmae check {shlex.quote(audit.source)} --repair clean.csv"
+
+
+def list_warnings(audit: Audit) -> list[str]:
+    """What a person should know before training, beside leakage."""
+    return list(_warnings(audit))
+
+
+def _warnings(audit: Audit) -> Iterator[str]:
+    learned = audit.patients_crossing - audit.test_patients_in_pool
+    for number, thing, what in (
+        (audit.unreadable, "image", "cannot be read"),
+        (audit.constant, "image", "of one colour"),
+        (audit.label_conflicts, "picture", "under several different labels"),
+        (audit.test_near_pool, "test image", f"nearly the same as an image that is learned from{_by(audit)}"),
+        (audit.near_conflicts, "pair", "of nearly the same pictures under different labels"),
+        (audit.near_across_patients, "pair", "of nearly the same pictures under different patients"),
+        (audit.val_identical_to_train, "validation image", "with exactly the pixels of a training image"),
+        (learned, "patient", "both in training and in validation"),
+        (audit.mask_problems, "image", "whose mask cannot be used"),
+    ):
+        if number:
+            yield f"{count(number, thing)} {what}"
+    if audit.small_classes:
+        small = [f"{name} has {groups}" for name, groups in audit.small_classes.items()]
+        yield f"too few images (or patients, or clusters) of a class to be in every split: {some(small)}"
+    yield from map(str, audit.shortcuts)
+    if audit.crowded:
+        yield "there are masses of near-equal images, and not all pairs of them were compared"
+
+
+def _by(audit: Audit) -> str:
+    classes = ", ".join(f"{number:,} {name}" for name, number in audit.near_classes.items())
+    return f": {classes} ({audit.threshold.reason})"
