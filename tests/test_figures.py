@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from msmae.evidence.decision import decision_curve
 from msmae.evidence.figures.bands import precision_recall, roc
 from msmae.evidence.figures.canvas import PAGE
-from msmae.evidence.figures.curves import precision_recall_figure, roc_figure
+from msmae.evidence.figures.curves import precision_recall_figure, roc_figure, short
 from msmae.evidence.figures.decision import decision_figure
 from msmae.evidence.figures.reliability import biggest_gap, reliability_figure
 from msmae.evidence.figures.training import by_panel, training_figure
@@ -144,6 +144,13 @@ def test_letters_stay_letters() -> None:
              figures().items()}  # fmt: skip
     for kind in ("roc", "pr", "reliability", "decision"):
         assert any('_$\\frac{1}{2$ <b>&"' in text for text in drawn[kind]), kind
+
+
+def test_long_names_keep_what_tells_them_apart() -> None:
+    names = [f"a class with the same beginning {number}" for number in (1, 2)]
+    assert len({short(name) for name in names}) == 2
+    assert max(len(short(name)) for name in names) <= 26
+    assert short("brief") == "brief"
 
 
 def test_the_same_data_give_the_same_picture() -> None:

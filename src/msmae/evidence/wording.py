@@ -19,9 +19,7 @@ class Figure:
 
 
 FIGURES: dict[str, Figure] = {
-    "accuracy": Figure(
-        "Accuracy", "share of images that got the right answer, with every label where there are several", percent=True
-    ),
+    "accuracy": Figure("Accuracy", "share of images that got the right answer", percent=True),
     "balanced_accuracy": Figure(
         "Balanced accuracy", "mean of the shares found of each class, so that rare classes count as much", percent=True
     ),

@@ -63,7 +63,7 @@ def panel(width: float = 4.3, height: float = 3.5) -> Iterator[Axes]:
 
     with rc_context(STYLE):
         axes = Figure(figsize=(width, height)).add_subplot()
-        axes.figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.5 / height, top=1 - 0.3 / height)
+        axes.figure.subplots_adjust(left=0.72 / width, right=1 - 0.1 / width, bottom=0.5 / height, top=1 - 0.3 / height)
         yield axes
 
 

@@ -66,6 +66,7 @@ def _square(
 
 
 def short(name: str, length: int = 26) -> str:
-    """A class name that fits into a legend, whatever characters it has."""
-    name = name if len(name) <= length else f"{name[: length - 1]}…"
+    """A class name that fits into a legend, with its beginning and its end, whatever characters it has."""
+    half = (length - 1) // 2
+    name = name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
     return f"\u2009{name}" if name.startswith("_") else name  # matplotlib hides a legend entry that starts with _
