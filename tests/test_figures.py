@@ -14,12 +14,13 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from msmae.evidence.decision import decision_curve
-from msmae.evidence.figures.bands import precision_recall, roc
+from msmae.evidence.figures.bands import _band, precision_recall, roc
 from msmae.evidence.figures.canvas import PAGE
 from msmae.evidence.figures.curves import precision_recall_figure, roc_figure, short
 from msmae.evidence.figures.decision import decision_figure
 from msmae.evidence.figures.reliability import biggest_gap, reliability_figure
 from msmae.evidence.figures.training import by_panel, training_figure
+from msmae.evidence.intervals import wilson
 from msmae.evidence.predictions import Predictions
 from msmae.evidence.reliability import reliability
 from simulated import draw, of
@@ -81,6 +82,13 @@ def test_bands_widen_with_the_likeness_of_a_patients_images() -> None:
         return float(np.mean(curve.high - curve.low))
 
     assert width(0.9) > 1.3 * width(0.0)
+
+
+def test_a_band_rests_on_no_more_than_there_is() -> None:
+    share, images, patients = np.array([0.5, 1.0, 0.5]), np.array([10, 10, 10]), np.array([4, 4, 4])
+    low, high = _band(share, np.array([1e-12, 0.0, 0.05]), images, patients)
+    for place, interval in enumerate((wilson(5, 10), wilson(4, 4), wilson(2.5, 5))):
+        assert (low[place], high[place]) == pytest.approx((interval.low, interval.high))
 
 
 def test_one_patient_has_no_band() -> None:

@@ -80,7 +80,7 @@ def to_svg(axes: Axes, *, alt: str) -> str:
     stream, figure = StringIO(), axes.get_figure(root=True)
     assert figure is not None
     with rc_context({**STYLE, "svg.hashsalt": alt}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        figure.savefig(stream, format="svg")
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
