@@ -183,9 +183,6 @@ def test_boxes_lie_in_the_image_and_keep_to_the_area_asked_for(low: float, span:
     assert (geometry.extent.prod(dim=1) <= high + 1e-5).all()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a drawn side above 1 is cut off and the other side is not made longer, so the area shrinks"
-)
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (0.8, 1.0), (0.7, 0.9)])
 def test_no_crop_is_smaller_than_the_area_asked_for(scale: tuple[float, float]):
     """`crop_scale: [1, 1]` is how a person switches cropping off."""

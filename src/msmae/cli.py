@@ -108,6 +108,7 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
         description=VERBS[verb][1],
         usage=f"msmae {verb} {synopsis(parameters)}",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip={"settings", *lists})
     for name in sorted(lists):

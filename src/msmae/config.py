@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from msmae.errors import UserError
 
@@ -185,6 +187,9 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         check_schedule(self, "pretrain")
+        for name in ("uniform_epochs", "label_weight"):
+            value = getattr(self, name)
+            require(value is None or value >= 0, "is negative", where=f"pretrain.{name}", mend="give 0 or more")
         self.ratios(Arm(mask_ratio=0.01, throw_ratio=0.0))
 
     def ratios(self, arm: Arm) -> tuple[float, float]:
@@ -240,6 +245,7 @@ class FinetuneSettings:
         for name, low, high in (("layer_decay", 0, 1), ("drop_path", 0, 0.99), ("label_smoothing", 0, 0.99)):
             value = getattr(self, name)
             require(low <= value <= high, f"{value} is out of range", where=f"finetune.{name}", mend=f"{low} to {high}")
+        require(self.jitter >= 0, "is negative", where="finetune.jitter", mend="give 0 or more")
         require(0 <= self.ema < 1, f"{self.ema} is out of range", where="finetune.ema", mend="0 (off) to under 1")
 
 
@@ -253,6 +259,8 @@ def check_schedule(settings: PretrainSettings | FinetuneSettings, group: str) ->
     ]
     for name, value in counts:
         require(value is None or value >= 1, f"{value} is too few", where=f"{group}.{name}", mend="give at least 1")
+    require(settings.weight_decay >= 0, "is negative", where=f"{group}.weight_decay", mend="give 0 or more")
+    require(0 <= settings.lr_warmup < 1, "is no share", where=f"{group}.lr_warmup", mend="give 0 to under 1")
     require(settings.base_lr > 0, "must be positive", where=f"{group}.base_lr", mend="for instance 1e-3")
     low, high = settings.crop_scale
     require(
@@ -331,6 +339,8 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"not readable as YAML: {error}", where=str(path), mend="mend the file") from error
+    if isinstance(content, dict) and isinstance(content.get("settings"), dict):
+        content = content["settings"]  # a run's config.yaml
     if not isinstance(content, dict) or not all(isinstance(group, dict) for group in content.values()):
         raise UserError("settings must be groups of `name: value`", where=str(path), mend="see the shipped recipes")
     return content
@@ -385,21 +395,53 @@ def merge_layers(layers: list[dict[str, dict[str, Any]]]) -> Settings:
 
 def build(kind: type[T], group: str, values: dict[str, Any]) -> T:
     """Make a settings group; a value of the wrong kind is a ``UserError`` that names it."""
-    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
-        expected = get_type_hints(kind)[f.name]
-        if f.name in values and expected in (int, float, bool, str) and not isinstance(values[f.name], bool):
-            try:
-                values[f.name] = expected(values[f.name])
-            except (TypeError, ValueError):
-                raise UserError(
-                    f"{values[f.name]!r} is not {'a number' if expected in (int, float) else expected.__name__}",
-                    where=f"{group}.{f.name}",
-                    mend="give another value",
-                ) from None
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not fits(value, hints[name]):
+            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            raise UserError(
+                f"{value!r} is not {one_of(choices) if choices else words_for(hints[name])}",
+                where=f"{group}.{name}",
+                mend="give another value",
+            )
+        if hints[name] is float:
+            values[name] = float(value)
     try:
         return kind(**values)
     except TypeError as error:
         raise UserError(f"wrong kind of value: {error}", where=group, mend="see `msmae run --help`") from error
+
+
+def fits(value: Any, expected: Any) -> bool:
+    """Whether a value is of the type that a setting declares; a whole number will do for a fraction."""
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, UnionType):
+        return any(fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        same = isinstance(value, tuple) and len(value) == len(arguments)
+        return same and all(fits(v, a) for v, a in zip(value, arguments, strict=True))
+    if expected is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if expected is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, expected)
+
+
+def one_of(choices: tuple[Any, ...]) -> str:
+    """``one of a, b, c``."""
+    return f"one of {', '.join(str(choice) for choice in choices if choice is not None)}"
+
+
+def words_for(expected: Any) -> str:
+    """A type in words: a whole number, a number, two numbers, text."""
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+    if expected in plain:
+        return plain[expected]
+    if get_origin(expected) is tuple:
+        return f"{len(get_args(expected))} numbers"
+    return " or ".join(words_for(argument) for argument in get_args(expected))
 
 
 def unknown_name(name: str, known: Any, *, where: str) -> UserError:

@@ -69,6 +69,7 @@ def random_geometry(
     area = scale[0] + (scale[1] - scale[0]) * draws[:, 0]
     low, high = torch.tensor(ratio).log().tolist()
     stretch = (low + (high - low) * draws[:, 1]).exp()
+    stretch = torch.maximum(torch.minimum(stretch, 1 / area), area)  # as far as both sides fit into the image
     extent = torch.stack([(area * stretch).sqrt(), (area / stretch).sqrt()], dim=1).clamp(max=1.0)  # [B, 2]
     centre = extent / 2 + (1 - extent) * draws[:, 2:4]
     return Geometry(centre=centre, extent=extent, flip=draws[:, 4] < flip)

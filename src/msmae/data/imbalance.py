@@ -57,9 +57,7 @@ def advise(counts: np.ndarray, *, multilabel: bool = False) -> ImbalanceAdvice:
     if ratio <= MILD:
         return ImbalanceAdvice("none", ratio, f"{said}: near enough to balance")
     trust = "; so few images of a class also need wide intervals" if ratio > SEVERE else ""
-    return ImbalanceAdvice(
-        "class_weights", ratio, f"{said}: the loss weighs every class the same in total{trust}"
-    )
+    return ImbalanceAdvice("class_weights", ratio, f"{said}: the loss weighs every class the same in total{trust}")
 
 
 def class_weights(counts: np.ndarray, *, power: float = 1.0) -> np.ndarray:

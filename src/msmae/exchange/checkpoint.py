@@ -83,12 +83,20 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     unfinished.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+    os.chmod(unfinished / "model.safetensors", 0o666 & ~current_umask())  # safetensors writes it for the owner only
     (unfinished / "config.json").write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False), encoding="utf-8")
     if folder.exists():
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
     os.replace(unfinished, folder)
+
+
+def current_umask() -> int:
+    """The permissions that new files of this process do not get."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -5,6 +5,7 @@ Every tensor of the file is accounted for: used, resized, or left out for a stat
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from msmae.method.vit import VisionTransformer, resize_position_embedding
 NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.")
 """Parts of other models that an encoder has no place for: a decoder, a class head and the norm that belongs to it."""
 
-PREFIXES = ("module.", "encoder.", "backbone.", "model.")
+WRAPPERS = {"module", "encoder", "backbone", "model"}
+"""What trainers and larger models put before an encoder's names."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError("no such file of weights", where=str(path), mend="check --init")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # MAE's checkpoints hold their arguments
+            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise UserError(
-            f"the weights cannot be read: {str(error).splitlines()[0]}",
+            "the weights cannot be read: no file of tensors, or one with code in it, which is not run",
             where=str(path),
             mend="give a .safetensors, or a .pth that holds tensors only",
         ) from error
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    named = content.items() if isinstance(content, dict) else ()
+    tensors = {name: value for name, value in named if isinstance(value, Tensor) and isinstance(name, str)}
     if not tensors:
         raise UserError("the file holds no tensors by name", where=str(path), mend="save a state_dict")
     return tensors
@@ -107,9 +111,11 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
 
 def strip_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Take off what wrappers put before the encoder's names; tensors outside the wrapped encoder keep their names."""
-    for prefix in PREFIXES:
-        if any(name.startswith(f"{prefix}patch_embed.") for name in tensors):
-            return strip_prefix({name.removeprefix(prefix): value for name, value in tensors.items()})
+    mark = "patch_embed.proj.weight"
+    for name in tensors:
+        prefix = name.removesuffix(mark)
+        if name.endswith(mark) and prefix and set(prefix.strip(".").split(".")) <= WRAPPERS:
+            return {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
 

@@ -78,7 +78,7 @@ class MapBank:
         self.maps, self.refreshes = maps.clone(), int(refreshes)  # type: ignore[union-attr]
 
     def _rows(self, ids: Tensor) -> Tensor:
-        rows = torch.searchsorted(self.ids, ids).clamp(max=len(self) - 1)
+        rows = torch.searchsorted(self.ids, ids.contiguous()).clamp(max=len(self) - 1)
         if not torch.equal(self.ids[rows], ids):
             raise KeyError("a sample id that the bank does not hold")
         return rows

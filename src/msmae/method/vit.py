@@ -111,7 +111,8 @@ class Attention(nn.Module):
         query_bias, key_bias, _ = self.qkv.bias.chunk(3)
         query = F.linear(x[:, :1], query_weight, query_bias).reshape(batch, 1, self.heads, -1).transpose(1, 2)
         keys = F.linear(x, key_weight, key_bias).reshape(batch, tokens, self.heads, -1).permute(0, 2, 3, 1)
-        scores: Tensor = (query @ keys).float() * (width // self.heads) ** -0.5  # [B, H, 1, 1+N]
+        with torch.autocast(x.device.type, enabled=False):  # eight bits would tie the patches
+            scores: Tensor = query.float() @ keys.float() * (width // self.heads) ** -0.5  # [B, H, 1, 1+N]
         return scores.softmax(dim=-1)[:, :, 0, 1:]
 
 

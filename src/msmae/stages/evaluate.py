@@ -14,7 +14,7 @@ from msmae.evidence.predictions import write_predictions
 from msmae.evidence.report import write_report
 from msmae.evidence.summary import summarise
 from msmae.exchange.checkpoint import file_sha256
-from msmae.method.cost import classifier_macs, msmae_macs
+from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.stages.folder import write_json
@@ -87,12 +87,13 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
     """MACs per image, in units of 10^9.
 
     ``gmacs_train`` and ``gmacs_predict`` are what a forward pass of fine-tuning and of prediction executes, attention
-    products included. ``as_the_paper_counts`` embeds every patch, as the released code does: linear and convolution
+    products included; ``gmacs_predict_kept`` is a prediction from the kept quarter, to which finding it (``gmacs_map``)
+    is added. ``as_the_paper_counts`` embeds every patch, as the released code does: linear and convolution
     layers alone, and with the attention products, for all patches and for the kept quarter.
     """
     network, arm = model.network, prepared.arm
     patches = network.encoder.patches
-    _, _, quarter = patch_counts(patches, arm.mask_ratio, arm.throw_ratio)
+    masked, _, quarter = patch_counts(patches, *prepared.settings.pretrain.ratios(arm))
     trained_on = quarter if prepared.settings.finetune.draw == "own" else None
     cost: dict[str, Any] = {
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -101,6 +102,7 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
         "gmacs_train": classifier_macs(network, trained_on).total / 1e9,
         "gmacs_predict": classifier_macs(network).total / 1e9,
         "gmacs_predict_kept": classifier_macs(network, quarter).total / 1e9,
+        "gmacs_map": map_macs(network.encoder).total / 1e9,
         "gmacs_pretrain": None,
         "as_the_paper_counts": {
             name: {
@@ -115,8 +117,7 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
 
         source, _ = load_model(run / "pretrained")
         assert isinstance(source, MSMAE)
-        masked, _, kept = patch_counts(patches, *prepared.settings.pretrain.ratios(arm))
-        cost["gmacs_pretrain"] = msmae_macs(source, kept, masked).total / 1e9
+        cost["gmacs_pretrain"] = msmae_macs(source, quarter, masked).total / 1e9
     return cost
 
 

@@ -35,6 +35,7 @@ class FinetuneModule(StageModule):
         super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
         self.model, self.settings, self.arm = model, settings, prepared.arm
         self.bank = MapBank(torch.from_numpy(ids), model.encoder.grid)
+        self.ratios = prepared.settings.pretrain.ratios(prepared.arm)
         self.balance = decide_balance(prepared)
         for name in ("weights", "shift", "even"):
             self.register_buffer(name, getattr(self.balance, name), persistent=False)
@@ -65,9 +66,7 @@ class FinetuneModule(StageModule):
         if self.settings.draw == "own":
             maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
             weights = geometry.apply_to_maps(maps, self.bank.grid)
-            keep = plan_patches(
-                weights, self.arm.mask_ratio, self.arm.throw_ratio, self.generator
-            ).keep.to(self.device)  # fmt: skip
+            keep = plan_patches(weights, *self.ratios, self.generator).keep.to(self.device)
         logits = self.model(images, keep).float()
         loss = self.loss(logits, batch.labels)
         self.log("loss", loss, prog_bar=True)

@@ -45,31 +45,46 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def open_run(run: Path, *, finished: str, overwrite: bool) -> None:
-    """Check that RUN may be written.
+def check_run(run: Path, *, data: str, finished: str, overwrite: bool) -> None:
+    """Check that RUN may be written, before anything is done.
 
     Args:
+        data: DATA as given; the run's folder and the data may not lie in one another.
         finished: the file that a finished run of this verb holds.
-        overwrite: throw away what is there.
+        overwrite: whether what is there may be thrown away (see :func:`clear_run`).
 
     Raises:
-        UserError: RUN is finished, or is a folder of something else.
+        UserError: RUN is finished, is a folder of something else, or would mix with the data.
     """
+    if str(run) in ("", "."):
+        raise UserError("no folder for the run", where="--out", mend="name one, for instance runs/mine")
+    here, source = run.resolve(), Path(data).resolve()
+    if source.exists() and (here == source or (source.is_dir() and source in here.parents)):
+        raise UserError("the run would lie in its own data", where=str(run), mend="choose another --out")
+    if overwrite and here in source.parents:
+        raise UserError("--overwrite would delete the data of the run", where=data, mend="choose another --out")
     if not run.exists():
         return
     if not run.is_dir():
         raise UserError("there is a file of this name", where=str(run), mend="choose another --out")
-    ours = (run / "config.yaml").is_file()
+    ours = (run / "config.yaml").is_file() and (run / "environment.json").is_file()
     if any(run.iterdir()) and not ours:
         raise UserError("the folder holds something else", where=str(run), mend="choose another --out")
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        return  # a helper process of distributed training: the main process has looked
-    if overwrite:
-        shutil.rmtree(run)
-    elif (run / finished).exists():
+    if (run / finished).exists() and not overwrite and not is_helper_process():
         raise UserError(
             "the folder holds a finished run", where=str(run), mend="choose another --out, or add --overwrite"
         )
+
+
+def clear_run(run: Path) -> None:
+    """Throw away an earlier run, once everything about the new one has been checked."""
+    if run.exists() and not is_helper_process():
+        shutil.rmtree(run)
+
+
+def is_helper_process() -> bool:
+    """Whether this is a process that distributed training started beside the main one, which has looked already."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Settings, given: dict[str, Any]) -> None:
@@ -78,6 +93,7 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
     Raises:
         UserError: the unfinished run in this folder was started with other settings; they are named.
     """
+    data = str(Path(data).resolve()) if Path(data).exists() else data
     config = {
         "format_version": FORMAT_VERSION, "data": data, "method": method, "seed": seed, **given,
         "settings": settings.to_dict(),
@@ -146,6 +162,9 @@ def read_run(run: Path) -> tuple[dict[str, Any], Settings]:
 def change_settings(run: Path, groups: dict[str, Any]) -> None:
     """Change groups of settings in a run's config.yaml."""
     config, _ = read_run(run)
-    changes = {name: values if isinstance(values, dict) else asdict(values) for name, values in groups.items()}
+    changes = {name: dict(values) if isinstance(values, dict) else asdict(values) for name, values in groups.items()}
+    for values in changes.values():
+        if "presentations" in values:
+            values.setdefault("epochs", None)  # decided anew
     config["settings"] = merge_layers([config["settings"], changes]).to_dict()
     write_text(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -55,17 +55,19 @@ def masks(
         raise UserError(f"the split {split} has no images", where=source, mend="choose train, val or test")
     generator = torch.Generator().manual_seed(seed)
     scene = Scene(prepared, model)
+    ratios = prepared.settings.pretrain.ratios(prepared.arm)
     content: dict[str, Any] = {"source": source, "split": split, "grid": list(scene.grid), "lesion": None}
     if prepared.store.masks is not None:
         bearing = ids[prepared.store.fetch_masks(ids).any(axis=(1, 2))]
         if len(bearing):
             outlines = torch.from_numpy(prepared.store.fetch_masks(bearing))
             content["lesion"] = lesion_shares(
-                scene.maps(bearing), lesion_patches(outlines, scene.patch_size), generator
+                scene.maps(bearing), lesion_patches(outlines, scene.patch_size), generator, ratios=ratios
             )
     chosen = choose(ids, prepared.manifest.table["label"].to_numpy(), images)
     maps = scene.maps(chosen)
-    plan = plan_patches(maps, generator=generator)
+    guided = prepared.arm.policy in ("attention", "shuffled")
+    plan = plan_patches(maps if guided else torch.ones_like(maps), *ratios, generator)
     content["images"] = [
         {
             "image_path": str(prepared.manifest.path(int(sample))),
@@ -187,14 +189,16 @@ def lesion_patches(masks: Tensor, patch_size: int) -> Tensor:
     return (cover >= largest) & (cover > 0)
 
 
-def lesion_shares(maps: Tensor, lesion: Tensor, generator: Any, *, draws: int = 20) -> dict[str, Any]:
-    """Share of the lesion patches [B, N] masked, thrown and kept, guided by maps [B, h, w] and at random."""
+def lesion_shares(
+    maps: Tensor, lesion: Tensor, generator: Any, *, ratios: tuple[float, float] = (0.45, 0.30), draws: int = 20
+) -> dict[str, Any]:
+    """Share of the lesion patches [B, N] masked, thrown and kept: by maps [B, h, w] and at random."""
     import torch
 
     from msmae.method.masking import KEPT, MASKED, THROWN, plan_patches
 
     def shares(weights: Tensor) -> dict[str, float]:
-        roles = torch.stack([plan_patches(weights, generator=generator).roles() for _ in range(draws)])  # [R, B, N]
+        roles = torch.stack([plan_patches(weights, *ratios, generator).roles() for _ in range(draws)])  # [R, B, N]
         on_lesion = roles[:, lesion]
         return {
             name: float((on_lesion == role).float().mean())

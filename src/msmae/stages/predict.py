@@ -27,6 +27,10 @@ def predict(
     Raises:
         UserError: no model, no images, or images that cannot be read; they are all named.
     """
+    if batch_size < 1:
+        raise UserError(f"{batch_size} images at a time", where="--batch_size", mend="give at least 1")
+    if Path(out).is_file():
+        raise UserError("there is a file of this name", where=out, mend="choose another --out")
     files = find_images(paths)
     if (Path(out) / "predictions.csv").exists():
         raise UserError("the folder holds predictions already", where=out, mend="choose another --out")

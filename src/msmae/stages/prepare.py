@@ -18,7 +18,7 @@ from msmae.data.decoding import image_sources
 from msmae.data.images import Reading, read_source
 from msmae.data.layouts import open_dataset
 from msmae.data.loader import Batches
-from msmae.data.manifest import Manifest
+from msmae.data.manifest import SPLITS, Manifest
 from msmae.data.phantom import make_phantom
 from msmae.data.slices import expand_slices
 from msmae.data.splits import assign_splits
@@ -118,6 +118,7 @@ def prepare(manifest: Manifest, *, settings: Settings, method: str = "msmae", se
     readable = readable[~np.isin(readable, list(store.excluded))]
     mean, std = store.mean_std(readable)
     prepared = Prepared(manifest, store, settings, method, seed, mean, std)
+    check_classes(prepared)
     return dataclasses.replace(prepared, settings=decide_schedules(prepared))
 
 
@@ -248,15 +249,42 @@ def decide_schedules(prepared: Prepared) -> Settings:
     pre, fine = settings.pretrain, settings.finetune
     epochs = pre.epochs or max(1, round(pre.presentations / pool))
     share = max(1, round(epochs * 40 / 300))
+    uniform = min(share, epochs - 1)  # at least one epoch is guided
     pre = dataclasses.replace(
         pre,
         epochs=epochs,
-        uniform_epochs=share if pre.uniform_epochs is None else pre.uniform_epochs,
+        uniform_epochs=uniform if pre.uniform_epochs is None else pre.uniform_epochs,
         refresh_every=pre.refresh_every or share,
     )
+    if prepared.arm.policy in ("attention", "shuffled") and (pre.uniform_epochs or 0) >= epochs:
+        raise UserError(
+            f"{epochs} epochs of pre-training with {pre.uniform_epochs} of uniform masking leave none that is guided",
+            where="pretrain.epochs, pretrain.uniform_epochs",
+            mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
+        )
     epochs = fine.epochs or max(1, round(fine.presentations / labelled))
     fine = dataclasses.replace(fine, epochs=epochs, refresh_every=fine.refresh_every or max(1, round(epochs / 5)))
     return dataclasses.replace(settings, pretrain=pre, finetune=fine)
+
+
+def check_classes(prepared: Prepared) -> None:
+    """Raise ``UserError`` for a class without a training image; warn of one that validation or test lacks."""
+    classes = prepared.manifest.classes
+    for split in SPLITS:
+        targets = prepared.targets[prepared.ids(split)]
+        absent = [
+            name
+            for c, name in enumerate(classes)
+            if not ((targets == c).any() if targets.ndim == 1 else (targets[:, c] == 1).any())
+        ]
+        if absent and split == "train":
+            raise UserError(
+                f"no training image of {', '.join(absent)}",
+                where=str(prepared.manifest.root),
+                mend="give every class training images, or leave the class out",
+            )
+        if absent:
+            print(f"- the split {split} has no image of {', '.join(absent)}: its figures say nothing of them")
 
 
 def data_fingerprint(prepared: Prepared) -> str:

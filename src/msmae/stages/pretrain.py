@@ -19,7 +19,7 @@ from msmae.method.masking import POLICIES, PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.refresh import refresh_bank
-from msmae.stages.training import StageModule, decayed, last_checkpoint, make_trainer
+from msmae.stages.training import StageModule, check_trainer, decayed, last_checkpoint, make_trainer
 
 log = logging.getLogger("msmae")
 
@@ -132,6 +132,19 @@ class PretrainModule(StageModule):
         self.bank.load_state_dict(checkpoint["map_bank"])
 
 
+def check_training(prepared: Prepared, init: str | None) -> None:
+    """Find out what would stop the training later: the weights to start from, the machine's settings.
+
+    Raises:
+        UserError: the weights do not fit, or Lightning refuses the trainer's settings.
+    """
+    model = build_model(pretrained_card(prepared))
+    assert isinstance(model, MSMAE)
+    if init is not None:
+        load_encoder(model.encoder, Path(init))
+    check_trainer(prepared.settings.trainer)
+
+
 def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -> None:
     """Pre-train into RUN/pretrained, or continue from RUN/checkpoints/last.ckpt."""
     card = pretrained_card(prepared)
@@ -149,9 +162,11 @@ def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         settings=prepared.settings.trainer,
         callbacks=[last_checkpoint(run)],
     )
-    resume = run / "checkpoints" / "last.ckpt"
-    trainer.fit(module, ckpt_path=str(resume) if resume.is_file() else None)
+    done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"
+    start = done if done.is_file() else resume  # killed between the last epoch and the saving of the model
+    trainer.fit(module, ckpt_path=str(start) if start.is_file() else None)
     if trainer.is_global_zero:
+        if resume.is_file():
+            resume.replace(done)  # fine-tuning must not take it for its own
         save_model(run / "pretrained", model, card)
-        resume.replace(run / "checkpoints" / "pretrain.ckpt")
     trainer.strategy.barrier()

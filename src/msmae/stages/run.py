@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.config import find_arm, make_settings
-from msmae.errors import UserError
+from msmae.config import find_arm, make_settings, require
 
 
 def run(
@@ -44,18 +43,17 @@ def run(
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
     chosen = make_settings(preset, config, settings)
+    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     find_arm(method)
     folder = Path(out)
-    from msmae.stages.folder import describe_run, open_run, write_json
+    from msmae.stages.folder import check_run, clear_run, describe_run, write_json
 
-    open_run(folder, finished="metrics.json", overwrite=overwrite)
-    if init is not None and not Path(init).is_file():
-        raise UserError("no such file of weights", where=init, mend="check --init")
+    check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
     from msmae.stages.evaluate import evaluate_model
     from msmae.stages.finetune import finetune_model
     from msmae.stages.leakage import audit_before_run
     from msmae.stages.prepare import divide, prepare
-    from msmae.stages.pretrain import pretrain_model
+    from msmae.stages.pretrain import check_training, pretrain_model
     from msmae.stages.show import show_notes, show_result
     from msmae.stages.training import is_main_process
 
@@ -63,6 +61,9 @@ def run(
     show_notes(manifest.notes)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed)
+    check_training(prepared, init)
+    if overwrite:
+        clear_run(folder)
     given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")

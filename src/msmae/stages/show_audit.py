@@ -16,7 +16,7 @@ from msmae.data.repair import Repair, left_out_path
 
 COUNTS = {
     "images": "images",
-    "patients": "patients named",
+    "patients": "patients (or clusters) named",
     "masks": "images with a mask",
     "unreadable": "images that cannot be read",
     "constant": "images of one colour",
@@ -43,7 +43,8 @@ def show_audit(audit: Audit, *, console: Console | None = None) -> None:
     for name, words in COUNTS.items():
         counts.add_row(f"{getattr(audit, name):,}", words)
     console.print(counts)
-    console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
+    if not audit.test_near_pool:  # else the warning gives the reason
+        console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
     for warning in list_warnings(audit):
         console.print(f"[yellow]warning[/yellow]: {escape(printable(warning))}", soft_wrap=True)
     sentence = describe_leakage(audit)

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from msmae.config import TrainerSettings
+from msmae.config import TrainerSettings, require
 from msmae.data.loader import Batches
 from msmae.errors import UserError
 from msmae.stages.prepare import Prepared
@@ -66,6 +67,26 @@ def choose_precision(precision: str) -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if native else "32-true"
+
+
+def check_trainer(settings: TrainerSettings) -> None:
+    """Raise ``UserError`` for settings that Lightning, or this machine, refuses."""
+    require(settings.threads is None or settings.threads >= 1, "too few", where="trainer.threads", mend="at least 1")
+    try:
+        pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            precision=choose_precision(settings.precision),  # type: ignore[arg-type]
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
+        raise UserError(
+            f"the training cannot be set up: {str(error).splitlines()[0]}", where="trainer", mend="change --trainer.*"
+        ) from error
 
 
 def last_checkpoint(run: Path) -> ModelCheckpoint:

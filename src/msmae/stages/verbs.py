@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.config import find_arm, make_settings
+from msmae.config import find_arm, make_settings, require
 from msmae.errors import UserError
 
 
@@ -40,20 +40,24 @@ def pretrain(
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
     chosen = make_settings(preset, config, settings)
+    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     if not find_arm(method).pretrains:
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
-    from msmae.stages.folder import describe_run, open_run, write_json
+    from msmae.stages.folder import check_run, clear_run, describe_run, write_json
     from msmae.stages.leakage import audit_before_run
     from msmae.stages.prepare import divide, prepare
-    from msmae.stages.pretrain import pretrain_model
+    from msmae.stages.pretrain import check_training, pretrain_model
     from msmae.stages.show import show_notes
 
     folder = Path(out)
-    open_run(folder, finished="pretrained", overwrite=overwrite)
+    check_run(folder, data=data, finished="pretrained", overwrite=overwrite)
     manifest = divide(data, settings=chosen, seed=seed)
     show_notes(manifest.notes)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed)
+    check_training(prepared, init)
+    if overwrite:
+        clear_run(folder)
     given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
@@ -81,17 +85,30 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
     from msmae.stages.finetune import finetune_model
     from msmae.stages.folder import change_settings
     from msmae.stages.prepare import prepare_again
+    from msmae.stages.pretrain import check_training
     from msmae.stages.show import show_result
 
     if not (folder / "pretrained").is_dir():
         raise UserError("the run holds no pre-trained encoder", where=run, mend="`msmae pretrain DATA --out RUN` first")
+    fixed = sorted(settings.keys() & {"dataset", "model", "pretrain"})
+    if fixed:
+        raise UserError(
+            f"the run's {' and '.join(fixed)} settings are fixed by its pre-training", mend="start a new run"
+        )
+    if (folder / "model").is_dir() and not overwrite:
+        raise UserError("the run is fine-tuned already", where=run, mend="add --overwrite to do it again")
+    if (folder / "checkpoints" / "last.ckpt").is_file() and settings and not (folder / "model").is_dir():
+        raise UserError("an unfinished fine-tuning goes on with its own settings", where=run, mend="name none")
+    before = (folder / "config.yaml").read_text(encoding="utf-8")
+    try:
+        change_settings(folder, settings)
+        prepared = prepare_again(folder)
+        check_training(prepared, None)
+    except UserError:
+        (folder / "config.yaml").write_text(before, encoding="utf-8")
+        raise
     if (folder / "model").is_dir():
-        if not overwrite:
-            raise UserError("the run is fine-tuned already", where=run, mend="add --overwrite to do it again")
         forget_model(folder)
-    if settings:
-        change_settings(folder, {k: v for k, v in settings.items() if k not in ("dataset", "model", "pretrain")})
-    prepared = prepare_again(folder)
     finetune_model(prepared, folder)
     metrics = evaluate_model(prepared, folder)
     show_result(metrics, folder)
