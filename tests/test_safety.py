@@ -1,0 +1,140 @@
+"""What a person already has is not lost, and what they ask for is what is done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import msmae
+from msmae.cli import main
+from msmae.config import make_settings
+from msmae.data.phantom import make_phantom
+from msmae.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small phantom and a finished run on it: (manifest, run)."""
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSMAE_CACHE", str(folder / "cache"))
+        make_phantom(folder / "data", images=90, size=32)
+        msmae.run(str(folder / "data" / "manifest.csv"), out=str(folder / "run"), preset="tiny")
+        yield folder / "data" / "manifest.csv", folder / "run"
+
+
+def copy_of(run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_overwrite_deletes_nothing_before_the_new_run_is_known_to_start(world: Any, tmp_path: Path) -> None:
+    data, run = world[0], copy_of(world[1], tmp_path)
+    for words in (
+        {"data": "nowhere"},
+        {"init": str(data)},
+        {"trainer": {"precision": "17-bit"}},
+        {"trainer": {"threads": 0}},
+        {"pretrain": {"epochs": 3, "uniform_epochs": 3}},
+    ):
+        with pytest.raises(UserError):
+            msmae.run(**({"data": str(data), "out": str(run), "preset": "tiny", "overwrite": True} | words))
+        assert (run / "metrics.json").is_file(), words
+
+
+def test_overwrite_never_deletes_its_own_data_nor_a_strangers_folder(world: Any, tmp_path: Path) -> None:
+    run = copy_of(world[1], tmp_path)
+    with pytest.raises(UserError, match="delete the data"):
+        msmae.run(str(run / "manifest.csv"), out=str(run), preset="tiny", overwrite=True)
+    assert (run / "manifest.csv").is_file()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("theirs: 1\n")
+    with pytest.raises(UserError, match="something else"):
+        msmae.run(str(world[0]), out=str(tmp_path / "other"), preset="tiny", overwrite=True)
+    assert (tmp_path / "other" / "config.yaml").is_file()
+
+
+def test_a_run_does_not_lie_in_its_own_data(world: Any) -> None:
+    folder = world[0].parent
+    with pytest.raises(UserError, match="in its own data"):
+        msmae.run(str(folder), out=str(folder / "run"), preset="tiny")
+    with pytest.raises(UserError, match="no folder for the run"):
+        msmae.run(str(folder), out="", preset="tiny")
+
+
+def test_fine_tuning_again_with_a_bad_value_keeps_the_model(world: Any, tmp_path: Path) -> None:
+    run = copy_of(world[1], tmp_path)
+    before = (run / "config.yaml").read_text()
+    with pytest.raises(UserError, match=r"finetune\.epochs"):
+        msmae.finetune(str(run), overwrite=True, finetune={"epochs": 0})
+    with pytest.raises(UserError, match="fixed by its pre-training"):
+        msmae.finetune(str(run), overwrite=True, model={"width": 64})
+    assert (run / "model" / "model.safetensors").is_file()
+    assert (run / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"finetune": {"draw": "some"}},
+        {"pretrain": {"epochs": 1.5}},
+        {"model": {"width": 32.7}},
+        {"pretrain": {"normalise_pixels": "false"}},
+        {"pretrain": {"uniform_epochs": -3}},
+        {"finetune": {"weight_decay": -1.0}},
+        {"pretrain": {"lr_warmup": 7.0}},
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_from_python_too(changes: dict[str, dict[str, Any]]) -> None:
+    with pytest.raises(UserError):
+        make_settings("tiny", None, changes)
+
+
+def test_an_abbreviated_setting_is_refused(world: Any, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["run", str(world[0]), "--out", str(tmp_path / "r"), "--preset", "tiny", "--pretrain.epoch", "1"])
+    assert caught.value.code == 2
+
+
+def test_a_runs_own_settings_start_another(world: Any, tmp_path: Path) -> None:
+    settings = make_settings("tiny", world[1] / "config.yaml")
+    assert settings.model.patch_size == 4
+
+
+def test_a_class_that_training_lacks_is_named_before_anything_starts(world: Any, tmp_path: Path) -> None:
+    manifest = msmae.open_dataset(world[0])
+    labels = manifest.table["label"].to_numpy().copy()
+    labels[manifest.ids("test")[0]] = "rare"
+    manifest.with_columns({"label": labels}).write(world[0].parent / "rare.csv")
+    with pytest.raises(UserError, match="no training image of rare"):
+        msmae.run(str(world[0].parent / "rare.csv"), out=str(tmp_path / "r"), preset="tiny", allow_leakage=True)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_model_is_readable_by_colleagues(world: Any) -> None:
+    weights, card = (world[1] / "model" / name for name in ("model.safetensors", "config.json"))
+    assert weights.stat().st_mode == card.stat().st_mode
+
+
+def test_one_path_is_one_image_and_a_list_of_arrays_is_refused(world: Any) -> None:
+    model = msmae.load(world[1])
+    path = msmae.open_dataset(world[0]).path(0)
+    assert model.predict(str(path)).shape == model.predict(path).shape == (1, len(model.classes))
+    with pytest.raises(UserError, match="list of arrays"):
+        model.predict([torch.zeros(1, 32, 32)])
+    with pytest.raises(UserError, match="shape"):
+        model.predict(torch.zeros(2, 1, 0, 32))
+
+
+def test_masks_of_a_plain_autoencoder_are_its_own_plan(world: Any, tmp_path: Path) -> None:
+    msmae.pretrain(str(world[0]), out=str(tmp_path / "mae"), preset="tiny", method="mae")
+    with pytest.raises(SystemExit) as caught:
+        main(["masks", str(tmp_path / "mae")])
+    assert caught.value.code in (0, None)
+    content = msmae.masks(str(tmp_path / "mae"), out=str(tmp_path / "m"))
+    image = content["images"][0]
+    assert (len(image["mask"]), len(image["throw"]), len(image["keep"])) == (48, 0, 16)
