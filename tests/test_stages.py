@@ -147,6 +147,7 @@ def test_the_maps_drawn_from_are_those_just_computed(
         assert bank.std() > 0.01
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_command(data: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "msmae", "run", str(data), "--out", str(out), "--preset", "tiny"]
