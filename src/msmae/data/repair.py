@@ -41,10 +41,8 @@ class Repair:
     def write(self, csv_path: Path, *, original: Manifest) -> None:
         """Write the clean manifest, and beside it ``<name>.left-out.csv`` with every image left out, and why."""
         self.manifest.write(csv_path)
-        rows = [
-            [str(original.path(sample)), name_image(original, sample), why] for sample, why in self.left_out.items()
-        ]
-        write_rows(left_out_path(csv_path), [["image_path", "name", "reason"], *rows])
+        rows = [[name_image(original, sample), reason] for sample, reason in self.left_out.items()]
+        write_rows(left_out_path(csv_path), [["image_path", "reason"], *rows])
 
 
 def left_out_path(csv_path: Path) -> Path:

@@ -49,7 +49,7 @@ class Shortcut:
     def __str__(self) -> str:
         usual = ", ".join(f"{name} {value}" for name, value in self.typical.items())
         return (
-            f"the {self.target} can be told from the {self.trait} alone (balanced accuracy "
+            f"the {self.target} can partly be told from the {self.trait} alone (balanced accuracy "
             f"{self.balanced_accuracy:.2f}, guessing {self.guessing:.2f}): {usual}"
         )
 

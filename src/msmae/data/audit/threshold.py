@@ -41,8 +41,8 @@ def choose_threshold(hashes: np.ndarray, resaved: np.ndarray) -> Threshold:
 
     Far enough to recognise 99 % of this data set's pictures when they are saved again; but not so far that two
     different pictures come together by chance, and no farther than the search is exact. The chance is taken from the
-    distances of pairs drawn at random: as of coin tosses, as many as give this median and spread (Daugman, Pattern
-    Recognition 36, 2003, for codes of the iris). Images with few independent bits lie nearer each other by nature, and
+    distances of pairs drawn at random, as if each were the heads of as many tosses of a coin as give this median and
+    spread (after Daugman, Pattern Recognition 36, 2003, on codes of the iris). Images with few independent bits lie nearer each other by nature, and
     so get a stricter threshold.
     """
     limit, typical = _chance_limit(hashes)
@@ -72,11 +72,12 @@ def _chance_limit(hashes: np.ndarray) -> tuple[int | None, int | None]:
     second = (first + generator.integers(1, n, SAMPLED_PAIRS)) % n
     apart = bits_apart(hashes[first], hashes[second])
     quarter, median = np.quantile(apart, [0.25, 0.5])
-    share = float(np.clip(median / BITS, 1 / BITS, 0.5))
+    if median <= FARTHEST:
+        return -1, int(median)
     spread = max(float(median - quarter) / 0.6745, 1.0)  # of a normal distribution, from its lower half
-    tosses = share * (1 - share) / (spread / BITS) ** 2
-    heads = np.arange(FARTHEST + 1) * tosses / BITS
-    by_chance = pairs * betainc(tosses - heads, heads + 1, 1 - share)  # binomial distribution function
+    tosses = (median / spread) ** 2  # of a fair coin: mean tosses / 2, standard deviation sqrt(tosses) / 2
+    heads = np.arange(FARTHEST + 1) * tosses / (2 * median)
+    by_chance = pairs * betainc(tosses - heads, heads + 1, 0.5)  # the binomial distribution function
     return int((by_chance <= EXPECTED_BY_CHANCE).sum()) - 1, int(median)
 
 

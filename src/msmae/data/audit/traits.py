@@ -78,11 +78,12 @@ def acquisition(path: str) -> tuple[str, int]:
         return "npz", 0
     with open(path, "rb") as file:
         head = file.read(HEAD)
+    if head[128:132] == b"DICM":  # first, because such a file may begin as a TIFF does
+        return _device(path), 0
     for magic, name in MAGIC.items():
         if head.startswith(magic):
             return name, _jpeg_coarseness(head) if name == "JPEG" else 0
-    suffix = Path(path).suffix.lstrip(".").upper()
-    return (_device(path) if head[128:132] == b"DICM" else suffix), 0
+    return Path(path).suffix.lstrip(".").upper(), 0
 
 
 def _leading(flat: np.ndarray) -> float:
@@ -106,4 +107,5 @@ def _device(path: str) -> str:
     from pydicom import dcmread
 
     header = dcmread(path, stop_before_pixels=True, specific_tags=list(DEVICE))
-    return " ".join(["DICOM", *(str(header.get(field) or "").strip() for field in DEVICE)]).strip()
+    known = [str(header.get(field) or "").strip() for field in DEVICE]
+    return " ".join(["DICOM", *filter(None, known)])

@@ -1,0 +1,554 @@
+"""The audit finds what was planted, and only that; the repair leaks nothing, whatever the data."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageDraw
+
+from msmae.data.audit import (
+    audit,
+    describe_leakage,
+    draw_worst_pairs,
+    find_duplicates,
+    keep_together,
+    list_warnings,
+    stop_on_leakage,
+    take_fingerprints,
+    traits,
+)
+from msmae.data.audit.fingerprints import RECORD, Fingerprints
+from msmae.data.audit.hashing import bits_apart, perceptual_hash, pixel_digest
+from msmae.data.audit.neighbours import CROWD, FARTHEST, near_pairs
+from msmae.data.audit.threshold import choose_threshold
+from msmae.data.layouts import open_dataset
+from msmae.data.manifest import Manifest
+from msmae.data.repair import repair
+from msmae.errors import LeakageError, UserError
+
+
+def texture(seed: int, *, size: tuple[int, int] = (48, 40)) -> np.ndarray:
+    """A picture of its own for every seed: smooth random blobs, uint8 [H, W]."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (12, 10)).astype(np.float32)
+    return (
+        np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)).clip(0, 255).astype(np.uint8)
+    )
+
+
+def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def manifest_of(rows: list[dict[str, str]], root: Path = Path()) -> Manifest:
+    return Manifest.from_table(pd.DataFrame(rows, dtype=object), root=root, layout="csv")
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of 24 training and 8 test pictures, all different, with one fault of every kind planted."""
+    root = tmp_path_factory.mktemp("planted")
+    for split, first, number in (("train", 0, 24), ("test", 100, 8)):
+        for label in ("a", "b"):
+            for i in range(number):
+                save(root / split / label / f"{i:02}.png", texture(first + i + 1000 * (label == "b")))
+    save(root / "test/a/copy.bmp", texture(3))  # the pixels of train/a/03.png in another format
+    save(root / "test/b/saved-again.jpg", texture(1004), quality=80)  # nearly train/b/04.png
+    save(root / "train/b/conflict.png", texture(5))  # the pixels of train/a/05.png under another label
+    save(root / "train/a/blank.png", np.full((48, 40), 7, np.uint8))
+    whole = (root / "train/a/00.png").read_bytes()
+    (root / "train/a/truncated.png").write_bytes(whole[: len(whole) // 2])
+    (root / "train/b/empty.png").write_bytes(b"")
+    return root
+
+
+def test_every_planted_fault_is_found_and_nothing_else(planted: Path) -> None:
+    found = audit(open_dataset(planted))
+    counts = {
+        **{"images": 70, "classes": 2, "patients": 0, "masks": 0, "unreadable": 2, "constant": 1},
+        **{"identical_pairs": 2, "label_conflicts": 1, "near_pairs": 1, "near_clusters": 1, "largest_cluster": 2},
+        **{"test_identical_to_pool": 1, "test_near_pool": 1, "near_conflicts": 0, "patients_crossing": 0},
+    }
+    assert {name: getattr(found, name) for name in counts} == counts
+    assert found.leaking_classes == {"a": 1}
+    assert found.near_classes == {"b": 1}
+    assert found.details["test_identical_to_pool"] == ["test/a/copy.bmp"]
+    assert found.details["test_near_pool"] == ["test/b/saved-again.jpg"]
+    assert found.details["label_conflicts"] == [[["train/a/05.png", "a"], ["train/b/conflict.png", "b"]]]
+    assert [name for name, _ in found.details["unreadable"]] == ["train/a/truncated.png", "train/b/empty.png"]
+    assert found.splits == {"a": {"test": 9, "train": 26}, "b": {"test": 9, "train": 26}}
+
+
+def test_leakage_stops_with_the_numbers_the_classes_and_the_command(planted: Path) -> None:
+    found = audit(open_dataset(planted), source="my data")
+    with pytest.raises(LeakageError) as stopped:
+        stop_on_leakage(found)
+    assert stopped.value.exit_code == 3
+    for piece in ("1 test image ", "1 a", "msmae check 'my data' --repair clean.csv"):
+        assert piece in str(stopped.value)
+
+
+def test_allowed_leakage_is_said_aloud(planted: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = audit(open_dataset(planted))
+    with caplog.at_level(logging.WARNING, logger="msmae"):
+        sentence = stop_on_leakage(found, allow=True)
+    assert sentence == describe_leakage(found) != ""
+    assert sentence in caplog.text
+
+
+def test_near_duplicates_warn_with_their_count_and_the_reason_and_do_not_stop(tmp_path: Path) -> None:
+    for i in range(12):
+        save(tmp_path / "train" / "ab"[i % 2] / f"{i}.png", texture(i))
+        save(tmp_path / "test" / "ab"[i % 2] / f"{i}.png", texture(50 + i))
+    save(tmp_path / "test/a/again.jpg", texture(4), quality=70)
+    found = audit(open_dataset(tmp_path))
+    assert stop_on_leakage(found) == ""
+    warning = next(line for line in list_warnings(found) if "nearly the same" in line)
+    assert warning.startswith("1 test image nearly")
+    assert f"at most {found.threshold.bits} of 256 bits" in warning
+
+
+def test_patients_on_both_sides_are_leakage_but_between_training_and_validation_a_warning() -> None:
+    def shared(one: str, other: str) -> Any:
+        rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2], "split": one, "patient_id": f"p{i}"} for i in range(8)]
+        rows += [{**row, "image_path": f"x{row['image_path']}", "split": other} for row in rows[:3]]
+        manifest = manifest_of(rows)
+        return audit(manifest, prints=different(len(manifest)))
+
+    between = shared("train", "val")
+    assert (between.patients_crossing, between.test_patients_in_pool, between.leaks) == (3, 0, False)
+    assert stop_on_leakage(between) == ""
+    assert any("3 patients both in training and in validation" in line for line in list_warnings(between))
+    for pool in ("train", "val", ""):
+        leaking = shared("test", pool)
+        assert (leaking.test_patients_in_pool, leaking.leaking_images) == (3, 3)
+        with pytest.raises(LeakageError, match="3 patients with images on both sides"):
+            stop_on_leakage(leaking)
+
+
+def test_an_unlabelled_folder_and_an_npz_are_audited_too(tmp_path: Path) -> None:
+    for i in range(5):
+        save(tmp_path / "loose" / f"{i}.png", texture(min(i, 3)))
+    loose = audit(open_dataset(tmp_path / "loose"))
+    assert (loose.images, loose.classes, loose.identical_pairs, loose.leaks) == (5, 0, 1, False)
+    pictures = np.stack([texture(i, size=(28, 28)) for i in range(30)])
+    pictures[25] = pictures[2]
+    labels = (np.arange(30) % 2)[:, None]
+    arrays = {"train": slice(0, 20), "val": slice(20, 24), "test": slice(24, 30)}
+    content = {f"{split}_images": pictures[rows] for split, rows in arrays.items()}
+    content |= {f"{split}_labels": labels[rows] for split, rows in arrays.items()}
+    np.savez(tmp_path / "set.npz", **content)
+    found = audit(open_dataset(tmp_path / "set.npz", layout="medmnist"))
+    assert (found.images, found.test_identical_to_pool, found.near_pairs) == (30, 1, 0)
+    assert found.details["test_identical_to_pool"] == ["set.npz#test/1"]
+
+
+def test_a_mask_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    rows = []
+    for i in range(4):
+        save(tmp_path / f"{i}.png", texture(i))
+        save(tmp_path / f"mask{i}.png", (texture(i) > 128).astype(np.uint8))
+        rows.append({"image_path": f"{i}.png", "mask_path": f"mask{i}.png", "label": "ab"[i % 2]})
+    (tmp_path / "mask2.png").write_bytes(b"")
+    found = audit(manifest_of(rows, tmp_path))
+    assert (found.masks, found.mask_problems, found.unreadable) == (4, 1, 0)
+    assert found.details["mask_problems"][0][0] == "2.png"
+
+
+def test_fingerprints_are_kept_until_a_file_changes(tmp_path: Path) -> None:
+    save(tmp_path / "data/a.png", texture(1))
+    save(tmp_path / "data/b.png", texture(2))
+    (tmp_path / "data/c.png").write_bytes(b"no picture")
+    manifest, cache = open_dataset(tmp_path / "data"), tmp_path / "cache"
+    done: list[int] = []
+
+    def take() -> Fingerprints:
+        done.clear()
+        return take_fingerprints(manifest, cache=cache, progress=lambda number, _: done.append(number))
+
+    first = take()
+    assert done == [3]
+    again = take()
+    assert done == []
+    assert np.array_equal(first.record, again.record)
+    assert first.problems == again.problems
+    assert list(first.problems) == [2]
+    save(tmp_path / "data/b.png", texture(1))
+    changed = take()
+    assert done == [3]
+    assert np.array_equal(changed.record["digest"][0], changed.record["digest"][1])
+    assert not np.array_equal(first.record["digest"][0], first.record["digest"][1])
+
+
+small_images = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=4), elements=st.integers(0, 3))
+
+
+@given(small_images, small_images)
+def test_images_share_a_digest_exactly_when_their_numbers_are_equal(one: np.ndarray, other: np.ndarray) -> None:
+    def grey(pixels: np.ndarray) -> np.ndarray:
+        return pixels[:1] if (pixels == pixels[:1]).all() else pixels
+
+    assert (pixel_digest(one) == pixel_digest(other)) == np.array_equal(grey(one), grey(other))
+
+
+@given(small_images, st.sampled_from([np.uint16, np.int16, np.float32]))
+def test_neither_number_type_nor_repeated_channels_change_a_digest(pixels: np.ndarray, kind: type) -> None:
+    assert pixel_digest(pixels.astype(kind)) == pixel_digest(pixels)
+    assert pixel_digest(pixels.astype(np.float32) + 0.5) != pixel_digest(pixels)
+    assert pixel_digest(np.repeat(pixels[:1], 3, axis=0)) == pixel_digest(pixels[:1])
+    assert pixel_digest(pixels.astype(np.uint16) + 300) == pixel_digest(pixels.astype(np.float32) + 300)
+
+
+def hashes_with_neighbours(seed: int, number: int) -> np.ndarray:
+    """Random hashes, and copies of them with 0 to 20 bits turned, uint16 [n, 16]."""
+    generator = np.random.default_rng(seed)
+    bits = generator.integers(0, 2, (number, 256), dtype=np.uint8)
+    for row in range(1, number):
+        if generator.random() < 0.7:
+            bits[row] = bits[generator.integers(row)]
+            bits[row, generator.choice(256, generator.integers(21), replace=False)] ^= 1
+    return np.packbits(bits, axis=1).view(np.uint16)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(0, FARTHEST))
+def test_the_search_finds_exactly_what_comparing_all_pairs_finds(seed: int, number: int, within: int) -> None:
+    hashes = hashes_with_neighbours(seed, number)
+    bits = np.unpackbits(hashes.view(np.uint8), axis=1).astype(int)
+    apart = (bits[:, None] != bits[None]).sum(axis=2)  # [n, n], all pairs
+    expected = [(i, j, apart[i, j]) for i in range(number) for j in range(i + 1, number) if apart[i, j] <= within]
+    pairs, crowded = near_pairs(hashes, within=within)
+    assert [tuple(pair) for pair in pairs.tolist()] == expected
+    assert not crowded
+
+
+def test_fifteen_bits_spread_over_fifteen_words_are_found() -> None:
+    one = np.random.default_rng(0).integers(0, 2**16, 16).astype(np.uint16)
+    other = one.copy()
+    other[:15] ^= 1 << 7
+    assert near_pairs(np.stack([one, other]), within=15)[0].tolist() == [[0, 1, 15]]
+    assert len(near_pairs(np.stack([one, other]), within=14)[0]) == 0
+
+
+def test_a_crowd_is_said_to_be_one_and_costs_no_more_than_its_share() -> None:
+    generator = np.random.default_rng(0)
+    base = generator.integers(0, 2**16, 16).astype(np.uint16)
+    hashes = np.tile(base, (4 * CROWD, 1))
+    turned = generator.integers(0, 256, (len(hashes), 4))
+    for bit in turned.T:
+        hashes[np.arange(len(hashes)), bit // 16] ^= (1 << (bit % 16)).astype(np.uint16)
+    pairs, crowded = near_pairs(hashes, within=FARTHEST)
+    assert crowded
+    assert len(pairs) <= 16 * CROWD * len(hashes)
+    assert len(np.unique(pairs[:, :2])) == len(hashes)  # nobody stands alone
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda picture: Image.open(io.BytesIO(encoded(picture, "JPEG", quality=75))),
+        lambda picture: Image.open(io.BytesIO(encoded(picture, "WEBP", quality=80))).convert("L"),
+        lambda picture: picture.resize((30, 36), Image.Resampling.LANCZOS),
+        lambda picture: picture.point([round(20 + 0.8 * level) for level in range(256)]),
+        lambda picture: picture.point([round(255 * (level / 255) ** 0.85) for level in range(256)]),
+    ],
+    ids=["JPEG", "WebP", "three quarters", "less contrast", "brighter"],
+)
+def test_a_picture_saved_again_stays_near_and_another_one_far(again: Any) -> None:
+    pictures = [Image.fromarray(texture(seed)) for seed in range(20)]
+    plain = np.stack([perceptual_hash(np.asarray(picture, np.float32)) for picture in pictures])
+    saved = np.stack([perceptual_hash(np.asarray(again(picture), np.float32)) for picture in pictures])
+    apart = bits_apart(plain[:, None], saved[None])  # [20, 20]
+    same = np.eye(20, dtype=bool)
+    assert np.quantile(apart[same], 0.9) <= FARTHEST
+    assert apart[~same].min() > 2 * FARTHEST
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_a_smooth_picture_has_no_noise_for_bits() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    smooth = (columns * 2.5 + 60 * np.exp(-((rows - 20) ** 2 + (columns - 30) ** 2) / 300)).clip(0, 255)
+    noisy = smooth + np.random.default_rng(0).normal(0, 1, smooth.shape)
+    apart = bits_apart(perceptual_hash(smooth.astype(np.float32)), perceptual_hash(noisy.astype(np.float32)))
+    assert apart <= 8
+
+
+def test_images_that_are_alike_by_nature_get_a_stricter_threshold() -> None:
+    generator = np.random.default_rng(0)
+    resaved = np.full(50, 9)
+    varied = np.packbits(generator.integers(0, 2, (300, 256), dtype=np.uint8), axis=1).view(np.uint16)
+    loose = choose_threshold(varied, resaved)
+    assert (loose.bits, loose.resaved, loose.chance) == (9, 9, FARTHEST)
+    assert 120 <= loose.typical <= 136
+    few = np.zeros((300, 256), np.uint8)  # only 40 of the bits tell these pictures apart
+    few[:, :40] = generator.integers(0, 2, (300, 40))
+    strict = choose_threshold(np.packbits(few, axis=1).view(np.uint16), resaved)
+    assert strict.bits == strict.chance
+    assert (
+        4 <= strict.chance <= 5
+    )  # 40 coins show at most 4 heads once in 10 million tosses, and there are 44,850 pairs
+    assert strict.widest == strict.chance + 1
+    assert "go unnoticed" in strict.reason
+    same = choose_threshold(np.packbits(few[:, :1] * np.ones((1, 256), np.uint8), axis=1).view(np.uint16), resaved)
+    assert same.bits == -1
+    assert "too alike" in same.reason
+
+
+def test_the_threshold_can_be_given_within_what_the_search_can_do() -> None:
+    prints = different(20)
+    prints.record["hash"][1] = prints.record["hash"][0]
+    prints.record["hash"][1, :4] ^= 1
+    assert len(find_duplicates(prints, near_bits=3).near) == 0
+    assert find_duplicates(prints, near_bits=4).near[:, 2].tolist() == [4]
+    for bits in (-1, 16):
+        with pytest.raises(UserError, match="near_bits"):
+            find_duplicates(prints, near_bits=bits)
+
+
+def test_traits_of_a_frame_with_a_letter_in_its_corner() -> None:
+    plane = np.zeros((100, 200), np.float32)
+    plane[10:80, 30:200] = np.random.default_rng(0).uniform(50, 100, (70, 170))
+    assert np.allclose(traits.borders(plane), (0.1, 0.2, 0.15, 0))
+    assert traits.borders(np.ones((4, 4), np.float32)) == (1, 1, 1, 1)
+    assert traits.corner_level(plane) == 0
+    assert traits.corner_level(255 - plane) == 1
+    letter = Image.fromarray(plane).convert("L")
+    ImageDraw.Draw(letter).text((4, 1), "R", fill=255)
+    quiet, marked = traits.mark_share(plane), traits.mark_share(np.asarray(letter, np.float32))
+    assert marked > quiet
+    assert traits.mark_share(np.ones((4, 4), np.float32)) == 0
+
+
+def test_how_an_image_was_made_is_read_from_its_file(tmp_path: Path) -> None:
+    from pydicom.data import get_testdata_file
+
+    for quality in (50, 75, 95):
+        save(tmp_path / f"{quality}.jpg", texture(0), quality=quality)
+    sums = [traits.acquisition(str(tmp_path / f"{quality}.jpg")) for quality in (50, 75, 95)]
+    assert [kind for kind, _ in sums] == ["JPEG"] * 3
+    with Image.open(tmp_path / "75.jpg") as image:
+        assert sums[1][1] == sum(image.quantization[0])
+    assert sums[0][1] > sums[1][1] > sums[2][1] > 64
+    save(tmp_path / "a.png", texture(0))
+    assert traits.acquisition(str(tmp_path / "a.png")) == ("PNG", 0)
+    assert traits.acquisition(str(get_testdata_file("CT_small.dcm"))) == (
+        "DICOM CT GE MEDICAL SYSTEMS RHAPSODE MONOCHROME2",
+        0,
+    )
+
+
+def with_letter(pixels: np.ndarray) -> np.ndarray:
+    """The picture with an L burned into its upper left corner, as on X-rays."""
+    picture = Image.fromarray(pixels)
+    ImageDraw.Draw(picture).rectangle((0, 0, 9, 11), fill=0)
+    ImageDraw.Draw(picture).text((2, 0), "L", fill=255)
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize(
+    ("trait", "spoil"),
+    [
+        ("size", lambda pixels: pixels[:-4]),
+        ("border", lambda pixels: np.pad(pixels[6:], ((6, 0), (0, 0)))),
+        ("marks at the edges", lambda pixels: with_letter(pixels)),
+        ("number of channels and kind of numbers", lambda pixels: np.stack([pixels, pixels, 255 - pixels], axis=-1)),
+    ],
+)
+def test_a_trait_that_gives_the_class_away_is_named(tmp_path: Path, trait: str, spoil: Any) -> None:
+    for i in range(40):
+        save(tmp_path / f"clean/{'ab'[i % 2]}/{i}.png", texture(i))
+        save(tmp_path / f"spoilt/{'ab'[i % 2]}/{i}.png", spoil(texture(i)) if i % 2 else texture(i))
+    assert audit(open_dataset(tmp_path / "clean")).shortcuts == ()
+    found = audit(open_dataset(tmp_path / "spoilt"))
+    told = {shortcut.trait: shortcut for shortcut in found.shortcuts}
+    assert told[trait].balanced_accuracy > 0.9
+    assert told[trait].guessing == 0.5
+    assert told[trait].target == "class"
+    assert any(trait in line for line in list_warnings(found))
+
+
+def test_a_site_that_tells_the_split_is_named() -> None:
+    rows = [
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "split": "test" if i < 30 else "train",
+         "site": "north" if i < 27 else "south"} for i in range(80)
+    ]  # fmt: skip
+    shortcuts = audit(manifest_of(rows), prints=different(80)).shortcuts
+    assert [(shortcut.trait, shortcut.target) for shortcut in shortcuts] == [("site", "split")]
+    assert shortcuts[0].typical == {"pool": "south", "test": "north"}
+
+
+def different(number: int) -> Fingerprints:
+    """Fingerprints of pictures that have nothing in common, not even files."""
+    generator = np.random.default_rng(0)
+    record = np.zeros(number, RECORD)
+    record["digest"] = generator.integers(0, 2**63, (number, 2))
+    record["hash"] = generator.integers(0, 2**16, (number, 16))
+    record["resaved"] = -1
+    return Fingerprints(record, {}, {})
+
+
+@st.composite
+def messy(draw: st.DrawFn) -> tuple[Manifest, Fingerprints]:
+    """A data set with copies, near-copies, contradictions, shared patients and unreadable images."""
+    number = draw(st.integers(30, 60))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    prints = different(number)
+    some_patients = draw(st.booleans())
+    rows: list[dict[str, str]] = []
+    for i in range(number):
+        rows.append({
+            "image_path": f"{i}.png",
+            "label": str(generator.choice(["a", "b", "b", ""])),
+            "patient_id": f"p{generator.integers(number)}" if some_patients and generator.random() < 0.8 else "",
+            "split": str(generator.choice(["train", "val", "test"])),
+            "mask_path": "",
+        })  # fmt: skip
+        if i and generator.random() < 0.4:
+            source = generator.integers(i)
+            prints.record[i] = prints.record[source]
+            if generator.random() < 0.5:  # nearly the same
+                prints.record["digest"][i] = generator.integers(0, 2**63, 2)
+                turned = generator.choice(256, generator.integers(16), replace=False)
+                np.bitwise_xor.at(prints.record["hash"][i], turned // 16, (1 << (turned % 16)).astype(np.uint16))
+            elif generator.random() < 0.9:
+                rows[i]["label"] = rows[source]["label"]
+    prints.problems.update({int(i): "damaged" for i in generator.choice(number, 2, replace=False)})
+    prints.record["constant"][generator.choice(number, 2, replace=False)] = True
+    return manifest_of(rows), prints
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow], deadline=None)
+@given(messy())
+def test_a_repaired_data_set_leaks_nothing_and_loses_nothing_unsaid(data: tuple[Manifest, Fingerprints]) -> None:
+    manifest, prints = data
+    try:
+        mended = repair(manifest, prints, find_duplicates(prints))
+    except UserError:  # a class too small to be split
+        assume(False)
+    assert sorted([*mended.kept, *mended.left_out]) == list(range(len(manifest)))
+    again = prints.select(mended.kept)
+    found = audit(mended.manifest, prints=again)
+    zero = ("unreadable", "constant", "identical_pairs", "label_conflicts", "test_identical_to_pool", "test_near_pool")
+    assert {
+        name: getattr(found, name) for name in (*zero, "patients_crossing", "test_patients_in_pool")
+    } == dict.fromkeys((*zero, "patients_crossing", "test_patients_in_pool"), 0)
+    assert set(mended.manifest.table["split"]) == {"train", "val", "test"}
+    table, hashes = mended.manifest.table, again.record["hash"]
+    for i in range(len(table)):  # in other words: no patient and no pair up to 15 bits apart lies in two splits
+        near = (bits_apart(hashes[i], hashes) <= FARTHEST) | (
+            (table["patient_id"] == table.at[i, "patient_id"]).to_numpy() & (table.at[i, "patient_id"] != "")
+        )
+        assert set(table["split"][near]) == {table.at[i, "split"]}
+        assert near.sum() == 1 or table.at[i, "cluster"] != ""
+    pictures = {digest.tobytes() for digest in prints.record["digest"]}
+    lost = pictures - {digest.tobytes() for digest in again.record["digest"]}
+    labels: dict[bytes, set[str]] = {}
+    for i, digest in enumerate(prints.record["digest"]):
+        labels.setdefault(digest.tobytes(), set()).add(manifest.table.at[i, "label"])
+    faulty = {*prints.problems, *np.flatnonzero(prints.record["constant"])}
+    spoilt = {prints.record["digest"][i].tobytes() for i in faulty}
+    assert all(len(labels[picture] - {""}) > 1 or picture in spoilt for picture in lost)
+
+
+def test_the_copy_that_says_most_is_the_one_kept() -> None:
+    rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": f"p{i}"} for i in range(12)]
+    rows += [
+        {**rows[0], "image_path": "first.png", "label": ""},
+        {**rows[1], "image_path": "second.png", "mask_path": "m"},
+    ]
+    prints = different(14)
+    prints.record[12:] = prints.record[:2]
+    mended = repair(manifest_of(rows), prints, find_duplicates(prints))
+    assert mended.left_out == {12: "the same pixels as another image", 1: "the same pixels as another image"}
+
+
+def test_clusters_take_the_place_of_patients_only_where_none_are_named() -> None:
+    rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2]} for i in range(20)]
+    prints = different(20)
+    prints.record["hash"][3] = prints.record["hash"][0]
+    nameless = repair(manifest_of(rows), prints, find_duplicates(prints)).manifest.table
+    assert nameless.at[0, "patient_id"] == nameless.at[3, "patient_id"] == nameless.at[0, "cluster"] != ""
+    assert (nameless["patient_id"] != "").sum() == 2
+    named = [{**row, "patient_id": f"p{i}"} for i, row in enumerate(rows)]
+    table = repair(manifest_of(named), prints, find_duplicates(prints)).manifest.table
+    assert table["patient_id"].tolist() == [f"p{i}" for i in range(20)]
+    assert table.at[0, "cluster"] == table.at[3, "cluster"] not in ("", "p0", "p3")
+    assert table.at[0, "split"] == table.at[3, "split"]
+
+
+def test_data_without_duplicates_is_split_as_by_patient_alone() -> None:
+    rows = [
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": f"p{i // 2}" if i < 10 else ""}
+        for i in range(20)
+    ]
+    manifest, prints = manifest_of(rows), different(20)
+    assert keep_together(manifest, find_duplicates(prints), prints) == manifest.table["patient_id"].tolist()
+
+
+def test_nothing_left_is_an_error_that_says_so() -> None:
+    prints = different(2)
+    prints.problems.update({0: "damaged", 1: "damaged"})
+    with pytest.raises(UserError, match="no image is left"):
+        repair(manifest_of([{"image_path": "0.png"}, {"image_path": "1.png"}]), prints, find_duplicates(prints))
+
+
+def test_the_contact_sheet_shows_the_worst_first_and_goes_when_nothing_is_wrong(planted: Path, tmp_path: Path) -> None:
+    from msmae.data.audit.columns import Columns
+    from msmae.data.audit.sheet import worst_pairs
+
+    manifest = open_dataset(planted)
+    duplicates = find_duplicates(take_fingerprints(manifest))
+    pairs = worst_pairs(Columns.of(manifest), duplicates, at_most=9)
+    assert [pair.kind for pair in pairs] == [
+        "identical, two labels",
+        "identical, in test and in the pool",
+        "near, in test and in the pool",
+    ]
+    assert draw_worst_pairs(manifest, duplicates, tmp_path / "sheet.png") == 3
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert len(np.unique(np.asarray(sheet))) > 50
+    clean = manifest.select(duplicates.first[:3])
+    assert draw_worst_pairs(clean, find_duplicates(take_fingerprints(clean)), tmp_path / "sheet.png") == 0
+    assert not (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.slow
+def test_brain_tumour_mri_leaks_what_an_independent_count_says(real_data: Path) -> None:
+    """Counted in another way: Pillow's RGB pixels, compared with each other where the sizes agree; no hashes."""
+    folder = real_data / "brain-tumor-mri"
+    training: dict[Any, list[tuple[int, Path]]] = {}
+    for path in sorted((folder / "Training").rglob("*.jpg")):
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        training.setdefault(pixels.shape, []).append((int(pixels[::7, ::5].sum()), path))
+    leaking = []
+    for path in sorted((folder / "Testing").rglob("*.jpg")):
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        total = int(pixels[::7, ::5].sum())
+        likely = (other for sum_, other in training.get(pixels.shape, []) if sum_ == total)
+        if any(np.array_equal(pixels, np.asarray(Image.open(other).convert("RGB"))) for other in likely):
+            leaking.append(path.relative_to(folder).as_posix())
+    found = audit(open_dataset(folder))
+    assert found.details["test_identical_to_pool"] == sorted(leaking)
+    assert found.test_identical_to_pool == 251
+    assert found.leaking_classes == {
+        "glioma_tumor": 18,
+        "meningioma_tumor": 106,
+        "no_tumor": 105,
+        "pituitary_tumor": 22,
+    }
+    assert found.test_near_pool == 8
+    with pytest.raises(LeakageError, match="251 test images"):
+        stop_on_leakage(found)
