@@ -42,8 +42,8 @@ def choose_threshold(hashes: np.ndarray, resaved: np.ndarray) -> Threshold:
     Far enough to recognise 99 % of this data set's pictures when they are saved again; but not so far that two
     different pictures come together by chance, and no farther than the search is exact. The chance is taken from the
     distances of pairs drawn at random, as if each were the heads of as many tosses of a coin as give this median and
-    spread (after Daugman, Pattern Recognition 36, 2003, on codes of the iris). Images with few independent bits lie nearer each other by nature, and
-    so get a stricter threshold.
+    spread (after Daugman, Pattern Recognition 36, 2003, on codes of the iris). Images with few independent bits lie
+    nearer each other by nature, and so get a stricter threshold.
     """
     limit, typical = _chance_limit(hashes)
     known = resaved[resaved >= 0]
