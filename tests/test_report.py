@@ -252,6 +252,14 @@ def test_few_patients_are_a_pilot(tmp_path: Path) -> None:
     assert "The figures rest on 9 patients only" in page.text
 
 
+def test_a_model_that_loses_to_one_answer_is_told_so(tmp_path: Path) -> None:
+    frame = make_predictions(classes=("common", "rare"), separation=0.0)
+    rare = frame.index[frame["label"] == "rare"]
+    frame = frame.drop(rare[8:]).reset_index(drop=True)
+    text = page_of(write_run(tmp_path / "run", frame)).text
+    assert "Always answering “common” would be right more often than the model." in text[: text.index("Table 1")]
+
+
 def test_a_subgroup_without_events_has_no_number(tmp_path: Path) -> None:
     frame = make_predictions(classes=("healthy", "ill"))
     sites = ["north" if label == "healthy" else "south" for label in frame["label"]]
@@ -293,13 +301,47 @@ def test_numbers_that_do_not_belong_together_are_flagged(tmp_path: Path) -> None
 
 def test_leaking_data_raise_a_banner(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_predictions(classes=("a", "b"), patients=6))
-    audit = {"images": 160, "test_identical_to_pool": [["a", "b"], ["c", "d"]], "patients_crossing": 0, "masks": 3}
+    audit = {
+        "images": 160,
+        "test_identical_to_pool": 2,
+        "test_patients_in_pool": 1,
+        "patients_crossing": 9,
+        "leaking_classes": {"a": 3},
+        "masks": 3,
+    }
     put(run / "audit.json", audit)
     page = page_of(run)
     assert "2 test images with the pixels of an image that the model learned from" in page.text
+    assert "1 patient with images on both sides of the split; 3 a." in page.text
     assert [attributes for _, attributes in page.elements if attributes.get("role") == "alert"]
-    put(run / "audit.json", audit | {"test_identical_to_pool": []})
-    assert "leak" not in page_of(run).text
+    assert page.text.index("The data leak into the test") < page.text.index("What was asked")
+    put(run / "audit.json", audit | {"test_identical_to_pool": 0, "test_patients_in_pool": 0})
+    assert "leak" not in page_of(run).text  # patients in training and validation are no leakage into the test
+
+
+def test_what_the_audit_doubts_stands_beside_the_figures(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_predictions(classes=("a", "b"), patients=6))
+    audit = {
+        "images": 24,
+        "notes": ["read as folder"],
+        "threshold": {"reason": "at most 14 of 256 bits apart"},
+        "test_near_pool": 8,
+        "near_classes": {"a": 8},
+        "small_classes": {"b": 2},
+        "shortcuts": [
+            {"target": "class", "trait": "size", "sentence": "the class can be told from the size: a 512 x 512"},
+            {"target": "class", "trait": "border", "sentence": "the class can be told from the border: a 7 %"},
+        ],
+    }
+    put(run / "audit.json", audit)
+    text = page_of(run).text
+    first = text[: text.index("Table 1")]
+    assert "8 test images nearly the same as one the model learned from: 8 a." in first
+    assert "The class can be told from the size, the border alone: the model may have learned that instead" in first
+    assert "The class can be told from the size: a 512 x 512." in text
+    assert "The class b has 2 patients or clusters of near-equal images: too few for every split." in first
+    assert "Nearly the same is at most 14 of 256 bits apart." in text
+    assert "Read as folder." in text
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:

@@ -144,6 +144,20 @@ def baseline(rows: pd.DataFrame | None, *, multilabel: bool) -> str:
     return f"Always answering “{shares.index[0]}” would reach {percentage(shares.iloc[0])}."
 
 
+def worse_than_constant(run: RunFiles, rows: pd.DataFrame | None) -> list[str]:
+    """A caution where always giving the commonest answer is right more often than the model, beyond chance."""
+    if rows is None or rows.empty or run.multilabel:
+        return []
+    entry = run.metrics["splits"][main_split(run.metrics)]["metrics"].get("accuracy") or {}
+    shares = rows["label"].value_counts(normalize=True)
+    if entry.get("high") is None or entry["high"] >= shares.iloc[0]:
+        return []
+    return [
+        f"Always answering “{shares.index[0]}” would be right more often than the model. Where rare classes were given "
+        "more weight that is the price; the balanced accuracy tells what it bought."
+    ]
+
+
 def key_figures(run: RunFiles) -> list[KeyFigure]:
     """The figures of the first screen."""
     metrics = run.metrics["splits"][main_split(run.metrics)]["metrics"]

@@ -43,7 +43,7 @@ def model_card(run: RunFiles) -> str:
         run=run,
         split=split_name(split),
         facts=facts(run),
-        cautions=headline.cautions(run),
+        cautions=[*headline.cautions(run), *data.warnings(run.audit)],
         leaks=data.leaks(run.audit),
         figures=results.figure_table(run),
         per_class=results.class_table(run, split),

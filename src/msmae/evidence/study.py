@@ -233,7 +233,7 @@ def _result_facts(run: RunFiles, split: str) -> dict[str, str]:
             if "sensitivity" in entry and "specificity" in entry
         ),
         "failures": _failures(run, split),
-        "cautions": " ".join(headline.cautions(run)),
+        "cautions": " ".join([*headline.cautions(run), *data.warnings(run.audit)]),
     }
 
 
@@ -249,8 +249,8 @@ def _join(pieces: Any) -> str:
 def _excluded(run: RunFiles) -> str:
     if run.audit is None:
         return ""
-    found = [(data.amount(run.audit[key]), what) for key, what in data.AUDIT.items() if key in run.audit]
-    return _join(f"{amount:,} {what}" for amount, what in found if amount)
+    unreadable = data.amount(run.audit.get("unreadable"))
+    return f"{of(unreadable, 'image')} could not be read." if unreadable else "Every image could be read."
 
 
 def _disjoint(run: RunFiles) -> str:

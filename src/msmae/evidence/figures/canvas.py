@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, FAINT, GRID = "#000011", "#000022", "#000033"
+INK, FAINT, GRID, PAPER = "#000011", "#000022", "#000033", "#000044"
 SERIES = tuple(f"#0000a{number}" for number in range(1, 9))
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1)))
 """One a series: the curves can be told apart without colour."""
 
-PAGE = {INK: "--ink", FAINT: "--faint", GRID: "--grid"} | {
+PAGE = {INK: "--ink", FAINT: "--faint", GRID: "--grid", PAPER: "--paper"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
 """Placeholder colour -> the CSS variable that a page must define."""
@@ -46,7 +46,10 @@ STYLE: dict[Any, Any] = {
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.facecolor": PAPER,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.75,
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
     "figure.facecolor": "none",

@@ -33,7 +33,7 @@ def precision_recall_figure(curves: Mapping[str, Curve]) -> str:
         curves,
         x="sensitivity (recall)",
         y="positive predictive value (precision)",
-        corner="lower left",
+        corner="best",
         alt=f"Precision-recall curves of {', '.join(curves)}",
         diagonal=False,
         bands_from=0.1,  # below, the precision rests on a few images and its band fills the picture
@@ -45,7 +45,7 @@ def _square(
     *,
     x: str,
     y: str,
-    corner: Literal["lower right", "lower left"],
+    corner: Literal["lower right", "best"],
     alt: str,
     diagonal: bool,
     bands_from: float,

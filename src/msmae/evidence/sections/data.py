@@ -9,20 +9,24 @@ from msmae.evidence import cohort
 from msmae.evidence.run_files import RunFiles
 from msmae.evidence.wording import count, of, percentage, split_name
 
-AUDIT = {
+COUNTED = {
     "images": "images",
-    "patients": "patients",
-    "classes": "classes",
-    "masks": "masks",
+    "patients": "patients named",
+    "masks": "images with a mask",
     "unreadable": "unreadable files",
     "constant": "images of one colour",
+    "mask_problems": "masks that cannot be used",
     "identical_pairs": "pairs of images with the same pixels",
+    "label_conflicts": "pictures that occur with different labels",
+    "near_conflicts": "pairs of nearly the same pictures with different labels",
+    "near_across_patients": "pairs of nearly the same pictures of different patients",
     "test_identical_to_pool": "test images with the pixels of an image the model learned from",
+    "test_patients_in_pool": "test patients the model learned from",
     "test_near_pool": "test images nearly the same as one the model learned from",
-    "label_conflicts": "images that occur with different labels",
-    "patients_crossing": "patients on both sides of the split",
+    "val_identical_to_train": "validation images with the pixels of a training image",
+    "patients_crossing": "patients in more than one split",
 }
-LEAKS = ("test_identical_to_pool", "patients_crossing")
+"""What the audit counts, by its names in audit.json."""
 
 
 def flow(run: RunFiles) -> list[dict[str, str]]:
@@ -52,20 +56,55 @@ def audit_rows(audit: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """What the audit counted, in words."""
     if audit is None:
         return []
-    return [(name, count(amount(audit[key]))) for key, name in AUDIT.items() if key in audit]
+    return [(name, count(amount(audit[key]))) for key, name in COUNTED.items() if key in audit]
+
+
+def audit_notes(audit: Mapping[str, Any] | None) -> list[str]:
+    """How the data was read, when two pictures count as nearly the same, and what each shortcut rests on."""
+    if audit is None:
+        return []
+    reason = (audit.get("threshold") or {}).get("reason")
+    near = [f"nearly the same is {reason}"] if reason else []
+    shortcuts = [shortcut["sentence"] for shortcut in audit.get("shortcuts") or ()]
+    return [sentence_case(note) for note in [*(audit.get("notes") or ()), *near, *shortcuts]]
+
+
+def warnings(audit: Mapping[str, Any] | None) -> list[str]:
+    """What the audit found that makes the figures doubtful, short of leakage."""
+    if audit is None:
+        return []
+    found = []
+    near = amount(audit.get("test_near_pool"))
+    if near:
+        found.append(
+            f"{of(near, 'test image')} nearly the same as one the model learned from{_of_classes(audit, 'near')}"
+        )
+    for name, groups in (audit.get("small_classes") or {}).items():
+        found.append(
+            f"the class {name} has {groups:,} patients or clusters of near-equal images: too few for every split"
+        )
+    for target, traits in _shortcuts(audit).items():
+        found.append(
+            f"the {target} can be told from the {', the '.join(traits)} alone: the model may have learned that instead "
+            "(see Audit)"
+        )
+    return [sentence_case(sentence) for sentence in found]
 
 
 def leaks(audit: Mapping[str, Any] | None) -> list[str]:
-    """What the audit found that makes the test figures untrustworthy; empty when nothing."""
+    """What the audit found that makes the test figures worth nothing; empty when nothing."""
     if audit is None:
         return []
-    found = {key: amount(audit.get(key)) for key in LEAKS}
-    sentences = {
-        "test_identical_to_pool": "{} with the pixels of an image that the model learned from",
-        "patients_crossing": "{} with images on both sides of the split",
-    }
-    things = {"test_identical_to_pool": "test image", "patients_crossing": "patient"}
-    return [sentences[key].format(of(number, things[key])) for key, number in found.items() if number]
+    identical = amount(audit.get("test_identical_to_pool"))
+    patients = amount(audit.get("test_patients_in_pool", audit.get("patients_crossing")))
+    found = []
+    if identical:
+        found.append(f"{of(identical, 'test image')} with the pixels of an image that the model learned from")
+    if patients:
+        found.append(f"{of(patients, 'patient')} with images on both sides of the split")
+    if found and audit.get("leaking_classes"):
+        found.append(_of_classes(audit, "leaking").lstrip(": "))
+    return found
 
 
 def amount(finding: Any) -> int:
@@ -73,3 +112,22 @@ def amount(finding: Any) -> int:
     if isinstance(finding, list | dict):
         return len(finding)
     return int(finding) if isinstance(finding, int | float) else 0
+
+
+def sentence_case(text: str) -> str:
+    """A capital at the beginning and a full stop at the end."""
+    text = str(text).strip()
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _shortcuts(audit: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What can be told without looking at the patient -> from which traits of the picture."""
+    found: dict[str, list[str]] = {}
+    for shortcut in audit.get("shortcuts") or ():
+        found.setdefault(shortcut["target"], []).append(shortcut["trait"])
+    return found
+
+
+def _of_classes(audit: Mapping[str, Any], kind: str) -> str:
+    classes = audit.get(f"{kind}_classes") or {}
+    return f": {', '.join(f'{number:,} {name}' for name, number in classes.items())}" if classes else ""
