@@ -13,6 +13,7 @@ from torch import Tensor
 
 from msmae.method.attention import MapBank, average_heads, map_entropy, map_overlap, patch_maps
 from msmae.method.vit import Block, VisionTransformer
+from spots import looking_at_bright_patches
 
 
 def small_encoder(depth: int = 2) -> VisionTransformer:
@@ -21,22 +22,6 @@ def small_encoder(depth: int = 2) -> VisionTransformer:
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
-    return encoder
-
-
-def looking_at_bright_patches(image_size: tuple[int, int], patch_size: int) -> VisionTransformer:
-    """One block, one head, weights set by hand: the class token attends to a patch the more the brighter it is."""
-    encoder = VisionTransformer(image_size=image_size, patch_size=patch_size, channels=1, width=4, depth=1, heads=1)
-    with torch.no_grad():
-        for parameter in encoder.parameters():
-            parameter.zero_()
-        encoder.blocks[0].norm1.weight.fill_(1)
-        encoder.cls_token[..., 2:] = torch.tensor([1.0, -1.0])
-        encoder.patch_embed.proj.weight[0] = 1 / patch_size**2  # brightness goes up in the first place
-        encoder.patch_embed.proj.weight[1] = -1 / patch_size**2  # and down in the second, so that the mean stays 0
-        encoder.patch_embed.proj.bias[2:] = torch.tensor([1.0, -1.0])
-        encoder.blocks[0].attn.qkv.weight[0, 2] = 4.0  # the query asks with the class token's third place
-        encoder.blocks[0].attn.qkv.weight[4, 0] = 4.0  # the key answers with the brightness
     return encoder
 
 
@@ -103,6 +88,16 @@ def test_only_the_class_query_and_the_keys_of_the_last_block_are_used():
         assert torch.equal(patch_maps(encoder, images), before)
         first.mlp.fc2.weight.mul_(2)  # whereas the blocks below count in full
         assert not torch.allclose(patch_maps(encoder, images), before, atol=1e-3)
+
+
+def test_in_mixed_precision_no_two_patches_tie():
+    """With scores of eight bits many would, and ties fall by position."""
+    encoder = VisionTransformer(image_size=(56, 56), patch_size=4, channels=1, width=64, depth=1, heads=2)
+    images = torch.randn(2, 1, 56, 56, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rows = encoder.class_attention(images).flatten(0, 1)
+    assert rows.dtype == torch.float32
+    assert all(len(row.unique()) > 0.9 * 196 for row in rows)
 
 
 # --- the bank
@@ -205,6 +200,7 @@ def test_overlap_counts_the_most_attended_quarter_in_common():
     old = torch.arange(16.0).reshape(1, 4, 4)
     quarter = old.clone()
     quarter[0, 3, 3] = -1  # the most attended of sixteen drops out of the best four
-    both = torch.cat([old, old, quarter])
-    assert map_overlap(old.expand(3, 4, 4), torch.stack([old[0], -old[0], quarter[0]])).tolist() == [1.0, 0.0, 0.75]
-    assert map_overlap(both, both).tolist() == [1.0, 1.0, 1.0]
+    rest = torch.where(old < 12, -old, old)  # only the order of the others changes
+    new = torch.cat([old, -old, quarter, rest])
+    assert map_overlap(old.expand(4, 4, 4), new).tolist() == [1.0, 0.0, 0.75, 1.0]
+    assert map_overlap(new, new).tolist() == [1.0] * 4

@@ -199,6 +199,8 @@ def test_the_draw_covers_the_ranges_it_is_given():
     assert stretch.log().mean() == pytest.approx(0, abs=0.02)
     assert (stretch.min(), stretch.max()) == (pytest.approx(0.8, abs=0.01), pytest.approx(1.25, abs=0.01))
     assert geometry.flip.float().mean() == pytest.approx(0.3, abs=0.03)
+    told = torch.stack([geometry.flip.float(), area, stretch.log(), *geometry.centre.T])
+    assert torch.corrcoef(told)[0, 1:].abs().max() < 0.08  # a flip says nothing about the crop
     room = (geometry.centre - geometry.extent / 2) / (1 - geometry.extent)  # 0 = at the left/top edge, 1 = right/bottom
     assert room.mean(dim=0).tolist() == pytest.approx([0.5, 0.5], abs=0.03)
     assert room.min() < 0.01

@@ -1,15 +1,12 @@
 """Each defect of the released code (its row in the README's table) has a test here that fails on it.
 
-The stages run for real on images with one bright patch each, most of them with an encoder whose weights are set by
-hand so that its class token looks at bright patches (and with a learning rate too small to change that). So where the
-attention must lie is known, and whether masking follows it can be counted.
+Most run the stages on images with one bright patch and an encoder that looks at it (`spots.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,51 +18,43 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
-from msmae.config import make_settings
 from msmae.data.loader import Batch
 from msmae.data.store import ImageStore
 from msmae.errors import UserError
 from msmae.exchange.checkpoint import ModelCard, build_model, load_model, save_model
 from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank, patch_maps
-from msmae.method.masking import POLICIES, PatchPlan
+from msmae.method.masking import POLICIES
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
 from msmae.stages.balance import decide_balance
 from msmae.stages.finetune import finetune_model
 from msmae.stages.predictor import load
-from msmae.stages.prepare import Prepared, divide, prepare
 from msmae.stages.pretrain import pretrain_model
 from msmae.stages.refresh import refresh_bank
-from test_attention import looking_at_bright_patches
-
-SIDE, PATCH, GRID = 32, 4, (8, 8)
-SPLITS = ["train"] * 32 + ["val"] * 12 + ["test"] * 12
-CELLS = np.random.default_rng(0).integers(0, 64, len(SPLITS))  # the bright patch of each image
-STILL = 1e-12
-"""A learning rate that changes no weight in single precision."""
+from spots import (
+    CELLS,
+    GRID,
+    PATCH,
+    SIDE,
+    SPLITS,
+    looking_at_bright_patches,
+    of_the_bright,
+    prepared_of,
+    watching,
+    write_spots,
+)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A CSV manifest of 32 x 32 images in four grey levels (the classes), each with one bright patch."""
+    """The manifest of the images, and a cache for what is decoded."""
     folder = tmp_path_factory.mktemp("spots")
-    generator = np.random.default_rng(1)
-    rows = []
-    for i, (cell, split) in enumerate(zip(CELLS, SPLITS, strict=True)):
-        pixels = generator.integers(0, 20, (SIDE, SIDE)) + 15 * (i % 4)
-        row, column = divmod(int(cell), GRID[1])
-        pixels[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH] = 250
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-        rows.append({"image_path": f"{i}.png", "label": f"level {i % 4}", "patient_id": f"p{i}", "split": split})
-    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSMAE_CACHE", str(folder / "cache"))
-        yield folder / "manifest.csv"
+        yield write_spots(folder)
 
 
 @pytest.fixture(scope="module")
@@ -74,44 +63,6 @@ def spotter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "spotter.safetensors"
     save_file(looking_at_bright_patches((SIDE, SIDE), PATCH).state_dict(), path)
     return path
-
-
-def prepared_of(data: Path, method: str = "msmae", **overrides: dict[str, Any]) -> Prepared:
-    """Four-wide models, learning rates near zero, single precision; `overrides` on top."""
-    groups: dict[str, dict[str, Any]] = {
-        "model": {"width": 4, "depth": 1, "heads": 1, "decoder_width": 4, "decoder_heads": 1, "patch_size": PATCH},
-        "pretrain": {"epochs": 6, "uniform_epochs": 2, "refresh_every": 2, "base_lr": STILL, "crop_scale": (0.2, 1.0)},
-        "finetune": {"epochs": 3, "draw": "own", "refresh_every": 2, "base_lr": STILL, "ema": 0, "jitter": 0},
-        "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "threads": 1},
-    }
-    merged = {name: groups.get(name, {}) | overrides.get(name, {}) for name in groups.keys() | overrides.keys()}
-    settings = make_settings("tiny", overrides=merged)
-    return prepare(divide(data, settings=settings, seed=3), settings=settings, method=method, seed=3)
-
-
-@contextmanager
-def watching(kind: type[nn.Module]) -> Iterator[list[tuple[nn.Module, tuple[Any, ...]]]]:
-    """What every module of this kind is given while it runs."""
-    seen: list[tuple[nn.Module, tuple[Any, ...]]] = []
-
-    def note(module: nn.Module, given: tuple[Any, ...]) -> None:
-        if isinstance(module, kind):
-            seen.append((module, given))
-
-    handle = register_module_forward_pre_hook(note)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def of_the_bright(images: Tensor, positions: Tensor) -> tuple[float, int]:
-    """Of the images [B, 1, H, W] that show their bright patch, the share whose brightest patch is among positions
-    [B, K]; and how many those are."""
-    brightness = F.avg_pool2d(images, PATCH).flatten(1)
-    shown = brightness.amax(dim=1) > 0.4 * images.max()
-    among = (positions == brightness.argmax(dim=1, keepdim=True)).any(dim=1)
-    return float(among[shown].float().mean()), int(shown.sum())
 
 
 # --- "the bank is all ones for ever: the masking is never attention-driven"
@@ -135,9 +86,9 @@ def test_maps_are_not_ones_but_those_just_computed():
 def pretrained(data: Path, spotter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One pre-training of `msmae` from the spotter: its folder, and what the model was given step by step."""
     run = tmp_path_factory.mktemp("pretrained")
-    with watching(MSMAE) as seen:
+    with watching(MSMAE) as given:
         pretrain_model(prepared_of(data), run, init=spotter)
-    return {"run": run, "given": [given for _, given in seen]}
+    return {"run": run, "given": given}
 
 
 def test_the_bank_in_the_loader_holds_each_training_images_own_map(pretrained: dict[str, Any]):
@@ -166,10 +117,9 @@ def test_masking_follows_the_attention_once_the_warm_up_is_over(pretrained: dict
 def test_without_its_own_map_the_bright_patch_is_masked_as_often_as_any(
     data: Path, spotter: Path, tmp_path: Path, method: str
 ):
-    with watching(MSMAE) as seen:
+    with watching(MSMAE) as given:
         pretrain_model(prepared_of(data, method), tmp_path, init=spotter)
-    plans = [given for _, given in seen[2:]]
-    share, shown = of_the_bright(torch.cat([x for x, _ in plans]), torch.cat([p.mask for _, p in plans]))
+    share, shown = of_the_bright(torch.cat([x for x, _ in given[2:]]), torch.cat([p.mask for _, p in given[2:]]))
     assert shown > 50
     assert 0.25 < share < 0.7
 
@@ -178,10 +128,10 @@ def test_without_its_own_map_the_bright_patch_is_masked_as_often_as_any(
 def finetuned(data: Path, spotter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One fine-tuning with the arm's own draw from the spotter."""
     run = tmp_path_factory.mktemp("finetuned")
-    with watching(Classifier) as seen:
+    with watching(Classifier) as given:
         finetune_model(prepared_of(data), run, init=spotter)
-    training = [given for _, given in seen if len(given) == 2 and given[1] is not None]
-    validation = [given[0] for _, given in seen if len(given) == 1 or given[1] is None]
+    training = [arguments for arguments in given if len(arguments) == 2 and arguments[1] is not None]
+    validation = [arguments[0] for arguments in given if len(arguments) == 1 or arguments[1] is None]
     return {"run": run, "training": training, "validation": validation}
 
 
@@ -202,10 +152,9 @@ def test_fine_tuning_draws_by_the_maps_before_its_first_step(finetuned: dict[str
 def test_a_map_is_cropped_and_flipped_with_its_image(data: Path, spotter: Path, tmp_path: Path):
     """Small crops only, all mirrored: found in image and map at the same place, although no cell stays where it was."""
     tight = {"crop_scale": (0.2, 0.35), "flip": 1.0, "epochs": 12, "uniform_epochs": 0}
-    with watching(MSMAE) as seen:
+    with watching(MSMAE) as given:
         pretrain_model(prepared_of(data, pretrain=tight), tmp_path, init=spotter)
-    plans: list[tuple[Tensor, PatchPlan]] = [given for _, given in seen]
-    share, shown = of_the_bright(torch.cat([x for x, _ in plans]), torch.cat([p.mask for _, p in plans]))
+    share, shown = of_the_bright(torch.cat([x for x, _ in given]), torch.cat([p.mask for _, p in given]))
     assert shown > 60
     assert share == 1
 
@@ -250,9 +199,9 @@ def test_the_quarter_that_is_kept_for_prediction_is_the_most_attended(finetuned:
     model = load(finetuned["run"])
     images = 20 * torch.rand(6, 1, SIDE, SIDE)
     images[:, :, 4:8, 20:24] = 250
-    with watching(Classifier) as seen:
+    with watching(Classifier) as given:
         model.predict(images, keep=0.25)
-    batch, keep = seen[0][1]
+    batch, keep = given[0]
     assert keep.shape == (6, 16)
     assert of_the_bright(batch, keep) == (1.0, 6)
 
@@ -430,10 +379,10 @@ def test_the_network_sees_images_of_mean_zero_and_deviation_one(
 
     files = sorted(data.parent.glob("*.png"), key=lambda file: int(file.stem))[:32]
     model = load(finetuned["run"])
-    with watching(Classifier) as seen:
+    with watching(Classifier) as given:
         from_files = model.predict(files)
         from_pixels = model.predict(np.stack([np.asarray(Image.open(file))[None] for file in files]))
     assert torch.equal(from_files, from_pixels)
-    for _, given in seen:
-        assert given[0].mean().item() == pytest.approx(0, abs=1e-4)
-        assert given[0].std().item() == pytest.approx(1, abs=1e-3)
+    for images, *_ in given:
+        assert images.mean().item() == pytest.approx(0, abs=1e-4)
+        assert images.std().item() == pytest.approx(1, abs=1e-3)

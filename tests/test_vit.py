@@ -117,6 +117,15 @@ def test_embedding_the_kept_is_embedding_all_and_gathering():
     assert torch.allclose(encoder.embed(images, keep), expected, atol=1e-6)
 
 
+def test_the_class_token_gets_its_own_position():
+    """Published weights may have learned one."""
+    encoder = encoder_of()
+    tokens = encoder.embed(torch.randn(2, 1, 12, 20))
+    expected = (encoder.cls_token + encoder.pos_embed[:, :1])[0]
+    assert encoder.pos_embed[:, 0].any()
+    assert torch.equal(tokens[:, 0], expected.expand(2, -1))
+
+
 def test_keeping_all_in_any_order_changes_nothing_for_the_class_token():
     encoder, images = encoder_of(), torch.randn(3, 1, 12, 20)
     order = shuffled_positions(3, 15)
