@@ -331,6 +331,7 @@ def test_what_the_audit_doubts_stands_beside_the_figures(tmp_path: Path) -> None
         "shortcuts": [
             {"target": "class", "trait": "size", "sentence": "the class can be told from the size: a 512 x 512"},
             {"target": "class", "trait": "border", "sentence": "the class can be told from the border: a 7 %"},
+            {"target": "split", "trait": "size", "sentence": "the split can be told from the size"},
         ],
     }
     put(run / "audit.json", audit)
@@ -338,6 +339,7 @@ def test_what_the_audit_doubts_stands_beside_the_figures(tmp_path: Path) -> None
     first = text[: text.index("Table 1")]
     assert "8 test images nearly the same as one the model learned from: 8 a." in first
     assert "The class can be told from the size, the border alone: the model may have learned that instead" in first
+    assert "The test images can be told from the others by the size alone: they were drawn otherwise." in first
     assert "The class can be told from the size: a 512 x 512." in text
     assert "The class b has 2 patients or clusters of near-equal images: too few for every split." in first
     assert "Nearly the same is at most 14 of 256 bits apart." in text

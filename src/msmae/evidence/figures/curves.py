@@ -61,7 +61,8 @@ def _square(
                     curve.grid[shown], curve.low[shown], curve.high[shown], color=colour, alpha=0.14, linewidth=0
                 )
             axes.plot(curve.x, curve.y, color=colour, linestyle=dashes, label=short(name), clip_on=False)
-        axes.legend(loc=corner)
+        if corner != "best" or len(curves) <= BANDED:  # many curves leave no place for a legend
+            axes.legend(loc=corner)
         return to_svg(axes, alt=alt)
 
 

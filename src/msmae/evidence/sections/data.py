@@ -84,10 +84,13 @@ def warnings(audit: Mapping[str, Any] | None) -> list[str]:
             f"the class {name} has {groups:,} patients or clusters of near-equal images: too few for every split"
         )
     for target, traits in _shortcuts(audit).items():
-        found.append(
-            f"the {target} can be told from the {', the '.join(traits)} alone: the model may have learned that instead "
-            "(see Audit)"
-        )
+        listed = ", the ".join(traits)
+        if target == "split":
+            found.append(
+                f"the test images can be told from the others by the {listed} alone: they were drawn otherwise"
+            )
+        else:
+            found.append(f"the {target} can be told from the {listed} alone: the model may have learned that instead")
     return [sentence_case(sentence) for sentence in found]
 
 
