@@ -27,10 +27,7 @@ def make_trainer(
     run: Path, stage: str, *, epochs: int, settings: TrainerSettings, callbacks: list[Callback]
 ) -> pl.Trainer:
     """A Lightning trainer that logs to RUN/logs/<stage> (TensorBoard and CSV) and shows one line of progress."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", module="lightning_fabric")
+    quiet_lightning()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     logs = run / "logs"
@@ -52,6 +49,14 @@ def make_trainer(
     )
 
 
+def quiet_lightning() -> None:
+    """No advertisements and no hints of Lightning's; its errors stay."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("pytorch_lightning", "lightning_fabric"):
+        warnings.filterwarnings("ignore", module=module)
+
+
 def is_main_process() -> bool:
     """Whether this process is the one that evaluates and writes: the only one, or rank 0 of several."""
     return not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
@@ -71,6 +76,7 @@ def choose_precision(precision: str) -> str:
 
 def check_trainer(settings: TrainerSettings) -> None:
     """Raise ``UserError`` for settings that Lightning, or this machine, refuses."""
+    quiet_lightning()
     require(settings.threads is None or settings.threads >= 1, "too few", where="trainer.threads", mend="at least 1")
     try:
         pl.Trainer(
