@@ -192,6 +192,7 @@ def test_fingerprints_are_kept_until_a_file_changes(tmp_path: Path) -> None:
 small_images = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=4), elements=st.integers(0, 3))
 
 
+@settings(deadline=None)
 @given(small_images, small_images)
 def test_images_share_a_digest_exactly_when_their_numbers_are_equal(one: np.ndarray, other: np.ndarray) -> None:
     def grey(pixels: np.ndarray) -> np.ndarray:
@@ -200,6 +201,7 @@ def test_images_share_a_digest_exactly_when_their_numbers_are_equal(one: np.ndar
     assert (pixel_digest(one) == pixel_digest(other)) == np.array_equal(grey(one), grey(other))
 
 
+@settings(deadline=None)
 @given(small_images, st.sampled_from([np.uint16, np.int16, np.float32]))
 def test_neither_number_type_nor_repeated_channels_change_a_digest(pixels: np.ndarray, kind: type) -> None:
     assert pixel_digest(pixels.astype(kind)) == pixel_digest(pixels)
@@ -219,6 +221,7 @@ def hashes_with_neighbours(seed: int, number: int) -> np.ndarray:
     return np.packbits(bits, axis=1).view(np.uint16)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60), st.integers(0, FARTHEST))
 def test_the_search_finds_exactly_what_comparing_all_pairs_finds(seed: int, number: int, within: int) -> None:
     hashes = hashes_with_neighbours(seed, number)
@@ -230,10 +233,10 @@ def test_the_search_finds_exactly_what_comparing_all_pairs_finds(seed: int, numb
     assert not crowded
 
 
-def test_fifteen_bits_spread_over_fifteen_words_are_found() -> None:
+@pytest.mark.parametrize("whole", range(16))
+def test_fifteen_bits_spread_over_fifteen_words_are_found(whole: int) -> None:
     one = np.random.default_rng(0).integers(0, 2**16, 16).astype(np.uint16)
-    other = one.copy()
-    other[:15] ^= 1 << 7
+    other = one ^ np.where(np.arange(16) == whole, 0, 1 << 7).astype(np.uint16)
     assert near_pairs(np.stack([one, other]), within=15)[0].tolist() == [[0, 1, 15]]
     assert len(near_pairs(np.stack([one, other]), within=14)[0]) == 0
 
@@ -426,7 +429,8 @@ def messy(draw: st.DrawFn) -> tuple[Manifest, Fingerprints]:
             elif generator.random() < 0.9:
                 rows[i]["label"] = rows[source]["label"]
     prints.problems.update({int(i): "damaged" for i in generator.choice(number, 2, replace=False)})
-    prints.record["constant"][generator.choice(number, 2, replace=False)] = True
+    blank = prints.record["digest"][generator.choice(number, 2, replace=False), 0]
+    prints.record["constant"] = np.isin(prints.record["digest"][:, 0], blank)
     return manifest_of(rows), prints
 
 

@@ -41,7 +41,7 @@ def check(
 ) -> dict[str, Any]:
     """Audit a data set as a run would use it: files, duplicates, leakage between splits, contradictions, shortcuts.
 
-    Splits that are not given are cut as ``run`` cuts them. The first line says what the data was taken for, and why.
+    Splits that are not given are cut as ``run`` cuts them. The notes say what the data was taken for, and why.
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; labels are not needed.
@@ -94,16 +94,18 @@ def check(
     examined = examine(open_data(data, settings), cuts, source=data, reading=reading, near_bits=near_bits)
     show_audit(examined.audit)
     content = {**examined.audit.to_dict(), "warnings": list_warnings(examined.audit)}
-    if target is not None:
-        mended, again = mend(examined, cuts, target, near_bits=near_bits)
-        show_repair(mended, again, target)
-        content["repair"] = {**again.to_dict(), "manifest": str(target), "left_out": len(mended.left_out)}
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "audit.json", content)
         draw_worst_pairs(examined.manifest, examined.duplicates, Path(out) / "worst_pairs.png", reading=reading)
     if target is None:
         stop_on_leakage(examined.audit, allow=allow_leakage)
+        return content
+    mended, again = mend(examined, cuts, target, near_bits=near_bits)
+    show_repair(mended, again, target)
+    content["repair"] = {**again.to_dict(), "manifest": str(target), "left_out": len(mended.left_out)}
+    if out is not None:
+        write_json(Path(out) / "audit.json", content)
     return content
 
 

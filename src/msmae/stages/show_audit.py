@@ -36,6 +36,7 @@ def show_audit(audit: Audit, *, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     for note in audit.notes:
         console.print(escape(printable(note)), soft_wrap=True)
+    console.print(f"{escape(audit.source)}: {count(audit.classes, 'class')}", soft_wrap=True)
     console.print(_classes(audit))
     counts = Table(show_header=False, box=None, padding=(0, 2))
     counts.add_column(justify="right")
@@ -51,8 +52,10 @@ def show_audit(audit: Audit, *, console: Console | None = None) -> None:
     if sentence:
         console.print(f"[bold red]{escape(printable(sentence))}[/bold red]", soft_wrap=True)
         console.print(f"to mend it: {escape(mending_command(audit))}", soft_wrap=True)
-    else:
+    elif any("test" in row for row in audit.splits.values()):
         console.print("[green]no image and no patient of the test split is in the pool that is learned from[/green]")
+    else:
+        console.print("there is no test split, and so no leakage into it")
 
 
 def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console | None = None) -> None:
@@ -76,7 +79,7 @@ def _classes(audit: Audit) -> Table:
     """Images by class and split."""
     found = {split for row in audit.splits.values() for split in row}
     splits = [split for split in (*SPLITS, "(none)") if split in found]
-    table = Table(title=f"{escape(audit.source)}: {count(audit.classes, 'class')}", title_justify="left")
+    table = Table()
     table.add_column("class")
     for split in splits:
         table.add_column("not assigned" if split == "(none)" else split, justify="right")

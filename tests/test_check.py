@@ -1,0 +1,165 @@
+"""`msmae check` as a person types it: exit codes, files, the repair and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from msmae.cli import main
+from msmae.data.manifest import read_manifest
+from msmae.errors import LeakageError
+from msmae.stages.check import check
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSMAE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def picture(seed: int) -> Image.Image:
+    coarse = np.random.default_rng(seed).uniform(0, 255, (12, 12)).astype(np.float32)
+    smooth = np.asarray(Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC))
+    return Image.fromarray(smooth.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def leaking(tmp_path: Path) -> Path:
+    """30 + 12 pictures of two classes, of which two test pictures are training pictures in another format."""
+    root = tmp_path / "my data"
+    for split, first, number in (("train", 0, 30), ("test", 100, 12)):
+        for i in range(number):
+            (root / split / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+            picture(first + i).save(root / split / "ab"[i % 2] / f"{i:02}.png")
+    picture(4).save(root / "test/a/copy.bmp")
+    picture(6).save(root / "test/a/copy.tif")
+    return root
+
+
+def exit_code(*words: str | Path) -> Any:
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    return left.value.code
+
+
+def test_leakage_exits_with_3_after_writing_what_was_found(
+    leaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("check", leaking, "--out", tmp_path / "audit") == 3
+    said = capsys.readouterr()
+    assert "2 test images with exactly the pixels" in said.err
+    assert f"msmae check '{leaking}' --repair clean.csv" in said.err
+    assert "\nread as folder: " in said.out
+    content = json.loads((tmp_path / "audit/audit.json").read_text())
+    assert content["format_version"] == 1
+    wanted = {
+        **{"images": 44, "patients": 0, "classes": 2, "masks": 0, "unreadable": 0, "identical_pairs": 2},
+        **{"test_identical_to_pool": 2, "test_near_pool": 0, "label_conflicts": 0, "patients_crossing": 0},
+    }
+    assert {name: content[name] for name in wanted} == wanted
+    with Image.open(tmp_path / "audit/worst_pairs.png") as sheet:
+        assert sheet.width > sheet.height
+
+
+def test_allowed_leakage_exits_with_0_and_is_said(leaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("check", leaking, "--allow-leakage") == 0
+    assert "leaks into the test split" in capsys.readouterr().out
+
+
+def test_the_repaired_manifest_is_clean_and_can_be_checked_in_turn(
+    leaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = tmp_path / "clean.csv"
+    assert exit_code("check", leaking, "--repair", clean, "--out", tmp_path / "audit") == 0
+    assert "left out: 2 the same pixels as another image" in capsys.readouterr().out
+    table = read_manifest(clean).table
+    assert len(table) == 42
+    assert set(table["split"]) == {"train", "val", "test"}
+    left_out = pd.read_csv(tmp_path / "clean.left-out.csv")
+    assert len(left_out) == 2
+    assert set(left_out["reason"]) == {"the same pixels as another image"}
+    assert exit_code("check", clean) == 0
+    assert "no image and no patient of the test split" in capsys.readouterr().out
+    content = json.loads((tmp_path / "audit/audit.json").read_text())
+    assert (content["test_identical_to_pool"], content["repair"]["test_identical_to_pool"]) == (2, 0)
+
+
+def test_a_table_of_the_users_own_is_not_replaced_unasked(
+    leaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("image_path\n")
+    assert exit_code("check", leaking, "--repair", mine) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert mine.read_text() == "image_path\n"
+    assert exit_code("check", leaking, "--repair", mine, "--overwrite") == 0
+    assert len(read_manifest(mine)) == 42
+
+
+def test_splits_that_check_cuts_itself_part_no_copies(tmp_path: Path) -> None:
+    for i in range(60):
+        for copy in range(1 + (i < 40)):
+            (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+            picture(i).save(tmp_path / "ab"[i % 2] / f"{i:02}-{copy}.{('png', 'bmp')[copy]}")
+    content = check(str(tmp_path))
+    assert (content["identical_pairs"], content["test_identical_to_pool"]) == (40, 0)
+    assert sum(row.get("test", 0) for row in content["splits"].values()) >= 10
+
+
+def test_a_class_too_small_to_be_split_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(20):
+        label = "rare" if i < 2 else "common"
+        (tmp_path / label).mkdir(exist_ok=True)
+        picture(i).save(tmp_path / label / f"{i}.png")
+    content = check(str(tmp_path))
+    assert content["small_classes"] == {"rare": 2}
+    assert content["splits"] == {"common": {"(none)": 18}, "rare": {"(none)": 2}}
+    assert "not split: too few images" in capsys.readouterr().out
+
+
+def test_an_unlabelled_folder_is_checked(tmp_path: Path) -> None:
+    for i in range(5):
+        picture(min(i, 3)).save(tmp_path / f"{i}.png")
+    (tmp_path / "damaged.png").write_bytes(b"")
+    content = check(str(tmp_path), out=str(tmp_path / "audit"))
+    assert (content["images"], content["classes"], content["identical_pairs"], content["unreadable"]) == (6, 0, 1, 1)
+
+
+def test_the_phantom_passes() -> None:
+    content = check("phantom")
+    assert not content["leaks"]
+    assert content["masks"] > 0
+    assert content["near_pairs"] == 0
+
+
+def test_bad_options_are_one_sentence(leaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("--near-bits", "40"), ("--layout", "nonsense"), ("--val-fraction", "1.5")):
+        assert exit_code("check", leaking, *words) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert exit_code("check", leaking / "nowhere") == 2
+
+
+def test_an_odd_name_reaches_the_audit_whole(tmp_path: Path) -> None:
+    odd = ["[red]a.png", "b c.png", "d\n'e.png", "f\udcff.png"]
+    rows = []
+    for i, name in enumerate(odd):
+        picture(min(i, 2)).save(tmp_path / name)
+        rows.append(f'"{name}",{"ab"[i % 2]}')
+    for i in range(10, 20):
+        picture(i).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'ab'[i % 2]}")
+    table = "\n".join(["image_path,label", *rows])
+    (tmp_path / "list.csv").write_text(table, encoding="utf-8", errors="surrogateescape")
+    content = check(str(tmp_path / "list.csv"), out=str(tmp_path / "audit"), repair=str(tmp_path / "clean.csv"))
+    assert content["details"]["identical"] == [["d\n'e.png", "f\\xff.png"]]
+    assert len(read_manifest(tmp_path / "clean.csv")) == 12  # the two copies have two labels, so neither stays
+
+
+def test_as_a_function_it_raises(leaking: Path) -> None:
+    with pytest.raises(LeakageError):
+        check(str(leaking))
