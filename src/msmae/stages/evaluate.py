@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,32 @@ def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
     Returns the content of metrics.json.
     """
     model = load(run)
-    frame, rate = predict_splits(model, prepared)
+    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
+    began = time.perf_counter()
+    probabilities = predict_rows(model, prepared, rows)
+    rate = len(rows) / (time.perf_counter() - began)
+    frame = predictions_frame(probabilities, prepared, rows)
+    draw_panels(prepared, run, frame)
+    return write_evidence(
+        frame,
+        prepared,
+        run,
+        model_sha256=file_sha256(run / "model" / "model.safetensors"),
+        cost={**count_cost(prepared, run, model), "images_per_s_predict": rate, **seconds_spent(run)},
+    )
+
+
+def write_evidence(
+    frame: pd.DataFrame, prepared: Prepared, run: Path, *, model_sha256: str | None, cost: dict[str, Any]
+) -> dict[str, Any]:
+    """RUN/predictions.csv, RUN/metrics.json and RUN/report.html from the predictions of any model.
+
+    Returns the content of metrics.json.
+    """
     write_predictions(frame, run / "predictions.csv")
     splits = summarise(
         frame,
-        classes=model.classes,
+        classes=prepared.manifest.classes,
         resamples=prepared.settings.evaluate.resamples,
         seed=prepared.seed,
         multilabel=prepared.manifest.multilabel,
@@ -42,45 +64,47 @@ def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
         "task": "multi-label classification" if prepared.manifest.multilabel else "classification",
         "arm": prepared.method,
         "seed": prepared.seed,
-        "model_sha256": file_sha256(run / "model" / "model.safetensors"),
+        "model_sha256": model_sha256,
         "data_sha256": data_fingerprint(prepared),
         "splits": splits,
-        "cost": {**count_cost(prepared, run, model), "images_per_s_predict": rate, **seconds_spent(run)},
+        "cost": cost,
     }
-    draw_panels(prepared, run, frame)
     write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics
 
 
-def predict_splits(model: Model, prepared: Prepared) -> tuple[pd.DataFrame, float]:
-    """Predictions of the validation and the test images, one row an image, and the images predicted in a second."""
-    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
-    began = time.perf_counter()
+def predict_rows(model: Model, prepared: Prepared, rows: np.ndarray, *, keep: float = 1.0) -> np.ndarray:
+    """Probabilities [n, classes] of images of the store; of single-label data, each row sums to one in doubles."""
     parts = [
-        model.predict(prepared.store.fetch(rows[start : start + 256]).astype(np.float32)).double()
+        model.predict(prepared.store.fetch(rows[start : start + 256]).astype(np.float32), keep).double()
         for start in range(0, len(rows), 256)
     ]
-    rate = len(rows) / (time.perf_counter() - began)
     probabilities = torch.cat(parts)
-    if not model.card.multilabel:
+    if not prepared.manifest.multilabel:
         probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
-    table = prepared.manifest.table.loc[rows]
+    return probabilities.numpy()
+
+
+def predictions_frame(probabilities: np.ndarray, prepared: Prepared, rows: np.ndarray) -> pd.DataFrame:
+    """One row an image, as predictions.csv has them."""
+    manifest = prepared.manifest
+    table = manifest.table.loc[rows]
     frame = table[["image_path", "patient_id", "split", "label"]].reset_index(drop=True)
-    frame["predicted"] = predicted_names(probabilities, model)
-    for column, name in enumerate(model.classes):
-        frame[f"prob_{name}"] = probabilities[:, column].numpy()
+    frame["predicted"] = predicted_names(probabilities, manifest.classes, multilabel=manifest.multilabel)
+    for column, name in enumerate(manifest.classes):
+        frame[f"prob_{name}"] = probabilities[:, column]
     for place in ("axis", "index", "frame"):
         if place in table:
             frame[place] = table[place].to_numpy()
-    return frame, rate
+    return frame
 
 
-def predicted_names(probabilities: torch.Tensor, model: Model) -> list[str]:
+def predicted_names(probabilities: np.ndarray, classes: Sequence[str], *, multilabel: bool) -> list[str]:
     """The predicted class of each image; for multi-label data all classes above one half, joined by ``;``."""
-    if not model.card.multilabel:
-        return [model.classes[i] for i in probabilities.argmax(dim=1).tolist()]
-    return [";".join(c for c, p in zip(model.classes, row, strict=True) if p > 0.5) or ";" for row in probabilities]
+    if not multilabel:
+        return [classes[i] for i in probabilities.argmax(axis=1)]
+    return [";".join(c for c, p in zip(classes, row, strict=True) if p > 0.5) or ";" for row in probabilities]
 
 
 def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def predict(
     frame = pd.DataFrame({"image_path": [str(file) for file in files]})
     for column in ("patient_id", "split", "label"):
         frame[column] = ""
-    frame["predicted"] = predicted_names(probabilities, model)
+    frame["predicted"] = predicted_names(probabilities.numpy(), model.classes, multilabel=model.card.multilabel)
     for name, values in zip(model.classes, probabilities.T, strict=True):
         frame[f"prob_{name}"] = values.numpy()
     Path(out).mkdir(parents=True, exist_ok=True)

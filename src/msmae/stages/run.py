@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msmae.config import find_arm, make_settings, require
+
+if TYPE_CHECKING:
+    from msmae.stages.prepare import Prepared
 
 
 def run(
@@ -49,13 +52,10 @@ def run(
     from msmae.stages.folder import check_run, clear_run, describe_run, write_json
 
     check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
-    from msmae.stages.evaluate import evaluate_model
-    from msmae.stages.finetune import finetune_model
     from msmae.stages.leakage import audit_before_run
     from msmae.stages.prepare import divide, prepare
-    from msmae.stages.pretrain import check_training, pretrain_model
+    from msmae.stages.pretrain import check_training
     from msmae.stages.show import show_notes, show_result
-    from msmae.stages.training import is_main_process
 
     manifest = divide(data, settings=chosen, seed=seed)
     show_notes(manifest.notes)
@@ -68,13 +68,24 @@ def run(
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
     write_json(folder / "audit.json", found.to_dict())
-    start = Path(init) if init else None
-    if prepared.arm.pretrains and not (folder / "pretrained").is_dir():
-        pretrain_model(prepared, folder, init=start)
-    if not (folder / "model").is_dir():
-        finetune_model(prepared, folder, init=start)
-    if not is_main_process():
-        return {}
-    metrics = evaluate_model(prepared, folder)
-    show_result(metrics, folder)
+    metrics = train_and_test(prepared, folder, init=Path(init) if init else None)
+    if metrics:
+        show_result(metrics, folder)
     return metrics
+
+
+def train_and_test(prepared: Prepared, folder: Path, *, init: Path | None = None) -> dict[str, Any]:
+    """Pre-train, fine-tune and evaluate, each unless the folder holds its result.
+
+    Returns the content of metrics.json; nothing in the helper processes of distributed training.
+    """
+    from msmae.stages.evaluate import evaluate_model
+    from msmae.stages.finetune import finetune_model
+    from msmae.stages.pretrain import pretrain_model
+    from msmae.stages.training import is_main_process
+
+    if prepared.arm.pretrains and not (folder / "pretrained").is_dir():
+        pretrain_model(prepared, folder, init=init)
+    if not (folder / "model").is_dir():
+        finetune_model(prepared, folder, init=init)
+    return evaluate_model(prepared, folder) if is_main_process() else {}
