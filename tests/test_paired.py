@@ -206,7 +206,7 @@ def test_runs_on_different_test_images_are_refused(change: str) -> None:
         other["image_path"] = "other/" + other["image_path"]
     else:
         other["patient_id"] = "q" + other["patient_id"]
-    with pytest.raises(UserError, match="runs 1 and 2 cannot be compared"):
+    with pytest.raises(UserError, match="run 1 and run 2 cannot be compared"):
         paired_differences(one, other, classes=CLASSES)
 
 

@@ -53,7 +53,9 @@ def compare_arms(
     runs = [
         run
         for place in range(seeds)
-        for run in matched([arms[name][place] for name in names], classes=classes, split=split, multilabel=multilabel)
+        for run in matched(
+            [arms[name][place] for name in names], classes=classes, split=split, multilabel=multilabel, names=names
+        )
     ]
     resampled = resample_together(runs, resamples=resamples, seed=seed, ordinal=ordinal)
     of_arm = {name: resampled[number :: len(names)] for number, name in enumerate(names)}
@@ -68,14 +70,24 @@ def compare_arms(
         }
         for a, b in pairs
     ]
-    for name in metrics:
-        corrected = holm([pair["metrics"][name]["p_value"] for pair in differences])
-        for pair, p_value in zip(differences, corrected, strict=True):
-            pair["metrics"][name]["p_holm"] = p_value
     return {
         "n": runs[0].images,
         "patients": resampled[0].patients,
         "seeds": seeds,
         "arms": {arm: {name: mean_over_seeds(of_arm[arm], name) for name in metrics} for arm in names},
-        "differences": differences,
+        "differences": as_family(differences),
     }
+
+
+def as_family(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same differences with ``"p_holm"``: each p-value corrected for how many pairs there are, each metric by
+    itself.
+    """
+    family = [
+        {**pair, "metrics": {name: dict(entry) for name, entry in pair["metrics"].items()}} for pair in differences
+    ]
+    for name in family[0]["metrics"] if family else ():
+        corrected = holm([pair["metrics"][name]["p_value"] for pair in family])
+        for pair, p_value in zip(family, corrected, strict=True):
+            pair["metrics"][name]["p_holm"] = p_value
+    return family

@@ -196,11 +196,11 @@ def cautions(run: RunFiles) -> list[str]:
     if name == "val":
         found.append("There is no test split: these are validation images, on which the model was chosen; expect less.")
     found += [f"{note[:1].upper()}{note[1:]}." for note in split.get("notes", ())]
-    found += _disagreement(run)
+    found += disagreement(run)
     return found
 
 
-def _disagreement(run: RunFiles) -> list[str]:
+def disagreement(run: RunFiles) -> list[str]:
     """Whether ``metrics.json`` and ``predictions.csv`` speak of the same predictions."""
     if run.predictions is None:
         return []

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from msmae.evidence import wording
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -35,4 +37,5 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters |= {"duration": wording.duration, "significant": wording.significant}
     return environment.get_template(template).render(**content)

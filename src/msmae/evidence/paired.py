@@ -67,12 +67,19 @@ def paired_differences(
 
 
 def matched(
-    frames: Sequence[pd.DataFrame], *, classes: Sequence[str], split: str = "test", multilabel: bool | None = None
+    frames: Sequence[pd.DataFrame],
+    *,
+    classes: Sequence[str],
+    split: str = "test",
+    multilabel: bool | None = None,
+    names: Sequence[str] = (),
 ) -> list[Predictions]:
     """The labelled rows of one split of several runs, as arrays with equal images in equal order.
 
-    Raises UserError unless all runs have the same images, labels and patients.
+    ``names`` of the runs are for the messages. Raises UserError unless all runs have the same images, labels and
+    patients.
     """
+    names = names or [f"run {number}" for number in range(1, len(frames) + 1)]
     several = any(map(is_multilabel, frames)) if multilabel is None else multilabel
     ordered = []
     for frame in frames:
@@ -82,10 +89,10 @@ def matched(
             raise UserError(f"no labelled image of the {split} split", mend="evaluate the run on it first")
         ordered.append(rows.sort_values(identity_columns(rows)).reset_index(drop=True))
     same = [*identity_columns(ordered[0]), "label", "patient_id"]
-    for number, rows in enumerate(ordered[1:], start=2):
+    for name, rows in zip(names[1:], ordered[1:], strict=True):
         if not (identity_columns(rows) == same[:-2] and rows[same].equals(ordered[0][same])):
             raise UserError(
-                f"runs 1 and {number} cannot be compared: their {split} images, labels or patients differ",
+                f"{names[0]} and {name} cannot be compared: their {split} images, labels or patients differ",
                 where=f"{len(ordered[0])} and {len(rows)} images",
                 mend="evaluate both on the same manifest and split",
             )

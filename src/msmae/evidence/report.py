@@ -12,13 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from msmae.evidence import headline, wording
-from msmae.evidence.cases import readable
+from msmae.evidence import headline
+from msmae.evidence.page import make_page
 from msmae.evidence.predictions import check_columns
 from msmae.evidence.run_files import RunFiles, read_run_files, write_whole
 from msmae.evidence.sections import cases, curves, data, results, training
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(run: str | Path) -> Path:
@@ -32,27 +30,7 @@ def write_report(run: str | Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The page, as text."""
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "svg": Markup,  # only what `figures` drew goes through it
-        "count": wording.count,
-        "split": wording.split_name,
-        "duration": wording.duration,
-        "significant": wording.significant,
-        "percentage": wording.percentage,
-        "readable": readable,
-    }
-    css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    return environment.get_template("report.html").render(css=css, **content(run))
+    return make_page("report.html", **content(run))
 
 
 def content(run: RunFiles) -> dict[str, Any]:

@@ -31,22 +31,22 @@ RANGES = {
 
 
 def mean_over_seeds(runs: Sequence[Resampled], name: str) -> dict[str, Any]:
-    """A metric of an arm, ``{"value", "low", "high", "method", "seed_sd"}``: runs of one `resample_together`, one a
-    seed.
+    """A metric of an arm, ``{"value", "low", "high", "method", "seed_sd", "by_seed"}``: runs of one
+    `resample_together`, one a seed.
 
     ``seed_sd`` is the standard deviation between seeds; None for one seed, whose interval speaks of patients only.
+    ``by_seed`` holds the seeds' own values, None where undefined.
     """
     values = np.array([run.value.overall[name][0] for run in runs])  # [S]
     if np.isnan(values).any():
-        return undefined(f"undefined for {int(np.isnan(values).sum())} of {len(runs)} seeds") | {"seed_sd": None}
+        lacking = int(np.isnan(values).sum())
+        return undefined(f"undefined for {lacking} of {len(runs)} seeds") | _between(values)
     draws = np.stack([run.draws.overall[name] for run in runs])  # [S, R]
     if len(runs) == 1:
         interval = bca(values[0], draws[0], runs[0].left_out.overall[name], units=runs[0].patients)
-        return entry(values[0], interval) | {"seed_sd": None}
+        return entry(values[0], interval) | _between(values)
     interval, _ = t_interval(values, draws, patients=runs[0].patients)
-    return entry(values.mean(), _within(interval, *RANGES.get(name, (0.0, 1.0)))) | {
-        "seed_sd": float(values.std(ddof=1))
-    }
+    return entry(values.mean(), _within(interval, *RANGES.get(name, (0.0, 1.0)))) | _between(values)
 
 
 def difference_over_seeds(first: Sequence[Resampled], second: Sequence[Resampled], name: str) -> dict[str, Any]:
@@ -55,14 +55,15 @@ def difference_over_seeds(first: Sequence[Resampled], second: Sequence[Resampled
     """
     pairs = list(zip(first, second, strict=True))
     if len(pairs) == 1:
-        return difference(*pairs[0], name) | {"seed_sd": None}
+        found = difference(*pairs[0], name)
+        return found | _between(np.array([np.nan if found["value"] is None else found["value"]]))
+    values = np.array([a.value.overall[name][0] - b.value.overall[name][0] for a, b in pairs])  # [S]
     reason = next((why for why in (not_comparable(a, b, name) for a, b in pairs) if why), None)
     if reason:
-        return undefined(reason) | {"seed_sd": None, "p_value": None}
-    values = np.array([a.value.overall[name][0] - b.value.overall[name][0] for a, b in pairs])  # [S]
+        return undefined(reason) | {"seed_sd": None, "by_seed": [None] * len(pairs), "p_value": None}
     draws = np.stack([a.draws.overall[name] - b.draws.overall[name] for a, b in pairs])  # [S, R]
     interval, p_value = t_interval(values, draws, patients=first[0].patients)
-    return entry(values.mean(), interval) | {"seed_sd": float(values.std(ddof=1)), "p_value": p_value}
+    return entry(values.mean(), interval) | _between(values) | {"p_value": p_value}
 
 
 def t_interval(values: np.ndarray, draws: np.ndarray, *, patients: int) -> tuple[Interval, float | None]:
@@ -83,6 +84,15 @@ def t_interval(values: np.ndarray, draws: np.ndarray, *, patients: int) -> tuple
     reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * spread
     interval = Interval(low=value - reach, high=value + reach, method="t over seeds and patients")
     return interval, float(2 * student.sf(abs(value) / spread, freedom))
+
+
+def _between(values: np.ndarray) -> dict[str, Any]:
+    """What the seeds [S] say by themselves."""
+    defined = len(values) > 1 and not np.isnan(values).any()
+    return {
+        "seed_sd": float(values.std(ddof=1)) if defined else None,
+        "by_seed": [None if np.isnan(value) else float(value) for value in values],
+    }
 
 
 def _within(interval: Interval, least: float, most: float) -> Interval:

@@ -1,4 +1,4 @@
-"""``msmae report``: build a run's page and papers again from what the run saved, without torch."""
+"""``msmae report``: build the page and papers of a run or a comparison again from what it saved, without torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ from pathlib import Path
 
 
 def report(run: str) -> Path:
-    """Build report.html, model_card.md and the checklists again from the files and pictures in a run's folder.
+    """Build report.html again from the saved files and pictures of a run or a comparison, and the papers beside it.
 
     Args:
-        run: folder of a finished run or evaluation.
+        run: folder of a finished run, an evaluation or a comparison.
 
     Returns:
-        The path of report.html; model_card.md, claim_2024.md and tripod_ai.md lie beside it.
+        The path of report.html; beside it lie model_card.md, claim_2024.md and tripod_ai.md, or for a comparison
+        comparison_table.md and table.csv.
 
     Raises:
-        UserError: the folder holds no finished run, or its predictions cannot be trusted.
+        UserError: the folder holds nothing finished, its predictions cannot be trusted, or its runs cannot be compared.
     """
+    from msmae.evidence.comparison_files import is_comparison
+
+    if is_comparison(run):
+        from msmae.evidence.comparison_report import write_comparison
+
+        return write_comparison(run)
     from msmae.evidence.checklists import write_checklists
     from msmae.evidence.model_card import write_model_card
     from msmae.evidence.report import write_report

@@ -59,7 +59,7 @@ def roc(predictions: Predictions, *, of: str, resamples: int = 1000, seed: int =
     question = _ask(predictions, of)
     if question is None:
         return None
-    return _curve(question, _roc_points, _roc_on_grid, _of_the_class, resamples=resamples, seed=seed)
+    return _curve(question, _roc_points, roc_on_grid, _of_the_class, resamples=resamples, seed=seed)
 
 
 def precision_recall(predictions: Predictions, *, of: str, resamples: int = 1000, seed: int = 0) -> Curve | None:
@@ -145,7 +145,7 @@ def _roc_points(found: np.ndarray, alarms: np.ndarray) -> tuple[np.ndarray, np.n
     return np.append(0, alarms) / alarms[-1], np.append(0, found) / found[-1]
 
 
-def _roc_on_grid(found: np.ndarray, alarms: np.ndarray) -> np.ndarray:
+def roc_on_grid(found: np.ndarray, alarms: np.ndarray) -> np.ndarray:
     x, y = _roc_points(found, alarms)
     last = np.append(np.diff(x) > 0, True)  # the top of every vertical rise
     return np.asarray(np.interp(GRID, x[last], y[last]))

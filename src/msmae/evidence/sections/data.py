@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
+
+import pandas as pd
 
 from msmae.evidence import cohort
-from msmae.evidence.run_files import RunFiles
 from msmae.evidence.wording import count, of, percentage, split_name
 
 COUNTED = {
@@ -29,7 +30,18 @@ COUNTED = {
 """What the audit counts, by its names in audit.json."""
 
 
-def flow(run: RunFiles) -> list[dict[str, str]]:
+class Described(Protocol):
+    """A run or a comparison: what this section needs of it."""
+
+    @property
+    def manifest(self) -> pd.DataFrame | None: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def multilabel(self) -> bool: ...
+
+
+def flow(run: Described) -> list[dict[str, str]]:
     """The boxes of the data flow: a split, its size, and its share of the images."""
     if run.manifest is None:
         return []
@@ -44,7 +56,7 @@ def flow(run: RunFiles) -> list[dict[str, str]]:
     ]
 
 
-def table_one(run: RunFiles) -> dict[str, Any] | None:
+def table_one(run: Described) -> dict[str, Any] | None:
     """Heads and rows of table 1."""
     if run.manifest is None:
         return None
