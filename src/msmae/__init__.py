@@ -19,6 +19,7 @@ _NAMES = {
     "finetune": "msmae.stages.verbs",
     "evaluate": "msmae.stages.verbs",
     "predict": "msmae.stages.predict",
+    "compare": "msmae.stages.compare",
     "masks": "msmae.stages.masks",
     "load": "msmae.stages.predictor",
     "Model": "msmae.stages.predictor",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from msmae.method.msmae import MSMAE, msmae_loss
     from msmae.method.transfer import Classifier
     from msmae.method.vit import VisionTransformer
+    from msmae.stages.compare import compare
     from msmae.stages.demo import demo
     from msmae.stages.masks import masks
     from msmae.stages.predict import predict

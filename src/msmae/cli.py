@@ -21,6 +21,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": ("msmae.stages.predict:predict", "predict files or folders with a run's model"),
     "check": ("msmae.stages.check:check", "what a data set is, what is wrong with it, and a clean split of it"),
     "report": ("msmae.stages.report:report", "build a run's report again from what it saved"),
+    "compare": (
+        "msmae.stages.compare:compare",
+        "arms x seeds on the same splits and budget, and a page that compares them",
+    ),
     "masks": ("msmae.stages.masks:masks", "picture where a model looks, what is masked and what it reconstructs"),
 }
 
@@ -94,6 +98,7 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
     """The parser of a verb: its signature, and the settings groups if it takes settings."""
     import dataclasses
 
+    from docstring_parser import parse
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     from msmae.config import GROUPS, make_settings
@@ -103,6 +108,8 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
     lists = {
         name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD and "list" in str(p.annotation)
     }
+    several = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and "list" in str(p.annotation)]
+    texts = {p.arg_name: p.description for p in parse(function.__doc__ or "").params}
     parser = ArgumentParser(
         prog=f"msmae {verb}",
         description=VERBS[verb][1],
@@ -110,9 +117,11 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={"settings", *lists})
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={"settings", *lists, *several})
     for name in sorted(lists):
         parser.add_argument(name, nargs="+", type=str)
+    for name in several:
+        parser.add_argument(f"--{name}", nargs="+", type=str, default=parameters[name].default, help=texts[name])
     if "settings" in parameters:
         for group, kind in GROUPS.items():
             parser.add_class_arguments(kind, group)

@@ -49,6 +49,8 @@ ARMS: dict[str, Arm] = {
     "msmae-shuffled": Arm(policy="shuffled"),
     "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
 }
+BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")
+"""Further arms of a comparison: what a user would pick instead."""
 
 
 @dataclass(frozen=True)

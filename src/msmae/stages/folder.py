@@ -45,13 +45,19 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def check_run(run: Path, *, data: str, finished: str, overwrite: bool) -> None:
+RUN_FILES = ("config.yaml", "environment.json")
+
+
+def check_run(
+    run: Path, *, data: str, finished: str | None, overwrite: bool = False, ours: tuple[str, ...] = RUN_FILES
+) -> None:
     """Check that RUN may be written, before anything is done.
 
     Args:
         data: DATA as given; the run's folder and the data may not lie in one another.
-        finished: the file that a finished run of this verb holds.
+        finished: the file that a finished run of this verb holds; None: more may always be added.
         overwrite: whether what is there may be thrown away (see :func:`clear_run`).
+        ours: files by which a folder of ours is known.
 
     Raises:
         UserError: RUN is finished, is a folder of something else, or would mix with the data.
@@ -67,10 +73,9 @@ def check_run(run: Path, *, data: str, finished: str, overwrite: bool) -> None:
         return
     if not run.is_dir():
         raise UserError("there is a file of this name", where=str(run), mend="choose another --out")
-    ours = (run / "config.yaml").is_file() and (run / "environment.json").is_file()
-    if any(run.iterdir()) and not ours:
+    if any(run.iterdir()) and not all((run / name).is_file() for name in ours):
         raise UserError("the folder holds something else", where=str(run), mend="choose another --out")
-    if (run / finished).exists() and not overwrite and not is_helper_process():
+    if finished and (run / finished).exists() and not overwrite and not is_helper_process():
         raise UserError(
             "the folder holds a finished run", where=str(run), mend="choose another --out, or add --overwrite"
         )

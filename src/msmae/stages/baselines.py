@@ -1,0 +1,180 @@
+"""What a user would pick instead: the majority class, PCA + SVM, a ResNet-18 and a small CNN from scratch.
+
+The convolutional networks are MONAI's, trained exactly as fine-tuning trains: same crops, loss, schedule and choice of
+the epoch by the validation loss. The classical ones take their only setting from validation.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msmae.config import BASELINES
+from msmae.errors import UserError
+from msmae.stages.evaluate import predictions_frame, seconds_spent, write_evidence
+from msmae.stages.prepare import Prepared
+from msmae.stages.supervised import SupervisedModule, train_supervised
+
+PIXELS = 32
+"""Side to which PCA + SVM reduces an image."""
+COMPONENTS = 100
+"""Principal components that the SVM sees."""
+SVM_IMAGES = 10_000
+"""Training images of the SVM at most: its cost grows with their square."""
+
+
+def train_baseline(prepared: Prepared, run: Path) -> dict[str, Any]:
+    """Train, predict and measure the arm that ``prepared.method`` names, one of ``BASELINES``.
+
+    Returns the content of metrics.json.
+
+    Raises:
+        UserError: PCA + SVM was asked for multi-label data.
+    """
+    assert prepared.method in BASELINES
+    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
+    if prepared.method in ("resnet18", "small-cnn"):
+        probabilities, cost = run_network(prepared, run, rows)
+    else:
+        predict = predict_majority if prepared.method == "majority" else predict_pca_svm
+        began = time.perf_counter()
+        probabilities = predict(prepared, rows)
+        cost = {"seconds_pretrain": None, "seconds_finetune": time.perf_counter() - began}
+    return write_evidence(predictions_frame(probabilities, prepared, rows), prepared, run, model_sha256=None, cost=cost)
+
+
+def predict_majority(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """The classes' shares of the training images, for every image: [n, C]."""
+    targets = prepared.targets[prepared.ids("train")]
+    classes = len(prepared.manifest.classes)
+    shares = targets.mean(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=classes) / len(targets)
+    return np.tile(shares.astype(np.float64), (len(rows), 1))
+
+
+def predict_pca_svm(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """Standardised pixels, 100 principal components, a radial SVM; C and the probabilities from validation: [n, C]."""
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.decomposition import PCA
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    if prepared.manifest.multilabel:
+        raise UserError("PCA + SVM names one class an image", where="--arms pca-svm", mend="leave this arm out")
+    train, val = prepared.ids("train"), prepared.ids("val")
+    if len(train) > SVM_IMAGES:
+        train = np.sort(np.random.default_rng(prepared.seed).choice(train, SVM_IMAGES, replace=False))
+    pixels, labels = small_pixels(prepared, train), prepared.targets[train]
+    val_pixels, val_labels = small_pixels(prepared, val), prepared.targets[val]
+    parts = min(COMPONENTS, *pixels.shape)
+
+    def fit(strength: float) -> Any:
+        reduce = PCA(parts, whiten=True, random_state=prepared.seed)
+        return make_pipeline(StandardScaler(), reduce, SVC(C=strength, class_weight="balanced")).fit(pixels, labels)
+
+    def found(machine: Any) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class that validation lacks
+            return float(balanced_accuracy_score(val_labels, machine.predict(val_pixels)))
+
+    best = max((fit(strength) for strength in (1.0, 3.0, 10.0)), key=found)
+    calibrated = CalibratedClassifierCV(FrozenEstimator(best), method="sigmoid").fit(val_pixels, val_labels)
+    probabilities = np.zeros((len(rows), len(prepared.manifest.classes)))
+    probabilities[:, calibrated.classes_] = calibrated.predict_proba(small_pixels(prepared, rows))
+    return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
+
+
+def small_pixels(prepared: Prepared, ids: np.ndarray) -> np.ndarray:
+    """Images as flat vectors [n, C*h*w] of at most 32 x 32 pixels."""
+    size = (min(PIXELS, prepared.image_size[0]), min(PIXELS, prepared.image_size[1]))
+    parts = []
+    for images in fetched(prepared, ids):
+        parts.append(F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False).flatten(1))
+    return torch.cat(parts).numpy()
+
+
+def fetched(prepared: Prepared, ids: np.ndarray, batch_size: int = 256) -> Iterator[Tensor]:
+    """Images [B, C, H, W] of the store, in the files' own units, in order."""
+    for start in range(0, len(ids), batch_size):
+        yield torch.from_numpy(prepared.store.fetch(ids[start : start + batch_size]).astype(np.float32))
+
+
+def build_network(prepared: Prepared) -> nn.Module:
+    """MONAI's ResNet-18 (first layer 3 x 3 and no pooling up to 64 px, as is usual for small images), or its plain
+    convolutional classifier."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI's own imports
+        from monai.networks.nets.classifier import Classifier
+        from monai.networks.nets.resnet import resnet18
+    channels, classes = prepared.channels, len(prepared.manifest.classes)
+    if prepared.method == "small-cnn":
+        steps = (2, 2, 2) if min(prepared.image_size) <= 64 else (2, 2, 2, 2)
+        widths = (32, 64, 128, 256)[: len(steps)]
+        shape = (channels, *prepared.image_size)
+        small: nn.Module = Classifier(in_shape=shape, classes=classes, channels=widths, strides=steps)
+        return small
+    tiny = max(prepared.image_size) <= 64
+    network: nn.Module = resnet18(
+        spatial_dims=2,
+        n_input_channels=channels,
+        num_classes=classes,
+        conv1_t_size=3 if tiny else 7,
+        conv1_t_stride=1 if tiny else 2,
+        no_max_pool=tiny,
+    )
+    return network
+
+
+def run_network(prepared: Prepared, run: Path, rows: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """Train a network, or continue; its probabilities [n, C] and its cost."""
+    torch.manual_seed(prepared.seed + 1)
+    network = build_network(prepared)
+    module = SupervisedModule(network, prepared)
+
+    def save() -> None:
+        (run / "model").mkdir(exist_ok=True)
+        torch.save(network.state_dict(), run / "model" / f"{prepared.method}.pt")
+
+    train_supervised(module, run, save=save)
+    network.eval()
+    began = time.perf_counter()
+    with torch.inference_mode():
+        logits = torch.cat([network(module.normalise(images)).double() for images in fetched(prepared, rows)]).cpu()
+    rate = len(rows) / (time.perf_counter() - began)
+    probabilities = logits.sigmoid() if prepared.manifest.multilabel else logits.softmax(dim=1)
+    cost = {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "gmacs_predict": network_macs(network, (prepared.channels, *prepared.image_size)) / 1e9,
+        "images_per_s_predict": rate,
+        **seconds_spent(run),
+    }
+    return probabilities.numpy(), cost
+
+
+def network_macs(network: nn.Module, shape: tuple[int, ...]) -> float:
+    """MACs of the convolutions and linear layers for one image of this shape [C, H, W]."""
+    counted: list[float] = []
+
+    def count(layer: nn.Module, _: Any, out: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        outputs = out[0].numel() if isinstance(layer, nn.Conv2d) else layer.out_features
+        counted.append(outputs * layer.weight[0].numel())
+
+    hooks = [part.register_forward_hook(count) for part in network.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *shape, device=next(network.parameters()).device))
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
