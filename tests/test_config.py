@@ -80,5 +80,5 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     """Each group's fields are either plain by name or explained in a docstring; the help is made from them."""
-    assert set(GROUPS) == {"dataset", "model", "pretrain", "finetune", "evaluate", "trainer"}
+    assert set(GROUPS) == {"dataset", "model", "pretrain", "finetune", "segment", "evaluate", "trainer"}
     assert all(kind.__doc__ for kind in GROUPS.values())

@@ -17,6 +17,7 @@ _NAMES = {
     "demo": "msmae.stages.demo",
     "pretrain": "msmae.stages.verbs",
     "finetune": "msmae.stages.verbs",
+    "segment": "msmae.stages.segment",
     "evaluate": "msmae.stages.verbs",
     "predict": "msmae.stages.predict",
     "compare": "msmae.stages.compare",
@@ -31,6 +32,7 @@ _NAMES = {
     "MSMAE": "msmae.method.msmae",
     "msmae_loss": "msmae.method.msmae",
     "Classifier": "msmae.method.transfer",
+    "Segmenter": "msmae.method.segmenter",
     "open_dataset": "msmae.data.layouts",
     "Manifest": "msmae.data.manifest",
 }
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from msmae.method.attention import MapBank, patch_maps
     from msmae.method.masking import PatchPlan, plan_patches
     from msmae.method.msmae import MSMAE, msmae_loss
+    from msmae.method.segmenter import Segmenter
     from msmae.method.transfer import Classifier
     from msmae.method.vit import VisionTransformer
     from msmae.stages.compare import compare
@@ -62,4 +65,5 @@ if TYPE_CHECKING:
     from msmae.stages.predict import predict
     from msmae.stages.predictor import Model, load
     from msmae.stages.run import run
+    from msmae.stages.segment import segment
     from msmae.stages.verbs import evaluate, finetune, pretrain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import keyword
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("msmae.stages.demo:demo", "the same on the embedded phantom, with pictures"),
     "pretrain": ("msmae.stages.verbs:pretrain", "pre-train an encoder only"),
     "finetune": ("msmae.stages.verbs:finetune", "fine-tune and evaluate a pre-trained encoder"),
+    "segment": ("msmae.stages.segment:segment", "train an encoder to outline lesions, and evaluate it"),
     "evaluate": ("msmae.stages.verbs:evaluate", "evaluate a run's model again"),
     "predict": ("msmae.stages.predict:predict", "predict files or folders with a run's model"),
     "check": ("msmae.stages.check:check", "what a data set is, what is wrong with it, and a clean split of it"),
@@ -138,7 +140,10 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
 def synopsis(parameters: Mapping[str, inspect.Parameter]) -> str:
     """``DATA --out OUT [options]``: what is needed, in one line."""
     needed = [p for p in parameters.values() if p.default is p.empty and p.name != "settings"]
-    words = [p.name.upper() if p.kind is p.POSITIONAL_OR_KEYWORD else f"--{p.name} {p.name.upper()}" for p in needed]
+    words = [
+        p.name.upper() if p.kind is p.POSITIONAL_OR_KEYWORD else f"--{p.name.rstrip('_')} {p.name.rstrip('_').upper()}"
+        for p in needed
+    ]
     return " ".join([*words, "[options]"])
 
 
@@ -152,6 +157,7 @@ def plain_words(words: Sequence[str], function: Callable[..., Any]) -> list[str]
             continue
         name, equals, value = word.partition("=")
         name = "--" + name[2:].replace("-", "_")
+        name += "_" if keyword.iskeyword(name[2:]) else ""  # Python's name of `--from` is `from_`
         plain.append(name + equals + value)
         following = words[i + 1] if i + 1 < len(words) else ""
         if name[2:] in switches and not equals and following not in ("true", "false"):

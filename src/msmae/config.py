@@ -251,14 +251,75 @@ class FinetuneSettings:
         require(0 <= self.ema < 1, f"{self.ema} is out of range", where="finetune.ema", mend="0 (off) to under 1")
 
 
-def check_schedule(settings: PretrainSettings | FinetuneSettings, group: str) -> None:
-    """The checks that both training stages share."""
+@dataclass(frozen=True)
+class SegmentSettings:
+    """Supervised training of the segmenter."""
+
+    decoder: Literal["light", "setr-pup"] = "light"
+    """light: multi-level features joined with the image's own detail; setr-pup: the paper's (SETR)."""
+    decoder_width: int = 64
+    """Channels of the light decoder."""
+    deep_supervision: bool = False
+    """Train all four heads of setr-pup, the first three at a weight of 0.4; else the last alone (paper)."""
+    classes: str = ""
+    """Names of the classes 1, 2, ... in the masks, joined by commas; empty: one class, `lesion`."""
+    mask_values: Literal["checked", "any"] = "checked"
+    """Of one class: checked, all masks must use the same number for it; any, every pixel above 0 is inside."""
+    healthy: str = "healthy,normal,no_finding"
+    """Labels whose images have nothing to outline; any other image without a mask is an error (dataset.on_error)."""
+    epochs: int | None = None
+    """Passes over the training images; None: as many as `presentations` asks for."""
+    presentations: int = 20_000
+    """Images shown in all, where epochs is None."""
+    patience: int = 20
+    """Epochs without a better validation Dice after which training stops."""
+    batch_size: int = 32
+    base_lr: float = 8e-3
+    """Learning rate for 256 images a batch; scaled with the batch."""
+    weight_decay: float = 0.05
+    lr_warmup: float = 0.1
+    """Share of the schedule in which the learning rate rises; a half cosine follows."""
+    layer_decay: float = 0.75
+    """Each block learns at this share of the rate of the block above it."""
+    drop_path: float = 0.1
+    ema: float = 0.99
+    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off."""
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    """Least and largest share of the image's area in a training crop."""
+    flip: float = 0.5
+    """Probability of a left-right flip."""
+    jitter: float = 0.2
+    """Standard deviation of random brightness and contrast changes, in standard deviations of the data."""
+    tolerance: float = 1.0
+    """Distance in pixels, as the model sees the image, within which two outlines agree (surface Dice)."""
+
+    def __post_init__(self) -> None:
+        check_schedule(self, "segment")
+        for name, low, high in (("layer_decay", 0, 1), ("drop_path", 0, 0.99), ("ema", 0, 0.99999)):
+            value = getattr(self, name)
+            require(low <= value <= high, f"{value} is out of range", where=f"segment.{name}", mend=f"{low} to {high}")
+        for name in ("jitter", "tolerance"):
+            require(getattr(self, name) >= 0, "is negative", where=f"segment.{name}", mend="give 0 or more")
+        require(self.patience >= 1, "too few", where="segment.patience", mend="give at least 1")
+        require(self.decoder_width >= 4, "too few", where="segment.decoder_width", mend="give at least 4")
+        names = self.class_names
+        require(len(set(names)) == len(names), "a class twice", where="segment.classes", mend="name each once")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of their numbers, the background left out."""
+        return tuple(name.strip() for name in self.classes.split(",") if name.strip()) or ("lesion",)
+
+
+def check_schedule(settings: PretrainSettings | FinetuneSettings | SegmentSettings, group: str) -> None:
+    """The checks that the training stages share."""
     counts: list[tuple[str, int | None]] = [
         ("epochs", settings.epochs),
         ("batch_size", settings.batch_size),
         ("presentations", settings.presentations),
-        ("refresh_every", settings.refresh_every),
     ]
+    if not isinstance(settings, SegmentSettings):
+        counts.append(("refresh_every", settings.refresh_every))
     for name, value in counts:
         require(value is None or value >= 1, f"{value} is too few", where=f"{group}.{name}", mend="give at least 1")
     require(settings.weight_decay >= 0, "is negative", where=f"{group}.weight_decay", mend="give 0 or more")
@@ -307,6 +368,7 @@ class Settings:
     model: ModelSettings = field(default_factory=ModelSettings)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    segment: SegmentSettings = field(default_factory=SegmentSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
 

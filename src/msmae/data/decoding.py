@@ -22,6 +22,7 @@ from msmae.data.images import (
     read_source,
 )
 from msmae.data.manifest import Manifest
+from msmae.data.masks import MaskRule, read_class_mask
 from msmae.errors import UserError
 
 CHUNK = 64
@@ -40,6 +41,8 @@ class Job:
     channels: int
     reading: Reading
     workers: int
+    rule: MaskRule | None = None
+    """How masks become classes; None: 1 inside, and an image without a mask has none."""
 
     def image(self, row: int) -> np.ndarray:
         """[channels, *size]; UserError if it cannot be read."""
@@ -47,12 +50,16 @@ class Job:
 
     def mask(self, row: int, *, shape: tuple[int, int] | None = None) -> np.ndarray:
         """uint8 ``size``, all 0 where the image has no mask; UserError if a mask cannot be read or is not ``shape``."""
-        if not self.masks[row]:
-            return np.zeros(self.size, np.uint8)
         at = self.sources[row]
-        mask = read_mask(
-            self.masks[row], shape=shape, frame=at.frame, axis=at.axis, index=at.index, reading=self.reading
-        )
+        if not self.masks[row]:
+            if self.rule is not None and row not in self.rule.healthy:
+                raise UserError("the image has no mask", where=at.path, mend="name it in the column mask_path")
+            return np.zeros(self.size, np.uint8)
+        plane = {"frame": at.frame, "axis": at.axis, "index": at.index}
+        if self.rule is None or self.rule.any_value:
+            mask = read_mask(self.masks[row], shape=shape, **plane, reading=self.reading)
+        else:
+            mask = read_class_mask(self.masks[row], self.rule, shape=shape, **plane, reading=self.reading)
         return fit_mask(mask, size=self.size)
 
     def both(self, row: int) -> tuple[np.ndarray, np.ndarray]:

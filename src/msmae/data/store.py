@@ -27,6 +27,7 @@ import numpy as np
 from msmae.data.decoding import CHUNK, Job, OnDemand, common_channels, common_type, decode_all, image_sources
 from msmae.data.images import Reading, split_reference
 from msmae.data.manifest import Manifest
+from msmae.data.masks import MaskRule
 from msmae.errors import UserError
 
 FORMAT = 1
@@ -47,7 +48,8 @@ class ImageStore:
     images: np.ndarray | OnDemand
     """Memory map [n, C, H, W] of uint8, uint16, int16 or float32, in the files' own units."""
     masks: np.ndarray | OnDemand | None
-    """Memory map [n, H, W] of uint8, 1 inside; all 0 in rows without a mask. None where no row has one."""
+    """Memory map [n, H, W] of uint8, 1 inside (under a ``MaskRule`` what that says); all 0 in rows without a mask. None
+    where no row has one."""
     excluded: dict[int, str] = field(default_factory=dict)
     """Sample id -> why it was left out; empty unless ``on_error="skip"``."""
 
@@ -97,6 +99,7 @@ def open_store(
     channels: int | None = None,
     cache: Path,
     reading: Reading | None = None,
+    rule: MaskRule | None = None,
     on_error: str = "stop",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -105,7 +108,8 @@ def open_store(
 
     ``channels=None`` takes what the files have (1 if all are grey, 3 if grey and colour are mixed). ``on_error="stop"``
     raises one UserError that names every file that cannot be read; ``"skip"`` leaves them out and says which in the log
-    and in ``excluded``. ``progress`` is called with (images done, images in all) while files are decoded.
+    and in ``excluded``. Under a ``rule`` masks hold classes, and an image without one is refused in the same way.
+    ``progress`` is called with (images done, images in all) while files are decoded.
     """
     if on_error not in ("stop", "skip"):
         raise UserError(f"on_error is {on_error!r}", mend='say "stop" or "skip"')
@@ -114,7 +118,7 @@ def open_store(
     reading, workers = reading or Reading(), workers or os.cpu_count() or 1
     sources = image_sources(manifest)
     masks = [tuple(str(path) for path in manifest.mask_paths(i)) for i in range(len(sources))]
-    job = Job(sources, masks, size, channels or 0, reading, workers)
+    job = Job(sources, masks, size, channels or 0, reading, workers, rule)
     folder = cache / _content_key(job)
     store = _open_folder(folder)
     if store is None:
@@ -143,6 +147,8 @@ def _content_key(job: Job) -> str:
         return [os.path.abspath(path), *seen[file]]
 
     settings = [FORMAT, [version(name) for name in READERS], job.size, job.channels, asdict(job.reading)]
+    if job.rule is not None:
+        settings.append([job.rule.classes, job.rule.any_value, sorted(job.rule.healthy)])
     digest = hashlib.sha256(json.dumps(settings).encode())
     for source, masks in zip(job.sources, job.masks, strict=True):
         digest.update(json.dumps([stamp(source.path), astuple(source)[1:], [stamp(mask) for mask in masks]]).encode())

@@ -16,7 +16,7 @@ from msmae.evidence import headline
 from msmae.evidence.page import make_page
 from msmae.evidence.predictions import check_columns
 from msmae.evidence.run_files import RunFiles, read_run_files, write_whole
-from msmae.evidence.sections import cases, curves, data, results, training
+from msmae.evidence.sections import cases, curves, data, results, segmentation, training
 
 
 def write_report(run: str | Path) -> Path:
@@ -60,6 +60,8 @@ def content(run: RunFiles) -> dict[str, Any]:
         "confusion": results.confusion(run, rows),
         "subgroups": results.subgroup_table(run, rows),
         "panels": cases.panels(run),
+        "outlines": segmentation.outlines(run),
+        "strata": segmentation.by_size(run, split),
         "mistakes": cases.mistakes(run, rows),
         "settings": settings(run.config),
     }

@@ -102,7 +102,7 @@ def read_run_files(run: Path) -> RunFiles:
     predictions = None
     if (run / "predictions.csv").is_file():
         predictions = read_predictions(run / "predictions.csv")
-    else:
+    elif not (run / "segmentation.csv").is_file():
         missing.append("predictions.csv is not in the folder: no curve and no single case can be shown")
     logs = _read_logs(run / "logs")
     if not logs:

@@ -59,6 +59,10 @@ FIGURES: dict[str, Figure] = {
     "iou": Figure("Intersection over union", "shared area over joint area; 1 is perfect"),
     "hd95": Figure("Hausdorff distance (95 %)", "how far outlines lie apart, at the 95th percentile", bounded=False),
     "nsd": Figure("Surface Dice", "share of the outlines that agree within the tolerance"),
+    "pixel_sensitivity": Figure("Sensitivity", "share of a lesion's pixels that were outlined", percent=True),
+    "pixel_precision": Figure("Precision", "share of the outlined pixels that are lesion", percent=True),
+    "lesion_sensitivity": Figure("Lesions found", "share of the lesions that an outlined region covers", percent=True),
+    "lesion_precision": Figure("Regions on a lesion", "share of the outlined regions that cover one", percent=True),
 }
 
 SPLITS = {

@@ -16,6 +16,7 @@ from torch import nn
 
 from msmae.errors import UserError
 from msmae.method.msmae import MSMAE
+from msmae.method.segmenter import Segmenter
 from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
 
@@ -26,7 +27,7 @@ FORMAT_VERSION = 1
 class ModelCard:
     """What the weights cannot say: the architecture, the classes, and how images are brought to the encoder's scale.
 
-    ``mean`` and ``std`` are per channel, in the file's own units. ``kind`` is "classifier" or "pretrained".
+    ``mean`` and ``std`` are per channel, in the file's own units. ``kind``: "classifier", "segmenter" or "pretrained".
     """
 
     kind: str
@@ -42,7 +43,7 @@ class ModelCard:
     pool: str
     mean: list[float]
     std: list[float]
-    decoder: dict[str, int] = field(default_factory=dict)
+    decoder: dict[str, Any] = field(default_factory=dict)
     normalise_pixels: bool = False
     reading: dict[str, Any] = field(default_factory=dict)
     """How files were turned into numbers (``msmae.data.images.Reading``)."""
@@ -62,7 +63,7 @@ def build_encoder(card: ModelCard, *, drop_path: float = 0.0) -> VisionTransform
     )
 
 
-def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifier:
+def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifier | Segmenter:
     """The model that a card describes, with fresh weights."""
     encoder = build_encoder(card, drop_path=drop_path)
     if card.kind == "pretrained":
@@ -74,6 +75,9 @@ def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifie
             decoder_heads=card.decoder["heads"],
             pool=card.pool,
         )
+    if card.kind == "segmenter":
+        outputs = 1 if len(card.classes) == 1 else 1 + len(card.classes)  # with the background, where they exclude it
+        return Segmenter(encoder, outputs=outputs, **card.decoder)
     return Classifier(encoder, classes=len(card.classes), pool=card.pool)
 
 
@@ -114,7 +118,7 @@ def read_card(folder: Path) -> ModelCard:
     return ModelCard(**{**content, "image_size": tuple(content["image_size"])})
 
 
-def load_model(folder: Path) -> tuple[MSMAE | Classifier, ModelCard]:
+def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]:
     """A saved model, in evaluation mode. Raises ``UserError`` naming every tensor that is missing, left over or of
     another shape."""
     card = read_card(folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,32 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
     encoder.load_state_dict(state)
     used = [name for name in state if name not in resized]
     return LoadReport(used=used, resized=resized, left_out=left_out, missing=missing)
+
+
+def copy_encoder(source: VisionTransformer, encoder: VisionTransformer, *, others: Iterable[str]) -> LoadReport:
+    """Fill an encoder from another of the same make; positions are resampled where the patch grids differ.
+
+    Args:
+        others: names of the source model's further tensors, which the encoder has no place for; they are reported.
+
+    Raises:
+        UserError: a tensor is missing, left over or of another shape. The names are given.
+    """
+    state, expected = dict(source.state_dict()), encoder.state_dict()
+    resized = ["pos_embed"] if source.grid != encoder.grid else []
+    state["pos_embed"] = resize_position_embedding(state["pos_embed"], source.grid, encoder.grid)
+    problems = [f"missing {name}" for name in sorted(expected.keys() - state.keys())]
+    problems += [f"left over {name}" for name in sorted(state.keys() - expected.keys())]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
+    ]
+    if problems:
+        raise UserError(f"the encoder does not fit: {'; '.join(problems[:8])}", mend="use the run's own model settings")
+    encoder.load_state_dict(state)
+    used = [name for name in state if name not in resized]
+    return LoadReport(used=used, resized=resized, left_out=sorted(others), missing=[])
 
 
 def strip_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

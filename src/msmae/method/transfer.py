@@ -1,4 +1,4 @@
-"""What a pre-trained encoder is for: naming the class. (The segmenter joins it here.)"""
+"""What a pre-trained encoder is for: naming the class. (``segmenter.py`` outlines it.)"""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROLE_COLOURS = ("#c8553d", "#3b3b45", "#e9dcc0")  # masked, thrown, kept
 OUTLINE = "#ffb000"
+OUTLINES = (OUTLINE, "#648fff", "#dc267f", "#2dd4a8", "#fe6100", "#b28dff")
 
 
 @dataclass(frozen=True)
@@ -114,3 +115,16 @@ def add_legend(figure: Figure) -> None:
 def save(figure: Figure, path: Path, *, dpi: int) -> None:
     """Write a PNG that is the same to the byte for the same picture."""
     figure.savefig(path, dpi=dpi, metadata={"Software": None})
+
+
+def draw_outlines(path: Path, image: np.ndarray, *, predicted: np.ndarray, reference: np.ndarray | None = None) -> None:
+    """One image [C, H, W] in the file's own units, and outlines of masks [H, W]: predicted solid, reference dashed."""
+    figure = new_figure(2.4, 2.4)
+    axis = figure.subplots()
+    axis.imshow(shown(image, *span(image)), cmap="gray", vmin=0, vmax=1)
+    for mask, style in ((reference, "dashed"), (predicted, "solid")):
+        for number in np.unique(mask[mask > 0]) if mask is not None else ():
+            colour = OUTLINES[(int(number) - 1) % len(OUTLINES)]
+            axis.contour(mask == number, levels=[0.5], colors=[colour], linewidths=1.2, linestyles=style)
+    axis.set_axis_off()
+    save(figure, path, dpi=90)

@@ -13,6 +13,8 @@ def predict(
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
+    Of a segmentation run also OUT/masks (PNG, each of its image's size) and OUT/overlays.
+
     Args:
         run: folder of a finished run.
         paths: image files, or folders that are searched for images.
@@ -22,7 +24,8 @@ def predict(
         device: cpu, cuda, ...
 
     Returns:
-        The predictions as a table: image_path, predicted and a column prob_<class> for each class.
+        The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation
+        run image_path, mask and a column share_<class>, the share of the image that the class covers.
 
     Raises:
         UserError: no model, no images, or images that cannot be read; they are all named.
@@ -40,8 +43,12 @@ def predict(
     from msmae.evidence.predictions import write_predictions
     from msmae.stages.evaluate import predicted_names
     from msmae.stages.predictor import load
+    from msmae.stages.segment_masks import write_masks
+    from msmae.stages.segment_predictor import SegmentationModel
 
     model = load(run, device=device)
+    if isinstance(model, SegmentationModel):
+        return write_masks(model, files, Path(out))
     parts = [model.predict(files[i : i + batch_size], keep) for i in range(0, len(files), batch_size)]
     probabilities = torch.cat(parts).double()
     frame = pd.DataFrame({"image_path": [str(file) for file in files]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from msmae.data.images import Reading, load_images
 from msmae.errors import UserError
 from msmae.exchange.checkpoint import ModelCard, load_model
 from msmae.method.attention import patch_maps
+from msmae.method.segmenter import Segmenter
 from msmae.method.transfer import Classifier
 
 Images = Tensor | np.ndarray | Sequence[str | Path]
@@ -98,28 +100,36 @@ class Model:
             reading = Reading(**self.card.reading)
             images = load_images(list(images), size=self.card.image_size, channels=self.card.channels, reading=reading)
         batch = torch.as_tensor(images).float().to(self.device)
-        if batch.ndim != 4 or batch.shape[1] != self.card.channels or 0 in batch.shape:
-            raise UserError(
-                f"images of shape {tuple(batch.shape)}", mend=f"give [B, {self.card.channels}, height, width]"
-            )
-        if not torch.isfinite(batch).all():
-            raise UserError("the images hold values that are not finite", mend="remove NaN and infinite values")
+        check_images(batch, channels=self.card.channels)
         if tuple(batch.shape[2:]) != self.card.image_size:
             batch = F.interpolate(batch, self.card.image_size, mode="bilinear", antialias=True, align_corners=False)
         return (batch - self.mean) / self.std
 
 
-def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
-    """The model of a finished run (RUN, or its folder ``model``).
+def check_images(batch: Tensor, *, channels: int) -> None:
+    """Raise ``UserError`` unless the batch is [B, channels, H, W] of finite numbers."""
+    if batch.ndim != 4 or batch.shape[1] != channels or 0 in batch.shape:
+        raise UserError(f"images of shape {tuple(batch.shape)}", mend=f"give [B, {channels}, height, width]")
+    if not torch.isfinite(batch).all():
+        raise UserError("the images hold values that are not finite", mend="remove NaN and infinite values")
+
+
+def load(run: str | Path, *, device: str | torch.device = "cpu") -> Any:
+    """The model of a finished run (RUN, or its folder ``model``): a :class:`Model`, or of a segmentation run a
+    ``SegmentationModel``.
 
     Raises:
-        UserError: there is none, it cannot be read, or it is not a classifier.
+        UserError: there is none, it cannot be read, or it is a pre-trained encoder only.
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise UserError("this machine shows no CUDA device", where="device", mend="use cpu")
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     network, card = load_model(folder)
+    if isinstance(network, Segmenter):
+        from msmae.stages.segment_predictor import SegmentationModel
+
+        return SegmentationModel(network, card, device=device)
     if not isinstance(network, Classifier):
         raise UserError("this is a pre-trained encoder, not a classifier", where=str(folder), mend="fine-tune it first")
     return Model(network, card, device=device)

@@ -19,6 +19,7 @@ from msmae.data.images import Reading, read_source
 from msmae.data.layouts import open_dataset
 from msmae.data.loader import Batches
 from msmae.data.manifest import SPLITS, Manifest
+from msmae.data.masks import MaskRule
 from msmae.data.phantom import make_phantom
 from msmae.data.slices import expand_slices
 from msmae.data.splits import assign_splits
@@ -102,6 +103,13 @@ def prepare(manifest: Manifest, *, settings: Settings, method: str = "msmae", se
         UserError: whatever is wrong with the data or the settings, before anything is written to the run's folder.
     """
     settings.pretrain.ratios(find_arm(method))
+    prepared = decode(manifest, settings=settings, method=method, seed=seed)
+    check_classes(prepared)
+    return dataclasses.replace(prepared, settings=decide_schedules(prepared))
+
+
+def decode(manifest: Manifest, *, settings: Settings, method: str, seed: int, rule: MaskRule | None = None) -> Prepared:
+    """Decide the model's size, and decode every image (under a ``rule`` also what its mask says) once."""
     settings = decide_model(settings, manifest)
     size = settings.model.image_size
     assert isinstance(size, tuple)
@@ -111,15 +119,14 @@ def prepare(manifest: Manifest, *, settings: Settings, method: str = "msmae", se
         channels=settings.model.channels,
         cache=cache_folder() / "stores",
         reading=reading_of(settings),
+        rule=rule,
         on_error=settings.dataset.on_error,
         progress=progress_bar("decoding images"),
     )
     readable = manifest.ids("train")
     readable = readable[~np.isin(readable, list(store.excluded))]
     mean, std = store.mean_std(readable)
-    prepared = Prepared(manifest, store, settings, method, seed, mean, std)
-    check_classes(prepared)
-    return dataclasses.replace(prepared, settings=decide_schedules(prepared))
+    return Prepared(manifest, store, settings, method, seed, mean, std)
 
 
 def prepare_again(run: Path) -> Prepared:

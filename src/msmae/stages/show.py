@@ -18,6 +18,11 @@ SHOWN = {
     "mcc": "Matthews correlation",
     "brier": "Brier score",
     "ece": "calibration error (ECE)",
+    "dice": "Dice",
+    "iou": "intersection over union",
+    "hd95": "Hausdorff distance, 95 % (px)",
+    "nsd": "surface Dice",
+    "lesion_sensitivity": "lesions found",
 }
 
 
@@ -44,10 +49,13 @@ def show_result(metrics: dict[str, Any], run: Path, *, console: Console | None =
             patients = splits[name]["patients"]
             known = f", {patients} patients" if patients else ""
             table.add_column(f"{name} ({splits[name]['n']} images{known})", justify="right")
+    measured = {key for split in splits.values() for key in split["metrics"]}
     for key, label in SHOWN.items():
+        if key not in measured:
+            continue
         table.add_row(label, *(figure(splits[s]["metrics"].get(key)) for s in ("val", "test") if s in splits))
     console.print(table)
-    for name in ("report.html", "metrics.json", "predictions.csv", "model"):
+    for name in ("report.html", "metrics.json", "predictions.csv", "segmentation.csv", "model"):
         if (run / name).exists():
             console.print(f"  {name:16} {run / name}", highlight=False, soft_wrap=True)
 

@@ -128,13 +128,19 @@ def evaluate(run: str) -> dict[str, Any]:
         UserError: the run has no model.
     """
     from msmae.stages.evaluate import evaluate_model
+    from msmae.stages.folder import read_run
     from msmae.stages.prepare import prepare_again
     from msmae.stages.show import show_result
 
     folder = Path(run)
     if not (folder / "model").is_dir():
         raise UserError("the run holds no model", where=run, mend="finish it first: repeat its `msmae run` command")
-    metrics = evaluate_model(prepare_again(folder), folder)
+    if read_run(folder)[0].get("task") == "segmentation":
+        from msmae.stages.segment import evaluate_again
+
+        metrics = evaluate_again(folder)
+    else:
+        metrics = evaluate_model(prepare_again(folder), folder)
     show_result(metrics, folder)
     return metrics
 

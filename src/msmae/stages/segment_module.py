@@ -1,0 +1,169 @@
+"""Training the segmenter: Dice and cross-entropy, one geometry for image and mask, chosen by the validation Dice."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from torch import Tensor
+
+from msmae.data.geometry import random_geometry
+from msmae.data.loader import Batch
+from msmae.exchange.checkpoint import ModelCard, build_model, save_model
+from msmae.method.segmenter import Segmenter
+from msmae.stages.finetune import jitter, layer_of
+from msmae.stages.prepare import Prepared, reading_of
+from msmae.stages.segment_data import class_masks
+from msmae.stages.segment_source import Source
+from msmae.stages.training import StageModule, check_trainer, decayed, last_checkpoint, make_trainer
+
+AUXILIARY = 0.4
+"""Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
+
+
+class SegmentModule(StageModule):
+    """Supervised training on whole images, with layer-wise rates and averaged weights.
+
+    The loss is the Dice loss over the batch plus the cross-entropy. Dice weighs every class by its own area, which
+    is what rare classes and small lesions need; over the batch rather than the image it is steady for empty masks.
+    """
+
+    def __init__(self, model: Segmenter, prepared: Prepared) -> None:
+        from monai.losses.dice import DiceCELoss
+
+        settings = prepared.settings.segment
+        ids = prepared.ids("train", labelled=False)
+        super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
+        self.model, self.settings = model, settings
+        self.classes = len(settings.class_names)
+        several = self.classes > 1
+        self.loss = DiceCELoss(
+            sigmoid=not several, softmax=several, to_onehot_y=several, include_background=not several, batch=True
+        )
+        self.sums: list[Tensor] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        ids = batch.ids.cpu()
+        geometry = random_geometry(
+            len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
+        )
+        images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
+        masks = torch.from_numpy(class_masks(self.prepared, ids.numpy())).to(self.device)
+        target = geometry.apply_to_masks(masks, self.prepared.image_size).unsqueeze(1).float()  # [B, 1, H, W]
+        heads = self.model.heads(jitter(images, self.settings.jitter, self.generator))
+        losses = [self.loss(logits.float(), target) for logits in heads]
+        loss = losses[-1] + AUXILIARY * sum(losses[:-1])
+        self.log("loss", loss, prog_bar=True)
+        return self.guard(loss, ids)
+
+    def val_dataloader(self) -> Any:
+        return self.prepared.batches(self.prepared.ids("val", labelled=False), 4 * self.batch_size)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        masks = torch.from_numpy(class_masks(self.prepared, batch.ids.cpu().numpy())).to(self.device)
+        answers = decide(self.model(self.normalise(batch.images)).float())
+        for c in range(1, self.classes + 1):
+            inside, said = (masks == c).flatten(1), (answers == c).flatten(1)
+            self.sums.append(torch.stack([2 * (inside & said).sum(1), inside.sum(1) + said.sum(1)], dim=1).float())
+
+    def on_validation_epoch_end(self) -> None:
+        overlap, areas = torch.cat(self.sums).unbind(1)
+        self.sums.clear()
+        shown = areas > 0  # where nothing is to be outlined and nothing is, Dice is undefined
+        dice = (overlap[shown] / areas[shown]).mean() if shown.any() else torch.zeros((), device=self.device)
+        self.log("val_dice", dice, prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with layer-wise learning-rate decay in the encoder; the decoder learns at the full rate."""
+        rate = self.settings.base_lr * self.batch_size * self.trainer.world_size / 256
+        top = len(self.model.encoder.blocks) + 1
+        groups = [
+            {
+                "params": [parameter],
+                "lr": rate * self.settings.layer_decay ** (top - layer_of(name, top)),
+                "weight_decay": self.settings.weight_decay if decayed(name, parameter) else 0.0,
+            }
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        ]
+        return self.with_schedule(groups, betas=(0.9, 0.999))
+
+
+def decide(logits: Tensor) -> Tensor:
+    """Logits [B, outputs, H, W] -> class numbers [B, H, W], 0 the background."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+
+
+def segmenter_card(prepared: Prepared) -> ModelCard:
+    """The card of the segmenter that these settings make."""
+    chosen = prepared.settings.segment
+    decoder = {
+        "decoder": chosen.decoder, "width": chosen.decoder_width, "deep_supervision": chosen.deep_supervision,
+    }  # fmt: skip
+    model = prepared.settings.model
+    assert model.patch_size is not None
+    return ModelCard(
+        kind="segmenter",
+        method=prepared.method,
+        classes=list(chosen.class_names),
+        multilabel=False,
+        image_size=prepared.image_size,
+        patch_size=model.patch_size,
+        channels=prepared.channels,
+        width=model.width,
+        depth=model.depth,
+        heads=model.heads,
+        pool="cls",
+        mean=prepared.mean,
+        std=prepared.std,
+        decoder=decoder,
+        reading=asdict(reading_of(prepared.settings)),
+    )
+
+
+def check_segmenter(prepared: Prepared, source: Source) -> None:
+    """Find out what would stop the training later: weights that do not fit, or a trainer that Lightning refuses."""
+    model = build_model(segmenter_card(prepared))
+    assert isinstance(model, Segmenter)
+    source.fill(model.encoder)
+    check_trainer(prepared.settings.trainer)
+
+
+def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
+    """Train into RUN/model, or continue from RUN/checkpoints/last.ckpt."""
+    card, settings = segmenter_card(prepared), prepared.settings.segment
+    torch.manual_seed(prepared.seed + 2)
+    model = build_model(card, drop_path=settings.drop_path)
+    assert isinstance(model, Segmenter)
+    report = source.fill(model.encoder)
+    (run / "loading.txt").write_text(report + "\n", encoding="utf-8")
+    print(report)
+    best = ModelCheckpoint(
+        dirpath=run / "checkpoints", filename="best", monitor="val_dice", mode="max", enable_version_counter=False
+    )
+    averaging: list[Callback] = [EMAWeightAveraging(decay=settings.ema)] if settings.ema else []
+    assert settings.epochs is not None
+    trainer = make_trainer(
+        run,
+        "segment",
+        epochs=settings.epochs,
+        settings=prepared.settings.trainer,
+        callbacks=[
+            *averaging,
+            EarlyStopping("val_dice", mode="max", patience=settings.patience),
+            best,
+            last_checkpoint(run),
+        ],
+    )
+    resume = run / "checkpoints" / "last.ckpt"
+    trainer.fit(SegmentModule(model, prepared), ckpt_path=str(resume) if resume.is_file() else None)
+    if trainer.is_global_zero:
+        chosen = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=False)
+        prefix = "model."
+        state = {k.removeprefix(prefix): v for k, v in chosen["state_dict"].items() if k.startswith(prefix)}
+        model.load_state_dict(state)
+        save_model(run / "model", model, card)
+    trainer.strategy.barrier()
