@@ -19,7 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "pretrain": ("msmae.stages.verbs:pretrain", "pre-train an encoder only"),
     "finetune": ("msmae.stages.verbs:finetune", "fine-tune and evaluate a pre-trained encoder"),
     "segment": ("msmae.stages.segment:segment", "train an encoder to outline lesions, and evaluate it"),
-    "evaluate": ("msmae.stages.verbs:evaluate", "evaluate a run's model again"),
+    "evaluate": ("msmae.stages.verbs:evaluate", "evaluate a run's model again, or on external data"),
     "predict": ("msmae.stages.predict:predict", "predict files or folders with a run's model"),
     "check": ("msmae.stages.check:check", "what a data set is, what is wrong with it, and a clean split of it"),
     "report": ("msmae.stages.report:report", "build a run's report again from what it saved"),
@@ -119,9 +119,13 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={"settings", *lists, *several})
+    optional = {name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is None}
+    skipped: set[str | int] = {"settings", *lists, *several, *optional}
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=skipped)
     for name in sorted(lists):
         parser.add_argument(name, nargs="+", type=str)
+    for name in sorted(optional):
+        parser.add_argument(name, nargs="?", type=str)
     for name in several:
         parser.add_argument(f"--{name}", nargs="+", type=str, default=parameters[name].default, help=texts[name])
     if "settings" in parameters:
@@ -144,6 +148,7 @@ def synopsis(parameters: Mapping[str, inspect.Parameter]) -> str:
         p.name.upper() if p.kind is p.POSITIONAL_OR_KEYWORD else f"--{p.name.rstrip('_')} {p.name.rstrip('_').upper()}"
         for p in needed
     ]
+    words += [f"[{p.name.upper()}]" for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and not p.default]
     return " ".join([*words, "[options]"])
 
 

@@ -86,6 +86,9 @@ class DatasetSettings:
     """Share cut for validation where no validation split is given."""
     test_fraction: float = 0.2
     """Share cut for testing where no test split is given."""
+    ordinal: bool | None = None
+    """The classes are grades, in the order of their names (numbers, then the alphabet); None: where the layout says
+    so."""
     on_error: Literal["stop", "skip"] = "stop"
     """What an unreadable image does: stop the run, or be left out and reported."""
 

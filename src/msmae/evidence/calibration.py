@@ -21,6 +21,7 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_softmax, logit, softmax
 
 from msmae.errors import UserError
+from msmae.evidence.metrics import prepare
 from msmae.evidence.predictions import PREFIX, check_columns, is_multilabel, to_arrays
 
 SCALES = (1 / 20, 20.0)  # temperatures from 20 down to 1/20
@@ -116,6 +117,23 @@ def recalibrate(
     calibrated = frame.copy()
     calibrated[columns] = calibrator(frame[columns].to_numpy(dtype=np.float64))
     return calibrated, calibrator
+
+
+def calibration_errors(
+    before: pd.DataFrame, after: pd.DataFrame, *, classes: Sequence[str], multilabel: bool
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Split -> ``ece``, ``log_loss`` and ``brier`` -> their values ``before`` and ``after`` a recalibration."""
+
+    def measure(frame: pd.DataFrame, split: str) -> dict[str, float]:
+        rows = frame[(frame["split"] == split) & (frame["label"] != "")]
+        values = prepare(to_arrays(rows, classes=classes, multilabel=multilabel)).as_is().overall
+        return {name: float(values[name][0]) for name in ("ece", "log_loss", "brier")}
+
+    found = {}
+    for split in dict.fromkeys(before.loc[before["label"] != "", "split"]):
+        was, became = measure(before, split), measure(after, split)
+        found[str(split)] = {name: {"before": was[name], "after": became[name]} for name in was}
+    return found
 
 
 def _logits(probabilities: np.ndarray, *, multilabel: bool) -> np.ndarray:

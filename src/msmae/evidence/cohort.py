@@ -11,7 +11,7 @@ import pandas as pd
 
 from msmae.evidence.wording import count, of, percentage, split_name
 
-ORDER = ("train", "val", "test", "")
+ORDER = ("train", "val", "test", "external", "")
 STRUCTURE = ("image_path", "label", "patient_id", "split", "mask_path", "axis", "index", "frame")
 """Columns that say what an image is, not who it is of."""
 FEW = 12  # values: a column with more is a name or a measurement, not a group
@@ -39,7 +39,7 @@ class Row:
 
 
 def split_order(manifest: pd.DataFrame) -> list[str]:
-    """The splits that occur: training, validation, test, then images not used."""
+    """The splits that occur: training, validation, test, external, then images not used."""
     return [split for split in ORDER if (manifest["split"] == split).any()]
 
 

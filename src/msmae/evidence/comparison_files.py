@@ -70,6 +70,10 @@ class ComparisonFiles:
         return bool(self.plan.get("ordinal"))
 
     @property
+    def external(self) -> None:
+        """A comparison is no external test."""
+
+    @property
     def name(self) -> str:
         """What a person calls the data."""
         data = str(self.plan.get("data", ""))

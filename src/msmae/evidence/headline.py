@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,16 @@ def asked(run: RunFiles) -> str:
     task, arm = str(run.metrics.get("task", "classification")), str(run.metrics.get("arm", ""))
     goal = f"{task} into {of(len(run.classes), 'class')}" if len(run.classes) > 1 else task
     way = f" with “{arm}”" + (f": {ARMS[arm]}" if arm in ARMS else "") if arm else ""
-    return f"{goal[:1].upper()}{goal[1:]}{way}."
+    where = f" An external test of the run “{run.external['run']}” on data of another origin." if run.external else ""
+    return f"{goal[:1].upper()}{goal[1:]}{way}.{where}"
 
 
 def facts(run: RunFiles) -> list[tuple[str, str]]:
     """Name and value of what a reader asks first: the data, the sizes, the model, the time."""
-    found = [("data", run.name), *sizes(run)]
+    found = [("external data" if run.external else "data", run.name), *sizes(run)]
+    if run.external:
+        trained_on = Path(str(run.config.get("trained_on", "unknown")).rstrip("/")).stem
+        found += [("trained on", trained_on), *_internal_sizes(run)]
     if run.classes:
         named = ", ".join(run.classes)
         found.append(("classes", named if len(run.classes) <= LISTED else f"{len(run.classes)}: {run.classes[0]}, …"))
@@ -110,11 +115,23 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
 def sizes(run: RunFiles) -> list[tuple[str, str]]:
     """Name of a split and how many images, of how many patients, are in it."""
     if run.manifest is not None:
-        by_split = [(split, run.manifest[run.manifest["split"] == split]) for split in ("train", "val", "test")]
+        by_split = [
+            (split, run.manifest[run.manifest["split"] == split]) for split in ("train", "val", "test", "external")
+        ]
         return [(split_name(split), sentence(rows)) for split, rows in by_split if len(rows)]
     return [
         (split_name(name), images_of_patients(split["n"], split.get("patients")))
         for name, split in run.metrics["splits"].items()
+    ]
+
+
+def _internal_sizes(run: RunFiles) -> list[tuple[str, str]]:
+    """The images that an external test is held against."""
+    splits = run.metrics["splits"]
+    return [
+        (split_name(name), images_of_patients(splits[name]["n"], splits[name].get("patients")))
+        for name in ("internal", "val")
+        if name in splits
     ]
 
 

@@ -116,7 +116,7 @@ def is_multilabel(frame: pd.DataFrame) -> bool:
 
 
 def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Refuse a frame that lacks a column or a value, or names one image twice.
+    """Refuse a frame that lacks a column or a value, or names one image twice in a split.
 
     Slices and frames of a volume may share ``image_path`` when the columns ``axis``, ``index`` or ``frame`` tell
     them apart.
@@ -136,7 +136,7 @@ def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
                 where=f"the kind of column is {frame[name].dtype}",
                 mend='read the file with read_predictions; an unknown patient or label is ""',
             )
-    twice = frame.duplicated(identity_columns(frame))
+    twice = frame.duplicated([*identity_columns(frame), "split"])
     if twice.any():
         raise UserError(
             f"{int(twice.sum())} images are in the predictions more than once",

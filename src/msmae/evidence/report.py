@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from msmae.evidence import headline
+from msmae.evidence import headline, recalibration
 from msmae.evidence.page import make_page
 from msmae.evidence.predictions import check_columns
 from msmae.evidence.run_files import RunFiles, read_run_files, write_whole
@@ -57,6 +57,7 @@ def content(run: RunFiles) -> dict[str, Any]:
         "figures": results.figure_table(run),
         "per_class": results.class_table(run, split),
         "curves": curves.curves(run, rows, split),
+        "calibration": recalibration.sentences(run.metrics, split),
         "confusion": results.confusion(run, rows),
         "subgroups": results.subgroup_table(run, rows),
         "panels": cases.panels(run),

@@ -68,6 +68,11 @@ class RunFiles:
         return "multi-label" in str(self.metrics.get("task", "")) or bool(self.model.get("multilabel"))
 
     @property
+    def external(self) -> dict[str, str] | None:
+        """Of an external test: the names of its data and of the run whose model was tested."""
+        return self.metrics.get("external")
+
+    @property
     def name(self) -> str:
         """What a person calls the data: the last part of its path, without the ending."""
         data = str(self.config.get("data", ""))
@@ -94,9 +99,12 @@ def read_run_files(run: Path) -> RunFiles:
 
     config = optional("config.yaml", "the settings of the run are not known")
     environment = optional("environment.json", "the software and the machine are not known")
-    model = optional("model/config.json", "the shape of the model is not known")
+    card = "model.json" if (run / "model.json").is_file() else "model/config.json"
+    model = optional(card, "the shape of the model is not known")
     audit = optional("audit.json", "the data were not audited, or the result was not kept")
     manifest = _read_manifest(run / "manifest.csv")
+    if manifest is not None and metrics.get("external"):
+        manifest["split"] = manifest["split"].replace("test", "external")
     if manifest is None:
         missing.append("manifest.csv is not in the folder: where the images come from is not known")
     predictions = None

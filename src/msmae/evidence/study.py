@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.evidence import cohort, headline
+from msmae.evidence import cohort, headline, recalibration
 from msmae.evidence.cases import failures
 from msmae.evidence.run_files import RunFiles
 from msmae.evidence.sections import data
@@ -214,6 +214,7 @@ def _result_facts(run: RunFiles, split: str) -> dict[str, str]:
         "where a share has no clusters or is 0 or 1. No hypothesis was tested.",
         "calibration": (
             f"Expected calibration error {figure_value('ece', ece)} ({figure_interval('ece', ece) or 'no interval'})."
+            + "".join(f" {told}" for told in recalibration.sentences(run.metrics, split))
             + "".join(f" Slope for {name}: {figure_value('calibration_slope', e)}." for name, e in slopes.items())
             if ece.get("value") is not None
             else ""

@@ -40,6 +40,9 @@ FIGURES: dict[str, Figure] = {
     "kappa_quadratic": Figure(
         "Quadratic-weighted kappa", "as kappa, with far misses weighing more than near ones", bounded=False
     ),
+    "mean_absolute_error": Figure(
+        "Mean error in grades", "how many grades the answer is off; 0 is perfect", bounded=False
+    ),
     "brier": Figure("Brier score", "squared error of the probabilities; 0 is perfect", bounded=False),
     "log_loss": Figure("Log loss", "surprise at the true class, in nats; 0 is perfect", bounded=False),
     "ece": Figure(

@@ -47,6 +47,8 @@ class ModelCard:
     normalise_pixels: bool = False
     reading: dict[str, Any] = field(default_factory=dict)
     """How files were turned into numbers (``msmae.data.images.Reading``)."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """What makes the network's probabilities honest (``msmae.evidence.calibration.Calibrator``); empty: nothing."""
     format_version: int = FORMAT_VERSION
 
 
@@ -88,12 +90,19 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
     os.chmod(unfinished / "model.safetensors", 0o666 & ~current_umask())  # safetensors writes it for the owner only
-    (unfinished / "config.json").write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False), encoding="utf-8")
+    write_card(unfinished, card)
     if folder.exists():
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
     os.replace(unfinished, folder)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write the card of a saved model, whole or not at all."""
+    unfinished = folder / "config.json.part"
+    unfinished.write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False), encoding="utf-8")
+    os.replace(unfinished, folder / "config.json")
 
 
 def current_umask() -> int:

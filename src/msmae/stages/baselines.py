@@ -41,6 +41,7 @@ def train_baseline(prepared: Prepared, run: Path) -> dict[str, Any]:
     """
     assert prepared.method in BASELINES
     rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
+    calibration = None  # done with the evidence
     if prepared.method in ("resnet18", "small-cnn"):
         probabilities, cost = run_network(prepared, run, rows)
     else:
@@ -48,7 +49,15 @@ def train_baseline(prepared: Prepared, run: Path) -> dict[str, Any]:
         began = time.perf_counter()
         probabilities = predict(prepared, rows)
         cost = {"seconds_pretrain": None, "seconds_finetune": time.perf_counter() - began}
-    return write_evidence(predictions_frame(probabilities, prepared, rows), prepared, run, model_sha256=None, cost=cost)
+        calibration = {"method": "none", "reason": "they are shares of images already, not a network's"}
+    return write_evidence(
+        predictions_frame(probabilities, prepared, rows),
+        prepared,
+        run,
+        model_sha256=None,
+        cost=cost,
+        calibration=calibration,
+    )
 
 
 def predict_majority(prepared: Prepared, rows: np.ndarray) -> np.ndarray:

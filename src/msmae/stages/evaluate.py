@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,19 @@ import numpy as np
 import pandas as pd
 import torch
 
+from msmae.evidence.checklists import write_checklists
+from msmae.evidence.model_card import write_model_card
 from msmae.evidence.predictions import write_predictions
 from msmae.evidence.report import write_report
 from msmae.evidence.summary import summarise
-from msmae.exchange.checkpoint import file_sha256
+from msmae.exchange.checkpoint import file_sha256, write_card
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
+from msmae.stages.calibrate import calibrate
 from msmae.stages.folder import write_json
 from msmae.stages.panels import draw_panels
-from msmae.stages.predictor import Model, load
+from msmae.stages.predictor import Model, load, predicted_names
 from msmae.stages.prepare import Prepared, data_fingerprint
 
 
@@ -34,38 +39,60 @@ def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
     began = time.perf_counter()
     probabilities = predict_rows(model, prepared, rows)
     rate = len(rows) / (time.perf_counter() - began)
-    frame = predictions_frame(probabilities, prepared, rows)
+    frame, calibrator, calibration = calibrate(predictions_frame(probabilities, prepared, rows), prepared)
+    write_card(run / "model", replace(model.card, calibration=asdict(calibrator) if calibrator else {}))
     draw_panels(prepared, run, frame)
-    return write_evidence(
+    metrics = write_evidence(
         frame,
         prepared,
         run,
         model_sha256=file_sha256(run / "model" / "model.safetensors"),
-        cost={**count_cost(prepared, run, model), "images_per_s_predict": rate, **seconds_spent(run)},
+        cost={
+            **count_cost(prepared, run, model),
+            "images_per_s_predict": rate,
+            **seconds_spent(run),
+            "memory_bytes": peak_memory(),
+        },
+        calibration=calibration,
     )
+    write_model_card(run)
+    write_checklists(run)
+    return metrics
 
 
 def write_evidence(
-    frame: pd.DataFrame, prepared: Prepared, run: Path, *, model_sha256: str | None, cost: dict[str, Any]
+    frame: pd.DataFrame,
+    prepared: Prepared,
+    run: Path,
+    *,
+    model_sha256: str | None,
+    cost: dict[str, Any],
+    calibration: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """RUN/predictions.csv, RUN/metrics.json and RUN/report.html from the predictions of any model.
 
+    ``calibration``: what was done to the probabilities; None: nothing yet, so it is done here.
+
     Returns the content of metrics.json.
     """
+    if calibration is None:
+        frame, _, calibration = calibrate(frame, prepared)
     write_predictions(frame, run / "predictions.csv")
     splits = summarise(
         frame,
         classes=prepared.manifest.classes,
         resamples=prepared.settings.evaluate.resamples,
         seed=prepared.seed,
+        ordinal=bool(prepared.settings.dataset.ordinal),
         multilabel=prepared.manifest.multilabel,
     )
     metrics = {
-        "task": "multi-label classification" if prepared.manifest.multilabel else "classification",
+        "task": name_task(prepared),
         "arm": prepared.method,
         "seed": prepared.seed,
         "model_sha256": model_sha256,
         "data_sha256": data_fingerprint(prepared),
+        "calibration": calibration,
         "splits": splits,
         "cost": cost,
     }
@@ -74,37 +101,52 @@ def write_evidence(
     return metrics
 
 
+def name_task(prepared: Prepared) -> str:
+    """What is asked of the model, as metrics.json names it."""
+    kind = "multi-label " if prepared.manifest.multilabel else "ordinal " if prepared.settings.dataset.ordinal else ""
+    return f"{kind}classification"
+
+
 def predict_rows(model: Model, prepared: Prepared, rows: np.ndarray, *, keep: float = 1.0) -> np.ndarray:
-    """Probabilities [n, classes] of images of the store; of single-label data, each row sums to one in doubles."""
+    """The network's own probabilities [n, classes] of images of the store, not calibrated; of single-label data, each
+    row sums to one in doubles.
+    """
     parts = [
-        model.predict(prepared.store.fetch(rows[start : start + 256]).astype(np.float32), keep).double()
+        model.predict(
+            prepared.store.fetch(rows[start : start + 256]).astype(np.float32), keep, calibrated=False
+        ).double()
         for start in range(0, len(rows), 256)
     ]
     probabilities = torch.cat(parts)
-    if not prepared.manifest.multilabel:
+    if not model.card.multilabel:
         probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
     return probabilities.numpy()
 
 
-def predictions_frame(probabilities: np.ndarray, prepared: Prepared, rows: np.ndarray) -> pd.DataFrame:
-    """One row an image, as predictions.csv has them."""
+def predictions_frame(
+    probabilities: np.ndarray,
+    prepared: Prepared,
+    rows: np.ndarray,
+    *,
+    classes: Sequence[str] = (),
+    multilabel: bool | None = None,
+) -> pd.DataFrame:
+    """One row an image, as predictions.csv has them; ``predicted`` is the network's own first choice.
+
+    ``classes`` and ``multilabel`` are those of the data, unless a model of others made the predictions.
+    """
     manifest = prepared.manifest
+    classes = classes or manifest.classes
+    multilabel = manifest.multilabel if multilabel is None else multilabel
     table = manifest.table.loc[rows]
     frame = table[["image_path", "patient_id", "split", "label"]].reset_index(drop=True)
-    frame["predicted"] = predicted_names(probabilities, manifest.classes, multilabel=manifest.multilabel)
-    for column, name in enumerate(manifest.classes):
+    frame["predicted"] = predicted_names(probabilities, classes, multilabel=multilabel)
+    for column, name in enumerate(classes):
         frame[f"prob_{name}"] = probabilities[:, column]
     for place in ("axis", "index", "frame"):
         if place in table:
             frame[place] = table[place].to_numpy()
     return frame
-
-
-def predicted_names(probabilities: np.ndarray, classes: Sequence[str], *, multilabel: bool) -> list[str]:
-    """The predicted class of each image; for multi-label data all classes above one half, joined by ``;``."""
-    if not multilabel:
-        return [classes[i] for i in probabilities.argmax(axis=1)]
-    return [";".join(c for c, p in zip(classes, row, strict=True) if p > 0.5) or ";" for row in probabilities]
 
 
 def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
@@ -143,6 +185,13 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
         assert isinstance(source, MSMAE)
         cost["gmacs_pretrain"] = msmae_macs(source, quarter, masked).total / 1e9
     return cost
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes: of the GPU where it used one, else of the host."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def seconds_spent(run: Path) -> dict[str, float | None]:

@@ -12,20 +12,23 @@ import torch
 from msmae.method.masking import plan_patches
 from msmae.stages.folder import write_json
 from msmae.stages.pictures import Views, draw_strip
-from msmae.stages.predictor import load
+from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import Prepared
 
 
-def draw_panels(prepared: Prepared, run: Path, frame: pd.DataFrame, *, each: int = 3) -> None:
+def draw_panels(
+    prepared: Prepared, run: Path, frame: pd.DataFrame, *, each: int = 3, model: Model | None = None
+) -> None:
     """Draw test cases into RUN/panels, with their captions in panels.json.
 
     Args:
         frame: predictions, as in predictions.csv.
         each: how many cases of a kind.
+        model: the run's own unless given.
     """
     folder = run / "panels"
     folder.mkdir(exist_ok=True)
-    model = load(run)
+    model = model or load(run)
     rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
     chosen = choose_cases(frame, each)
     samples = rows[[position for position, _ in chosen]]
@@ -45,7 +48,7 @@ def draw_panels(prepared: Prepared, run: Path, frame: pd.DataFrame, *, each: int
                 "image_path": case["image_path"],
                 "label": case["label"],
                 "predicted": case["predicted"],
-                "probability": float(case[[c for c in frame.columns if str(c).startswith("prob_")]].max()),
+                "probability": float(confidence(frame)[position]),
                 "kind": kind,
                 "file": name,
             }
@@ -55,7 +58,7 @@ def draw_panels(prepared: Prepared, run: Path, frame: pd.DataFrame, *, each: int
 
 def choose_cases(frame: pd.DataFrame, each: int) -> list[tuple[int, str]]:
     """Rows of test images: the surest right ones, the surest wrong ones, and those the model is least sure of."""
-    top = frame[[c for c in frame.columns if str(c).startswith("prob_")]].max(axis=1).to_numpy()
+    top = confidence(frame)
     test = (frame["split"] == "test").to_numpy()
     right = (frame["label"] == frame["predicted"]).to_numpy()
     order = np.argsort(-top, kind="stable")
@@ -64,6 +67,15 @@ def choose_cases(frame: pd.DataFrame, each: int) -> list[tuple[int, str]]:
     taken = {i for i, _ in cases}
     unsure = [int(i) for i in order[::-1] if test[i] and int(i) not in taken]
     return cases + [(i, "uncertain") for i in unsure[:each]]
+
+
+def confidence(frame: pd.DataFrame) -> np.ndarray:
+    """What each image's answer was given, float64 [n]; where several were given or none, the largest of all classes."""
+    columns = [str(c) for c in frame.columns if str(c).startswith("prob_")]
+    shares = frame[columns].to_numpy(dtype=np.float64)  # [n, C]
+    place = {name.removeprefix("prob_"): c for c, name in enumerate(columns)}
+    of_answer = np.array([place.get(answer, -1) for answer in frame["predicted"]])
+    return np.asarray(np.where(of_answer >= 0, shares[np.arange(len(frame)), of_answer], shares.max(axis=1)))
 
 
 def spread(order: np.ndarray, frame: pd.DataFrame, each: int) -> np.ndarray:

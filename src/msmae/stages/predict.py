@@ -41,20 +41,20 @@ def predict(
     import torch
 
     from msmae.evidence.predictions import write_predictions
-    from msmae.stages.evaluate import predicted_names
-    from msmae.stages.predictor import load
+    from msmae.stages.predictor import load, predicted_names
     from msmae.stages.segment_masks import write_masks
     from msmae.stages.segment_predictor import SegmentationModel
 
     model = load(run, device=device)
     if isinstance(model, SegmentationModel):
         return write_masks(model, files, Path(out))
-    parts = [model.predict(files[i : i + batch_size], keep) for i in range(0, len(files), batch_size)]
-    probabilities = torch.cat(parts).double()
+    batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
+    own = torch.cat([model.predict(batch, keep, calibrated=False) for batch in batches])
+    probabilities = model.calibrate(own).double()
     frame = pd.DataFrame({"image_path": [str(file) for file in files]})
     for column in ("patient_id", "split", "label"):
         frame[column] = ""
-    frame["predicted"] = predicted_names(probabilities.numpy(), model.classes, multilabel=model.card.multilabel)
+    frame["predicted"] = predicted_names(own.numpy(), model.classes, multilabel=model.card.multilabel)
     for name, values in zip(model.classes, probabilities.T, strict=True):
         frame[f"prob_{name}"] = values.numpy()
     Path(out).mkdir(parents=True, exist_ok=True)

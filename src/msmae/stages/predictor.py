@@ -14,6 +14,7 @@ from torch import Tensor
 
 from msmae.data.images import Reading, load_images
 from msmae.errors import UserError
+from msmae.evidence.calibration import Calibrator
 from msmae.exchange.checkpoint import ModelCard, load_model
 from msmae.method.attention import patch_maps
 from msmae.method.segmenter import Segmenter
@@ -43,8 +44,11 @@ class Model:
         return self.card.classes
 
     @torch.inference_mode()
-    def predict(self, images: Images, keep: float = 1.0, *, batch_size: int = 256) -> Tensor:
+    def predict(self, images: Images, keep: float = 1.0, *, batch_size: int = 256, calibrated: bool = True) -> Tensor:
         """Class probabilities [B, C].
+
+        They are calibrated on the validation images, for classes as common as those. Where training weighed rare
+        classes more, the class that :meth:`classify` gives need not be the likeliest.
 
         Args:
             images: float [B, channels, H, W] in the files' own units, of any size (normalised and resized here), or a
@@ -52,6 +56,7 @@ class Model:
             keep: share of the patches that are encoded, in (0, 1]; below 1 the most attended ones are kept. They are
                 found by a first pass over all patches, which costs more than it saves: this shows what a quarter is
                 worth, it is not faster. Fine-tuning with ``draw=own`` keeps the least attended instead.
+            calibrated: False: as the network gives them.
 
         Raises:
             UserError: no images, another number of channels, values that are not finite, or a share that keeps none.
@@ -64,7 +69,22 @@ class Model:
                 index = patch_maps(self.network.encoder, batch).flatten(1).topk(kept, dim=1).indices
             logits = self.network(batch, index).float()
             parts.append(logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1))
-        return torch.cat(parts).cpu()
+        probabilities = torch.cat(parts).cpu()
+        return self.calibrate(probabilities) if calibrated else probabilities
+
+    def classify(self, images: Images, keep: float = 1.0, *, batch_size: int = 256) -> list[str]:
+        """The class of each image, as ``predicted`` in predictions.csv; several are joined by ``;``. Images and shares
+        as in :meth:`predict`.
+        """
+        probabilities = self.predict(images, keep, batch_size=batch_size, calibrated=False)
+        return predicted_names(probabilities.numpy(), self.classes, multilabel=self.card.multilabel)
+
+    def calibrate(self, probabilities: Tensor) -> Tensor:
+        """Calibrated probabilities [B, C] for the network's own."""
+        if not self.card.calibration:
+            return probabilities
+        calibrator = Calibrator(**self.card.calibration)
+        return torch.from_numpy(calibrator(probabilities.double().numpy())).to(probabilities.dtype)
 
     @torch.inference_mode()
     def attention(self, images: Images, *, batch_size: int = 256) -> Tensor:
@@ -112,6 +132,15 @@ def check_images(batch: Tensor, *, channels: int) -> None:
         raise UserError(f"images of shape {tuple(batch.shape)}", mend=f"give [B, {channels}, height, width]")
     if not torch.isfinite(batch).all():
         raise UserError("the images hold values that are not finite", mend="remove NaN and infinite values")
+
+
+def predicted_names(probabilities: np.ndarray, classes: Sequence[str], *, multilabel: bool) -> list[str]:
+    """The predicted class of each image from the network's own probabilities [n, C]; for multi-label data all classes
+    above one half, joined by ``;``.
+    """
+    if not multilabel:
+        return [classes[i] for i in probabilities.argmax(axis=1)]
+    return [";".join(c for c, p in zip(classes, row, strict=True) if p > 0.5) or ";" for row in probabilities]
 
 
 def load(run: str | Path, *, device: str | torch.device = "cpu") -> Any:

@@ -110,7 +110,7 @@ def prepare(manifest: Manifest, *, settings: Settings, method: str = "msmae", se
 
 def decode(manifest: Manifest, *, settings: Settings, method: str, seed: int, rule: MaskRule | None = None) -> Prepared:
     """Decide the model's size, and decode every image (under a ``rule`` also what its mask says) once."""
-    settings = decide_model(settings, manifest)
+    settings = decide_model(decide_order(settings, manifest), manifest)
     size = settings.model.image_size
     assert isinstance(size, tuple)
     store = open_store(
@@ -141,6 +141,7 @@ def as_own_manifest(settings: Settings) -> Settings:
     """The settings under which a manifest that this library wrote is read."""
     given = settings.dataset
     plain = DatasetSettings(
+        ordinal=given.ordinal,
         on_error=given.on_error,
         window=given.window,
         replace_nonfinite=given.replace_nonfinite,
@@ -197,6 +198,15 @@ def cache_folder() -> Path:
     """Where decoded images and the phantom are kept: $MSMAE_CACHE, else the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msmae"
     return Path(os.environ.get("MSMAE_CACHE", default))
+
+
+def decide_order(settings: Settings, manifest: Manifest) -> Settings:
+    """Whether the classes are grades, where that is open: those of Messidor-2 and RetinaMNIST are."""
+    if settings.dataset.ordinal is not None:
+        return settings
+    retina = manifest.layout == "medmnist" and str(manifest.table["image_path"].iloc[0]).startswith("retinamnist")
+    graded = (manifest.layout == "messidor2" or retina) and not manifest.multilabel
+    return dataclasses.replace(settings, dataset=dataclasses.replace(settings.dataset, ordinal=graded))
 
 
 def decide_model(settings: Settings, manifest: Manifest) -> Settings:

@@ -44,16 +44,16 @@ def show_result(metrics: dict[str, Any], run: Path, *, console: Console | None =
         caption_justify="left",
     )
     table.add_column("figure")
-    for name in ("val", "test"):
-        if name in splits:
-            patients = splits[name]["patients"]
-            known = f", {patients} patients" if patients else ""
-            table.add_column(f"{name} ({splits[name]['n']} images{known})", justify="right")
+    shown = [name for name in ("val", "test", "internal", "external") if name in splits]
+    for name in shown:
+        patients = splits[name]["patients"]
+        known = f", {patients} patients" if patients else ""
+        table.add_column(f"{name} ({splits[name]['n']} images{known})", justify="right")
     measured = {key for split in splits.values() for key in split["metrics"]}
     for key, label in SHOWN.items():
         if key not in measured:
             continue
-        table.add_row(label, *(figure(splits[s]["metrics"].get(key)) for s in ("val", "test") if s in splits))
+        table.add_row(label, *(figure(splits[name]["metrics"].get(key)) for name in shown))
     console.print(table)
     for name in ("report.html", "metrics.json", "predictions.csv", "segmentation.csv", "model"):
         if (run / name).exists():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from msmae.config import find_arm, make_settings, require
+from msmae.config import find_arm, make_settings, merge_layers, require
 from msmae.errors import UserError
 
 
@@ -115,33 +116,93 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
     return metrics
 
 
-def evaluate(run: str) -> dict[str, Any]:
-    """Evaluate the model of a run again: predictions.csv and metrics.json are written anew.
+def evaluate(
+    run: str,
+    data: str | None = None,
+    *,
+    out: str | None = None,
+    allow_leakage: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Evaluate a run's model again on its own splits; or on another data set, as an external test.
 
     Args:
-        run: folder of a run with a model.
+        run: folder of a run with a model; predictions.csv and metrics.json are written anew unless DATA is given.
+        data: a data set of another origin, on which the model is tested whole: every labelled image of it.
+        out: folder for the evidence of the external test.
+        allow_leakage: go on although images or patients of DATA are among those the model learned from.
+        overwrite: replace the evidence that OUT holds.
+        settings: for DATA: how it is laid out (``dataset={...}``), ``evaluate``, and ``model={"channels": n}`` to have
+            images of another number of channels converted.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        UserError: the run has no model.
+        LeakageError: the model learned from images or patients of DATA.
+        UserError: the run has no model, or DATA does not fit it: other classes or channels.
     """
-    from msmae.stages.evaluate import evaluate_model
     from msmae.stages.folder import read_run
-    from msmae.stages.prepare import prepare_again
-    from msmae.stages.show import show_result
 
     folder = Path(run)
     if not (folder / "model").is_dir():
         raise UserError("the run holds no model", where=run, mend="finish it first: repeat its `msmae run` command")
-    if read_run(folder)[0].get("task") == "segmentation":
+    segments = read_run(folder)[0].get("task") == "segmentation"
+    if data is None:
+        if out is not None or settings:
+            given = "--out" if out is not None else f"--{next(iter(settings))}"
+            raise UserError(f"{given} is for external data", mend="`msmae evaluate RUN DATA --out DIR`")
+        return _evaluate_again(folder, segments=segments)
+    if segments:
+        raise UserError("external tests are for classifiers", where=run, mend="`msmae predict` outlines new images")
+    return _evaluate_external(folder, data, out, allow=allow_leakage, overwrite=overwrite, given=settings)
+
+
+def _evaluate_again(folder: Path, *, segments: bool) -> dict[str, Any]:
+    """Evaluate on the run's own splits."""
+    from msmae.stages.show import show_result
+
+    if segments:
         from msmae.stages.segment import evaluate_again
 
         metrics = evaluate_again(folder)
     else:
+        from msmae.stages.evaluate import evaluate_model
+        from msmae.stages.prepare import prepare_again
+
         metrics = evaluate_model(prepare_again(folder), folder)
     show_result(metrics, folder)
+    return metrics
+
+
+def _evaluate_external(
+    run: Path, data: str, out: str | None, *, allow: bool, overwrite: bool, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Check the options of an external test, and make it."""
+    if out is None:
+        raise UserError("an external test needs a folder of its own", where="--out", mend="add --out DIR")
+    target = Path(out)
+    if (target / "config.yaml").is_file() and not (target / "model.json").is_file():
+        raise UserError("this folder holds a run", where=out, mend="choose another --out")
+    if (target / "metrics.json").is_file() and not overwrite:
+        raise UserError("the folder holds an evaluation", where=out, mend="choose another --out, or add --overwrite")
+    groups = {name: dict(v) if isinstance(v, dict) else asdict(v) for name, v in given.items()}
+    fixed = sorted(groups.keys() - {"dataset", "evaluate", "model"})
+    fixed += [f"model.{name}" for name in groups.get("model", {}) if name != "channels"]
+    if fixed:
+        raise UserError(f"the settings {', '.join(fixed)} are fixed by the run", mend="leave them out")
+    from msmae.stages.external import evaluate_elsewhere
+    from msmae.stages.folder import read_run
+    from msmae.stages.prepare import as_own_manifest
+    from msmae.stages.show import show_result
+
+    _, trained = read_run(run)
+    chosen = as_own_manifest(trained).to_dict()
+    channels = groups.pop("model", {}).get("channels")
+    settings = merge_layers([chosen, groups])
+    metrics = evaluate_elsewhere(run, data, target, settings=settings, channels=channels, allow_leakage=allow)
+    show_result(metrics, target)
     return metrics
 
 
@@ -150,5 +211,7 @@ def forget_model(folder: Path) -> None:
     import shutil
 
     shutil.rmtree(folder / "model")
-    for name in ("metrics.json", "predictions.csv", "report.html", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+    for name in ("metrics.json", "predictions.csv", "report.html", "model_card.md", "claim_2024.md", "tripod_ai.md"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt"):
         (folder / name).unlink(missing_ok=True)
