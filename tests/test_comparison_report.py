@@ -270,7 +270,7 @@ def test_the_independent_script_agrees_and_notices(folder: Path, monkeypatch: py
     script = Path(__file__).parent.parent / "experiments" / "recompute.py"
     assert "import msmae" not in script.read_text()
     assert "from msmae" not in script.read_text()
-    small = ["recompute.py", str(folder), "--resamples", "60"]
+    small = ["recompute.py", str(folder), "--resamples", "15"]
     write_comparison(folder)
     kept = (folder / "table.csv").read_text()
 
