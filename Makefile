@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick check format lock clean
+.PHONY: help install demo test quick check results format lock clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ check: $(STAMP)  ## format, lint, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+results: $(STAMP) ## rebuild RESULTS.md from the predictions in results/
+	@$(BIN)/python experiments/results.py
 
 format: $(STAMP) ## rewrite the files in the house style
 	@$(BIN)/ruff format .

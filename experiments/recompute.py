@@ -73,7 +73,7 @@ def finished(folder: Path, plan: dict) -> tuple[list[str], list[int]]:
 
 def places(folder: Path, arm: str, seed: int, plan: dict) -> list[Path]:
     folds = int(plan.get("folds") or 0)
-    return [folder / arm / f"{seed}-fold{k}" for k in range(folds)] if folds else [folder / arm / str(seed)]
+    return [folder / arm / f"{seed}-fold{k}" for k in range(1, folds + 1)] if folds else [folder / arm / str(seed)]
 
 
 def test_rows(folder: Path, arm: str, seed: int, plan: dict) -> pd.DataFrame:
@@ -102,6 +102,8 @@ def value(name: str, rows: pd.DataFrame, classes: list[str], weights: np.ndarray
         shares = [np.average(said[truth == c] == c, weights=w[truth == c]) for c in classes if w[truth == c].any()]
         return float(np.mean(shares)) if len(shares) == len(set(truth)) else np.nan
     if name == "mcc":
+        if len(set(said)) < 2 or len(set(truth)) < 2:
+            return float("nan")  # undefined, where scikit-learn says 0
         return float(sk.matthews_corrcoef(truth, said, sample_weight=w))
     if name == "kappa_quadratic":
         return float(sk.cohen_kappa_score(truth, said, labels=classes, weights="quadratic", sample_weight=w))

@@ -56,7 +56,7 @@ def write_folder(folder: Path, *, arms: dict[str, float], seeds: Sequence[int], 
                 write_run(folder / arm / str(seed), frame)
             for k in range(folds):
                 mine = frame[frame.index // 2 % folds == k].reset_index(drop=True)
-                write_run(folder / arm / f"{seed}-fold{k}", mine)
+                write_run(folder / arm / f"{seed}-fold{k + 1}", mine)
     put(
         folder / "comparison.json",
         {
@@ -184,7 +184,9 @@ def test_missing_runs_are_named_and_the_rest_is_compared(tmp_path: Path) -> None
     with pytest.raises(UserError, match="no seed is finished for all arms"):
         write_comparison(folder)
     (folder / "msmae" / "0" / "metrics.json").unlink()
-    with pytest.raises(UserError, match="1 of 3 arms have a finished run"):
+    assert "“supmae” has a balanced accuracy of" in page_of(folder).text  # one arm, as after --folds, is no comparison
+    (folder / "supmae" / "1" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="none of 3 arms has a finished run"):
         write_comparison(folder)
 
 

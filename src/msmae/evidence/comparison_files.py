@@ -98,7 +98,7 @@ def read_comparison(folder: str | Path) -> ComparisonFiles:
     """Read a comparison's folder.
 
     An arm without any finished seed is left out, and of the seeds those that all other arms have finished are
-    compared; what is left out is named. Raises ``UserError`` when that leaves fewer than two arms or no seed, when
+    compared; what is left out is named. Raises ``UserError`` when that leaves no arm or no seed, when
     the plan cannot be read, or when a run's predictions are damaged.
     """
     folder = Path(folder)
@@ -109,9 +109,9 @@ def read_comparison(folder: str | Path) -> ComparisonFiles:
         for arm, seeds in planned.items()
     }
     shown = [arm for arm in plan["arms"] if done[arm]]
-    if len(shown) < 2:
+    if not shown:
         raise UserError(
-            f"{len(shown)} of {len(plan['arms'])} arms have a finished run: there is nothing to compare yet",
+            f"none of {len(plan['arms'])} arms has a finished run: there is nothing to compare yet",
             where=str(folder),
             mend="repeat the `msmae compare` command: it goes on where it stopped",
         )
@@ -176,9 +176,9 @@ def _cheap(name: str, runs: Mapping[str, list[list[RunFiles]]]) -> Column:
 
 
 def _folders(folder: Path, arm: str, seed: int, plan: Mapping[str, Any]) -> list[Path]:
-    """The run's folder of an arm and a seed, or those of its folds, counted from 0."""
+    """The run's folder of an arm and a seed, or those of its folds, counted from 1."""
     folds = int(plan.get("folds") or 0)
-    return [folder / arm / f"{seed}-fold{k}" for k in range(folds)] if folds else [folder / arm / str(seed)]
+    return [folder / arm / f"{seed}-fold{k}" for k in range(1, folds + 1)] if folds else [folder / arm / str(seed)]
 
 
 def _read_plan(path: Path) -> dict[str, Any]:

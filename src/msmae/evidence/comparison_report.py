@@ -18,7 +18,7 @@ from msmae.evidence.wording import describe
 def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
     """Write FOLDER/report.html, comparison_table.md and table.csv, and give back the page's path.
 
-    Needs no torch. Raises ``UserError`` when there is no comparison, fewer than two arms have finished a seed, runs
+    Needs no torch. Raises ``UserError`` when there is no comparison, no arm has finished a seed, runs
     were evaluated on different test images, or predictions cannot be trusted.
     """
     folder = Path(folder)
@@ -37,7 +37,8 @@ def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
     found = analysis.result
     return {
         "run": files,  # what the section on the data calls it
-        "title": f"{files.name}: comparison of {len(files.arms)} arms",
+        "title": f"{files.name}: "
+        + (f"comparison of {len(files.arms)} arms" if len(files.arms) > 1 else files.arms[0]),
         "budget": str((files.plan.get("budget") or {}).get("statement") or "The budget of the runs was not recorded."),
         "metric": describe(metric),
         "came_out": verdict.headline(found, found["differences"], metric),

@@ -102,6 +102,10 @@ def headline(result: Mapping[str, Any], family: Sequence[Mapping[str, Any]], met
     """The page's first sentences. ``family`` are all pairs, corrected together: the leader was not named beforehand."""
     name = describe(metric).name.lower() if describe(metric).percent else describe(metric).name
     ranked = ranking(result, metric)
+    if len(result["arms"]) == 1 and ranked:
+        return (
+            f"“{ranked[0][0]}” has a {name} of {figure_value(metric, {'value': ranked[0][1]})}; it stands alone here."
+        )
     if len(ranked) < 2:
         return f"The {name} is not defined for two arms: nothing can be ranked by it."
     end = "lowest" if metric in LOWER_IS_BETTER else "highest"

@@ -69,11 +69,13 @@ def predict_majority(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
 
 
 def predict_pca_svm(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
-    """Standardised pixels, 100 principal components, a radial SVM; C and the probabilities from validation: [n, C]."""
-    from sklearn.calibration import CalibratedClassifierCV
+    """Standardised pixels, 100 principal components, a radial SVM; its strength C is chosen on validation.
+
+    Probabilities [n, C] are a logistic regression of the validation images' labels on the SVM's scores (Platt 1999).
+    """
     from sklearn.decomposition import PCA
-    from sklearn.frozen import FrozenEstimator
-    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import recall_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
@@ -85,21 +87,23 @@ def predict_pca_svm(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
         train = np.sort(np.random.default_rng(prepared.seed).choice(train, SVM_IMAGES, replace=False))
     pixels, labels = small_pixels(prepared, train), prepared.targets[train]
     val_pixels, val_labels = small_pixels(prepared, val), prepared.targets[val]
-    parts = min(COMPONENTS, *pixels.shape)
 
     def fit(strength: float) -> Any:
-        reduce = PCA(parts, whiten=True, random_state=prepared.seed)
+        reduce = PCA(min(COMPONENTS, *pixels.shape), random_state=prepared.seed)
         return make_pipeline(StandardScaler(), reduce, SVC(C=strength, class_weight="balanced")).fit(pixels, labels)
 
-    def found(machine: Any) -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class that validation lacks
-            return float(balanced_accuracy_score(val_labels, machine.predict(val_pixels)))
+    def balanced_accuracy(machine: Any) -> float:
+        return float(
+            recall_score(val_labels, machine.predict(val_pixels), labels=np.unique(val_labels), average="macro")
+        )
 
-    best = max((fit(strength) for strength in (1.0, 3.0, 10.0)), key=found)
-    calibrated = CalibratedClassifierCV(FrozenEstimator(best), method="sigmoid").fit(val_pixels, val_labels)
+    def scores(images: np.ndarray) -> np.ndarray:
+        return np.asarray(best.decision_function(images)).reshape(len(images), -1)  # [n, C], or [n, 1] for two classes
+
+    best = max((fit(strength) for strength in (1.0, 3.0, 10.0)), key=balanced_accuracy)
+    platt = LogisticRegression(class_weight="balanced", max_iter=1000).fit(scores(val_pixels), val_labels)
     probabilities = np.zeros((len(rows), len(prepared.manifest.classes)))
-    probabilities[:, calibrated.classes_] = calibrated.predict_proba(small_pixels(prepared, rows))
+    probabilities[:, platt.classes_] = platt.predict_proba(scores(small_pixels(prepared, rows)))
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
 

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from msmae.config import ARMS, BASELINES, Settings, make_settings, require
 from msmae.errors import UserError
 
@@ -321,10 +319,10 @@ class Bench:
 
 def check_same(run: Path, prepared: Prepared) -> None:
     """Raise ``UserError`` unless a finished run was made with these settings."""
-    from msmae.stages.folder import differences
+    from msmae.stages.folder import differences, read_run
 
-    made = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["settings"]
-    other = sorted(differences({"settings": made}, {"settings": prepared.settings.to_dict()}))
+    _, made = read_run(run)
+    other = sorted(differences({"settings": made.to_dict()}, {"settings": prepared.settings.to_dict()}))
     if other:
         raise UserError(
             f"a finished run was made with other settings ({', '.join(other)})",

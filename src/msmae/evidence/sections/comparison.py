@@ -113,7 +113,9 @@ def pictures(files: ComparisonFiles, analysis: Analysis) -> dict[str, str | None
             alt=f"Differences of {name}",
             percent=percent,
             zero=True,
-        ),
+        )
+        if pairs
+        else None,
         "roc": roc_overlay(drawn, alt=f"ROC curves of {', '.join(drawn)}") if drawn else None,
     }
 

@@ -1,0 +1,82 @@
+"""Question a: which arm diagnoses best, budgets being equal?  python experiments/arms.py DATA [--scale cpu|gpu]
+
+DATA is pneumoniamnist, brain-tumor-mri, ham10000 or phantom; the public ones are looked for in MSMAE_DATA, or in
+../shared/data. Work goes to runs/experiments/<data>, results to results/<data>; killed, the same command goes on. The
+same command may be started several times: the processes share the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from collect import collect, restore
+
+import msmae
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PUBLIC = Path(os.environ.get("MSMAE_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
+ARMS = ["vit", "mae", "supmae", "amt", "msmae", "msmae-shuffled", "msmae-released", "majority", "pca-svm", "small-cnn"]
+GPU: dict[str, Any] = {"preset": "gpu", "arms": [*ARMS, "resnet18"], "seeds": [0, 1, 2, 3, 4]}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set and its budget on 2 CPU cores, in images shown."""
+
+    source: str
+    pretrain: int
+    finetune: int
+    repair: bool = False
+    """The published split leaks: a clean one is cut first (`msmae check --repair`)."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+STUDIES = {
+    "pneumoniamnist": Study("pneumoniamnist/pneumoniamnist.npz", pretrain=80_000, finetune=40_000),
+    "brain-tumor-mri": Study("brain-tumor-mri", pretrain=80_000, finetune=30_000, repair=True),
+    "ham10000": Study("ham10000", pretrain=100_000, finetune=60_000),
+    "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
+}
+
+
+def main() -> None:
+    """Compare the arms on one data set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=STUDIES)
+    parser.add_argument("--scale", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--arms", nargs="+", default=ARMS)
+    parser.add_argument("--seeds", nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int)
+    asked = parser.parse_args()
+    study = STUDIES[asked.data]
+    name = asked.data if asked.scale == "cpu" else f"{asked.data}+gpu"
+    work, results = REPOSITORY / "runs" / "experiments" / name, REPOSITORY / "results" / name
+    data = study.source if study.source == "phantom" else str(PUBLIC / study.source)
+    if study.repair:
+        clean = REPOSITORY / "runs" / "experiments" / f"{asked.data}.csv"
+        if not clean.is_file():
+            clean.parent.mkdir(parents=True, exist_ok=True)
+            from msmae.stages.check import check
+
+            check(data, repair=str(clean))
+        data = str(clean)
+    settings: dict[str, Any] = {"preset": "cpu", "arms": asked.arms, "seeds": asked.seeds, **study.settings}
+    settings["pretrain"] = {"presentations": study.pretrain}
+    settings["finetune"] = {"presentations": study.finetune}
+    if asked.scale == "gpu":
+        settings = {**GPU, **study.settings}
+    if asked.threads:
+        settings["trainer"] = {"threads": asked.threads}
+    restore(results, work)
+    try:
+        msmae.compare(data, out=str(work), **settings)
+    finally:
+        print(f"{collect(work, results, roots=[PUBLIC, REPOSITORY])} runs in {results}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""From a comparison's working folder to ``results/``: what a table is rebuilt from, and no weights.
+
+Paths become relative to the data's folder, so that the files say the same on every machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+KEPT = ("metrics.json", "config.yaml", "predictions*.csv")
+OF_THE_WHOLE = ("comparison.json", "audit.json")
+
+
+def collect(work: Path, results: Path, *, roots: list[Path]) -> int:
+    """Copy every finished run of a comparison; the number of runs that ``results`` then holds."""
+    for name in OF_THE_WHOLE:
+        if (work / name).is_file():
+            copy(work / name, results / name, roots=roots)
+    for run in finished(work):
+        for pattern in KEPT:
+            for file in sorted(run.glob(pattern)):
+                copy(file, results / file.relative_to(work), roots=roots)
+    return len(finished(results))
+
+
+def restore(results: Path, work: Path) -> None:
+    """Put collected runs where a comparison looks for them: a run that exists is not made again."""
+    for run in finished(results):
+        target = work / run.relative_to(results)
+        if not (target / "metrics.json").is_file():
+            shutil.copytree(run, target, dirs_exist_ok=True)
+    if (results / "comparison.json").is_file() and not (work / "comparison.json").is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        shutil.copy(results / "comparison.json", work)
+
+
+def finished(folder: Path) -> list[Path]:
+    """The run folders ARM/SEED that hold a result."""
+    return sorted(path.parent for path in folder.glob("*/*/metrics.json"))
+
+
+def copy(source: Path, target: Path, *, roots: list[Path]) -> None:
+    """Copy a text file, leaving out the folders of this machine."""
+    text = source.read_text(encoding="utf-8")
+    for root in roots:
+        text = text.replace(f"{root}/", "")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")

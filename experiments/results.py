@@ -1,0 +1,38 @@
+"""``make results``: every table of RESULTS.md, rebuilt from the predictions in results/.
+
+RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from msmae.evidence.comparison_report import write_comparison
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def page(template: str, results: Path) -> str:
+    """The page with its tables; a comparison that is not there yet is named as such."""
+
+    def tables(match: re.Match[str]) -> str:
+        folder = results / match.group(1)
+        if not (folder / "comparison.json").is_file():
+            return "*Not run yet.*"
+        write_comparison(folder)
+        text = (folder / "comparison_table.md").read_text(encoding="utf-8")
+        return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
+
+    return re.sub(r"\{\{ ([\w+-]+) \}\}", tables, template)
+
+
+def main() -> None:
+    """Write RESULTS.md."""
+    template = (REPOSITORY / "experiments" / "results_page.md").read_text(encoding="utf-8")
+    (REPOSITORY / "RESULTS.md").write_text(page(template, REPOSITORY / "results"), encoding="utf-8")
+    print(f"{REPOSITORY / 'RESULTS.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""Comparisons on a small phantom: arms, baselines, seeds and folds, resumed, extended, and with equal budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+from sklearn.metrics import balanced_accuracy_score
+
+import msmae
+from msmae.config import make_settings
+from msmae.data.phantom import make_phantom
+from msmae.errors import UserError
+from msmae.evidence.predictions import read_predictions
+from msmae.stages.baselines import build_network, network_macs, predict_majority, predict_pca_svm
+from msmae.stages.equal_budget import Price, prices_in_gmacs, prices_in_seconds, settings_of_arm
+from msmae.stages.prepare import Prepared, divide, prepare
+from msmae.stages.report import report
+
+ARMS = ["majority", "pca-svm", "small-cnn", "vit", "msmae"]
+SEEDS = [3, 4]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A cache of decoded images of this test session's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSMAE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a phantom of 120 images at 32 px."""
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    make_phantom(folder, images=120, size=32)
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def prepared(data: Path) -> Prepared:
+    """The phantom as the arm msmae starts from it."""
+    settings = make_settings("tiny")
+    return prepare(divide(data, settings=settings, seed=0), settings=settings, method="msmae")
+
+
+@pytest.fixture(scope="module")
+def compared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished comparison."""
+    out = tmp_path_factory.mktemp("comparisons") / "first"
+    msmae.compare(str(data), out=str(out), arms=ARMS, seeds=SEEDS, preset="tiny")
+    return out
+
+
+def test_every_run_is_tested_on_the_same_images(compared: Path) -> None:
+    test = {}
+    for arm in ARMS:
+        for seed in SEEDS:
+            frame = read_predictions(compared / arm / str(seed) / "predictions.csv")
+            test[arm, seed] = set(frame.loc[frame["split"] == "test", "image_path"])
+            metrics = json.loads((compared / arm / str(seed) / "metrics.json").read_text())
+            assert (metrics["arm"], metrics["seed"]) == (arm, seed)
+    assert len(test) == 10
+    assert len({frozenset(images) for images in test.values()}) == 1
+
+
+def test_the_page_and_the_table_are_there_and_report_builds_them_again(compared: Path) -> None:
+    plan = json.loads((compared / "comparison.json").read_text())
+    assert plan["missing"] == []
+    assert (plan["arms"], plan["seeds"]) == (ARMS, SEEDS)
+    before = {name: (compared / name).read_bytes() for name in ("report.html", "table.csv", "comparison_table.md")}
+    for name in before:
+        (compared / name).unlink()
+    report(str(compared))
+    assert before == {name: (compared / name).read_bytes() for name in before}
+
+
+def test_the_table_holds_the_mean_over_seeds(compared: Path) -> None:
+    table = pd.read_csv(compared / "table.csv")
+    values = []
+    for seed in SEEDS:
+        frame = read_predictions(compared / "msmae" / str(seed) / "predictions.csv")
+        rows = frame[frame["split"] == "test"]
+        values.append(balanced_accuracy_score(rows["label"], rows["predicted"]))
+    found = table[(table.astype(str) == "msmae").any(axis=1) & (table.astype(str) == "balanced_accuracy").any(axis=1)]
+    assert any(np.isclose(found.select_dtypes("number"), np.mean(values), atol=1e-12).ravel())
+
+
+def test_a_second_call_makes_nothing_anew_and_more_may_be_asked(
+    compared: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = {path: path.stat().st_mtime_ns for path in compared.rglob("predictions*.csv")}
+    assert len(times) == 10 + 2 * 3 + 2  # and the cheap columns: three of msmae, a quarter of vit
+    msmae.compare(str(data), out=str(compared), arms=["majority"], seeds=[5], preset="tiny")
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    plan = json.loads((compared / "comparison.json").read_text())
+    assert (plan["arms"], plan["seeds"]) == (ARMS, [3, 4, 5])
+    assert capsys.readouterr().out.count("done before") == 10
+    assert (compared / "msmae" / "5" / "metrics.json").is_file()
+
+
+def test_other_settings_are_refused_by_name(compared: Path, data: Path) -> None:
+    with pytest.raises(UserError, match=r"pretrain\.epochs"):
+        msmae.compare(str(data), out=str(compared), arms=ARMS, seeds=SEEDS, preset="tiny", pretrain={"epochs": 9})
+    with pytest.raises(UserError, match="budget"):
+        msmae.compare(str(data), out=str(compared), arms=ARMS, seeds=SEEDS, preset="tiny", budget="gmacs")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"arms": ["msmae", "mse"]}, "no arm 'mse'"),
+        ({"seeds": ["1", "-2"]}, "'-2' is no seed"),
+        ({"seeds": []}, "nothing to compare"),
+        ({"folds": 1}, "1 folds"),
+        ({"budget": "money"}, "no budget 'money'"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_is_written(
+    asked: dict[str, Any], sentence: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        msmae.compare(str(data), out=str(tmp_path / "c"), preset="tiny", **asked)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(UserError, match="holds something else"):
+        msmae.compare(str(data), out=str(tmp_path), preset="tiny")
+
+
+def test_folds_test_every_image_once_and_words_may_be_joined(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "folds"
+    msmae.compare(str(data), out=str(out), arms=["majority,pca-svm"], seeds=["0"], folds=3, preset="tiny")
+    for arm in ("majority", "pca-svm"):
+        frames = [read_predictions(out / arm / f"0-fold{fold}" / "predictions.csv") for fold in (1, 2, 3)]
+        tested = pd.concat([frame[frame["split"] == "test"] for frame in frames])
+        assert len(tested) == 120
+        assert tested["image_path"].is_unique
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shared"
+    (out / ".locks").mkdir(parents=True)
+    (out / "comparison.json").write_text("{}")
+    with FileLock(out / ".locks" / "majority-0"):
+        plan = msmae.compare(str(data), out=str(out), arms=["majority", "pca-svm"], seeds=[0], preset="tiny")
+    assert plan["missing"] == ["majority/0"]
+    assert "another process is at it" in capsys.readouterr().out
+    assert not (out / "report.html").exists()
+
+
+def test_encoders_of_another_comparison_are_fine_tuned(compared: Path, data: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "own", {"draw": "own"}
+    settings: dict[str, Any] = {"preset": "tiny", "encoders": str(compared), "finetune": other, "columns": False}
+    msmae.compare(str(data), out=str(out), arms=["msmae"], seeds=[3], **settings)
+    weights = [root / "msmae" / "3" / "pretrained" / "model.safetensors" for root in (compared, out)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert not (out / "msmae" / "3" / "logs" / "pretrain").exists()
+    settings["model"] = {"width": 64}
+    with pytest.raises(UserError, match="width"):
+        msmae.compare(str(data), out=str(tmp_path / "wide"), arms=["msmae"], seeds=[3], **settings)
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "msmae", "compare", str(data), "--out", str(out), "--arms", "majority", "msmae"]
+    command += ["--seeds", "0", "1", "--preset", "tiny", "--pretrain.epochs", "12"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while not (out / "msmae" / "0" / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert (out / "majority" / "0" / "metrics.json").is_file()
+    assert not (out / "msmae" / "1").exists()
+    again = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert "majority/0: done before" in again.stdout
+    assert json.loads((out / "comparison.json").read_text())["missing"] == []
+
+
+def test_majority_says_the_shares_of_training(prepared: Prepared) -> None:
+    found = predict_majority(prepared, prepared.ids("test"))
+    train = prepared.targets[prepared.ids("train")]
+    np.testing.assert_allclose(found[0], [np.mean(train == c) for c in range(4)])
+    assert (found == found[0]).all()
+
+
+def test_pca_svm_learns_what_pixels_show(prepared: Prepared) -> None:
+    """Labels that the mean grey value decides are found, on images that were not trained on."""
+    rows = prepared.ids("test")
+    grey = prepared.store.fetch(np.arange(len(prepared.manifest))).mean(axis=(1, 2, 3))
+    bright = (grey > np.median(grey)).astype(np.int64)
+    lit = dataclasses.replace(prepared)
+    lit.__dict__["targets"] = bright
+    found = predict_pca_svm(lit, rows)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert np.mean(found.argmax(axis=1) == bright[rows]) > 0.8
+
+
+def test_macs_of_a_network_match_a_count_by_hand(prepared: Prepared) -> None:
+    network = build_network(dataclasses.replace(prepared, method="small-cnn"))
+    assert network_macs(network, (1, 32, 32)) == pytest.approx(hand_count(network), rel=0)
+    assert network.training
+
+
+def hand_count(network: Any) -> float:
+    """Convolutions at 16, 8 and 4 px sides, and the linear layer, from their weights' shapes."""
+    sides = iter((16, 16, 16, 8, 8, 8, 4, 4, 4))
+    macs = 0.0
+    for weight in (p for p in network.parameters() if p.ndim == 4):
+        macs += weight.numel() * next(sides) ** 2
+    return macs + sum(p.numel() for p in network.parameters() if p.ndim == 2)
+
+
+def test_equal_macs_leave_every_arm_the_same_sum(prepared: Prepared) -> None:
+    arms = ["vit", "mae", "supmae", "msmae", "small-cnn", "majority"]
+    prices = prices_in_gmacs(prepared, arms)
+    assert "majority" not in prices
+    pre, fine = prepared.settings.pretrain, prepared.settings.finetune
+    assert pre.epochs is not None
+    assert fine.epochs is not None
+    spent = {}
+    for arm in arms[:-1]:
+        mine = settings_of_arm(prepared, arm, budget="gmacs", prices=prices)
+        epochs = (mine.pretrain.epochs or 0, mine.finetune.epochs or 0)
+        maps = 3 if arm == "msmae" else 0  # before epochs 2, 3 and 4
+        spent[arm] = maps * prices[arm].map + epochs[0] * prices[arm].pretrain + epochs[1] * prices[arm].supervised
+        step = prices[arm].pretrain or prices[arm].supervised
+        goal = 3 * prices["msmae"].map + pre.epochs * prices["msmae"].pretrain + fine.epochs * prices[arm].supervised
+        if arm != "small-cnn" or step < goal:
+            assert abs(spent[arm] - goal) <= step / 2 + 1e-9
+    assert settings_of_arm(prepared, "mae", budget="epochs", prices=prices) == prepared.settings
+
+
+def test_a_cheaper_arm_gets_more_epochs(prepared: Prepared) -> None:
+    prices = {"msmae": Price(4.0, 2.0, 1.0), "supmae": Price(2.0, 2.0, 1.0), "vit": Price(0.0, 2.0, 0.0)}
+    mine = settings_of_arm(prepared, "supmae", budget="seconds", prices=prices)
+    assert mine.pretrain.epochs == round((4 * 4 + 3) / 2)
+    longer = settings_of_arm(prepared, "vit", budget="seconds", prices=prices)
+    assert longer.finetune.epochs == 2 + round((4 * 4 + 3) / 2)
+
+
+def test_seconds_are_measured_for_every_arm(prepared: Prepared) -> None:
+    prices = prices_in_seconds(prepared, ["vit", "small-cnn"])
+    assert set(prices) == {"msmae", "vit", "small-cnn"}
+    assert prices["vit"].pretrain == 0
+    assert min(prices["msmae"].pretrain, prices["msmae"].map, prices["vit"].supervised) > 0

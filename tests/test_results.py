@@ -1,0 +1,56 @@
+"""RESULTS.md and the tables beside the predictions are what the predictions say."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    """The names in experiments/results.py."""
+    return runpy.run_path(str(REPOSITORY / "experiments" / "results.py"), run_name="results")
+
+
+@pytest.mark.slow
+def test_results_are_rebuilt_to_the_byte(script: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "results", tmp_path / "results")
+    template = (REPOSITORY / "experiments" / "results_page.md").read_text(encoding="utf-8")
+    page = script["page"](template, tmp_path / "results")
+    assert page == (REPOSITORY / "RESULTS.md").read_text(encoding="utf-8")
+    tables = sorted((REPOSITORY / "results").glob("*/table.csv"))
+    assert tables
+    for table in tables:
+        again = tmp_path / "results" / table.parent.name / "table.csv"
+        assert again.read_bytes() == table.read_bytes()
+
+
+@pytest.mark.slow
+def test_one_changed_prediction_changes_the_table(script: dict[str, Any], tmp_path: Path) -> None:
+    source = REPOSITORY / "results" / "pneumoniamnist"
+    shutil.copytree(source, tmp_path / "pneumoniamnist")
+    before = script["page"]("{{ pneumoniamnist }}", tmp_path)
+    file = tmp_path / "pneumoniamnist" / "msmae" / "0" / "predictions.csv"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    place = next(i for i, line in enumerate(lines) if ",test,normal,normal," in line)
+    path, patient, split, label, _, one, other = lines[place].split(",")
+    lines[place] = ",".join([path, patient, split, label, "pneumonia", other, one])
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert script["page"]("{{ pneumoniamnist }}", tmp_path) != before
+
+
+def test_a_comparison_that_was_not_run_is_named_so(script: dict[str, Any], tmp_path: Path) -> None:
+    assert script["page"]("{{ moles }}", tmp_path) == "*Not run yet.*"
+
+
+def test_no_machine_is_named_in_the_results() -> None:
+    for file in (REPOSITORY / "results").rglob("*"):
+        if file.is_file():
+            assert not re.search(r"/(work|tmp|home|root)/", file.read_text(encoding="utf-8")), file
