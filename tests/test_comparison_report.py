@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from msmae.errors import UserError
 from msmae.evidence import verdict
 from msmae.evidence.comparison_report import write_comparison
 from msmae.evidence.predictions import write_predictions
+from msmae.evidence.verdict import headline
 from msmae.stages.report import report
 from saved_run import add_panels, edit_metrics, put, write_run
 from test_report import Page
@@ -291,3 +293,18 @@ def test_the_independent_script_agrees_and_notices(folder: Path, monkeypatch: py
     finally:
         (folder / "table.csv").write_text(kept)
     assert json.loads((folder / "comparison.json").read_text())["arms"] == list(ARMS)
+
+
+def test_the_arm_that_chance_allows_is_named_even_when_it_is_not_the_next() -> None:
+    """The runner-up may be beaten beyond chance while a worse but less certain arm is not."""
+    means = {"best": 0.92, "second": 0.90, "third": 0.89}
+    found = {"arms": {arm: {"balanced_accuracy": {"value": mean}} for arm, mean in means.items()}}
+
+    def pair(second: str, p: float) -> dict[str, Any]:
+        lead = means["best"] - means[second]
+        entry = {"value": lead, "low": lead - 0.01, "high": lead + 0.01, "p_value": p, "p_holm": p}
+        return {"first": "best", "second": second, "metrics": {"balanced_accuracy": entry}}
+
+    told = headline(found, [pair("second", 0.01), pair("third", 0.3)], "balanced_accuracy")
+    assert "Against “third”, chance can explain the lead of 3.0 points" in told
+    assert told.endswith("Beyond chance it is ahead of “second”.")

@@ -109,16 +109,18 @@ def headline(result: Mapping[str, Any], family: Sequence[Mapping[str, Any]], met
     if len(ranked) < 2:
         return f"The {name} is not defined for two arms: nothing can be ranked by it."
     end = "lowest" if metric in LOWER_IS_BETTER else "highest"
-    best, value, next_arm = ranked[0][0], ranked[0][1], ranked[1][0]
+    best, value = ranked[0]
     told = f"“{best}” has the {end} {name}, {figure_value(metric, {'value': value})}."
     beaten = [arm for arm, _ in ranked[1:] if _lead(family, best, arm, metric) > 0]
     if len(beaten) == len(ranked) - 1:
         return f"{told} It is ahead of every other arm by more than chance explains."
-    lead = _find(family, best, next_arm)["metrics"][metric]
-    level = f"Against “{next_arm}”, the next, chance can explain the lead"
+    rival, next_value = next((arm, mean) for arm, mean in ranked[1:] if arm not in beaten)
+    lead = _find(family, best, rival)["metrics"][metric]
+    place = ", the next" if rival == ranked[1][0] else ""
+    level = f"Against “{rival}”{place}, chance can explain the lead"
     reach = _reach(lead)
     if reach is not None:
-        level += f" of {number(abs(ranked[0][1] - ranked[1][1]), percent=describe(metric).percent)}"
+        level += f" of {number(abs(value - next_value), percent=describe(metric).percent)}"
         level += f"{_points(describe(metric).percent)} (give or take {number(reach, percent=describe(metric).percent)})"
     if not beaten:
         return (
