@@ -163,3 +163,65 @@ def test_an_odd_name_reaches_the_audit_whole(tmp_path: Path) -> None:
 def test_as_a_function_it_raises(leaking: Path) -> None:
     with pytest.raises(LeakageError):
         check(str(leaking))
+
+
+def test_folds_test_every_image_once_and_none_of_them_leaks(
+    leaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "folds"
+    assert exit_code("check", leaking, "--folds", "3", "--repeats", "2", "--out", out) == 0
+    assert f"{out}/repeat-2-fold-3.csv" in capsys.readouterr().out
+    for repeat in (1, 2):
+        manifests = [read_manifest(out / f"repeat-{repeat}-fold-{fold}.csv") for fold in (1, 2, 3)]
+        tested = [manifest.table["image_path"][manifest.ids("test")] for manifest in manifests]
+        assert sorted(pd.concat(tested)) == sorted(manifests[0].table["image_path"])
+        assert all(len(manifest.ids("val")) > 0 for manifest in manifests)
+    assert len(manifests[0]) == 44
+    assert exit_code("check", out / "repeat-1-fold-1.csv") == 0
+    folds = json.loads((out / "audit.json").read_text())["folds"]
+    assert [fold["train"] + fold["val"] + fold["test"] for fold in folds] == [44] * 6
+
+
+def test_folds_of_repaired_data_hold_what_the_repair_kept(leaking: Path, tmp_path: Path) -> None:
+    clean = tmp_path / "clean.csv"
+    assert exit_code("check", leaking, "--repair", clean, "--folds", "2", "--out", tmp_path / "folds") == 0
+    fold = read_manifest(tmp_path / "folds/fold-2.csv")
+    images = {fold.path(sample).resolve() for sample in range(len(fold))}
+    kept = read_manifest(clean)
+    assert images == {kept.path(sample).resolve() for sample in range(len(kept))}
+
+
+def test_folds_that_cannot_be_written_are_refused_before_the_audit(
+    leaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, said in (
+        (["--folds", "3"], "--out"),
+        (["--folds", "1", "--out", tmp_path], "at least 2 folds"),
+        (["--folds", "2", "--repeats", "0", "--out", tmp_path], "1 repeat"),
+    ):
+        assert exit_code("check", leaking, *words) == 2
+        shown = capsys.readouterr()
+        assert said in shown.err
+        assert "read as" not in shown.out
+    (tmp_path / "fold-2.csv").write_text("mine")
+    assert exit_code("check", leaking, "--folds", "2", "--out", tmp_path) == 2
+    assert (tmp_path / "fold-2.csv").read_text() == "mine"
+    assert exit_code("check", leaking, "--folds", "2", "--out", tmp_path, "--overwrite") == 0
+
+
+def test_the_terminal_names_some_of_what_cannot_be_read_and_the_json_all(
+    leaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(9):
+        (leaking / f"train/a/empty{i}.png").touch()
+    exit_code("check", leaking, "--out", tmp_path / "audit")
+    shown = capsys.readouterr().out
+    assert sum("empty" in line for line in shown.splitlines()) == 5
+    assert "and 4 more" in shown
+    assert len(json.loads((tmp_path / "audit/audit.json").read_text())["details"]["unreadable"]) == 9
+
+
+def test_what_stops_the_check_is_said_once(leaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exit_code("check", leaking)
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("leaks into the test split") == 1

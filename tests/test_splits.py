@@ -124,6 +124,20 @@ def test_a_fraction_of_zero_cuts_nothing():
     assert set(cut.table["split"]) == {"train"}
 
 
+def test_images_without_a_finding_are_stratified_too():
+    """`;` says examined, and none of the classes: such images are tested and folded like those of any class."""
+    manifest = manifest_of(label=["a"] * 20 + ["a;b"] * 20 + [";"] * 40 + [""] * 10)
+    cut = assign_splits(manifest)
+    assert [sizes(cut)[";", split] for split in ("test", "val", "train")] == [8, 5, 27]
+    assert sizes(cut)["", "train"] == 10
+    assert [sizes(fold)[";", "test"] for fold in make_folds(manifest, folds=5)] == [8] * 5
+
+
+def test_folds_of_images_without_label_or_mask_are_refused():
+    with pytest.raises(UserError, match="nothing to test"):
+        make_folds(manifest_of(label=[""] * 20), folds=5)
+
+
 def test_multilabel_images_are_stratified_by_each_label():
     generator = np.random.default_rng(0)
     common, rare = generator.random(600) < 0.5, generator.random(600) < 0.05

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msmae.data.listing import count
-from msmae.data.manifest import SPLITS, Manifest
+from msmae.data.manifest import NO_FINDING, SPLITS, Manifest
 from msmae.errors import UserError
 
 
@@ -90,6 +90,10 @@ def make_folds(
     if folds < 2 or repeats < 1:
         raise UserError(
             f"folds={folds}, repeats={repeats}", mend="cross-validation needs 2 folds or more, 1 repeat or more"
+        )
+    if not manifest.classes and not manifest.table["mask_path"].any():
+        raise UserError(
+            "no image has a label or a mask, so there is nothing to test", where=str(manifest.root), mend="add labels"
         )
     manifests = []
     for repeat in range(repeats):
@@ -198,13 +202,25 @@ def _cut_notes(name: str, split: np.ndarray, groups: Groups, *, seed: int) -> li
     return [*notes, f"no image of {', '.join(absent)} in {name}"] if absent else notes
 
 
+def _many_hot(manifest: Manifest) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As :func:`_one_hot`, for multi-label data: an image that shows none of the classes counts as a class of its own.
+
+    Otherwise nothing would deal such images out, and all of them would train.
+    """
+    targets = np.nan_to_num(manifest.targets()).astype(np.int64)  # [n, C]
+    none = (manifest.table["label"].to_numpy() == NO_FINDING)[:, None]
+    if not none.any():
+        return targets, manifest.classes
+    return np.concatenate([targets, none.astype(np.int64)], axis=1), (*manifest.classes, "(no finding)")
+
+
 def _one_hot(manifest: Manifest) -> tuple[np.ndarray, tuple[str, ...]]:
     """0/1 int64 ``[n, C]``, zeros where there is no label, and the classes' names.
 
     Where no image has a label, those with a mask are one class.
     """
     if manifest.multilabel:
-        return np.nan_to_num(manifest.targets()).astype(np.int64), manifest.classes
+        return _many_hot(manifest)
     if manifest.classes:
         return (manifest.targets()[:, None] == np.arange(len(manifest.classes))).astype(np.int64), manifest.classes
     masked = manifest.table["mask_path"].to_numpy() != ""

@@ -49,6 +49,8 @@ class ModelCard:
     """How files were turned into numbers (``msmae.data.images.Reading``)."""
     calibration: dict[str, Any] = field(default_factory=dict)
     """What makes the network's probabilities honest (``msmae.evidence.calibration.Calibrator``); empty: nothing."""
+    numbers: str = ""
+    """The type of the numbers learned from (uint8, uint16, int16, float32); "" in models saved before it was kept."""
     format_version: int = FORMAT_VERSION
 
 

@@ -20,6 +20,8 @@ def check(
     *,
     out: str | None = None,
     repair: str | None = None,
+    folds: int | None = None,
+    repeats: int = 1,
     allow_leakage: bool = False,
     overwrite: bool = False,
     layout: str = "auto",
@@ -48,8 +50,11 @@ def check(
         out: folder for audit.json and worst_pairs.png.
         repair: CSV to write: a manifest without duplicates and conflicts, near-duplicates and patients kept whole,
             split anew.
+        folds: cross-validation instead of one split: write this many manifests, OUT/fold-1.csv and so on, of the
+            repaired data if it is repaired. What is identical, nearly identical or of one patient stays in one fold.
+        repeats: draw the folds this many times, with a seed each.
         allow_leakage: end well although the data leaks into the test split.
-        overwrite: replace the CSV if it exists.
+        overwrite: replace the CSVs if they exist.
         layout: how the data is laid out, instead of recognising it.
         patients: where a patient's name is found when no table gives it: auto, none, or a regular expression.
         image_column: column of a CSV that holds the image paths.
@@ -71,17 +76,19 @@ def check(
         The content of audit.json.
 
     Raises:
-        LeakageError: test images or patients are in the pool that is learned from, and it was neither allowed nor
-            repaired.
+        LeakageError: test images or patients are in the pool that is learned from, and it was neither allowed, nor
+            repaired, nor the split replaced by folds.
         UserError: the data or an option is not usable.
     """
     from msmae.config import DatasetSettings, Settings
-    from msmae.data.audit import draw_worst_pairs, list_warnings, stop_on_leakage
+    from msmae.data.audit import draw_worst_pairs, keep_together, list_warnings, stop_on_leakage
     from msmae.stages.folder import write_json
+    from msmae.stages.folds import name_folds, write_folds
     from msmae.stages.prepare import open_data, reading_of
-    from msmae.stages.show_audit import show_audit, show_repair
+    from msmae.stages.show_audit import show_audit, show_folds, show_repair
 
     target = None if repair is None else _free(Path(repair), overwrite=overwrite)
+    files = [] if folds is None else name_folds(out, folds=folds, repeats=repeats, overwrite=overwrite)
     chosen = DatasetSettings(
         layout=layout, patients=patients, image_column=image_column, label_column=label_column,
         patient_column=patient_column, split_column=split_column, mask_column=mask_column, site_column=site_column,
@@ -92,20 +99,28 @@ def check(
     reading = reading_of(settings)
     cuts = Cuts(val_fraction, test_fraction, seed)
     examined = examine(open_data(data, settings), cuts, source=data, reading=reading, near_bits=near_bits)
-    show_audit(examined.audit)
+    stops = target is None and folds is None
+    show_audit(examined.audit, stops=stops and not allow_leakage)
     content = {**examined.audit.to_dict(), "warnings": list_warnings(examined.audit)}
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "audit.json", content)
         draw_worst_pairs(examined.manifest, examined.duplicates, Path(out) / "worst_pairs.png", reading=reading)
-    if target is None:
-        stop_on_leakage(examined.audit, allow=allow_leakage)
-        return content
-    mended, again = mend(examined, cuts, target, near_bits=near_bits)
-    show_repair(mended, again, target)
-    content["repair"] = {**again.to_dict(), "manifest": str(target), "left_out": len(mended.left_out)}
+    manifest, groups = examined.manifest, keep_together(examined.manifest, examined.duplicates, examined.prints)
+    if target is not None:
+        mended, again = mend(examined, cuts, target, near_bits=near_bits)
+        show_repair(mended, again, target)
+        content["repair"] = {**again.to_dict(), "manifest": str(target), "left_out": len(mended.left_out)}
+        manifest, groups = mended.manifest, mended.manifest.table["cluster"].tolist()
+    if folds is not None:
+        content["folds"] = write_folds(
+            manifest, files, folds=folds, repeats=repeats, val_fraction=val_fraction, seed=seed, groups=groups
+        )
+        show_folds(content["folds"])
     if out is not None:
         write_json(Path(out) / "audit.json", content)
+    if stops:
+        stop_on_leakage(examined.audit, allow=allow_leakage)
     return content
 
 

@@ -10,13 +10,16 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from msmae import __version__
 from msmae.config import Settings, merge_layers
 from msmae.errors import UserError
+
+if TYPE_CHECKING:
+    from msmae.data.manifest import Manifest
 
 FORMAT_VERSION = 1
 PACKAGES = (
@@ -117,6 +120,27 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "environment.json", environment())
     write_text(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def check_same_images(run: Path, manifest: Manifest) -> None:
+    """Check that an unfinished run goes on with the images, labels and splits it was started with.
+
+    Raises:
+        UserError: the data has changed since; the sentence says in what.
+    """
+    path = run / "manifest.csv"
+    if not path.is_file():
+        return
+    from msmae.data.changes import describe_changes
+    from msmae.data.manifest import read_manifest
+
+    changes = describe_changes(read_manifest(path), manifest)
+    if changes:
+        raise UserError(
+            f"the data has changed since this run was started: {changes}",
+            where=str(run),
+            mend=f"put back what {path.name} in that folder says, choose another --out, or add --overwrite",
+        )
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> set[str]:

@@ -104,7 +104,7 @@ def open_source(source: str, preset: str, out: str | None) -> tuple[Prepared, MS
         raise UserError("no pre-trained model here", where=source, mend="pre-train first (the arm `vit` never does)")
     model, _ = load_model(folder / "pretrained")
     assert isinstance(model, MSMAE)
-    return prepare_again(folder), model
+    return prepare_again(folder, pretrain_only=True), model
 
 
 class Scene:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from msmae.config import Arm, DatasetSettings, Settings, check_patch_size, find_arm
+from msmae.config import ARMS, Arm, DatasetSettings, Settings, check_patch_size, find_arm
 from msmae.data.decoding import image_sources
 from msmae.data.images import Reading, read_source
 from msmae.data.layouts import open_dataset
 from msmae.data.loader import Batches
-from msmae.data.manifest import SPLITS, Manifest
+from msmae.data.manifest import SPLITS, Manifest, read_manifest
 from msmae.data.masks import MaskRule
 from msmae.data.phantom import make_phantom
 from msmae.data.slices import expand_slices
@@ -96,14 +96,18 @@ def divide(data: str | Path, *, settings: Settings, seed: int = 0) -> Manifest:
     )
 
 
-def prepare(manifest: Manifest, *, settings: Settings, method: str = "msmae", seed: int = 0) -> Prepared:
-    """Decide open settings and decode every image once.
+def prepare(
+    manifest: Manifest, *, settings: Settings, method: str = "msmae", seed: int = 0, pretrain_only: bool = False
+) -> Prepared:
+    """Decide open settings and decode every image once. ``pretrain_only``: nothing is fine-tuned afterwards, so an arm
+    that learns from the pixels alone needs no labels.
 
     Raises:
         UserError: whatever is wrong with the data or the settings, before anything is written to the run's folder.
     """
     settings.pretrain.ratios(find_arm(method))
     prepared = decode(manifest, settings=settings, method=method, seed=seed)
+    check_labels(prepared, pretrain_only=pretrain_only)
     check_classes(prepared)
     return dataclasses.replace(prepared, settings=decide_schedules(prepared))
 
@@ -129,12 +133,14 @@ def decode(manifest: Manifest, *, settings: Settings, method: str, seed: int, ru
     return Prepared(manifest, store, settings, method, seed, mean, std)
 
 
-def prepare_again(run: Path) -> Prepared:
+def prepare_again(run: Path, *, pretrain_only: bool = False) -> Prepared:
     """What a run started from, from its own manifest and settings: same images, same splits."""
     config, settings = read_run(run)
     settings = as_own_manifest(settings)
-    manifest = divide(run / "manifest.csv", settings=settings, seed=config["seed"])
-    return prepare(manifest, settings=settings, method=config["method"], seed=config["seed"])
+    manifest = read_manifest(run / "manifest.csv")
+    return prepare(
+        manifest, settings=settings, method=config["method"], seed=config["seed"], pretrain_only=pretrain_only
+    )
 
 
 def as_own_manifest(settings: Settings) -> Settings:
@@ -259,10 +265,6 @@ def decide_schedules(prepared: Prepared) -> Settings:
     """Fill in epochs, warm-up and refresh intervals where they are open (paper: 40 and 40 of 300; 20 of 100)."""
     settings = prepared.settings
     pool, labelled = len(prepared.ids("train", labelled=False)), len(prepared.ids("train"))
-    if labelled == 0:
-        raise UserError(
-            "no training image has a label", where=str(prepared.manifest.root), mend="name the label column"
-        )
     pre, fine = settings.pretrain, settings.finetune
     epochs = pre.epochs or max(1, round(pre.presentations / pool))
     share = max(1, round(epochs * 40 / 300))
@@ -279,9 +281,30 @@ def decide_schedules(prepared: Prepared) -> Settings:
             where="pretrain.epochs, pretrain.uniform_epochs",
             mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
         )
+    if labelled == 0:  # nothing to fine-tune on
+        return dataclasses.replace(settings, pretrain=pre)
     epochs = fine.epochs or max(1, round(fine.presentations / labelled))
     fine = dataclasses.replace(fine, epochs=epochs, refresh_every=fine.refresh_every or max(1, round(epochs / 5)))
     return dataclasses.replace(settings, pretrain=pre, finetune=fine)
+
+
+def check_labels(prepared: Prepared, *, pretrain_only: bool) -> None:
+    """Raise ``UserError`` where no training image has a label and something is to be learned from labels."""
+    if len(prepared.ids("train")) > 0:
+        return
+    weight = prepared.settings.pretrain.label_weight
+    arms = [name for name, arm in ARMS.items() if arm.pretrains and arm.label_weight == 0]
+    without = f"`msmae pretrain` with --method {' or '.join(arms)} needs none"
+    if not pretrain_only:
+        raise UserError(
+            "no training image has a label", where=str(prepared.manifest.root), mend=f"add labels; {without}"
+        )
+    if prepared.arm.label_weight if weight is None else weight:
+        raise UserError(
+            f"no training image has a label, and the arm {prepared.method} learns from labels in pre-training",
+            where=str(prepared.manifest.root),
+            mend=f"add labels; {without}",
+        )
 
 
 def check_classes(prepared: Prepared) -> None:

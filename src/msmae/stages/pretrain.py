@@ -45,6 +45,7 @@ def pretrained_card(prepared: Prepared) -> ModelCard:
         decoder={"width": model.decoder_width, "depth": model.decoder_depth, "heads": model.decoder_heads},
         normalise_pixels=prepared.settings.pretrain.normalise_pixels,
         reading=asdict(reading_of(prepared.settings)),
+        numbers=prepared.store.images.dtype.name,
     )
 
 

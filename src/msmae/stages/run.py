@@ -49,7 +49,7 @@ def run(
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     find_arm(method)
     folder = Path(out)
-    from msmae.stages.folder import check_run, clear_run, describe_run, write_json
+    from msmae.stages.folder import check_run, check_same_images, clear_run, describe_run, write_json
 
     check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
     from msmae.stages.leakage import audit_before_run
@@ -58,6 +58,8 @@ def run(
     from msmae.stages.show import show_notes, show_result
 
     manifest = divide(data, settings=chosen, seed=seed)
+    if not overwrite:
+        check_same_images(folder, manifest)
     show_notes(manifest.notes)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from msmae.data.audit import Audit, describe_leakage, list_warnings, mending_command
-from msmae.data.listing import count
+from msmae.data.listing import count, some
 from msmae.data.manifest import SPLITS, printable
 from msmae.data.repair import Repair, left_out_path
 
+LISTED = 5  # lines of a list that the terminal shows; audit.json has all
+LEAKAGE = ("test_identical_to_pool", "test_patients_in_pool")
 COUNTS = {
     "images": "images",
     "patients": "patients (or clusters) named",
@@ -31,8 +35,11 @@ COUNTS = {
 }
 
 
-def show_audit(audit: Audit, *, console: Console | None = None) -> None:
-    """Print an audit: notes, classes by split, counts, warnings, and the verdict on leakage."""
+def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = None) -> None:
+    """Print an audit: notes, classes by split, counts, warnings, and the verdict on leakage.
+
+    ``stops``: leakage ends the command with an error, which says what leaks and how to mend it, so it is not said here.
+    """
     console = console or Console(highlight=False)
     for note in audit.notes:
         console.print(escape(printable(note)), soft_wrap=True)
@@ -42,13 +49,22 @@ def show_audit(audit: Audit, *, console: Console | None = None) -> None:
     counts.add_column(justify="right")
     counts.add_column()
     for name, words in COUNTS.items():
-        counts.add_row(f"{getattr(audit, name):,}", words)
+        number = getattr(audit, name)
+        counts.add_row(f"{number:,}", words, style="bold red" if name in LEAKAGE and number else None)
     console.print(counts)
     if not audit.test_near_pool:  # else the warning gives the reason
         console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
     for warning in list_warnings(audit):
         console.print(f"[yellow]warning[/yellow]: {escape(printable(warning))}", soft_wrap=True)
+    for title, lines in _named(audit):
+        console.print(f"{title}:", soft_wrap=True)
+        for line in lines[:LISTED]:
+            console.print(f"  {escape(line)}", soft_wrap=True)
+        if len(lines) > LISTED:
+            console.print(f"  and {len(lines) - LISTED:,} more, all of them in the audit.json of --out DIR")
     sentence = describe_leakage(audit)
+    if sentence and stops:
+        return
     if sentence:
         console.print(f"[bold red]{escape(printable(sentence))}[/bold red]", soft_wrap=True)
         console.print(f"to mend it: {escape(mending_command(audit))}", soft_wrap=True)
@@ -73,6 +89,25 @@ def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console 
         soft_wrap=True,
     )
     console.print(f"  {escape(str(target))}", soft_wrap=True)
+
+
+def show_folds(folds: Sequence[Mapping[str, Any]], *, console: Console | None = None) -> None:
+    """Print the files of a cross-validation, each with its images by split."""
+    console = console or Console(highlight=False)
+    console.print("any given split is set aside; what is alike or of one patient stays in one fold:", soft_wrap=True)
+    for fold in folds:
+        sizes = ", ".join(f"{fold[split]:,} {split}" for split in SPLITS)
+        console.print(f"  {escape(fold['manifest'])}: {sizes}", soft_wrap=True)
+
+
+def _named(audit: Audit) -> Iterator[tuple[str, list[str]]]:
+    """What cannot be used or contradicts itself, by name."""
+    for name, title in (("unreadable", "cannot be read"), ("mask_problems", "masks that cannot be used")):
+        if audit.details[name]:
+            yield title, [why for _, why in audit.details[name]]
+    if audit.details["label_conflicts"]:
+        pictures = [[f"{image} is {label}" for image, label in images] for images in audit.details["label_conflicts"]]
+        yield "the same pixels under several labels", [some(images) for images in pictures]
 
 
 def _classes(audit: Audit) -> Table:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from torch import Tensor, nn
 
 from msmae.config import TrainerSettings, require
+from msmae.data.listing import count, some
 from msmae.data.loader import Batches
 from msmae.errors import UserError
 from msmae.stages.prepare import Prepared
@@ -151,12 +152,12 @@ class StageModule(pl.LightningModule):
 
     def diverged(self, what: str) -> UserError:
         """The error that names the step, the batch's images and the checkpoint to go on from."""
-        paths = ", ".join(str(self.prepared.manifest.path(int(i))) for i in self.batch_ids)
+        paths = [str(self.prepared.manifest.path(int(i))) for i in self.batch_ids]
         last = self.trainer.checkpoint_callbacks[-1]
         kept = Path(last.best_model_path) if isinstance(last, ModelCheckpoint) and last.best_model_path else None
         return UserError(
             f"{what} at step {self.global_step} (epoch {self.current_epoch + 1})",
-            where=f"images of the batch: {paths}",
+            where=f"{count(len(paths), 'image')} in the batch: {some(paths)}",
             mend=(f"the last good checkpoint is kept in {kept}; " if kept else "no epoch was finished yet; ")
             + "lower base_lr, set --trainer.precision 32-true, or check these images",
         )

@@ -44,7 +44,7 @@ def pretrain(
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     if not find_arm(method).pretrains:
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
-    from msmae.stages.folder import check_run, clear_run, describe_run, write_json
+    from msmae.stages.folder import check_run, check_same_images, clear_run, describe_run, write_json
     from msmae.stages.leakage import audit_before_run
     from msmae.stages.prepare import divide, prepare
     from msmae.stages.pretrain import check_training, pretrain_model
@@ -53,9 +53,11 @@ def pretrain(
     folder = Path(out)
     check_run(folder, data=data, finished="pretrained", overwrite=overwrite)
     manifest = divide(data, settings=chosen, seed=seed)
+    if not overwrite:
+        check_same_images(folder, manifest)
     show_notes(manifest.notes)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
-    prepared = prepare(manifest, settings=chosen, method=method, seed=seed)
+    prepared = prepare(manifest, settings=chosen, method=method, seed=seed, pretrain_only=True)
     check_training(prepared, init)
     if overwrite:
         clear_run(folder)

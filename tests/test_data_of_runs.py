@@ -1,0 +1,115 @@
+"""What the stages ask of data: labels where they learn from them, the same images on resuming, the same bit depth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import msmae
+from msmae.data.phantom import make_phantom
+from msmae.errors import UserError
+from msmae.stages.predictor import Model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSMAE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def unlabelled(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(16):
+        pixels = np.random.default_rng(i).integers(0, 255, (32, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """A DICOM series of one patient, 16 slices in one folder."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for i in range(16):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        slice_ = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+        slice_.SOPClassUID, slice_.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        slice_.PatientID, slice_.Modality = "one", "CT"
+        slice_.Rows = slice_.Columns = 32
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 16, 12, 11, 0
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+        slice_.RescaleSlope, slice_.RescaleIntercept = 1, -1024
+        slice_.PixelData = np.random.default_rng(i).integers(0, 4000, (32, 32), dtype=np.uint16).tobytes()
+        slice_.save_as(folder / f"{i}.dcm", enforce_file_format=True)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["unlabelled", "series"])
+@pytest.mark.parametrize("method", ["mae", "amt"])
+def test_arms_of_pixels_alone_pretrain_without_labels(
+    kind: str, method: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    data = request.getfixturevalue(kind)
+    msmae.pretrain(str(data), out=str(tmp_path / "run"), preset="tiny", method=method)
+    card = json.loads((tmp_path / "run/pretrained/config.json").read_text())
+    assert card["classes"] == []
+    assert card["numbers"] == ("uint8" if kind == "unlabelled" else "float32")
+    with pytest.raises(UserError, match="no training image has a label"):
+        msmae.finetune(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("method", ["msmae", "supmae"])
+def test_arms_of_labels_refuse_data_without(method: str, unlabelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"the arm {method} learns from labels.*--method mae or amt"):
+        msmae.pretrain(str(unlabelled), out=str(tmp_path / "run"), preset="tiny", method=method)
+    with pytest.raises(UserError, match="no training image has a label"):
+        msmae.run(str(unlabelled), out=str(tmp_path / "run"), preset="tiny", method="mae")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_arm_of_labels_told_to_ignore_them_needs_none(unlabelled: Path, tmp_path: Path) -> None:
+    msmae.pretrain(str(unlabelled), out=str(tmp_path / "run"), preset="tiny", pretrain={"label_weight": 0.0})
+    assert (tmp_path / "run/pretrained").is_dir()
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    make_phantom(tmp_path / "data", images=120, size=32)
+    data, run = tmp_path / "data/manifest.csv", tmp_path / "run"
+    msmae.pretrain(str(data), out=str(run), preset="tiny", method="mae")
+    rows = data.read_text().splitlines(keepends=True)
+    data.write_text("".join(rows[:-1]))
+    with pytest.raises(UserError, match=r"data has changed since this run was started: 1 image gone \(.*\.png\)"):
+        msmae.run(str(data), out=str(run), preset="tiny", method="mae")
+    data.write_text("".join(rows))
+    assert msmae.run(str(data), out=str(run), preset="tiny", method="mae")["arm"] == "mae"
+
+
+def test_files_of_another_bit_depth_are_refused(tmp_path: Path) -> None:
+    make_phantom(tmp_path / "data", images=120, size=32)
+    msmae.run(str(tmp_path / "data/manifest.csv"), out=str(tmp_path / "run"), preset="tiny", method="vit")
+    deep = np.random.default_rng(0).integers(0, 65535, (32, 32)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    model = msmae.load(tmp_path / "run")
+    with pytest.raises(
+        UserError, match=r"the files hold uint16 numbers, and the model learned from uint8 \(.*deep.png"
+    ):
+        model.predict([tmp_path / "deep.png"])
+    card = tmp_path / "run/model/config.json"  # as an older version wrote it
+    card.write_text(json.dumps({k: v for k, v in json.loads(card.read_text()).items() if k != "numbers"}))
+    old = msmae.load(tmp_path / "run")
+    assert isinstance(old, Model)
+    assert old.predict([tmp_path / "deep.png"]).shape == (1, len(old.classes))
