@@ -73,7 +73,7 @@ def write_run(
     manifest = frame[["image_path", "label", "patient_id", "split"]].copy()
     manifest["image_path"] = "/data/set/" + manifest["image_path"]  # the manifest in RUN has absolute paths
     manifest = manifest.assign(**{"mask_path": "", "site": "", **(columns or {})})
-    manifest.to_csv(folder / "manifest.csv", index=False)
+    manifest.to_csv(folder / "manifest.csv", index=False, errors="surrogateescape")
     put(
         folder / "metrics.json",
         {

@@ -14,10 +14,12 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from msmae.evidence.decision import decision_curve
+from msmae.evidence.figures import fonts
 from msmae.evidence.figures.bands import _band, precision_recall, roc
 from msmae.evidence.figures.canvas import PAGE
 from msmae.evidence.figures.curves import precision_recall_figure, roc_figure, short
 from msmae.evidence.figures.decision import decision_figure
+from msmae.evidence.figures.fonts import drawable
 from msmae.evidence.figures.reliability import biggest_gap, reliability_figure
 from msmae.evidence.figures.training import by_panel, training_figure
 from msmae.evidence.intervals import wilson
@@ -200,3 +202,22 @@ def test_any_number_of_curves_can_be_given(classes: int) -> None:
     assert curve is not None
     svg = roc_figure({f"class {i}": curve for i in range(classes)})
     assert svg.count("class ") >= min(classes, 8)
+
+
+def test_pictures_never_show_boxes() -> None:
+    assert drawable(["benign", "é ü ж"]) == (["benign", "é ü ж"], ["DejaVu Sans"])
+    missing = "\U000e0041"  # a letter that no font draws
+    assert drawable(["b", f"a{missing}", "b"]) == (["class 2", "class 1", "class 2"], ["DejaVu Sans"])
+
+
+def test_a_font_that_has_the_letters_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual font is told apart from others by giving it a name that stands for one with fewer letters."""
+    monkeypatch.setattr(fonts, "USUAL", "STIXSizeOneSym")
+    fonts.covering.cache_clear()
+    try:
+        families = fonts.covering(frozenset("ж"))
+        assert families is not None
+        assert families[0] == "STIXSizeOneSym"
+        assert len(families) == 2
+    finally:
+        fonts.covering.cache_clear()

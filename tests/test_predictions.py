@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,14 @@ def test_a_missing_column_and_a_repeated_image_are_refused(frame: pd.DataFrame) 
     with pytest.raises(UserError, match="column patient_id holds something other than text"):
         check_columns(frame.assign(patient_id=[None, *frame["patient_id"][1:]]), ("c0",))
     check_columns(frame.assign(index=[str(i) for i in range(12)]), ("c0",))  # slices of one volume
+
+
+def test_a_file_name_that_is_not_utf8_comes_back_as_it_is(frame: pd.DataFrame, tmp_path: Path) -> None:
+    name = os.fsdecode(b"images/\xe9t\xe9.png")
+    written = frame.copy()
+    written["image_path"] = [name, *frame["image_path"].iloc[1:]]
+    write_predictions(written, tmp_path / "predictions.csv")
+    assert b"images/\xe9t\xe9.png" in (tmp_path / "predictions.csv").read_bytes()
+    again = read_predictions(tmp_path / "predictions.csv")
+    assert again["image_path"].tolist() == written["image_path"].tolist()
+    assert to_arrays(again, classes=classes_of(again)).images == len(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from msmae.errors import UserError
+from msmae.evidence.predictions import read_predictions, write_predictions
 from msmae.evidence.report import write_report
 from msmae.stages.report import report
 from saved_run import add_panels, edit_metrics, make_predictions, put, write_run
@@ -291,6 +293,32 @@ def test_predictions_that_cannot_be_trusted_are_refused(
     with pytest.raises(UserError, match=sentence):
         write_report(run)
     assert not (run / "report.html").exists()
+
+
+def test_damaged_validation_rows_are_refused_too(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_predictions())
+    frame = read_predictions(run / "predictions.csv")
+    frame.loc[frame.index[frame["split"] == "val"][3], "prob_benign"] = np.nan
+    write_predictions(frame, run / "predictions.csv")
+    with pytest.raises(UserError, match="not a finite number"):
+        write_report(run)
+
+
+def test_names_in_other_scripts_are_letters_not_boxes(tmp_path: Path) -> None:
+    names = ("良性", "恶性 肿瘤", "سليم")
+    run = write_run(tmp_path / "run", make_predictions(classes=names))
+    page = page_of(run)  # a warning of matplotlib's about missing letters would be an error here
+    drawn = [piece for piece in re.findall(r"<text[^>]*>([^<]*)</text>", page.source) if piece.strip() in names]
+    assert set(map(str.strip, drawn)) == set(names)
+
+
+def test_a_file_name_that_is_not_utf8_is_shown_spelt_out(tmp_path: Path) -> None:
+    frame = make_predictions(separation=0.5)
+    frame["image_path"] = [f"a/{os.fsdecode(bytes([0xE9]))}{i}.png" for i in range(len(frame))]
+    run = write_run(tmp_path / "run", frame)
+    page = page_of(run)
+    assert "\\udce9" in page.text
+    assert "have no image in manifest.csv" not in page.text
 
 
 def test_numbers_that_do_not_belong_together_are_flagged(tmp_path: Path) -> None:

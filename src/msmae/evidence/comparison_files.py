@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from msmae.errors import UserError
-from msmae.evidence.predictions import read_predictions
+from msmae.evidence.predictions import read_predictions, read_text_table
 from msmae.evidence.run_files import RunFiles, read_run_files
 
 PLAN = "comparison.json"
@@ -135,11 +135,7 @@ def read_comparison(folder: str | Path) -> ComparisonFiles:
         seeds=seeds,
         cheap=tuple(column for name in CHEAP for column in [_cheap(name, runs)] if column.frames),
         audit=audit,
-        manifest=pd.read_csv(
-            manifest, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="backslashreplace"
-        )
-        if manifest.is_file()
-        else None,
+        manifest=read_text_table(manifest) if manifest.is_file() else None,
         unfinished=tuple(_place(folder, path) for _, _, path in everything if not is_finished(path)),
         unused=tuple(
             _place(folder, path)

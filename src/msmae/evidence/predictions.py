@@ -60,8 +60,8 @@ def class_index(classes: Sequence[str], of: str) -> int:
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """The frame that `write_predictions` wrote: text stays text (a patient "007", a class "NA"), floats come back
-    bit for bit.
+    """The frame that `write_predictions` wrote: text stays text (a patient "007", a class "NA", a file name that is not
+    UTF-8), floats come back bit for bit.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,8 +69,8 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
             "there is no such predictions file", where=str(path), mend="finish or repeat the run that writes it"
         )
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as problem:
+        table = read_text_table(path)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as problem:
         raise UserError(
             "this is not a predictions file", where=str(path), mend=f"write it again ({problem})"
         ) from problem
@@ -91,8 +91,17 @@ def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
     for name in probability_columns(frame):
         table[name] = frame[name].to_numpy(dtype=np.float64)
     unfinished = path.with_name(path.name + ".part")
-    table.to_csv(unfinished, index=False, encoding="utf-8", lineterminator="\n")
+    table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
     unfinished.replace(path)
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """A CSV as text, dtype object: bytes of a file name that are not UTF-8 come back as the same lone surrogates that
+    Python's ``os`` gives for them.
+    """
+    return pd.read_csv(
+        path, dtype=object, keep_default_na=False, encoding="utf-8", encoding_errors="surrogateescape", engine="c"
+    )
 
 
 def probability_columns(frame: pd.DataFrame) -> list[str]:
@@ -211,7 +220,7 @@ def _number_patients(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """The number of each image's patient, int64 [n], and the patients' names [P], in an order that the rows' order
     does not change.
     """
-    image = frame[identity_columns(frame)].astype(str).agg("#".join, axis=1)
-    names = frame["patient_id"].where(frame["patient_id"] != "", image)
-    numbers, known = pd.factorize(names.to_numpy(dtype=object), sort=True)
+    images = ["#".join(map(str, row)) for row in frame[identity_columns(frame)].itertuples(index=False)]
+    names = [patient or image for patient, image in zip(frame["patient_id"], images, strict=True)]
+    numbers, known = pd.factorize(np.array(names, dtype=object), sort=True)
     return numbers.astype(np.int64), np.asarray(known, dtype=object)

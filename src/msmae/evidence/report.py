@@ -14,7 +14,7 @@ import pandas as pd
 
 from msmae.evidence import headline, recalibration
 from msmae.evidence.page import make_page
-from msmae.evidence.predictions import check_columns
+from msmae.evidence.predictions import check_columns, to_arrays
 from msmae.evidence.run_files import RunFiles, read_run_files, write_whole
 from msmae.evidence.sections import cases, curves, data, results, segmentation, training
 
@@ -69,10 +69,12 @@ def content(run: RunFiles) -> dict[str, Any]:
 
 
 def rows_of(run: RunFiles, split: str) -> pd.DataFrame | None:
-    """The labelled predictions of a split; None where there are none."""
+    """The labelled predictions of a split; None where there are none. ``UserError`` where any split is damaged."""
     if run.predictions is None or not run.classes:
         return None
     check_columns(run.predictions, run.classes)
+    known = run.predictions[run.predictions["label"] != ""]
+    to_arrays(known, classes=run.classes, multilabel=run.multilabel)  # refuses what no number can be made of, anywhere
     rows = run.predictions[(run.predictions["split"] == split) & (run.predictions["label"] != "")]
     return None if rows.empty else rows.reset_index(drop=True)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from msmae.errors import UserError
-from msmae.evidence.predictions import PREFIX, read_predictions
+from msmae.evidence.predictions import PREFIX, read_predictions, read_text_table
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -171,7 +171,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 def _read_manifest(path: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="backslashreplace")
+    return read_text_table(path)
 
 
 def _read_logs(folder: Path) -> dict[str, pd.DataFrame]:

@@ -36,9 +36,9 @@ PACKAGES = (
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; bytes of a file name that are not UTF-8 are spelt out, as JSON reads them."""
     unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
     os.replace(unfinished, path)
 
 

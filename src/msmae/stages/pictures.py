@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msmae.evidence.figures.fonts import drawable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -35,11 +37,12 @@ def draw_table(path: Path, rows: Sequence[Views]) -> None:
     """One column an image; image, attention, plan and reconstruction below one another."""
     figure = new_figure(1.55 * len(rows) + 0.6, 7.1)
     axes = figure.subplots(4, len(rows), squeeze=False)
-    for column, views in enumerate(rows):
+    titles, fonts = drawable([views.title for views in rows])
+    for column, (views, title) in enumerate(zip(rows, titles, strict=True)):
         draw_views(list(axes[:, column]), views)
-        axes[0, column].set_title(views.title, fontsize=9)
-    for row, title in enumerate(("image", "attention", "plan", "reconstruction")):
-        axes[row, 0].set_ylabel(title, fontsize=10)
+        axes[0, column].set_title(title, fontsize=9, family=fonts, parse_math=False)
+    for row, name in enumerate(("image", "attention", "plan", "reconstruction")):
+        axes[row, 0].set_ylabel(name, fontsize=10)
     add_legend(figure)
     save(figure, path, dpi=110)
 
