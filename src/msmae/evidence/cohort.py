@@ -83,7 +83,7 @@ def table_one(manifest: pd.DataFrame, *, classes: tuple[str, ...], multilabel: b
         rows.append(Row("no label", share(unlabelled)))
     for column in filter(is_age, manifest.columns):
         ages = years(manifest[column])
-        rows.append(Row("Age in years: mean ± SD, range", tuple(_spread(ages[place]) for place in inside)))
+        rows += [Row("Age in years"), Row("mean ± SD, range", tuple(_spread(ages[place]) for place in inside))]
     for group in groups(manifest):
         rows.append(Row(group.name.capitalize()))
         rows += [Row(value, share(group.values == value)) for value in group.order]

@@ -105,9 +105,9 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         found.append(("encoder", f"{of(model['depth'], 'block')}, patches of {model.get('patch_size')} px{size}"))
     seconds = [cost[name] for name in ("seconds_pretrain", "seconds_finetune") if cost.get(name) is not None]
     if seconds:
-        where = (
-            ", ".join(run.environment.get("gpus") or ()) or f"CPU, {run.environment.get('cpu_threads', '?')} threads"
-        )
+        threads = run.environment.get("cpu_threads")
+        on_cpu = f"CPU, {of(threads, 'thread')}" if threads else "CPU"
+        where = ", ".join(run.environment.get("gpus") or ()) or on_cpu
         found.append(("trained for", f"{duration(sum(seconds))} ({where})"))
     return found
 
