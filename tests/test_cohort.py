@@ -85,7 +85,7 @@ def test_table_one_counts_images_by_split() -> None:
     assert cells["no label"] == ["0", "1", "0"]
     shares = {row.name: [cell[1] for cell in row.cells] for row in rows}
     assert shares["x"] == ["66.7\u00a0%", "50.0\u00a0%", "0.0\u00a0%"]
-    age = next(row for row in rows if row.name.startswith("Age"))
+    age = next(row for row in rows if row.name.startswith("mean ±"))
     assert age.cells == (("20.0 ± 14.1", "10 to 30; 1 unknown"), ("50.0 ± 0.0", "50 to 50"), ("unknown", ""))
     assert patients(frame[frame["patient_id"] == ""]) is None
 
