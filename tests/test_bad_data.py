@@ -88,3 +88,38 @@ def test_bad_data_is_named(
     assert all(words in error for words in said), error
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_single_small_image_is_named_or_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSMAE_CACHE", str(tmp_path / "cache"))
+    root = class_folders(tmp_path / "data")
+    picture(root / "a" / "speck.png", size=1)
+    words = ["run", str(root), "--out", str(tmp_path / "run"), "--preset", "tiny"]
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "1 x 1 pixels, less than one patch" in error
+    assert "speck.png" in error
+    assert error.splitlines()[-1].endswith("leave them out with --on-error skip")
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--on-error", "skip"])
+    assert caught.value.code == 0
+    assert "speck" not in (tmp_path / "run" / "predictions.csv").read_text()
+
+
+def test_where_nothing_can_be_read_the_first_reason_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSMAE_CACHE", str(tmp_path / "cache"))
+    root = class_folders(tmp_path / "data")
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(SystemExit):
+        main(["run", str(root), "--out", str(tmp_path / "run"), "--preset", "tiny"])
+    assert "the first: the file is empty" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["check", str(root)])
+    assert "no image can be read, so that nothing is known" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -374,7 +375,12 @@ def test_every_missing_file_is_named(tmp_path):
     text = "image_path,label\n" + "".join(f"gone{n}.png,{'ab'[n % 2]}\n" for n in range(50))
     with pytest.raises(UserError) as raised:
         open_dataset(write_table(tmp_path, text))
-    assert all(f"gone{n}.png" in str(raised.value) for n in range(50))
+    said = str(raised.value)
+    assert "50 files missing" in said
+    assert all(f"gone{n}.png" in said for n in range(20))
+    listing = Path(re.search(r"and 30 more, all of them named in (\S+)", said)[1])
+    assert listing.read_text().split() == [f"gone{n}.png" for n in range(50)]
+    listing.unlink()
 
 
 def test_a_table_in_windows_1252(tmp_path):

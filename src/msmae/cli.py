@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import keyword
@@ -98,8 +99,6 @@ def call_verb(verb: str, words: Sequence[str]) -> None:
 
 def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = ()) -> Any:
     """The parser of a verb: its signature, and the settings groups if it takes settings."""
-    import dataclasses
-
     from docstring_parser import parse
     from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -153,8 +152,14 @@ def synopsis(parameters: Mapping[str, inspect.Parameter]) -> str:
 
 
 def plain_words(words: Sequence[str], function: Callable[..., Any]) -> list[str]:
-    """The words as the parser wants them: ``--allow-leakage`` is ``--allow_leakage true``."""
-    switches = {name for name, p in inspect.signature(function).parameters.items() if isinstance(p.default, bool)}
+    """The words as the parser wants them: ``--allow-leakage`` is ``--allow_leakage true``, and what says how data is
+    read needs no group: ``--on-error skip`` is ``--dataset.on_error skip``, as in ``msmae check``."""
+    from msmae.config import DatasetSettings
+
+    parameters = inspect.signature(function).parameters
+    switches = {name for name, p in parameters.items() if isinstance(p.default, bool)}
+    reading = {field.name for field in dataclasses.fields(DatasetSettings)} if "settings" in parameters else set()
+    reading -= parameters.keys()
     plain: list[str] = []
     for i, word in enumerate(words):
         if not word.startswith("--"):
@@ -162,6 +167,8 @@ def plain_words(words: Sequence[str], function: Callable[..., Any]) -> list[str]
             continue
         name, equals, value = word.partition("=")
         name = "--" + name[2:].replace("-", "_")
+        if name[2:] in reading:
+            name = f"--dataset.{name[2:]}"
         name += "_" if keyword.iskeyword(name[2:]) else ""  # Python's name of `--from` is `from_`
         plain.append(name + equals + value)
         following = words[i + 1] if i + 1 < len(words) else ""

@@ -17,7 +17,9 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         sentence = self.what if self.where is None else f"{self.what} ({self.where})"
-        return sentence if self.mend is None else f"{sentence}: {self.mend}"
+        if self.mend is None:
+            return sentence
+        return f"{sentence}\n{self.mend}" if "\n" in sentence else f"{sentence}: {self.mend}"
 
 
 class LeakageError(UserError):

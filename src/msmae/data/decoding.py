@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from msmae.data.checks import by
 from msmae.data.images import (
     ImageSource,
     Reading,
@@ -43,6 +44,8 @@ class Job:
     workers: int
     rule: MaskRule | None = None
     """How masks become classes; None: 1 inside, and an image without a mask has none."""
+    smallest: int = 1
+    """Pixels that each side of an image must have."""
 
     def image(self, row: int) -> np.ndarray:
         """[channels, *size]; UserError if it cannot be read."""
@@ -66,6 +69,12 @@ class Job:
         """Image and mask, and the check that they have the same size before they are resized."""
         source = self.sources[row]
         array = read_source(source, reading=self.reading)  # [C, H, W]
+        if min(array.shape[1:]) < self.smallest:
+            raise UserError(
+                f"the image is {by(array.shape[1:])} pixels, less than one patch of {self.smallest}",
+                where=source.path,
+                mend="leave it out, or set a smaller model.patch_size",
+            )
         image = fit_image(array, size=self.size, channels=self.channels, where=source.path)
         return image, self.mask(row, shape=(array.shape[1], array.shape[2]))
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from msmae.data.checks import by, check_file
 from msmae.data.dicom import brightness, count_dicom_channels, is_dicom, parse_window, read_dicom
+from msmae.data.listing import all_or_file
 from msmae.data.pictures import TIFF_MAGIC, count_picture_channels, count_tiff_channels, read_picture, read_tiff
 from msmae.data.volumes import is_nifti, read_nifti
 from msmae.errors import UserError
@@ -243,7 +244,8 @@ def load_images(
         loaded = list(pool.map(attempt, wanted))
     errors = [item for item in loaded if isinstance(item, UserError)]
     if errors:
-        raise UserError("\n".join([f"{len(errors)} of {len(wanted)} images cannot be read:", *map(str, errors)]))
+        lines = all_or_file([str(error) for error in errors], separator="\n  ")
+        raise UserError(f"{len(errors)} of {len(wanted)} images cannot be read:\n  {lines}")
     images = [item for item in loaded if not isinstance(item, UserError)]
     kinds = sorted({str(image.dtype) for image in images})
     if len(kinds) > 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +116,17 @@ def some(names: tuple[str, ...] | list[str], *, at_most: int = 5) -> str:
     """The first few of ``names``, and how many more there are."""
     more = f" and {len(names) - at_most:,} more" if len(names) > at_most else ""
     return ", ".join(names[:at_most]) + more
+
+
+def all_or_file(names: Sequence[str], *, at_most: int = 20, separator: str = ", ") -> str:
+    """All of ``names``; where there are too many to be read, the first of them and a file of all."""
+    if len(names) <= at_most:
+        return separator.join(names)
+    handle, listing = tempfile.mkstemp(prefix="msmae-", suffix=".txt")
+    with open(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.writelines(f"{name}\n" for name in names)
+    more = f"and {len(names) - at_most:,} more, all of them named in {listing}"
+    return separator.join([*names[:at_most], more])
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -100,13 +100,15 @@ def open_store(
     cache: Path,
     reading: Reading | None = None,
     rule: MaskRule | None = None,
+    smallest: int = 1,
     on_error: str = "stop",
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ImageStore:
     """The store of a manifest's images at ``size`` (height, width), decoded now unless ``cache`` holds it already.
 
-    ``channels=None`` takes what the files have (1 if all are grey, 3 if grey and colour are mixed). ``on_error="stop"``
+    ``channels=None`` takes what the files have (1 if all are grey, 3 if grey and colour are mixed). An image with a
+    side of fewer than ``smallest`` pixels counts as one that cannot be used. ``on_error="stop"``
     raises one UserError that names every file that cannot be read; ``"skip"`` leaves them out and says which in the log
     and in ``excluded``. Under a ``rule`` masks hold classes, and an image without one is refused in the same way.
     ``progress`` is called with (images done, images in all) while files are decoded.
@@ -118,7 +120,7 @@ def open_store(
     reading, workers = reading or Reading(), workers or os.cpu_count() or 1
     sources = image_sources(manifest)
     masks = [tuple(str(path) for path in manifest.mask_paths(i)) for i in range(len(sources))]
-    job = Job(sources, masks, size, channels or 0, reading, workers, rule)
+    job = Job(sources, masks, size, channels or 0, reading, workers, rule, smallest)
     folder = cache / _content_key(job)
     store = _open_folder(folder)
     if store is None:
@@ -149,6 +151,8 @@ def _content_key(job: Job) -> str:
     settings = [FORMAT, [version(name) for name in READERS], job.size, job.channels, asdict(job.reading)]
     if job.rule is not None:
         settings.append([job.rule.classes, job.rule.any_value, sorted(job.rule.healthy)])
+    if job.smallest > 1:
+        settings.append(job.smallest)
     digest = hashlib.sha256(json.dumps(settings).encode())
     for source, masks in zip(job.sources, job.masks, strict=True):
         digest.update(json.dumps([stamp(source.path), astuple(source)[1:], [stamp(mask) for mask in masks]]).encode())

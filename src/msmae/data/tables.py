@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msmae.data.listing import Listing, count, left_out, some
+from msmae.data.listing import Listing, all_or_file, count, left_out, some
 from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest
 from msmae.errors import UserError
 
@@ -218,7 +218,7 @@ def _existing(cells: pd.Series, root: Path, *, where: str, several: bool = False
         resolved.append(SEPARATOR.join(found))
     if missing:
         raise UserError(
-            f"{count(len(missing), 'file')} missing: {', '.join(missing)}",
+            f"{count(len(missing), 'file')} missing: {all_or_file(missing)}",
             where=where,
             mend="paths are taken relative to the folder of this table; correct them or remove the rows",
         )

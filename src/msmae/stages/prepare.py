@@ -124,6 +124,7 @@ def decode(manifest: Manifest, *, settings: Settings, method: str, seed: int, ru
         cache=cache_folder() / "stores",
         reading=reading_of(settings),
         rule=rule,
+        smallest=settings.model.patch_size or 1,
         on_error=settings.dataset.on_error,
         progress=progress_bar("decoding images"),
     )
@@ -224,12 +225,12 @@ def decide_model(settings: Settings, manifest: Manifest) -> Settings:
         alike = len(set(sizes)) == 1 and max(sizes[0]) <= model.image_limit
         size = sizes[0] if alike else (model.image_limit, model.image_limit)
     patch = model.patch_size or (4 if max(size) <= 40 else 8 if max(size) <= 128 else 16)
-    smallest = min(min(s) for s in sizes)
-    if smallest < patch:
+    largest = max(min(s) for s in sizes)
+    if largest < patch:  # a single small image is for the store to name, or to leave out
         raise UserError(
-            f"an image is {smallest} px small, less than one patch of {patch} px",
+            f"the images are at most {largest} px small, less than one patch of {patch} px",
             where=str(manifest.root),
-            mend="set a smaller model.patch_size, or leave such images out",
+            mend="set a smaller model.patch_size",
         )
     if model.image_size is None:
         size = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
@@ -248,15 +249,19 @@ def sampled_sizes(manifest: Manifest, reading: Reading, count: int = 24) -> list
     """(height, width) of some images, evenly taken from the table; those that cannot be read are passed over here."""
     sources = image_sources(manifest)
     sizes = []
+    problem = ""
     for i in np.unique(np.linspace(0, len(sources) - 1, count).astype(int)):
         try:
             array = read_source(sources[i], reading=reading)
-        except UserError:
+        except UserError as error:
+            problem = problem or str(error)
             continue  # the store names every unreadable file
         sizes.append((array.shape[-2], array.shape[-1]))
     if not sizes:
         raise UserError(
-            "none of the images that were tried can be read", where=str(manifest.root), mend="check the files"
+            f"none of the images that were tried can be read; the first: {problem}",
+            where=str(manifest.root),
+            mend="`msmae check` names them all",
         )
     return sizes
 

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from msmae.data.manifest import printable
+
 SHOWN = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -29,7 +31,7 @@ SHOWN = {
 def show_notes(notes: Iterable[str]) -> None:
     """Print what was recognised, guessed, left out or cut, a line each."""
     for note in notes:
-        print(f"- {note}")
+        print(f"- {printable(note)}")
 
 
 def show_result(metrics: dict[str, Any], run: Path, *, console: Console | None = None) -> None:

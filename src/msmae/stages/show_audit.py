@@ -65,7 +65,9 @@ def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = N
     sentence = describe_leakage(audit)
     if sentence and stops:
         return
-    if sentence:
+    if audit.unreadable == audit.images:
+        console.print("[bold red]no image can be read, so that nothing is known of the data[/bold red]")
+    elif sentence:
         console.print(f"[bold red]{escape(printable(sentence))}[/bold red]", soft_wrap=True)
         console.print(f"to mend it: {escape(mending_command(audit))}", soft_wrap=True)
     elif any("test" in row for row in audit.splits.values()):
