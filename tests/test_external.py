@@ -135,6 +135,16 @@ def test_other_channels_are_refused_unless_asked_for(run: Path, elsewhere: Path,
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["splits"]["external"]["n"] == 60
 
 
+def test_another_bit_depth_is_refused(run: Path, elsewhere: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(changed(elsewhere, tmp_path), dtype=str, keep_default_na=False)
+    for row, path in enumerate(table["image_path"]):
+        Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 257).save(tmp_path / f"{row}.png")
+    table.assign(image_path=[f"{row}.png" for row in range(len(table))]).to_csv(tmp_path / "manifest.csv", index=False)
+    with pytest.raises(UserError, match="hold uint16 numbers, and the model learned from uint8"):
+        msmae.evaluate(str(run), str(tmp_path / "manifest.csv"), out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_images_the_model_learned_from_stop_it(run: Path, elsewhere: Path, tmp_path: Path) -> None:
     known = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False)
     learned = run / known.loc[known["split"] == "train", "image_path"].iloc[0]

@@ -34,7 +34,7 @@ from msmae.exchange.checkpoint import file_sha256
 from msmae.stages.evaluate import predict_rows, predictions_frame
 from msmae.stages.folder import FORMAT_VERSION, environment, read_run, write_json, write_text
 from msmae.stages.panels import draw_panels
-from msmae.stages.predictor import Model, load
+from msmae.stages.predictor import Model, check_numbers, load
 from msmae.stages.prepare import (
     Prepared,
     cache_folder,
@@ -200,6 +200,7 @@ def prepare_external(manifest: Manifest, model: Model, *, settings: Settings, co
         progress=progress_bar("decoding images"),
     )
     card = model.card
+    check_numbers(card, store.images.dtype.name, [str(manifest.path(0)), "..."])
     return Prepared(
         manifest, store, decide_order(settings, manifest), config["method"], config["seed"], card.mean, card.std
     )

@@ -121,24 +121,25 @@ class Model:
             reading = Reading(**self.card.reading)
             paths = [str(path) for path in images]
             images = load_images(list(images), size=self.card.image_size, channels=self.card.channels, reading=reading)
-            self.check_numbers(images.dtype.name, paths)
+            check_numbers(self.card, images.dtype.name, paths)
         batch = torch.as_tensor(images).float().to(self.device)
         check_images(batch, channels=self.card.channels)
         if tuple(batch.shape[2:]) != self.card.image_size:
             batch = F.interpolate(batch, self.card.image_size, mode="bilinear", antialias=True, align_corners=False)
         return (batch - self.mean) / self.std
 
-    def check_numbers(self, found: str, paths: list[str]) -> None:
-        """Raise ``UserError`` for files of another number type than was learned from: their values mean other things.
 
-        An 8-bit export of a 16-bit image has been windowed; a photograph of 16 bits is 256 times as bright.
-        """
-        if self.card.numbers and found != self.card.numbers:
-            raise UserError(
-                f"the files hold {found} numbers, and the model learned from {self.card.numbers}",
-                where=some(paths),
-                mend="give the files as they come from the same source as the training images",
-            )
+def check_numbers(card: ModelCard, found: str, paths: list[str]) -> None:
+    """Raise ``UserError`` for files of another number type than was learned from: their values mean other things.
+
+    An 8-bit export of a 16-bit image has been windowed; a photograph of 16 bits is 256 times as bright.
+    """
+    if card.numbers and found != card.numbers:
+        raise UserError(
+            f"the files hold {found} numbers, and the model learned from {card.numbers}",
+            where=some(paths),
+            mend="give the files as they come from the same source as the training images",
+        )
 
 
 def check_images(batch: Tensor, *, channels: int) -> None:

@@ -13,7 +13,7 @@ from msmae.data.images import ImageSource, Reading, fit_image, read_source
 from msmae.errors import UserError
 from msmae.exchange.checkpoint import ModelCard
 from msmae.method.segmenter import Segmenter
-from msmae.stages.predictor import Images, check_images
+from msmae.stages.predictor import Images, check_images, check_numbers
 
 
 class SegmentationModel:
@@ -75,6 +75,8 @@ class SegmentationModel:
             if len({array.shape[1:] for array in arrays}) > 1:
                 raise UserError("the images have different sizes", mend="predict them one at a time")
             size = (arrays[0].shape[1], arrays[0].shape[2])
+            for array, path in zip(arrays, images, strict=True):
+                check_numbers(self.card, array.dtype.name, [str(path)])
             images = np.stack([fit_image(array, size=size, channels=self.card.channels) for array in arrays])
         batch = torch.as_tensor(images).float().to(self.device)
         check_images(batch, channels=self.card.channels)
