@@ -122,6 +122,7 @@ def segmenter_card(prepared: Prepared) -> ModelCard:
         std=prepared.std,
         decoder=decoder,
         reading=asdict(reading_of(prepared.settings)),
+        numbers=prepared.store.images.dtype.name,
     )
 
 
