@@ -318,11 +318,17 @@ class Bench:
 
 
 def check_same(run: Path, prepared: Prepared) -> None:
-    """Raise ``UserError`` unless a finished run was made with these settings."""
+    """Raise ``UserError`` unless a finished run was made with these settings; those that it does not know are passed
+    over: it was made before they were added."""
     from msmae.stages.folder import differences, read_run
 
-    _, made = read_run(run)
-    other = sorted(differences({"settings": made.to_dict()}, {"settings": prepared.settings.to_dict()}))
+    made = read_run(run)[0]["settings"]
+    here = {
+        group: {name: value for name, value in values.items() if name in made.get(group, {})}
+        for group, values in prepared.settings.to_dict().items()
+        if group in made
+    }
+    other = sorted(differences({"settings": made}, {"settings": here}))
     if other:
         raise UserError(
             f"a finished run was made with other settings ({', '.join(other)})",
