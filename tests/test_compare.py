@@ -262,3 +262,19 @@ def test_seconds_are_measured_for_every_arm(prepared: Prepared) -> None:
     assert set(prices) == {"msmae", "vit", "small-cnn"}
     assert prices["vit"].pretrain == 0
     assert min(prices["msmae"].pretrain, prices["msmae"].map, prices["vit"].supervised) > 0
+
+
+def test_copies_of_a_picture_stay_together_in_a_cut_and_in_folds(data: Path, tmp_path: Path) -> None:
+    """Every picture twice, no split given: neither the cut nor a fold parts the two, so nothing leaks."""
+    table = pd.read_csv(data, dtype=str, keep_default_na=False)
+    once = table.assign(split="", image_path=[str(data.parent / path) for path in table["image_path"]]).head(60)
+    again = once.assign(image_path=[str(tmp_path / f"copy{i}.png") for i in range(len(once))])
+    for source, copy in zip(once["image_path"], again["image_path"], strict=True):
+        Path(copy).write_bytes(Path(source).read_bytes())
+    pd.concat([once, again]).drop(columns="mask_path").to_csv(tmp_path / "twice.csv", index=False)
+    settings: dict[str, Any] = {"arms": ["majority"], "seeds": [0], "preset": "tiny"}
+    msmae.compare(str(tmp_path / "twice.csv"), out=str(tmp_path / "cut"), **settings)
+    msmae.compare(str(tmp_path / "twice.csv"), out=str(tmp_path / "folds"), folds=3, **settings)
+    for audit in [tmp_path / "cut/audit.json", *sorted((tmp_path / "folds").glob("majority/*/audit.json"))]:
+        found = json.loads(audit.read_text())
+        assert (found["identical_pairs"], found["test_identical_to_pool"]) == (60, 0)

@@ -161,10 +161,12 @@ def read_plan(folder: Path) -> dict[str, Any]:
 def cut_folds(whole: Manifest, request: Request, *, settings: Settings, seed: int) -> list[Manifest]:
     """One manifest a fold; the data as it is divided where there are no folds."""
     from msmae.data.splits import make_folds
+    from msmae.stages.prepare import whole_groups
 
     if not request.folds:
         return [whole]
-    return make_folds(whole, folds=request.folds, val_fraction=settings.dataset.val_fraction, seed=seed)
+    groups = whole_groups(whole, settings)
+    return make_folds(whole, folds=request.folds, val_fraction=settings.dataset.val_fraction, seed=seed, groups=groups)
 
 
 def parts_of(plan: dict[str, Any]) -> list[Part]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from msmae.config import Settings
-from msmae.data.audit import Audit, audit, list_warnings, stop_on_leakage, take_fingerprints
+from msmae.data.audit import Audit, audit, list_warnings, stop_on_leakage
 from msmae.data.manifest import Manifest
-from msmae.stages.prepare import cache_folder, progress_bar, reading_of
+from msmae.stages.prepare import fingerprints
 
 
 def audit_before_run(manifest: Manifest, *, source: str, settings: Settings, allow: bool) -> Audit:
@@ -14,13 +14,7 @@ def audit_before_run(manifest: Manifest, *, source: str, settings: Settings, all
     Raises:
         LeakageError: test images or patients are in the pool the model learns from, and ``allow`` is False.
     """
-    prints = take_fingerprints(
-        manifest,
-        reading=reading_of(settings),
-        cache=cache_folder() / "audits",
-        progress=progress_bar("auditing images"),
-    )
-    found = audit(manifest, prints=prints, source=source)
+    found = audit(manifest, prints=fingerprints(manifest, settings), source=source)
     stop_on_leakage(found, allow=allow)
     for warning in list_warnings(found):
         print(f"- audit: {warning}")

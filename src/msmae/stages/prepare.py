@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from msmae.config import ARMS, Arm, DatasetSettings, Settings, check_patch_size, find_arm
+from msmae.data.audit import Fingerprints, find_duplicates, keep_together, take_fingerprints
 from msmae.data.decoding import image_sources
 from msmae.data.images import Reading, read_source
 from msmae.data.layouts import open_dataset
@@ -89,10 +90,31 @@ class Prepared:
 
 
 def divide(data: str | Path, *, settings: Settings, seed: int = 0) -> Manifest:
-    """Recognise the data and assign the splits that are missing."""
-    chosen = settings.dataset
+    """Recognise the data and assign the splits that are missing; copies of a picture, like a patient, stay together."""
+    chosen, manifest = settings.dataset, open_data(data, settings)
+    splits = set(manifest.table["split"])
     return assign_splits(
-        open_data(data, settings), val_fraction=chosen.val_fraction, test_fraction=chosen.test_fraction, seed=seed
+        manifest,
+        val_fraction=chosen.val_fraction,
+        test_fraction=chosen.test_fraction,
+        seed=seed,
+        groups=whole_groups(manifest, settings) if "" in splits or not {"val", "test"} <= splits else None,
+    )
+
+
+def whole_groups(manifest: Manifest, settings: Settings) -> list[str]:
+    """The groups [n] that no cut may part: a patient's images, and pictures that are identical or nearly so."""
+    duplicates = find_duplicates(prints := fingerprints(manifest, settings))
+    return keep_together(manifest, duplicates, prints)
+
+
+def fingerprints(manifest: Manifest, settings: Settings) -> Fingerprints:
+    """What the audit compares of every image; taken once and kept in the cache."""
+    return take_fingerprints(
+        manifest,
+        reading=reading_of(settings),
+        cache=cache_folder() / "audits",
+        progress=progress_bar("auditing images"),
     )
 
 
