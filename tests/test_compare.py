@@ -19,6 +19,7 @@ from filelock import FileLock
 from sklearn.metrics import balanced_accuracy_score
 
 import msmae
+from msmae.cli import main
 from msmae.config import make_settings
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
@@ -278,3 +279,31 @@ def test_copies_of_a_picture_stay_together_in_a_cut_and_in_folds(data: Path, tmp
     for audit in [tmp_path / "cut/audit.json", *sorted((tmp_path / "folds").glob("majority/*/audit.json"))]:
         found = json.loads(audit.read_text())
         assert (found["identical_pairs"], found["test_identical_to_pool"]) == (60, 0)
+
+
+def test_the_seeds_need_not_be_named(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(data), "--out", str(tmp_path / "c"), "--preset", "tiny", "--arms", "majority"])
+    assert end.value.code == 0
+    assert json.loads((tmp_path / "c" / "comparison.json").read_text())["seeds"] == [0, 1, 2]
+
+
+def test_an_arm_that_cannot_do_several_labels_is_refused_before_any_training(data: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(data, dtype=str, keep_default_na=False).drop(columns="mask_path")
+    labels = [f"{label};bright" if i % 2 else label for i, label in enumerate(table["label"])]
+    paths = [str(data.parent / path) for path in table["image_path"]]
+    table.assign(label=labels, image_path=paths).to_csv(tmp_path / "many.csv", index=False)
+    out, settings = tmp_path / "many", {"seeds": [0], "preset": "tiny"}
+    with pytest.raises(UserError, match="names one class an image"):
+        msmae.compare(str(tmp_path / "many.csv"), out=str(out), arms=["majority", "pca-svm"], **settings)
+    assert not out.exists()
+    plan = msmae.compare(str(tmp_path / "many.csv"), out=str(out), arms=["majority"], **settings)
+    assert plan["arms"] == ["majority"]
+
+
+def test_an_arm_without_any_run_may_be_dropped_again(data: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "c", {"seeds": [0], "preset": "tiny"}
+    msmae.compare(str(data), out=str(out), arms=["majority"], **settings)
+    plan = json.loads((out / "comparison.json").read_text())
+    (out / "comparison.json").write_text(json.dumps({**plan, "arms": ["majority", "resnet18"]}))
+    assert msmae.compare(str(data), out=str(out), arms=["majority"], **settings)["arms"] == ["majority"]

@@ -329,3 +329,35 @@ def test_a_browser_shows_it_without_sideways_scrolling(tmp_path: Path, width: in
     assert found, seen[-500:]
     assert int(found[1]) <= width
     assert int(found[2]) == 0
+
+
+def made_up(means: dict[str, float], p_values: dict[str, float | None]) -> str:
+    """The headline for arms with these means, the first one tested against each other with these corrected p-values."""
+    best, *rest = means
+    found = {"arms": {arm: {"balanced_accuracy": {"value": mean}} for arm, mean in means.items()}}
+    pairs = []
+    for arm in rest:
+        lead, p = means[best] - means[arm], p_values[arm]
+        reach = 0.01 if p is not None else None
+        entry = {
+            "value": lead,
+            "low": reach and lead - reach,
+            "high": reach and lead + reach,
+            "p_value": p,
+            "p_holm": p,
+        }
+        pairs.append({"first": best, "second": arm, "metrics": {"balanced_accuracy": entry}})
+    return headline(found, pairs, "balanced_accuracy")
+
+
+def test_a_lead_that_could_not_be_tested_is_not_called_chance() -> None:
+    told = made_up({"best": 1.0, "constant": 0.5}, {"constant": None})
+    assert "lead over “constant” cannot be judged" in told
+    assert "chance can explain" not in told
+
+
+def test_arms_that_are_level_share_the_place() -> None:
+    told = made_up({"a": 0.25, "b": 0.25}, {"b": None})
+    assert told.replace("\xa0", " ") == "“a” and “b” share the highest balanced accuracy, 25.0 %."
+    told = made_up({"a": 0.25, "b": 0.25, "c": 0.2}, {"b": None, "c": 0.01})
+    assert told.endswith("Beyond chance it is ahead of “c”.")

@@ -126,7 +126,8 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
     for name in sorted(optional):
         parser.add_argument(name, nargs="?", type=str)
     for name in several:
-        parser.add_argument(f"--{name}", nargs="+", type=str, default=parameters[name].default, help=texts[name])
+        default = [str(value) for value in parameters[name].default]
+        parser.add_argument(f"--{name}", nargs="+", type=str, default=default, help=texts[name])
     if "settings" in parameters:
         for group, kind in GROUPS.items():
             parser.add_class_arguments(kind, group)

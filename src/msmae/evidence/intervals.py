@@ -124,7 +124,9 @@ def _usable(draws: np.ndarray) -> np.ndarray | Interval:
     usable: np.ndarray = draws[~np.isnan(draws)]
     if len(usable) < DEFINED * len(draws):
         share = 100 * len(usable) / len(draws)
-        return no_interval(f"too few patients: the metric is defined in only {share:.0f} % of the resamples")
+        return no_interval(
+            f"too few patients of some class: the metric is defined in only {share:.0f} % of the resamples"
+        )
     if usable.min() == usable.max():
         return no_interval("every resample gives the same number: the bootstrap cannot tell how uncertain it is")
     return usable

@@ -73,7 +73,7 @@ def t_interval(values: np.ndarray, draws: np.ndarray, *, patients: int) -> tuple
     means = draws.mean(axis=0)  # [R], undefined where any seed is
     means = means[~np.isnan(means)]
     if len(means) < DEFINED * draws.shape[1]:
-        return no_interval("too few patients: undefined in more than a tenth of the resamples"), None
+        return no_interval("too few patients of some class: undefined in more than a tenth of the resamples"), None
     of_patients = float(means.var(ddof=1)) * patients / (patients - 1)
     of_seeds = float(values.var(ddof=1)) / len(values)
     variance = of_patients + of_seeds

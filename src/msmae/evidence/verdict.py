@@ -10,6 +10,7 @@ from typing import Any
 from msmae.evidence.wording import PERCENT, describe, figure_value, number, of
 
 ALPHA = 0.05
+TIE = 1e-9
 SUBJECT = "msmae"
 """The arm that every other one is compared with beforehand."""
 LOWER_IS_BETTER = ("brier", "log_loss", "ece", "mean_absolute_error")
@@ -26,7 +27,7 @@ class Difference:
     p_value: str
     p_holm: str
     verdict: str
-    """better, worse, or no difference shown: of the first arm."""
+    """better, worse, no difference shown, or cannot be judged: of the first arm."""
     reason: str
 
 
@@ -71,7 +72,9 @@ def shown(pair: Mapping[str, Any], metric: str) -> Difference:
         interval=interval(metric, entry),
         p_value=p_value(entry["p_value"]),
         p_holm=p_value(entry["p_holm"]),
-        verdict={1: "better", 0: "no difference shown", -1: "worse"}[sign_of(pair, metric)],
+        verdict={1: "better", 0: "no difference shown", -1: "worse"}[sign_of(pair, metric)]
+        if entry["p_holm"] is not None
+        else "cannot be judged",
         reason=str(entry.get("reason") or ""),
     )
 
@@ -110,11 +113,23 @@ def headline(result: Mapping[str, Any], family: Sequence[Mapping[str, Any]], met
         return f"The {name} is not defined for two arms: nothing can be ranked by it."
     end = "lowest" if metric in LOWER_IS_BETTER else "highest"
     best, value = ranked[0]
+    level_with = [arm for arm, mean in ranked if abs(mean - value) < TIE]
     told = f"“{best}” has the {end} {name}, {figure_value(metric, {'value': value})}."
-    beaten = [arm for arm, _ in ranked[1:] if _lead(family, best, arm, metric) > 0]
+    if len(level_with) > 1:
+        told = f"{_and(level_with)} share the {end} {name}, {figure_value(metric, {'value': value})}."
+    behind = [(arm, mean) for arm, mean in ranked if arm not in level_with]
+    untested = [arm for arm, _ in behind if _find(family, best, arm)["metrics"][metric]["p_holm"] is None]
+    if untested:
+        told += f" Whether chance explains the lead over {_and(untested)} cannot be judged: all resamples say the same."
+    behind = [(arm, mean) for arm, mean in behind if arm not in untested]
+    if not behind:
+        return told
+    beaten = [arm for arm, _ in behind if _lead(family, best, arm, metric) > 0]
     if len(beaten) == len(ranked) - 1:
         return f"{told} It is ahead of every other arm by more than chance explains."
-    rival, next_value = next((arm, mean) for arm, mean in ranked[1:] if arm not in beaten)
+    if len(beaten) == len(behind):
+        return f"{told} Beyond chance it is ahead of {_and(beaten)}."
+    rival, next_value = next((arm, mean) for arm, mean in behind if arm not in beaten)
     lead = _find(family, best, rival)["metrics"][metric]
     place = ", the next" if rival == ranked[1][0] else ""
     level = f"Against “{rival}”{place}, chance can explain the lead"
@@ -122,11 +137,13 @@ def headline(result: Mapping[str, Any], family: Sequence[Mapping[str, Any]], met
     if reach is not None:
         level += f" of {number(abs(value - next_value), percent=describe(metric).percent)}"
         level += f"{_points(describe(metric).percent)} (give or take {number(reach, percent=describe(metric).percent)})"
-    if not beaten:
+    if lead["p_value"] is not None and lead["p_value"] < ALPHA:
+        level += f" once {len(family)} comparisons are corrected for"
+    if not beaten and len(behind) == len(ranked) - 1:
         return (
             f"{told} {level}, and against every other arm too: no arm is shown to be better than “{best}”, nor worse."
         )
-    return f"{told} {level}. Beyond chance it is ahead of {_and(beaten)}."
+    return f"{told} {level}." + (f" Beyond chance it is ahead of {_and(beaten)}." if beaten else "")
 
 
 def answers(planned: Sequence[Mapping[str, Any]], metric: str) -> list[str]:

@@ -93,6 +93,8 @@ def compare(
     before = read_plan(folder)
     whole = divide(data, settings=chosen, seed=before.get("split_seed", request.seeds[0]))
     show_notes(whole.notes)
+    if "pca-svm" in request.arms:
+        refuse_multilabel_svm(whole)
     manifests = cut_folds(whole, request, settings=chosen, seed=before.get("split_seed", request.seeds[0]))
     audits = [audit_before_run(m, source=data, settings=chosen, allow=allow_leakage).to_dict() for m in manifests]
     given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
@@ -156,6 +158,12 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """The comparison.json of a comparison that was begun; empty where there is none."""
     path = folder / PLAN
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def refuse_multilabel_svm(manifest: Manifest) -> None:
+    """Raise ``UserError`` for several labels an image, before hours of training."""
+    if manifest.multilabel:
+        raise UserError("PCA + SVM names one class an image", where="--arms", mend="leave pca-svm out")
 
 
 def cut_folds(whole: Manifest, request: Request, *, settings: Settings, seed: int) -> list[Manifest]:
@@ -236,7 +244,8 @@ class Bench:
                 where=str(where),
                 mend="use the same, or choose another --out",
             )
-        arms = list(dict.fromkeys([*before.get("arms", []), *request.arms]))
+        begun = [arm for arm in before.get("arms", []) if list((where / arm).glob("*/metrics.json"))]
+        arms = list(dict.fromkeys([*begun, *request.arms]))
         return {
             **asked,
             "arms": arms,

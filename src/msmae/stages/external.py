@@ -8,7 +8,6 @@ temperature and the thresholds were fixed: nothing is fitted on the external ima
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import time
 from pathlib import Path
 from typing import Any
@@ -279,9 +278,14 @@ def _absolute(manifest: Manifest) -> pd.DataFrame:
 
 
 def _rename(unknown: list[str], known: list[str]) -> str:
-    """What to do about labels that the model does not know: the nearest of its own, where there is one."""
-    folded = {name.casefold(): name for name in known}
-    near = {name: difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.7) for name in unknown}
-    meant = [f"{name!r} to {folded[match[0]]!r}" for name, match in near.items() if match]
+    """What to do about labels that the model does not know: its own name that is spelt the same but for case and
+    signs, where there is one. A name that merely looks alike is not offered: ``none`` is no ``node``."""
+    spelt = {_letters(name): name for name in known}
+    meant = [f"{name!r} to {spelt[_letters(name)]!r}" for name in unknown if _letters(name) in spelt]
     hint = f"rename {some(meant)} in a CSV" if meant else "map them to the model's names in a CSV"
     return f"{hint}, or leave these images out"
+
+
+def _letters(name: str) -> str:
+    """A name without case, spaces and signs."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -173,6 +173,11 @@ def cautions(files: ComparisonFiles, analysis: Analysis) -> list[str]:
     found = []
     if files.unfinished:
         found.append(f"{of(len(files.unfinished), 'run')} of the plan not finished: {', '.join(files.unfinished)}.")
+    if files.plan.get("folds"):
+        found.append(
+            "The folds of a seed are joined: AUROC and AUPRC rank scores of different models together, so that even "
+            "one that says the same of every image may stray from one half."
+        )
     if files.unused:
         found.append(f"Left out until every arm has the same seeds: {', '.join(files.unused)}.")
     units, what = (
