@@ -81,6 +81,7 @@ def test_the_report_says_what_was_done(run: Path) -> None:
     text = Page(run / "report.html").text
     assert "Are the probabilities true?" in text
     assert "Training weighed rare classes more" in text
+    assert "an answer may stand beside a small probability" in text
     assert "One temperature" in text
     assert "On the test images the calibration error was" in text
     for name in ("model_card.md", "claim_2024.md", "tripod_ai.md"):

@@ -213,6 +213,11 @@ def cautions(run: RunFiles) -> list[str]:
     if name == "val":
         found.append("There is no test split: these are validation images, on which the model was chosen; expect less.")
     found += [f"{note[:1].upper()}{note[1:]}." for note in split.get("notes", ())]
+    if (run.metrics.get("calibration") or {}).get("weights_undone"):
+        found.append(
+            "Training favoured rare classes: the answers keep that, the probabilities do not, so an answer may stand "
+            "beside a small probability."
+        )
     found += disagreement(run)
     return found
 
