@@ -14,6 +14,9 @@ from msmae.evidence.sections import comparison as parts
 from msmae.evidence.sections import data
 from msmae.evidence.wording import describe
 
+DIGITS = "%.10g"
+"""How numbers are written to table.csv: the last digits of a sum depend on the number of threads."""
+
 
 def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
     """Write FOLDER/report.html, comparison_table.md and table.csv, and give back the page's path.
@@ -26,7 +29,8 @@ def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
     analysis = analyse(files, resamples=resamples)
     shown = content(files, analysis)
     page, table = make_page("comparison.html", **shown), markdown.render("comparison_table.md", **shown)
-    write_whole(folder / "table.csv", as_table(files, analysis).to_csv(index=False, lineterminator="\n"))
+    numbers = as_table(files, analysis).to_csv(index=False, lineterminator="\n", float_format=DIGITS)
+    write_whole(folder / "table.csv", numbers)
     write_whole(folder / "comparison_table.md", table)
     return write_whole(folder / "report.html", page)
 
