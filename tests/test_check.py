@@ -130,6 +130,7 @@ def test_an_unlabelled_folder_is_checked(tmp_path: Path) -> None:
     assert (content["images"], content["classes"], content["identical_pairs"], content["unreadable"]) == (6, 0, 1, 1)
 
 
+@pytest.mark.slow
 def test_the_phantom_passes() -> None:
     content = check("phantom")
     assert not content["leaks"]

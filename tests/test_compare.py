@@ -32,6 +32,8 @@ from msmae.stages.report import report
 ARMS = ["majority", "pca-svm", "small-cnn", "vit", "msmae"]
 SEEDS = [3, 4]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:

@@ -15,6 +15,8 @@ from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
 from msmae.stages.predictor import Model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:

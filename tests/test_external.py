@@ -19,6 +19,8 @@ from msmae.errors import LeakageError, UserError
 from msmae.evidence.predictions import read_predictions
 from test_report import Page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:

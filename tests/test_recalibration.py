@@ -19,6 +19,8 @@ from msmae.stages.balance import Balance
 from msmae.stages.calibrate import weights_to_undo
 from test_report import Page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:

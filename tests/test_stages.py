@@ -111,6 +111,7 @@ def test_the_same_seed_gives_the_same_figures(finished: Path, data: Path, tmp_pa
     assert figures(tmp_path / "other")["model_sha256"] != figures(finished)["model_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["vit", "mae", "supmae", "amt", "msmae-shuffled", "msmae-released"])
 def test_every_arm_runs(method: str, data: Path, tmp_path: Path) -> None:
     metrics = msmae.run(str(data), out=str(tmp_path / method), preset="tiny", method=method, finetune={"draw": "own"})
@@ -318,6 +319,7 @@ def test_the_saved_manifest_names_the_same_images(finished: Path, data: Path) ->
     assert list(saved.table["split"]) == list(original.table["split"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance", ["none", "class_weights", "logit_adjustment", "sampling"])
 def test_every_remedy_for_rare_classes_trains(balance: str, data: Path, tmp_path: Path) -> None:
     metrics = msmae.run(str(data), out=str(tmp_path / "r"), preset="tiny", method="vit", finetune={"balance": balance})
