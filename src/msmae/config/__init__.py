@@ -1,0 +1,39 @@
+"""Arms, settings, and how presets, files and options are layered into settings."""
+
+from msmae.config.arms import ARMS, BASELINES, Arm, find_arm
+from msmae.config.layers import GROUPS, make_settings, merge_layers, preset_layer, presets, read_settings
+from msmae.config.settings import (
+    DatasetSettings,
+    EvaluateSettings,
+    FinetuneSettings,
+    ModelSettings,
+    PretrainSettings,
+    SegmentSettings,
+    Settings,
+    TrainerSettings,
+    check_patch_size,
+    require,
+)
+
+__all__ = [
+    "ARMS",
+    "BASELINES",
+    "GROUPS",
+    "Arm",
+    "DatasetSettings",
+    "EvaluateSettings",
+    "FinetuneSettings",
+    "ModelSettings",
+    "PretrainSettings",
+    "SegmentSettings",
+    "Settings",
+    "TrainerSettings",
+    "check_patch_size",
+    "find_arm",
+    "make_settings",
+    "merge_layers",
+    "preset_layer",
+    "presets",
+    "read_settings",
+    "require",
+]

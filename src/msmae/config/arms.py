@@ -1,0 +1,43 @@
+"""The arms of every comparison: same code path, same budget; in pre-training only what a row names differs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from msmae.errors import UserError
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the comparison: what pre-training learns from, and what decides the masks."""
+
+    pretrains: bool = True
+    label_weight: float = 0.1
+    """Weight of the class head's cross-entropy beside the reconstruction."""
+    mask_ratio: float = 0.45
+    throw_ratio: float = 0.30
+    policy: Literal["uniform", "attention", "shuffled", "ones"] = "attention"
+    softmax_twice: bool = False
+    """Pre-training's cross-entropy as the released code has it: a softmax before the one it applies itself."""
+    pool: Literal["cls", "mean"] = "cls"
+
+
+ARMS: dict[str, Arm] = {
+    "vit": Arm(pretrains=False, label_weight=0.0, policy="uniform"),
+    "mae": Arm(label_weight=0.0, mask_ratio=0.75, throw_ratio=0.0, policy="uniform"),
+    "supmae": Arm(policy="uniform"),
+    "amt": Arm(label_weight=0.0),
+    "msmae": Arm(),
+    "msmae-shuffled": Arm(policy="shuffled"),
+    "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
+}
+BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")
+"""Further arms of a comparison: what a user would pick instead."""
+
+
+def find_arm(method: str) -> Arm:
+    """The arm of this name. Raises ``UserError`` naming the arms there are."""
+    if method not in ARMS:
+        raise UserError(f"no method '{method}'", where="--method", mend=f"choose one of {', '.join(ARMS)}")
+    return ARMS[method]
