@@ -8,7 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-KEPT = ("metrics.json", "config.yaml", "predictions*.csv")
+import pandas as pd
+
+KEPT = ("metrics.json", "config.yaml", "predictions*.csv", "segmentation.csv")
 OF_THE_WHOLE = ("comparison.json", "audit.json")
 
 
@@ -21,6 +23,8 @@ def collect(work: Path, results: Path, *, roots: list[Path]) -> int:
         for pattern in KEPT:
             for file in sorted(run.glob(pattern)):
                 copy(file, results / file.relative_to(work), roots=roots)
+        if (run / "segmentation.csv").is_file():
+            keep_test_rows(results / run.relative_to(work) / "segmentation.csv")
     return len(finished(results))
 
 
@@ -38,6 +42,13 @@ def restore(results: Path, work: Path) -> None:
 def finished(folder: Path) -> list[Path]:
     """The run folders ARM/SEED that hold a result."""
     return sorted(path.parent for path in folder.glob("*/*/metrics.json"))
+
+
+def keep_test_rows(path: Path) -> None:
+    """Leave out the validation images of a segmentation, and the numbers that samples have in one process."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = table[table["split"] == "test"].drop(columns="sample", errors="ignore")
+    table.to_csv(path, index=False, lineterminator="\n")
 
 
 def copy(source: Path, target: Path, *, roots: list[Path]) -> None:

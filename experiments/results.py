@@ -1,14 +1,16 @@
-"""``make results``: every table of RESULTS.md, rebuilt from the predictions in results/.
+"""``make results``: every table of RESULTS.md, rebuilt from the predictions and segmentations in results/.
 
 RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from msmae.evidence.comparison_report import write_comparison
+from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -20,7 +22,11 @@ def page(template: str, results: Path) -> str:
         folder = results / match.group(1)
         if not (folder / "comparison.json").is_file():
             return "*Not run yet.*"
-        write_comparison(folder)
+        plan = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+        if plan.get("task") == "segmentation":
+            write_segmentation_comparison(folder)
+        else:
+            write_comparison(folder)
         text = (folder / "comparison_table.md").read_text(encoding="utf-8")
         return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
 

@@ -1,13 +1,10 @@
-"""What pre-training is worth for outlining lesions: HAM10000, four beginnings, the same budget, paired differences.
+"""Question b: what is pre-training worth for outlining lesions?  python experiments/segmentation_ham10000.py
 
-    python experiments/segmentation_ham10000.py --data ../shared/data/ham10000 --out results/segmentation_ham10000
-
-Arms: encoders pre-trained as msmae, mae and supmae, and none; three seeds each; 64 px; splits by lesion, one for all.
-Each pre-training is one run, each segmentation another; finished ones are not repeated, so the script may be stopped
-and started again. ``--only msmae:0`` does one arm and seed. At the end it prints and writes the table (results.json):
-each arm's test Dice over the seeds with its interval over lesions, and the paired difference from ``none``.
-
-Data that leak into the test stop it (exit code 3), as everywhere.
+HAM10000, four beginnings of the encoder (msmae, supmae, mae, none), three seeds, one budget. The split and the encoders
+are those of a comparison (``--encoders``, made by ``experiments/arms.py ham10000``), each taken as soon as its
+pre-training is finished; what is missing there is pre-trained here, with the same budget. Work goes to
+runs/experiments/ham10000-segmentation, results to results/ham10000+segmentation; killed, the same command goes on. The
+same command may be started several times: the processes share the runs.
 """
 
 from __future__ import annotations
@@ -17,110 +14,119 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from arms import PUBLIC, REPOSITORY, STUDIES
+from collect import collect, restore
 
 import msmae
-from msmae.config import Settings, make_settings
+from msmae.config import make_settings
 from msmae.errors import UserError
-from msmae.evidence.segmentation import FIGURES, paired_dice, summarise_segmentation
+from msmae.evidence.segmentation_comparison import write_segmentation_comparison
+from msmae.stages.compare import Part, claimed, finished
+from msmae.stages.folder import differences, write_json
 from msmae.stages.prepare import divide
 
-ARMS = ("msmae", "mae", "supmae", "none")
-SEEDS = (0, 1, 2)
-MODEL = {"image_size": 64, "patch_size": 8, "width": 192, "depth": 6, "heads": 6}
+ARMS = ["msmae", "supmae", "mae", "none"]
+PAIRS = [["msmae", "none"], ["msmae", "mae"], ["msmae", "supmae"], ["supmae", "none"], ["mae", "none"]]
+EXPERIMENTS = REPOSITORY / "runs" / "experiments"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="../shared/data/ham10000")
-    parser.add_argument("--out", default="results/segmentation_ham10000", type=Path)
-    parser.add_argument("--only", action="append", help="arm:seed, for instance msmae:0; may be given several times")
-    parser.add_argument("--presentations", type=int, default=20_000, help="images shown in each segmentation")
-    parser.add_argument("--pretrain-presentations", type=int, default=100_000)
-    given = parser.parse_args()
-    settings = make_settings("cpu", None, {"model": MODEL})
-    manifest = one_split(given.data, given.out, settings)
-    wanted = given.only or [f"{arm}:{seed}" for seed in SEEDS for arm in ARMS]
-    for name in wanted:
-        arm, _, seed = name.partition(":")
-        if arm not in ARMS or not seed.isdecimal():
-            raise UserError(f"no arm and seed '{name}'", where="--only", mend=f"{', '.join(ARMS)}, a colon, a number")
-        segment(manifest, arm, int(seed), given.out, given.presentations, given.pretrain_presentations)
-    print_table(tabulate(given.out), given.out)
+    """Segment with every encoder and seed, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default=PUBLIC / "ham10000", type=Path)
+    parser.add_argument("--encoders", default=EXPERIMENTS / "ham10000", type=Path)
+    parser.add_argument("--work", default=EXPERIMENTS / "ham10000-segmentation", type=Path)
+    parser.add_argument("--results", default=REPOSITORY / "results" / "ham10000+segmentation", type=Path)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--presentations", type=int, default=12_000, help="images shown in each segmentation")
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--threads", type=int)
+    asked = parser.parse_args()
+    work, results = asked.work.resolve(), asked.results.resolve()
+    restore(results, work)
+    write_plan(work, asked)
+    bench = Bench(asked, manifest=split_of(asked), work=work)
+    try:
+        for part in [Part(arm, seed, 0) for seed in asked.seeds for arm in asked.arms]:
+            with claimed(work, part) as free:
+                state = "another process is at it" if not free else "done before" if finished(work, part) else "starts"
+                print(f"{part.name}: {state}", flush=True)
+                if free and not finished(work, part):
+                    bench.make(part)
+    finally:
+        roots = [PUBLIC, asked.data.resolve().parent, REPOSITORY, asked.encoders.resolve().parent, work.parent]
+        print(f"{collect(work, results, roots=roots)} runs in {results}")
+    print(write_segmentation_comparison(results).read_text(encoding="utf-8"))
 
 
-def one_split(data: str, out: Path, settings: Settings) -> Path:
-    """The manifest, with one split by lesion for all arms and seeds."""
-    path = out / "manifest.csv"
-    if not path.is_file():
-        divide(data, settings=settings, seed=0).write(path)
-    return path
+def write_plan(work: Path, asked: argparse.Namespace) -> None:
+    """WORK/comparison.json. Raises ``UserError`` where the runs there were asked for with another budget."""
+    path = work / "comparison.json"
+    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    plan = {
+        "task": "segmentation",
+        "data": asked.data.name,
+        "unit": "lesions",
+        "budget": f"Every segmentation is shown {asked.presentations:,} images, and so is the one that starts from "
+        "random weights (none).",
+        "pairs": PAIRS,
+    }
+    other = differences({name: before[name] for name in plan}, plan) if before else set()
+    if other:
+        raise UserError(
+            f"these runs were asked for differently ({', '.join(sorted(other))})", where=str(work), mend="ask the same"
+        )
+    seeds = sorted({*before.get("seeds", []), *asked.seeds})
+    work.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**plan, "arms": ARMS, "seeds": seeds})
 
 
-def segment(manifest: Path, arm: str, seed: int, out: Path, presentations: int, pretraining: int) -> None:
-    """Pre-train (unless the arm is none) and segment, where that is not done yet."""
-    run, before = out / f"{arm}-{seed}", out / f"{arm}-{seed}-pretrained"
-    if (run / "metrics.json").is_file():
-        return
-    if arm != "none" and not (before / "pretrained").is_dir():
-        msmae.pretrain(
-            str(manifest), out=str(before), method=arm, preset="cpu", seed=seed,
-            model=MODEL, pretrain={"presentations": pretraining},
+def split_of(asked: argparse.Namespace) -> Path:
+    """The comparison's manifest; where that has none yet, the same split, cut here."""
+    shared, own = asked.encoders / "manifest.csv", asked.work / "manifest.csv"
+    if shared.is_file():
+        return Path(shared)
+    if not own.is_file():
+        divide(asked.data, settings=make_settings(asked.preset), seed=0).write(own)
+    return Path(own)
+
+
+class Bench:
+    """Where the segmentations are made: one split, and an encoder for each."""
+
+    def __init__(self, asked: argparse.Namespace, *, manifest: Path, work: Path) -> None:
+        self.asked, self.manifest, self.work = asked, str(manifest), work
+        self.common: dict[str, Any] = {"preset": asked.preset}
+        if asked.threads:
+            self.common["trainer"] = {"threads": asked.threads}
+
+    def make(self, part: Part) -> None:
+        """Make one run, unless another process is still pre-training its encoder."""
+        encoder = "none" if part.arm == "none" else self.encoder(part)
+        if encoder is None:
+            print(f"{part.name}: another process pre-trains its encoder", flush=True)
+            return
+        msmae.segment(
+            self.manifest, from_=str(encoder), out=str(self.work / part.name), seed=part.seed,
+            segment={"presentations": self.asked.presentations}, **self.common,
         )  # fmt: skip
-    msmae.segment(
-        str(manifest), from_="none" if arm == "none" else str(before), out=str(run), preset="cpu", seed=seed,
-        model=MODEL, segment={"presentations": presentations},
-    )  # fmt: skip
 
-
-def tabulate(out: Path) -> dict[str, Any]:
-    """Each arm's mean over its finished seeds, and its paired difference from ``none`` over the seeds both have."""
-    frames: dict[str, dict[int, pd.DataFrame]] = {arm: {} for arm in ARMS}
-    for arm in ARMS:
-        for file in sorted(out.glob(f"{arm}-[0-9]*/segmentation.csv")):
-            seed = int(file.parent.name.rpartition("-")[2])
-            frames[arm][seed] = pd.read_csv(file, keep_default_na=True, dtype={"patient_id": str, "image_path": str})
-    table: dict[str, Any] = {}
-    for arm, runs in frames.items():
-        if not runs:
-            continue
-        mean = averaged(list(runs.values()))
-        test = summarise_segmentation(mean, classes=sorted(set(mean["class"])))["test"]
-        both = sorted(runs.keys() & frames["none"].keys())
-        row = {"seeds": sorted(runs), "n": test["n"], "lesions": test["patients"], "dice": test["metrics"]["dice"]}
-        if arm != "none" and both:
-            other = averaged([frames["none"][seed] for seed in both])
-            row["minus_none"] = paired_dice(averaged([runs[seed] for seed in both]), other)
-        table[arm] = row
-    return table
-
-
-def averaged(runs: list[pd.DataFrame]) -> pd.DataFrame:
-    """The figures of each image, averaged over the seeds; reference and patient are those of the first."""
-    keys = ["image_path", "class"]
-    ordered = [run.sort_values(keys).reset_index(drop=True) for run in runs]
-    mean = ordered[0].copy()
-    mean["patient_id"] = mean["patient_id"].fillna("")
-    for name in FIGURES:
-        mean[name] = sum(run[name] for run in ordered) / len(ordered)
-    return mean
-
-
-def print_table(table: dict[str, Any], out: Path) -> None:
-    """Write results.json and print it."""
-    (out / "results.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-
-    def shown(entry: dict[str, Any] | None) -> str:
-        if entry is None or entry["value"] is None:
-            return "-"
-        interval = "" if entry["low"] is None else f" [{entry['low']:.3f}, {entry['high']:.3f}]"
-        return f"{entry['value']:.3f}{interval}"
-
-    print("| arm | seeds | test Dice | minus none | p |\n|---|---|---|---|---|")
-    for arm, row in table.items():
-        paired = row.get("minus_none")
-        p_value = "-" if paired is None or paired.get("p_value") is None else f"{paired['p_value']:.3g}"
-        print(f"| {arm} | {len(row['seeds'])} | {shown(row['dice'])} | {shown(paired)} | {p_value} |")
+    def encoder(self, part: Part) -> Path | None:
+        """The run with this pre-trained encoder: the comparison's, else one made here; None while another makes it."""
+        there, here = self.asked.encoders / part.name, self.work / "pretrained" / part.name
+        if (there / "pretrained").is_dir():
+            return Path(there)
+        if not (here / "pretrained").is_dir():
+            self.asked.encoders.mkdir(parents=True, exist_ok=True)
+            with claimed(self.asked.encoders, part) as free:
+                if not free:
+                    return None
+                msmae.pretrain(
+                    self.manifest, out=str(here), method=part.arm, seed=part.seed,
+                    pretrain={"presentations": STUDIES["ham10000"].pretrain}, **self.common,
+                )  # fmt: skip
+        return here
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ Conventions, where the literature differs (Maier-Hein et al., "Metrics reloaded"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,19 +105,35 @@ def paired_dice(
 
     Raises UserError where the two were not evaluated on the same images, classes and patients.
     """
-    keys = ["image_path", *(c for c in ("axis", "index", "frame") if c in first), "class"]
-    a, b = (run[run["split"] == split].sort_values(keys).reset_index(drop=True) for run in (first, second))
-    same = [*keys, "patient_id", "reference"]
-    if not a[same].equals(b[same]):
-        raise UserError(
-            "the runs cannot be compared: their images, masks or patients differ", mend="evaluate both on one split"
-        )
+    a, b = same_images([first, second], split=split)
     difference = a[figure].to_numpy(float) - b[figure].to_numpy(float)
     usable = ~np.isnan(difference)
     if not usable.any():
         return undefined("undefined for one of the two in every image") | {"p_value": None, "n": 0}
-    found = _mean_entry(difference[usable][:, None], a[usable], resamples, seed, tested=True)
+    found = mean_entry(difference[usable][:, None], a[usable], resamples, seed, tested=True)
     return found | {"n": int(usable.sum())}
+
+
+def same_images(runs: Sequence[pd.DataFrame], *, split: str) -> list[pd.DataFrame]:
+    """The runs' rows of a split, in one order. Raises UserError unless images, classes, patients and masks agree."""
+    keys = ["image_path", *(c for c in ("axis", "index", "frame") if c in runs[0]), "class"]
+    ordered = [run[run["split"] == split].sort_values(keys).reset_index(drop=True) for run in runs]
+    same = [*keys, "patient_id", "reference"]
+    if any(not run[same].equals(ordered[0][same]) for run in ordered):
+        raise UserError(
+            "the runs cannot be compared: their images, masks or patients differ", mend="evaluate both on one split"
+        )
+    return ordered
+
+
+def read_segmentation(path: Path) -> pd.DataFrame:
+    """A segmentation.csv: one row an image and class. Raises UserError where it is not there or is another table."""
+    texts = {"image_path": str, "patient_id": str, "split": str, "class": str}
+    frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={name: [""] for name in FIGURES})
+    lacking = [name for name in (*texts, "reference", *FIGURES) if name not in frame]
+    if lacking:
+        raise UserError(f"the table has no column {', '.join(lacking)}", where=str(path), mend="evaluate the run again")
+    return frame
 
 
 def _split(rows: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
@@ -124,13 +141,13 @@ def _split(rows: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int
     images = next(iter(parts.values()))
     patients = images["patient_id"].replace("", np.nan).nunique()
     metrics = {
-        name: _mean_entry(np.stack([part[name] for part in parts.values()], axis=1), images, resamples, seed)
+        name: mean_entry(np.stack([part[name] for part in parts.values()], axis=1), images, resamples, seed)
         for name in FIGURES
     }
     metrics |= _lesion_entries(rows, resamples, seed)
     per_class = {
         label: {"n": int((part["reference"] > 0).sum())}
-        | {name: _mean_entry(part[[name]].to_numpy(float), part, resamples, seed) for name in FIGURES}
+        | {name: mean_entry(part[[name]].to_numpy(float), part, resamples, seed) for name in FIGURES}
         | _lesion_entries(part, resamples, seed)
         for label, part in parts.items()
     }
@@ -181,7 +198,7 @@ def _by_size(part: pd.DataFrame, label: str, resamples: int, seed: int) -> dict[
     for number, name in enumerate(("small", "middle", "large")):
         rows = shown[third == number]
         if len(rows):
-            dice = _mean_entry(rows[["dice"]].to_numpy(float), rows, resamples, seed)
+            dice = mean_entry(rows[["dice"]].to_numpy(float), rows, resamples, seed)
             span = [float(rows["share"].min()), float(rows["share"].max())]
             strata.append({"size": name, "share_of_image": span, "n": len(rows), "dice": dice})
     return {"class": label, "strata": strata}
@@ -198,7 +215,7 @@ def _lesion_entries(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, 
     }
 
 
-def _mean_entry(
+def mean_entry(
     values: np.ndarray, rows: pd.DataFrame, resamples: int, seed: int, *, tested: bool = False
 ) -> dict[str, Any]:
     """Mean of [n, C] over the images where defined, then over the classes, with a BCa interval over patients."""
@@ -214,19 +231,10 @@ def _ratio_entry(above: np.ndarray, below: np.ndarray, rows: pd.DataFrame, resam
 def _ratios(
     above: np.ndarray, below: np.ndarray, rows: pd.DataFrame, resamples: int, seed: int, *, tested: bool = False
 ) -> dict[str, Any]:
-    """Mean over the columns of sum(above) / sum(below), both [n, C], under draws of the patients."""
-    used = below.sum(axis=0) > 0
-    if not used.any():
+    """Mean over the columns of sum(above) / sum(below), both [n, C], with a BCa interval over draws of the patients."""
+    if not below.any():
         return undefined("there is none in any image")
-    units = _patients(rows)
-    count = int(units.max()) + 1
-    sums = [np.stack([np.bincount(units, column, count) for column in part[:, used].T], 1) for part in (above, below)]
-
-    def figure(weights: np.ndarray) -> np.ndarray:
-        top, bottom = weights @ sums[0], weights @ sums[1]  # [R, C]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(bottom > 0, top / bottom, np.nan).mean(axis=1))
-
+    figure, count = under_weights(above, below, rows)
     value = float(figure(np.ones((1, count)))[0])
     if count == 1:
         return entry(value, ONE_PATIENT) | ({"p_value": None} if tested else {})
@@ -237,6 +245,26 @@ def _ratios(
     if tested:
         found["p_value"] = bca_p_value(draws, left_out, value, units=count)
     return found
+
+
+def under_weights(
+    above: np.ndarray, below: np.ndarray, rows: pd.DataFrame
+) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """Weights of patients [R, P] -> mean over the columns of sum(above) / sum(below), both [n, C]; and P.
+
+    A column that is undefined in every image is left out; one that a draw leaves without an image makes it undefined.
+    """
+    used = below.any(axis=0)
+    units = _patients(rows)
+    count = int(units.max()) + 1
+    sums = [np.stack([np.bincount(units, column, count) for column in part[:, used].T], 1) for part in (above, below)]
+
+    def figure(weights: np.ndarray) -> np.ndarray:
+        top, bottom = weights @ sums[0], weights @ sums[1]  # [R, C]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(bottom > 0, top / bottom, np.nan).mean(axis=1))
+
+    return figure, count
 
 
 def _patients(rows: pd.DataFrame) -> np.ndarray:

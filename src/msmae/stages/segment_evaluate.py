@@ -21,6 +21,8 @@ from msmae.stages.segment_data import class_masks
 from msmae.stages.segment_predictor import SegmentationModel
 
 KINDS = ("best", "median", "worst")
+DIGITS = 5
+"""Decimals of segmentation.csv; metrics.json is made from what that file says."""
 
 
 def evaluate_segmenter(prepared: Prepared, run: Path) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def measure_splits(model: SegmentationModel, prepared: Prepared) -> tuple[pd.Dat
         for sample, reference, answer in zip(chosen.tolist(), class_masks(prepared, chosen), predicted, strict=True):
             answers[sample] = answer
             rows += measured(prepared, sample, reference, answer)
-    return pd.DataFrame(rows), answers, len(ids) / seconds
+    return pd.DataFrame(rows).round(DIGITS), answers, len(ids) / seconds
 
 
 def measured(prepared: Prepared, sample: int, reference: np.ndarray, answer: np.ndarray) -> list[dict[str, Any]]:
