@@ -21,6 +21,7 @@ from msmae.config import TrainerSettings, require
 from msmae.data.listing import count, some
 from msmae.data.loader import Batches
 from msmae.errors import UserError
+from msmae.stages.memory import keep_freed_memory
 from msmae.stages.prepare import Prepared
 
 
@@ -29,6 +30,7 @@ def make_trainer(
 ) -> pl.Trainer:
     """A Lightning trainer that logs to RUN/logs/<stage> (TensorBoard and CSV) and shows one line of progress."""
     quiet_lightning()
+    keep_freed_memory()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     logs = run / "logs"
