@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-KEPT = ("metrics.json", "config.yaml", "predictions*.csv", "segmentation.csv")
+KEPT = ("metrics.json", "config.yaml", "predictions*.csv", "segmentation.csv", "map_quality.csv")
 OF_THE_WHOLE = ("comparison.json", "audit.json")
 
 

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from msmae.method.msmae import MSMAE
     from msmae.stages.prepare import Prepared
 
-LESION_COVER = 0.25
-"""A patch bears lesion when at least this share of its pixels does, or when it holds most of a smaller lesion."""
-
 
 def masks(
     source: str, *, out: str | None = None, images: int = 8, split: str = "test", preset: str = "auto", seed: int = 0
@@ -46,6 +43,7 @@ def masks(
 
     from msmae.method.masking import plan_patches
     from msmae.stages.folder import write_json
+    from msmae.stages.map_quality import lesion_patches, lesion_shares
 
     if images < 1:
         raise UserError(f"{images} images to picture", where="--images", mend="give at least 1")
@@ -178,42 +176,6 @@ def choose(ids: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     by_class = [[i for i in ids if labels[i] == name] for name in sorted(set(labels[ids]))]
     turns = [group[k] for k in range(max(map(len, by_class))) for group in by_class if k < len(group)]
     return np.array(sorted(turns[:count], key=lambda i: (labels[i], i)))
-
-
-def lesion_patches(masks: Tensor, patch_size: int) -> Tensor:
-    """Which patches bear lesion, bool [B, N], from pixel masks [B, H, W]."""
-    import torch.nn.functional as F
-
-    cover = F.avg_pool2d((masks > 0).float().unsqueeze(1), patch_size).flatten(1)  # [B, N]
-    largest = cover.amax(dim=1, keepdim=True).clamp(max=LESION_COVER)
-    return (cover >= largest) & (cover > 0)
-
-
-def lesion_shares(
-    maps: Tensor, lesion: Tensor, generator: Any, *, ratios: tuple[float, float] = (0.45, 0.30), draws: int = 20
-) -> dict[str, Any]:
-    """Share of the lesion patches [B, N] masked, thrown and kept: by maps [B, h, w] and at random."""
-    import torch
-
-    from msmae.method.masking import KEPT, MASKED, THROWN, plan_patches
-
-    def shares(weights: Tensor) -> dict[str, float]:
-        roles = torch.stack([plan_patches(weights, *ratios, generator).roles() for _ in range(draws)])  # [R, B, N]
-        on_lesion = roles[:, lesion]
-        return {
-            name: float((on_lesion == role).float().mean())
-            for name, role in (("masked", MASKED), ("thrown", THROWN), ("kept", KEPT))
-        }
-
-    flat = maps.flatten(1)
-    pointed = lesion.gather(1, flat.argmax(dim=1, keepdim=True)).float().mean()
-    return {
-        "images": len(maps),
-        "patches_an_image": float(lesion.sum(dim=1).float().mean()),
-        "guided": shares(maps),
-        "random": shares(torch.ones_like(maps)),
-        "most_attended_patch_on_lesion": float(pointed),
-    }
 
 
 def tell(content: dict[str, Any], target: Path) -> None:
