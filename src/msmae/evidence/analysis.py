@@ -80,7 +80,7 @@ def as_table(files: ComparisonFiles, analysis: Analysis) -> pd.DataFrame:
         rows += [
             _row("cheap", arm, name, entry) | {"column": column} for arm, e in arms.items() for name, entry in e.items()
         ]
-    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 COLUMNS = (
