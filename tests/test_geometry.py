@@ -167,6 +167,40 @@ def test_every_sample_gets_its_own_crop_whoever_stands_beside_it():
         assert torch.allclose(alone.apply(images[[i]], (16, 16)), together[[i]], atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear", "nearest"])
+def test_the_same_pixels_as_a_sampled_grid(mode: str):
+    """PyTorch's grid_sample says the same, sample by sample."""
+    images = torch.rand(16, 2, 30, 44, generator=seeded())
+    geometry = random_geometry(16, generator=seeded(1))
+    affine = torch.zeros(16, 2, 3)
+    affine[:, 0, 0] = geometry.extent[:, 0] * (1 - 2 * geometry.flip.float())
+    affine[:, 1, 1] = geometry.extent[:, 1]
+    affine[:, :, 2] = 2 * geometry.centre - 1
+    places = F.affine_grid(affine, [16, 2, 24, 40], align_corners=False)
+    expected = F.grid_sample(images, places, mode=mode, padding_mode="border", align_corners=False)
+    assert torch.allclose(geometry.apply(images, (24, 40), mode=mode), expected, atol=1e-4)
+
+
+def test_under_autocast_pixels_are_rounded_and_not_displaced():
+    """A grid of coordinates in bfloat16 would be half a pixel off at 224 px."""
+    images = torch.rand(4, 1, 224, 224, generator=seeded())
+    maps, masks = torch.rand(4, 14, 14, generator=seeded(1)), torch.randint(0, 256, (4, 224, 224)).to(torch.uint8)
+    geometry = random_geometry(4, generator=seeded(2))
+    exact = geometry.apply(images, (224, 224))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = geometry.apply(images, (224, 224))
+        assert torch.equal(geometry.apply_to_maps(maps, (14, 14)), low_free(geometry.apply_to_maps, maps, (14, 14)))
+        assert torch.equal(geometry.apply_to_masks(masks, (64, 64)), low_free(geometry.apply_to_masks, masks, (64, 64)))
+    assert (rounded - exact).abs().mean() < 0.004
+    assert (rounded - exact).abs().max() < 0.03
+
+
+def low_free(function: Callable[..., Tensor], *arguments: object) -> Tensor:
+    """The result without autocast."""
+    with torch.autocast("cpu", enabled=False):
+        return function(*arguments)
+
+
 # --- the draw
 
 

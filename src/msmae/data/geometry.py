@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -28,26 +27,62 @@ class Geometry:
     flip: Tensor
 
     def apply(self, images: Tensor, size: tuple[int, int], *, mode: str = "bicubic") -> Tensor:
-        """Crop, mirror and resample [B, C, H, W] -> [B, C, *size]; pixels outside repeat the border."""
-        batch, channels = images.shape[:2]
-        grid = F.affine_grid(self.matrix().to(images.device), [batch, channels, *size], align_corners=False)
-        return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
+        """Crop, mirror and resample [B, C, H, W] -> [B, C, *size]; pixels outside repeat the border.
+
+        Rows and columns are resampled by one matrix product each, on the images' device and, under autocast, in its
+        precision.
+        """
+        rows = resampling(self.centre[:, 1], self.extent[:, 1], images.shape[2], size[0], mode).to(images)
+        across = torch.where(self.flip, -self.extent[:, 0], self.extent[:, 0])
+        columns = resampling(self.centre[:, 0], across, images.shape[3], size[1], mode).to(images)
+        narrowed = images.flatten(1, 2) @ columns.transpose(1, 2)  # [B, C*H, W] -> [B, C*H, new W]
+        return rows.unsqueeze(1) @ narrowed.reshape(*images.shape[:3], size[1])  # [B, C, H, new W] -> [B, C, *size]
 
     def apply_to_maps(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
         """The same for attention maps [B, h, w] -> [B, *grid], bilinear: never negative where the map is not."""
-        return self.apply(maps.unsqueeze(1), grid, mode="bilinear").squeeze(1)
+        with torch.autocast(maps.device.type, enabled=False):
+            return self.apply(maps.unsqueeze(1), grid, mode="bilinear").squeeze(1)
 
     def apply_to_masks(self, masks: Tensor, size: tuple[int, int]) -> Tensor:
         """The same for label masks [B, H, W] (integers) -> [B, *size], nearest neighbour."""
-        return self.apply(masks.unsqueeze(1).float(), size, mode="nearest").squeeze(1).to(masks.dtype)
+        with torch.autocast(masks.device.type, enabled=False):
+            return self.apply(masks.unsqueeze(1).float(), size, mode="nearest").squeeze(1).to(masks.dtype)
 
-    def matrix(self) -> Tensor:
-        """[B, 2, 3]: from the crop's coordinates in [-1, 1] to the image's (edges at -1 and 1)."""
-        matrix = torch.zeros(len(self.flip), 2, 3)
-        matrix[:, 0, 0] = self.extent[:, 0] * (1 - 2 * self.flip.float())
-        matrix[:, 1, 1] = self.extent[:, 1]
-        matrix[:, :, 2] = 2 * self.centre - 1
-        return matrix
+
+def resampling(centre: Tensor, extent: Tensor, old: int, new: int, mode: str) -> Tensor:
+    """Matrices [B, new, old]: what each pixel of an axis contributes to each pixel of its crop.
+
+    Args:
+        centre: [B] middle of the crop, as a fraction of the axis.
+        extent: [B] its length, as a fraction of the axis; negative mirrors.
+        old, new: pixels of the axis, and of the crop once it is resampled.
+        mode: "nearest", "bilinear" or "bicubic" (Keys, 1981, with a = -0.75 as in PyTorch and OpenCV).
+    """
+    fraction = (torch.arange(new) + 0.5) / new - 0.5
+    position = (centre.unsqueeze(1) + extent.unsqueeze(1) * fraction) * old - 0.5  # [B, new], in pixels
+    if mode == "nearest":
+        pixels, weights = position.round().unsqueeze(2), torch.ones(*position.shape, 1)
+    else:
+        pixels = position.floor().unsqueeze(2) + torch.arange(-1, 3)  # the four around it, [B, new, 4]
+        weights = KERNELS[mode]((position.unsqueeze(2) - pixels).abs())
+    pixels = pixels.long().clamp(0, old - 1)  # the border repeats
+    return torch.zeros(len(centre), new, old).scatter_add_(2, pixels, weights)
+
+
+def linear_kernel(distance: Tensor) -> Tensor:
+    """Weight of a pixel at this distance in linear interpolation."""
+    return (1 - distance).clamp(min=0)
+
+
+def cubic_kernel(distance: Tensor) -> Tensor:
+    """Weight of a pixel at this distance (under 2) in cubic convolution."""
+    a = -0.75
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return torch.where(distance <= 1, near, far)
+
+
+KERNELS = {"bilinear": linear_kernel, "bicubic": cubic_kernel}
 
 
 def random_geometry(

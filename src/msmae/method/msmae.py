@@ -116,10 +116,10 @@ def msmae_loss(
         softmax_twice: the released code's defect (softmax before a cross-entropy that applies it again), for the arm
             that reproduces it.
     """
-    target = gather_tokens(patchify(images, patch_size), plan.mask)  # [B, M, C*p*p]
+    target = gather_tokens(patchify(images, patch_size), plan.mask).float()  # [B, M, C*p*p]
     if normalise_pixels:
         target = normalise_patches(target)
-    error = (output.pixels.float() - target.float()) ** 2  # [B, M, C*p*p]
+    error = (output.pixels.float() - target) ** 2  # [B, M, C*p*p]
     reconstruction = error.sum() / max(1, error.numel())  # a plan that masks nothing costs nothing
     label = label_loss(output.logits.float(), labels, softmax_twice=softmax_twice)
     return Losses(reconstruction + label_weight * label, reconstruction, label)

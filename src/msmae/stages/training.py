@@ -133,7 +133,7 @@ class StageModule(pl.LightningModule):
         """Images in the file's own units -> mean 0 and standard deviation 1 over the training split, on the device."""
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.std, Tensor)
-        return (images.to(self.device, non_blocking=True) - self.mean) / self.std
+        return (images.to(self.device, non_blocking=True) - self.mean).div_(self.std)
 
     def forward_precision(self) -> Any:
         """The trainer's precision, for forward passes outside a step."""
