@@ -117,6 +117,17 @@ def test_a_class_without_images_is_told(run: Path, elsewhere: Path, tmp_path: Pa
     assert f"have no image of {gone}" in Page(tmp_path / "out" / "report.html").text
 
 
+def test_one_class_alone_is_tested_and_what_it_cannot_say_is_told(run: Path, elsewhere: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(elsewhere, dtype=str, keep_default_na=False)
+    alone = elsewhere.parent / "healthy.csv"
+    table[table["label"] == "healthy"].to_csv(alone, index=False)
+    metrics = msmae.evaluate(str(run), str(alone), out=str(tmp_path / "out"))
+    figures = metrics["splits"]["external"]["metrics"]
+    assert figures["accuracy"]["value"] is not None
+    assert figures["auroc"]["value"] is None
+    assert "class" in figures["auroc"]["reason"]
+
+
 def test_data_without_labels_is_refused(run: Path, elsewhere: Path, tmp_path: Path) -> None:
     data = changed(elsewhere, tmp_path, label=lambda labels: [""] * len(labels))
     with pytest.raises(UserError, match="image has a label"):

@@ -99,8 +99,6 @@ def test_what_is_no_image_is_counted_and_what_systems_leave_behind_is_not(tmp_pa
     [
         ([], "no image in this folder"),
         (["notes.txt"], "no image in this folder"),
-        (["a/1.png"], "only one class, 'a'"),
-        (["train/a/1.png", "test/a/2.png"], "only one class, 'a'"),
         (["train/1.png", "test/2.png"], "no image has a label"),
         (["a/1.png", "b/2.png", "c/notes.txt"], r"1 folder without an image: c"),
         (["train/a/1.png", "holdout/b/2.png"], "beside split folders there is 'holdout'"),
@@ -355,7 +353,6 @@ def test_masks_and_container_rows_must_exist_too(tmp_path):
         ("image_path,label\n", "holds no images"),
         ("image_path,dx\n1.png,a\n", "no column 'label' for the label; the columns are image_path, dx"),
         ("file,label\n1.png,a\n", "no column 'image_path' for the image_path; the columns are file, label"),
-        ("image_path,label\n1.png,a\n2.png,a\n", "only one class, 'a'"),
         ("image_path,label\n1.png,\n2.png,nan\n", "no image has a label"),
         ("image_path,label\n8.png,a\n1.png,b\n9.png,c\n", "2 files missing: 8.png, 9.png"),
         ("image_path,label\n1.png,a\n1.png,b\n2.png,a\n", "1 image with several rows that differ: 1.png"),

@@ -30,7 +30,9 @@ def test_results_are_rebuilt_to_the_byte(script: dict[str, Any], tmp_path: Path)
     for table in tables:
         again = tmp_path / "results" / table.parent.name / "table.csv"
         assert again.read_bytes() == table.read_bytes()
-        assert not re.search(r"[1-9](\.?\d){10}", table.read_text(encoding="utf-8")), "digits that depend on the threads"
+        assert not re.search(r"[1-9](\.?\d){10}", table.read_text(encoding="utf-8")), (
+            "digits that depend on the threads"
+        )
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def read_class_folders(listing: Listing, *, layout: str = "folder") -> Manifest:
 
     Folders that merely wrap the data set are passed through; images deeper in a class folder belong to that class.
     ``a_mask.png`` or ``a_mask_1.png`` beside ``a.png`` is its mask and no image. Raises ``UserError`` for no images,
-    an empty folder, a folder beside the splits that is none, a single class.
+    an empty folder, a folder beside the splits that is none, no label.
     """
     where = str(listing.root)
     check_not_empty(listing)
@@ -45,7 +45,7 @@ def read_class_folders(listing: Listing, *, layout: str = "folder") -> Manifest:
     images, masks = split_off_masks(listing.images)
     tree = read_tree(replace(listing, images=tuple(images)))
     labels = [_class_name(folders[0], where=where) if folders else "" for folders in tree.classes]
-    check_classes(sorted(set(labels) - {""}), where=where)
+    check_labelled(sorted(set(labels) - {""}), where=where)
     columns = {"image_path": images, "label": labels, "split": tree.splits, "mask_path": masks}
     notes = [*_tree_notes(tree), *_mask_notes(masks), *label_notes(labels), *listing.notes()]
     table = pd.DataFrame(columns, dtype=object)
@@ -114,15 +114,11 @@ def check_not_empty(listing: Listing) -> None:
         raise UserError("there is no image in this folder", where=str(listing.root), mend="check the path")
 
 
-def check_classes(classes: Sequence[str], *, where: str, unlabelled: bool = False) -> None:
-    """Raise ``UserError`` where there is nothing to tell apart."""
-    way_out = "or say layout=unlabelled to pre-train on it"
-    if len(classes) == 1:
-        raise UserError(
-            f"there is only one class, '{classes[0]}'", where=where, mend=f"add images of another class, {way_out}"
-        )
-    if not classes and not unlabelled:
-        raise UserError("no image has a label", where=where, mend=f"put the images into one folder a class, {way_out}")
+def check_labelled(classes: Sequence[str], *, where: str) -> None:
+    """Raise ``UserError`` where no image has a label. One class is enough to test on; training asks for two."""
+    if not classes:
+        mend = "put the images into one folder a class, or say layout=unlabelled to pre-train on it"
+        raise UserError("no image has a label", where=where, mend=mend)
 
 
 def _wrapping(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

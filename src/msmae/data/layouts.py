@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from msmae.data.folders import check_classes, read_class_folders, read_unlabelled, reason_for_no_labels
+from msmae.data.folders import check_labelled, read_class_folders, read_unlabelled, reason_for_no_labels
 from msmae.data.listing import Listing, list_folder
 from msmae.data.manifest import Manifest
 from msmae.data.patients import suggest_patients
@@ -98,7 +98,8 @@ def _open_file(path: Path, layout: str, columns: ColumnNames) -> Manifest:
         return manifest.with_notes_first(f"read as medmnist: {path.name}")
     if layout == "csv" or (layout == "auto" and path.suffix.lower() in TABLE_SUFFIXES):
         manifest = read_csv_manifest(path, columns=columns)
-        check_classes(manifest.classes, where=str(path), unlabelled=columns.label == "")
+        if columns.label:
+            check_labelled(manifest.classes, where=str(path))
         return manifest.with_notes_first(f"read as csv: {path.name}, a row an image")
     raise UserError(
         "a data set is a folder, a CSV or TSV table, or a MedMNIST .npz",

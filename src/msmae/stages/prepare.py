@@ -335,8 +335,14 @@ def check_labels(prepared: Prepared, *, pretrain_only: bool) -> None:
 
 
 def check_classes(prepared: Prepared) -> None:
-    """Raise ``UserError`` for a class without a training image; warn of one that validation or test lacks."""
+    """Raise ``UserError`` for a single class, or one without a training image; warn of one that another split lacks."""
     classes = prepared.manifest.classes
+    if len(classes) == 1:
+        raise UserError(
+            f"there is only one class, '{classes[0]}'",
+            where=str(prepared.manifest.root),
+            mend="add images of another class, or say layout=unlabelled and pre-train with --method mae",
+        )
     for split in SPLITS:
         targets = prepared.targets[prepared.ids(split)]
         absent = [

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pandas as pd
 
-from msmae.data.folders import check_classes
 from msmae.data.listing import Listing
 from msmae.data.manifest import Manifest
 from msmae.data.tables import SPLIT_NAMES, ColumnNames, find_tables, manifest_from_table, read_table
@@ -44,7 +43,7 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
         table["label"] = classes if len(set(classes)) > 1 else ""
         origin = "labels are the folders" if table["label"].any() else "no image has a label"
         notes.append(f"the metadata has no column '{columns.label}', only {there}: {origin}")
-    manifest = manifest_from_table(
+    return manifest_from_table(
         table,
         root=listing.root,
         columns=replace(columns, image_path=IMAGE),
@@ -52,8 +51,6 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
         layout="imagefolder",
         notes=notes,
     )
-    check_classes(manifest.classes, where=str(listing.root), unlabelled=True)
-    return manifest
 
 
 def _tables(listing: Listing) -> list[str]:
