@@ -38,7 +38,7 @@ class Study:
 STUDIES = {
     "pneumoniamnist": Study("pneumoniamnist/pneumoniamnist.npz", pretrain=80_000, finetune=40_000),
     "brain-tumor-mri": Study("brain-tumor-mri", pretrain=80_000, finetune=30_000, repair=True),
-    "ham10000": Study("ham10000", pretrain=100_000, finetune=60_000),
+    "ham10000": Study("ham10000", pretrain=80_000, finetune=40_000),
     "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
 }
 
