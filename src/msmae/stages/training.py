@@ -23,6 +23,7 @@ from msmae.data.loader import Batches
 from msmae.errors import UserError
 from msmae.stages.memory import keep_freed_memory
 from msmae.stages.prepare import Prepared
+from msmae.stages.timing import Courtesy
 
 
 def make_trainer(
@@ -199,6 +200,7 @@ class StageProgress(Callback):
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.task: TaskID | None = None
+        self.courtesy = Courtesy()
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=16), TimeRemainingColumn(), TextColumn("left"),
             TextColumn("{task.fields[figures]}"),
@@ -215,6 +217,11 @@ class StageProgress(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.images, self.began = 0, time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.began += self.courtesy.wait()  # waiting is not training time
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
