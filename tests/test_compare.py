@@ -120,6 +120,15 @@ def test_other_settings_are_refused_by_name(compared: Path, data: Path) -> None:
         msmae.compare(str(data), out=str(compared), arms=ARMS, seeds=SEEDS, preset="tiny", budget="gmacs")
 
 
+def test_what_was_made_before_a_setting_was_added_is_taken_up(compared: Path, data: Path) -> None:
+    plan = json.loads((compared / "comparison.json").read_text())
+    del plan["settings"]["dataset"]["ordinal"], plan["settings"]["segment"]
+    (compared / "comparison.json").write_text(json.dumps(plan))
+    again = msmae.compare(str(data), out=str(compared), arms=["majority"], seeds=SEEDS, preset="tiny")
+    assert "ordinal" in again["settings"]["dataset"]
+    assert again["missing"] == []
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

@@ -237,7 +237,8 @@ class Bench:
             "encoders": str(self.encoders) if self.encoders else None,
             "settings": first.settings.to_dict(),
         }
-        other = sorted(differences({name: before[name] for name in asked}, asked)) if before else []
+        known = {**asked, "settings": as_far_as_known(asked["settings"], before.get("settings", {}))}
+        other = sorted(differences({name: before[name] for name in asked}, known)) if before else []
         if other:
             raise UserError(
                 f"this comparison was begun with other settings ({', '.join(other)})",
@@ -328,18 +329,21 @@ class Bench:
         shutil.copytree(source, run / "pretrained")
 
 
+def as_far_as_known(settings: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The settings that an earlier version of them has too: what was made before one was added lacks nothing."""
+    return {
+        group: {name: value for name, value in values.items() if name in before[group]}
+        for group, values in settings.items()
+        if group in before
+    }
+
+
 def check_same(run: Path, prepared: Prepared) -> None:
-    """Raise ``UserError`` unless a finished run was made with these settings; those that it does not know are passed
-    over: it was made before they were added."""
+    """Raise ``UserError`` unless a finished run was made with these settings, as far as it knows them."""
     from msmae.stages.folder import differences, read_run
 
     made = read_run(run)[0]["settings"]
-    here = {
-        group: {name: value for name, value in values.items() if name in made.get(group, {})}
-        for group, values in prepared.settings.to_dict().items()
-        if group in made
-    }
-    other = sorted(differences({"settings": made}, {"settings": here}))
+    other = sorted(differences({"settings": made}, {"settings": as_far_as_known(prepared.settings.to_dict(), made)}))
     if other:
         raise UserError(
             f"a finished run was made with other settings ({', '.join(other)})",
