@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "msmae.stages.compare:compare",
         "arms x seeds on the same splits and budget, and a page that compares them",
     ),
+    "bench": ("msmae.stages.bench:bench", "how fast each stage is here, and what share of the machine that is"),
     "masks": ("msmae.stages.masks:masks", "picture where a model looks, what is masked and what it reconstructs"),
 }
 
