@@ -72,6 +72,8 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
         "amt": {"label_weight"},
         "msmae": set(),
         "msmae-shuffled": {"policy"},
+        "supmae-twoview": {"policy", "label_view"},
+        "msmae-twoview": {"label_view"},
         "msmae-released": {"policy", "softmax_twice", "pool"},
     }
     with pytest.raises(UserError, match="no method 'msma'"):

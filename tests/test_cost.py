@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -92,6 +93,16 @@ def test_a_pretraining_step(size: tuple[int, int], patch: int, channels: int, ma
     images, plan = torch.randn(2, channels, *size), plan_patches(torch.ones(2, encoder.patches), mask, throw)
     counted = msmae_macs(model, plan.keep.shape[1], plan.mask.shape[1])
     assert executed(lambda: model(images, plan)) == 2 * counted.total
+
+
+def test_a_second_view_costs_the_encoder_once_more():
+    encoder = encoder_of(*SHAPES[0])
+    model = MSMAE(encoder, classes=4, decoder_width=16, decoder_depth=2, decoder_heads=2)
+    images, plan = torch.randn(2, encoder.channels, *SHAPES[0][0]), plan_patches(torch.ones(2, encoder.patches))
+    kept, masked = plan.keep.shape[1], plan.mask.shape[1]
+    twice = dataclasses.replace(plan, look=plan.mask[:, :kept])
+    assert executed(lambda: model(images, twice)) == 2 * msmae_macs(model, kept, masked, kept).total
+    assert msmae_macs(model, kept, masked, kept).total > msmae_macs(model, kept, masked).total
 
 
 @pytest.mark.parametrize(("size", "patch", "channels"), SHAPES)

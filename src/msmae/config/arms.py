@@ -21,6 +21,14 @@ class Arm:
     softmax_twice: bool = False
     """Pre-training's cross-entropy as the released code has it: a softmax before the one it applies itself."""
     pool: Literal["cls", "mean"] = "cls"
+    label_view: Literal["kept", "uniform", "attended"] = "kept"
+    """What the label is learned from: the kept patches (paper), or a second view of as many, drawn uniformly or likelier
+    where the map is larger."""
+
+    @property
+    def two_views(self) -> bool:
+        """Whether the label is learned from a view of its own: the encoder then runs twice in a step."""
+        return self.label_view != "kept"
 
 
 ARMS: dict[str, Arm] = {
@@ -30,6 +38,8 @@ ARMS: dict[str, Arm] = {
     "amt": Arm(label_weight=0.0),
     "msmae": Arm(),
     "msmae-shuffled": Arm(policy="shuffled"),
+    "supmae-twoview": Arm(policy="uniform", label_view="uniform"),
+    "msmae-twoview": Arm(label_view="attended"),
     "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
 }
 BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")

@@ -35,6 +35,8 @@ ARMS = {
     "supmae": "pre-trained by reconstructing randomly masked patches, with the labels",
     "amt": "pre-trained by reconstructing the patches it attends to, without labels",
     "msmae": "pre-trained by reconstructing the patches it attends to, with the labels",
+    "supmae-twoview": "pre-trained as supmae, its labels learned from a second view of random patches (a control)",
+    "msmae-twoview": "pre-trained as msmae, its labels learned from a second view of attended patches",
     "msmae-shuffled": "pre-trained as msmae, but masked by the attention map of another image (a control)",
     "msmae-released": "pre-trained as the code released with the paper does it",
 }

@@ -22,15 +22,18 @@ class PatchPlan:
     """What happens to every patch of every image: positions (int64) into the row-by-row patch grid.
 
     ``keep`` [B, K], ``mask`` [B, M], ``throw`` [B, T]; each image's three rows together are a permutation of 0..N-1.
+    ``look`` [B, L]: the patches of a second view, from which the label is learned; None: from those kept.
     """
 
     keep: Tensor
     mask: Tensor
     throw: Tensor
+    look: Tensor | None = None
 
     def to(self, device: torch.device) -> PatchPlan:
         """The same plan on another device."""
-        return PatchPlan(self.keep.to(device), self.mask.to(device), self.throw.to(device))
+        look = None if self.look is None else self.look.to(device)
+        return PatchPlan(self.keep.to(device), self.mask.to(device), self.throw.to(device), look)
 
     def roles(self) -> Tensor:
         """The role of each patch in grid order, [B, N]: 0 masked, 1 thrown, 2 kept."""
@@ -61,10 +64,6 @@ def plan_patches(
 ) -> PatchPlan:
     """Draw patches without replacement, likelier where the map is larger; the first are masked, the next thrown.
 
-    Sorting ``log w`` plus Gumbel noise draws the same as picking one patch after another with probability
-    proportional to its weight (Efraimidis & Spirakis 2006; Kool et al., arXiv 1903.06059). The tiny constant keeps
-    patches of zero weight apart: a bare log 0 would tie them, and ties fall by position.
-
     Args:
         maps: [B, N] or [B, h, w], non-negative and finite; larger = likelier masked.
         mask_ratio: share of patches to reconstruct.
@@ -74,14 +73,27 @@ def plan_patches(
     Raises:
         ValueError: for negative or non-finite weights, or ratios that leave nothing to keep.
     """
+    order = draw_order(maps, generator)  # [B, N]
+    masked, thrown, _ = patch_counts(order.shape[1], mask_ratio, throw_ratio)
+    return PatchPlan(mask=order[:, :masked], throw=order[:, masked : masked + thrown], keep=order[:, masked + thrown :])
+
+
+def draw_order(maps: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """All patches of maps [B, N] or [B, h, w] in the order of such a draw: [B, N].
+
+    Sorting ``log w`` plus Gumbel noise draws the same as picking one patch after another with probability
+    proportional to its weight (Efraimidis & Spirakis 2006; Kool et al., arXiv 1903.06059). The tiny constant keeps
+    patches of zero weight apart: a bare log 0 would tie them, and ties fall by position.
+
+    Raises:
+        ValueError: for negative or non-finite weights.
+    """
     weights = maps.flatten(1).float()  # [B, N]
     if not bool((weights >= 0).all() & torch.isfinite(weights).all()):
         raise ValueError("maps must be finite and non-negative")
-    masked, thrown, _ = patch_counts(weights.shape[1], mask_ratio, throw_ratio)
     exponential = -torch.rand(weights.shape, generator=generator, device=weights.device).log()
     gumbel = -exponential.log()
-    order = ((weights + 1e-12).log() + gumbel).argsort(dim=1, descending=True)
-    return PatchPlan(mask=order[:, :masked], throw=order[:, masked : masked + thrown], keep=order[:, masked + thrown :])
+    return ((weights + 1e-12).log() + gumbel).argsort(dim=1, descending=True)
 
 
 Policy = Callable[[MapBank, Tensor, torch.Generator], Tensor]

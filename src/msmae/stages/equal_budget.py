@@ -105,7 +105,9 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
         assert isinstance(classifier, Classifier)
         masked, _, kept = patch_counts(model.encoder.patches, *prepared.settings.pretrain.ratios(mine.arm))
         found[name] = Price(
-            pretrain=3 * msmae_macs(model, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
+            pretrain=3 * msmae_macs(model, kept, masked, kept * mine.arm.two_views).total / 1e9
+            if mine.arm.pretrains
+            else 0.0,
             supervised=3 * classifier_macs(classifier, supervised_on(mine)).total / 1e9,
             map=map_macs(model.encoder).total / 1e9,
         )
@@ -148,6 +150,8 @@ def pretraining_step(model: MSMAE, prepared: Prepared, images: torch.Tensor) -> 
 
     def step() -> torch.Tensor:
         plan = plan_patches(torch.ones(len(images), model.encoder.patches), *ratios)
+        if prepared.arm.two_views:
+            plan = dataclasses.replace(plan, look=plan.keep)
         out = model(images, plan)
         size = model.encoder.patch_size
         return msmae_loss(images, out, plan, labels, patch_size=size, label_weight=0.1).total

@@ -183,7 +183,7 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
 
         source, _ = load_model(run / "pretrained")
         assert isinstance(source, MSMAE)
-        cost["gmacs_pretrain"] = msmae_macs(source, quarter, masked).total / 1e9
+        cost["gmacs_pretrain"] = msmae_macs(source, quarter, masked, quarter * prepared.arm.two_views).total / 1e9
     return cost
 
 

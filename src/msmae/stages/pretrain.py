@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from msmae.data.loader import Batch
 from msmae.exchange.checkpoint import ModelCard, build_model, save_model
 from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank
-from msmae.method.masking import POLICIES, PatchPlan, plan_patches
+from msmae.method.masking import POLICIES, PatchPlan, draw_order, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.stages.map_quality import MapWatch
 from msmae.stages.prepare import Prepared, reading_of
@@ -87,9 +88,15 @@ class PretrainModule(StageModule):
 
     def draw(self, ids: Tensor, weights: Tensor) -> PatchPlan:
         """The plan of a batch from its aligned weights [B, h, w]."""
+        even = torch.ones_like(weights)
         if self.warming_up:
-            return plan_patches(torch.ones_like(weights), 0.75, 0.0, self.generator)
-        return plan_patches(weights, self.mask_ratio, self.throw_ratio, self.generator)
+            plan = plan_patches(even, 0.75, 0.0, self.generator)
+        else:
+            plan = plan_patches(weights, self.mask_ratio, self.throw_ratio, self.generator)
+        if not self.arm.two_views:
+            return plan
+        order = draw_order(weights if self.arm.label_view == "attended" else even, self.generator)
+        return dataclasses.replace(plan, look=order[:, : plan.keep.shape[1]])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()
