@@ -22,8 +22,8 @@ class Arm:
     """Pre-training's cross-entropy as the released code has it: a softmax before the one it applies itself."""
     pool: Literal["cls", "mean"] = "cls"
     label_view: Literal["kept", "uniform", "attended"] = "kept"
-    """What the label is learned from: the kept patches (paper), or a second view of as many, drawn uniformly or likelier
-    where the map is larger."""
+    """What the label is learned from: the kept patches (paper), or a second view of as many patches, drawn uniformly or
+    likelier where the map is larger."""
 
     @property
     def two_views(self) -> bool:
