@@ -1,6 +1,6 @@
 """Question a: which arm diagnoses best, budgets being equal?  python experiments/arms.py DATA [--scale cpu|gpu]
 
-DATA is pneumoniamnist, brain-tumor-mri, ham10000 or phantom; the public ones are looked for in MSMAE_DATA, or in
+DATA is pneumoniamnist, brain-tumor-mri, ham10000, phantom or phantom-small; the public ones are looked for in MSMAE_DATA, or in
 ../shared/data. Work goes to runs/experiments/<data>, results to results/<data>; killed, the same command goes on. The
 same command may be started several times: the processes share the runs.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from collect import collect, restore
 
 import msmae
+from msmae.data.phantom import make_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PUBLIC = Path(os.environ.get("MSMAE_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
@@ -32,6 +33,10 @@ class Study:
     finetune: int
     repair: bool = False
     """The published split leaks: a clean one is cut first (`msmae check --repair`)."""
+    lesion: float | None = None
+    """The phantom, with lesions of this share of the side."""
+    budget: str = "epochs"
+    """What is equal for all arms."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -40,6 +45,18 @@ STUDIES = {
     "brain-tumor-mri": Study("brain-tumor-mri", pretrain=80_000, finetune=30_000, repair=True),
     "ham10000": Study("ham10000", pretrain=80_000, finetune=40_000),
     "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
+    "phantom-small": Study(
+        "phantom",
+        pretrain=60_000,
+        finetune=20_000,
+        lesion=0.2,
+        budget="gmacs",
+        settings={
+            "model": {"depth": 4},
+            "pretrain": {"batch_size": 64, "base_lr": 4e-3, "label_weight": 1.0},
+            "finetune": {"base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)},
+        },
+    ),
 }
 
 
@@ -64,9 +81,14 @@ def main() -> None:
 
             check(data, repair=str(clean))
         data = str(clean)
-    settings: dict[str, Any] = {"preset": "cpu", "arms": asked.arms, "seeds": asked.seeds, **study.settings}
-    settings["pretrain"] = {"presentations": study.pretrain}
-    settings["finetune"] = {"presentations": study.finetune}
+    if study.lesion:
+        folder = REPOSITORY / "runs" / "experiments" / f"{asked.data}-images"
+        make_phantom(folder, lesion=study.lesion)
+        data = str(folder / "manifest.csv")
+    settings: dict[str, Any] = {"preset": "cpu", "arms": asked.arms, "seeds": asked.seeds, "budget": study.budget}
+    settings |= study.settings
+    settings["pretrain"] = {"presentations": study.pretrain, **study.settings.get("pretrain", {})}
+    settings["finetune"] = {"presentations": study.finetune, **study.settings.get("finetune", {})}
     if asked.scale == "gpu":
         settings = {**GPU, **study.settings}
     if asked.threads:

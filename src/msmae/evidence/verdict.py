@@ -13,6 +13,8 @@ ALPHA = 0.05
 TIE = 1e-9
 SUBJECT = "msmae"
 """The arm that every other one is compared with beforehand."""
+BESIDES = (("supmae", "mae"), ("msmae-twoview", "supmae"), ("msmae-twoview", "supmae-twoview"))
+"""What is also asked beforehand: what labels are worth alone, and what attention adds where the label has its own view."""
 LOWER_IS_BETTER = ("brier", "log_loss", "ece", "mean_absolute_error")
 
 
@@ -37,13 +39,13 @@ def primary(plan: Mapping[str, Any]) -> str:
 
 
 def planned_pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """The questions asked beforehand: msmae against every other arm (what is it worth?), and supmae against mae (what
-    are the labels worth alone?). Without msmae every pair is asked.
+    """The questions asked beforehand: msmae against every other arm (what is it worth?), and ``BESIDES``. Without msmae
+    every pair is asked.
     """
     if SUBJECT not in arms:
         return list(combinations(arms, 2))
     asked = [(SUBJECT, arm) for arm in arms if arm != SUBJECT]
-    return [*asked, ("supmae", "mae")] if {"supmae", "mae"} <= set(arms) else asked
+    return [*asked, *(pair for pair in BESIDES if set(pair) <= set(arms))]
 
 
 def other_pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
