@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from msmae.data.phantom import make_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -17,3 +20,20 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: neither MSMAE_DATA nor {REPOSITORY.parent / 'shared' / 'data'} is a folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of decoded images of this test session's own: the user's is neither read nor filled."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSMAE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a phantom of 120 images at 32 px, for all tests; other tables may be written beside it."""
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    make_phantom(folder, images=120, size=32)
+    return folder / "manifest.csv"

@@ -17,11 +17,6 @@ from msmae.errors import LeakageError
 from msmae.stages.check import check
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSMAE_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 def picture(seed: int) -> Image.Image:
     coarse = np.random.default_rng(seed).uniform(0, 255, (12, 12)).astype(np.float32)
     smooth = np.asarray(Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC))

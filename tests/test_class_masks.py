@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from msmae.data.manifest import Manifest
-from msmae.data.masks import MaskRule, read_class_mask
+from msmae.data.masks import MaskRule, read_class_mask, read_layers, split_layers
 from msmae.data.store import open_store
 from msmae.errors import UserError
 
@@ -80,3 +80,39 @@ def test_a_store_under_a_rule_refuses_or_excludes_an_image_without_mask(tmp_path
     assert store.fetch_masks([2]).max() == 0
     plain = open_store(manifest, size=(12, 9), cache=tmp_path / "c")
     assert plain.fetch_masks([0]).max() == 1, "the same images under no rule are another store"
+
+
+def test_masks_of_classes_that_overlap_are_layers(tmp_path: Path) -> None:
+    disc = saved(tmp_path / "disc.png", (INDEX > 0).astype(np.uint8) * 255)
+    upper = saved(tmp_path / "up.png", (INDEX == 1).astype(np.uint8))
+    lower = saved(tmp_path / "low.png", np.kron(INDEX == 2, np.ones((2, 2))).astype(np.uint8))  # twice the resolution
+    rule = MaskRule(classes=3, layers=("cup", "disc", "vessel"))
+    stored = read_layers([("disc", disc), ("cup", upper), ("cup", lower)], rule, shape=(12, 9))
+    layers = split_layers(stored[None], 3, overlapping=True)[0]
+    assert (layers == np.stack([INDEX > 0, INDEX > 0, INDEX < 0])).all(), "two masks of the cup are joined"
+    with pytest.raises(UserError, match="holds the values 0, 1, 2"):
+        read_layers([("cup", saved(tmp_path / "i.png", INDEX))], rule)
+    assert read_layers([("cup", tmp_path / "i.png")], MaskRule(layers=("cup",), any_value=True)).any()
+    with pytest.raises(UserError, match="9 classes that may overlap"):
+        MaskRule(layers=tuple("abcdefghi"))
+
+
+def test_numbers_are_split_into_classes() -> None:
+    exclusive = split_layers(INDEX[None], 2, overlapping=False)[0]
+    assert (exclusive == np.stack([INDEX == 1, INDEX == 2])).all()
+    assert (split_layers(INDEX[None], 1, overlapping=False)[0, 0] == (INDEX > 0)).all(), "one class: any number"
+
+
+def test_the_same_files_under_other_class_names_are_another_store(tmp_path: Path) -> None:
+    import pandas as pd
+
+    saved(tmp_path / "i.png", INDEX)
+    saved(tmp_path / "m.png", (INDEX == 1).astype(np.uint8))
+    found = []
+    for cell in ("a=m.png", "b=m.png"):
+        table = pd.DataFrame({"image_path": ["i.png"], "mask_path": [cell]})
+        manifest = Manifest.from_table(table, root=tmp_path, layout="csv")
+        rule = MaskRule(classes=2, layers=("a", "b"))
+        store = open_store(manifest, size=(12, 9), cache=tmp_path / "c", rule=rule)
+        found.append(int(store.fetch_masks([0]).max()))
+    assert found == [1, 2]

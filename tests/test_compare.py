@@ -21,7 +21,6 @@ from sklearn.metrics import balanced_accuracy_score
 import msmae
 from msmae.cli import main
 from msmae.config import make_settings
-from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
 from msmae.evidence.predictions import read_predictions
 from msmae.stages.baselines import build_network, network_macs, predict_majority, predict_pca_svm
@@ -33,22 +32,6 @@ ARMS = ["majority", "pca-svm", "small-cnn", "vit", "msmae"]
 SEEDS = [3, 4]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A cache of decoded images of this test session's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MSMAE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The manifest of a phantom of 120 images at 32 px."""
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    make_phantom(folder, images=120, size=32)
-    return folder / "manifest.csv"
 
 
 @pytest.fixture(scope="module")

@@ -22,14 +22,6 @@ from test_report import Page
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A cache of decoded images of this test session's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MSMAE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on a phantom of 90 images."""

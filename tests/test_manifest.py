@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from msmae.data.layouts import open_dataset
 from msmae.data.manifest import COLUMNS, Manifest, printable, read_manifest
 from msmae.errors import UserError
 
@@ -137,3 +138,32 @@ def test_reading_what_is_not_a_manifest(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(UserError, match="no column image_path"):
         read_manifest(tmp_path / "empty.csv")
+
+
+def test_masks_may_name_their_class(tmp_path: Path) -> None:
+    cells = ["disc=m/1.png;cup=m/2.png", "cup=3.png", "", "./a=1.png", "m/b=2.png;disc=/abs/x=1.png"]
+    manifest = manifest_of(*"abcde", mask_path=cells)
+    assert manifest.mask_classes == ("cup", "disc")
+    assert manifest.masks(0) == [("disc", Path("data/m/1.png")), ("cup", Path("data/m/2.png"))]
+    assert manifest.masks(2) == []
+    assert manifest.masks(3) == [("", Path("data/a=1.png"))]
+    assert manifest.masks(4) == [("", Path("data/m/b=2.png")), ("disc", Path("/abs/x=1.png"))]
+    manifest.write(tmp_path / "m.csv")
+    again = read_manifest(tmp_path / "m.csv")
+    assert again.mask_classes == manifest.mask_classes
+    for sample in range(5):
+        there, here = again.masks(sample), manifest.masks(sample)
+        assert [(name, path.resolve()) for name, path in there] == [(name, path.resolve()) for name, path in here]
+
+
+def test_a_table_names_masks_by_class_and_a_file_with_an_equals_sign_stays_a_file(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "disc.png", "x=1.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("image_path,label,mask_path\na.png,0,disc= disc.png\nb.png,1,x=1.png\n")
+    manifest = open_dataset(tmp_path / "t.csv")
+    assert [name for name, _ in manifest.masks(0)] == ["disc"]
+    assert manifest.masks(0)[0][1] == tmp_path / "disc.png"
+    assert [(name, path.name) for name, path in manifest.masks(1)] == [("", "x=1.png")]
+    (tmp_path / "t.csv").write_text("image_path,label,mask_path\na.png,0,disc=gone.png\nb.png,1,\n")
+    with pytest.raises(UserError, match=r"missing: gone\.png"):
+        open_dataset(tmp_path / "t.csv")

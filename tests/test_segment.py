@@ -11,29 +11,17 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
 import msmae
 from msmae.cli import main, make_parser, plain_words
 from msmae.data.phantom import make_phantom
 from msmae.errors import LeakageError, UserError
+from msmae.method.segmenter import Segmenter
 from msmae.stages import segment_module
 from msmae.stages.segment import segment
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A cache of decoded images of this test session's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MSMAE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The manifest of a phantom of 120 images at 32 px."""
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    make_phantom(folder, images=120, size=32)
-    return folder / "manifest.csv"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +180,161 @@ def test_index_masks_of_two_classes(data: Path, tmp_path: Path) -> None:
     assert msmae.load(tmp_path / "run").predict(torch.rand(1, 1, 32, 32)).shape == (1, 2, 32, 32)
 
 
+@pytest.fixture(scope="module")
+def overlapping(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom with two masks a lesion: the whole, and a core that lies in it."""
+    folder = tmp_path_factory.mktemp("overlapping")
+    table = pd.read_csv(data, dtype=str, keep_default_na=False)
+    cells = []
+    for number, row in table.iterrows():
+        cell = ""
+        if row["mask_path"]:
+            core = binary_erosion(np.asarray(Image.open(data.parent / row["mask_path"])) > 0, iterations=2)
+            Image.fromarray(core.astype(np.uint8) * 255).save(folder / f"{number}.png")
+            cell = f"whole={data.parent / row['mask_path']};core={number}.png"
+        cells.append(cell)
+    first = next(number for number, cell in enumerate(cells) if cell)
+    cells[first] = cells[first].partition(";")[0]  # no mask of the core
+    table["mask_path"] = cells
+    table["image_path"] = [str(data.parent / path) for path in table["image_path"]]
+    table.to_csv(folder / "manifest.csv", index=False)
+    return folder / "manifest.csv"
+
+
+def test_masks_of_classes_that_overlap(overlapping: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = {"from_": "none", "preset": "tiny"}
+    with pytest.raises(UserError, match=r"masks are of core, whole, and segment\.classes names core"):
+        segment(str(overlapping), out=str(tmp_path / "x"), segment={"classes": "core"}, **words)
+    metrics = segment(str(overlapping), out=str(tmp_path / "run"), segment={"epochs": 4}, **words)
+    healthy = int((pd.read_csv(overlapping, keep_default_na=False)["mask_path"] == "").sum())
+    told = capsys.readouterr().out
+    assert f"{healthy + 1} of 120 images have no mask of core, and are read as showing none" in told
+    assert f"{healthy} of 120 images have no mask of whole" in told
+    test = metrics["splits"]["test"]
+    assert list(test["per_class"]) == ["core", "whole"]
+    frame = pd.read_csv(tmp_path / "run" / "segmentation.csv").set_index(["image_path", "class"])["reference"].unstack()
+    assert (frame["core"] <= frame["whole"]).all()
+    assert (frame["core"] < frame["whole"]).any()
+    model = msmae.load(tmp_path / "run")
+    assert model.card.multilabel
+    image = Path(pd.read_csv(overlapping)["image_path"][0])
+    probabilities = model.predict([image])
+    assert probabilities.shape == (1, 2, 32, 32)
+    high = torch.tensor([0.9, 0.8]).view(1, 2, 1, 1)
+    assert model.layers(high).all(), "a pixel may be of both"
+    msmae.predict(str(tmp_path / "run"), [str(image)], out=str(tmp_path / "out"))
+    cell = pd.read_csv(tmp_path / "out" / "predictions.csv")["mask"][0]
+    assert [piece.partition("=")[0] for piece in cell.split(";")] == ["core", "whole"]
+    for piece in cell.split(";"):
+        with Image.open(tmp_path / "out" / piece.partition("=")[2]) as mask:
+            assert mask.size == (32, 32)
+    msmae.evaluate(str(tmp_path / "run"))
+    assert figures(tmp_path / "run")["splits"]["test"] == test
+
+
+def test_masks_with_and_without_a_class_are_not_mixed(overlapping: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(overlapping, dtype=str, keep_default_na=False)
+    row = table.index[table["mask_path"] != ""][0]
+    table.loc[row, "mask_path"] = table.loc[row, "mask_path"].partition("=")[2].partition(";")[0]
+    table.to_csv(overlapping.parent / "mixed.csv", index=False)
+    with pytest.raises(UserError, match="1 images have masks that name no class, where others name core, whole"):
+        segment(str(overlapping.parent / "mixed.csv"), from_="none", out=str(tmp_path / "x"), preset="tiny")
+
+
+def test_what_the_loss_is_compared_with_is_what_the_masks_say(overlapping: Path) -> None:
+    from msmae.config import make_settings
+    from msmae.exchange.checkpoint import build_model
+    from msmae.stages.prepare import divide
+    from msmae.stages.segment_data import class_layers, prepare_masks
+
+    settings = make_settings("tiny")
+    prepared = prepare_masks(divide(overlapping, settings=settings), settings=settings, arm="none", seed=0)
+    model = build_model(segment_module.segmenter_card(prepared))
+    assert isinstance(model, Segmenter)
+    module = segment_module.SegmentModule(model, prepared)
+    ids = prepared.ids("train", labelled=False)
+    target = module.target(torch.from_numpy(prepared.store.fetch_masks(ids)))
+    assert torch.equal(target, torch.from_numpy(class_layers(prepared, ids)).float())
+    assert (target[:, 0] * target[:, 1]).any(), "core and whole overlap"
+    logits = torch.where(target > 0, 20.0, -20.0)
+    assert float(module.loss(logits, target)) < 1e-3
+    assert torch.equal(segment_module.decide(logits, classes=2), target > 0)
+    assert float(module.loss(-logits, target)) > 1
+
+
+def test_piece_by_piece_sees_the_image_at_its_own_resolution(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = msmae.load(finished)
+    monkeypatch.setattr(model, "forward", lambda images: images.sigmoid())  # what it says depends on the pixel alone
+    images = torch.rand(1, 1, 70, 45) * 255
+    expected = ((images - model.mean) / model.std).sigmoid()
+    assert torch.allclose(model.predict(images, sliding=True), expected, atol=1e-5)
+    assert not torch.allclose(model.predict(images), expected, atol=1e-2)
+
+
+def test_pieces_are_blended_by_gaussian_weights(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = msmae.load(finished)
+    ramp = torch.linspace(0, 1, 32).expand(32, 32)  # every piece says the same of its own left and right
+    monkeypatch.setattr(model, "forward", lambda images: ramp.repeat(len(images), 1, 1, 1))
+    found = model.predict(torch.rand(1, 1, 32, 48), sliding=True)[0, 0, 16]  # pieces at 0 and 16
+    near_first, middle, near_second = float(found[17]), float(found[24]), float(found[30])
+    assert near_first == pytest.approx(float(ramp[0, 17]), abs=0.1), "there the first piece's centre is near"
+    assert near_second == pytest.approx(float(ramp[0, 14]), abs=0.1)
+    assert middle == pytest.approx(0.5, abs=0.1), "halfway"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda mask: np.stack([mask, mask // 2, mask], axis=2), "the mask is in colour"),
+        (lambda mask: mask // 255 * np.arange(32, dtype=np.uint8), "holds the values 0, "),
+        (lambda mask: mask[:20], "the mask is 20 x 32 pixels"),
+        (lambda mask: None, "the image has no mask"),
+    ],
+)
+def test_a_bad_mask_is_named_or_left_out(
+    spoil: Any, said: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(data, dtype=str, keep_default_na=False)
+    table["image_path"] = [str(data.parent / path) for path in table["image_path"]]
+    row = table.index[(table["split"] == "test") & (table["mask_path"] != "")][0]
+    worse = spoil(np.asarray(Image.open(data.parent / table.at[row, "mask_path"])))
+    table["mask_path"] = [str(data.parent / path) if path else "" for path in table["mask_path"]]
+    table.loc[row, "mask_path"] = "" if worse is None else "bad.png"
+    if worse is not None:
+        Image.fromarray(worse).save(tmp_path / "bad.png")
+    table.to_csv(tmp_path / "m.csv", index=False)
+    with pytest.raises(UserError, match=r"1 of 120 images cannot be used") as caught:
+        segment(str(tmp_path / "m.csv"), from_="none", out=str(tmp_path / "run"), preset="tiny")
+    assert said in str(caught.value)
+    assert (Path(table.at[row, "image_path"]).name if worse is None else "bad.png") in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    words: dict[str, Any] = {"dataset": {"on_error": "skip"}, "segment": {"epochs": 1}}
+    metrics = segment(str(tmp_path / "m.csv"), from_="none", out=str(tmp_path / "run"), preset="tiny", **words)
+    assert metrics["splits"]["test"]["n"] == (table["split"] == "test").sum() - 1
+
+
+def test_masks_that_cover_everything_or_nothing_are_counted(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(data, dtype=str, keep_default_na=False)
+    table["image_path"] = [str(data.parent / path) for path in table["image_path"]]
+    masked = table.index[table["mask_path"] != ""]
+    table["mask_path"] = [str(data.parent / path) if path else "" for path in table["mask_path"]]
+    Image.new("L", (32, 32), 255).save(tmp_path / "full.png")
+    Image.new("L", (32, 32), 0).save(tmp_path / "empty.png")
+    table.loc[masked[0], "mask_path"] = "full.png"
+    table.loc[masked[1], "mask_path"] = "empty.png"
+    table.to_csv(tmp_path / "m.csv", index=False)
+    segment(str(tmp_path / "m.csv"), from_="none", out=str(tmp_path / "run"), preset="tiny", segment={"epochs": 1})
+    told = capsys.readouterr().out
+    assert f"1 of 120 masks cover the whole image: {table.at[masked[0], 'image_path']}" in told
+    assert f"{120 - len(masked) + 1} of 120 masks are empty" in told
+    table.loc[masked, "mask_path"] = "empty.png"
+    table.to_csv(tmp_path / "m.csv", index=False)
+    with pytest.raises(UserError, match="no training mask shows lesion"):
+        segment(str(tmp_path / "m.csv"), from_="none", out=str(tmp_path / "other"), preset="tiny")
+
+
 def test_bad_input_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such run or file"):
         segment(str(data), from_=str(tmp_path / "none"), out=str(tmp_path / "r"), preset="tiny")
@@ -211,7 +354,6 @@ def test_from_is_an_option_although_python_keeps_the_word(capsys: pytest.Capture
     assert caught.value.code == 2
 
 
-@pytest.mark.slow
 def test_a_phantom_is_outlined(tmp_path: Path) -> None:
     """Shorter training outlines something in every healthy image, which counts as Dice 0."""
     make_phantom(tmp_path / "phantom", images=400, size=32)

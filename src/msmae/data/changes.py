@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from msmae.data.listing import count, some
-from msmae.data.manifest import Manifest, printable
+from msmae.data.manifest import Manifest, join_mask, printable
 
 PLANE = ("axis", "index", "frame")
 Key = tuple[str, ...]
@@ -39,7 +39,7 @@ def _rows(manifest: Manifest) -> dict[Key, Row]:
     """Where each image lies, and which plane of the file it is -> its other cells, masks by where they lie."""
     rows: dict[Key, Row] = {}
     for sample, cells in enumerate(manifest.table.to_dict("records")):
-        masks = ";".join(os.path.abspath(path) for path in manifest.mask_paths(sample))
+        masks = ";".join(join_mask(name, os.path.abspath(path)) for name, path in manifest.masks(sample))
         key = (os.path.abspath(manifest.path(sample)), *(str(cells.get(column, "")) for column in PLANE))
         del cells["image_path"]
         rows[key] = {str(column): str(cell) for column, cell in cells.items()} | {"mask_path": masks}

@@ -23,7 +23,7 @@ from msmae.data.images import (
     read_source,
 )
 from msmae.data.manifest import Manifest
-from msmae.data.masks import MaskRule, read_class_mask
+from msmae.data.masks import MaskRule, read_class_mask, read_layers
 from msmae.errors import UserError
 
 CHUNK = 64
@@ -37,7 +37,8 @@ class Job:
     """Which images are to be decoded, and how."""
 
     sources: list[ImageSource]
-    masks: list[tuple[str, ...]]
+    masks: list[list[tuple[str, str]]]
+    """Class (``""``: none is named) and file of each mask."""
     size: tuple[int, int]
     channels: int
     reading: Reading
@@ -59,10 +60,13 @@ class Job:
                 raise UserError("the image has no mask", where=at.path, mend="name it in the column mask_path")
             return np.zeros(self.size, np.uint8)
         plane = {"frame": at.frame, "axis": at.axis, "index": at.index}
-        if self.rule is None or self.rule.any_value:
-            mask = read_mask(self.masks[row], shape=shape, **plane, reading=self.reading)
+        paths = [path for _, path in self.masks[row]]
+        if self.rule is not None and self.rule.layers:
+            mask = read_layers(self.masks[row], self.rule, shape=shape, **plane, reading=self.reading)
+        elif self.rule is None or self.rule.any_value:
+            mask = read_mask(paths, shape=shape, **plane, reading=self.reading)
         else:
-            mask = read_class_mask(self.masks[row], self.rule, shape=shape, **plane, reading=self.reading)
+            mask = read_class_mask(paths, self.rule, shape=shape, **plane, reading=self.reading)
         return fit_mask(mask, size=self.size)
 
     def both(self, row: int) -> tuple[np.ndarray, np.ndarray]:

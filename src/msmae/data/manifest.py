@@ -35,7 +35,8 @@ class Manifest:
     ``root``
         ``image_path`` and ``mask_path`` are relative to it unless absolute. An image inside a container is named
         ``file.npz#train/17`` (array ``train_images``, row 17); a slice or frame of a volume has the further columns
-        ``axis``, ``index`` or ``frame``. Several masks of one image are joined by ``;``.
+        ``axis``, ``index`` or ``frame``. Several masks of one image are joined by ``;``; where classes may overlap,
+        each names its own: ``disc=1_disc.png;cup=1_cup.png``.
     ``layout``
         How the data was recognised: ``folder``, ``csv``, ``medmnist``, ``ham10000``, ...
     ``notes``
@@ -101,10 +102,20 @@ class Manifest:
         """Where the image with this sample id is."""
         return self.root / str(self.table.at[sample, "image_path"])
 
+    @cached_property
+    def mask_classes(self) -> tuple[str, ...]:
+        """The classes that masks are named with, in alphabetical order; empty where they are named with none."""
+        cells = set(self.table["mask_path"])
+        return tuple(sorted({split_mask(mask)[0] for cell in cells for mask in cell.split(SEPARATOR)} - {""}))
+
+    def masks(self, sample: int) -> list[tuple[str, Path]]:
+        """The class and the file of each of this image's masks; the class is ``""`` where none is named."""
+        pieces = [split_mask(mask) for mask in str(self.table.at[sample, "mask_path"]).split(SEPARATOR)]
+        return [(name, self.root / path) for name, path in pieces if path]
+
     def mask_paths(self, sample: int) -> list[Path]:
         """Where this image's lesion masks are; an empty list where it has none."""
-        masks = str(self.table.at[sample, "mask_path"])
-        return [self.root / mask for mask in masks.split(SEPARATOR) if mask]
+        return [path for _, path in self.masks(sample)]
 
     def ids(self, split: str) -> np.ndarray:
         """The sample ids of ``train``, ``val`` or ``test``: int64, ascending."""
@@ -175,6 +186,17 @@ def write_rows(target: Path, rows: Sequence[Sequence[str]]) -> None:
         writer.writerows(rows)
 
 
+def split_mask(piece: str) -> tuple[str, str]:
+    """``disc=masks/1.png`` -> class and path; no class where a folder comes before the ``=``, as in ``./a=1.png``."""
+    name, mark, path = piece.partition("=")
+    return (name.strip(), path) if mark and "/" not in name and "\\" not in name else ("", piece)
+
+
+def join_mask(name: str, path: str) -> str:
+    """The reverse of :func:`split_mask`."""
+    return f"{name}={path}" if name else path
+
+
 def printable(text: str) -> str:
     """``text`` without the lone surrogates that stand for bytes of a file name that is not UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -211,4 +233,5 @@ def _prefix(root: Path, *, seen_from: Path) -> str:
 
 
 def _prefix_each(masks: str, prefix: str) -> str:
-    return SEPARATOR.join(os.path.join(prefix, mask) for mask in masks.split(SEPARATOR) if mask)
+    pieces = [split_mask(mask) for mask in masks.split(SEPARATOR)]
+    return SEPARATOR.join(join_mask(name, os.path.join(prefix, path)) for name, path in pieces if path)

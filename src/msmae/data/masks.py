@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from msmae.data.checks import by
-from msmae.data.images import Reading, fit_mask, read_image, same_proportions
+from msmae.data.images import Reading, fit_mask, read_image, read_mask, same_proportions
 from msmae.errors import UserError
 
 LISTED = 8
+MOST_LAYERS = 8
+"""Classes that may overlap: bits of the uint8 in which masks are kept."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,20 @@ class MaskRule:
     ``classes``: with 2 or more, a pixel's number is its class, 0 the background. With 1 there is one class, written as
     any number but always the same one: it is kept as it is, so that the caller can see whether the files agree.
     ``any_value``: one class, and every pixel above 0 is inside (half of white in JPEG files).
+    ``layers``: names of classes that may overlap, each with mask files of its own: class k is bit k of the number.
     ``healthy``: the samples that may lack a mask: there is nothing to outline in them.
     """
 
     classes: int = 1
     any_value: bool = False
     healthy: frozenset[int] = frozenset()
+    layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.layers) > MOST_LAYERS:
+            raise UserError(
+                f"{len(self.layers)} classes that may overlap", mend=f"at most {MOST_LAYERS}: leave some out, or split"
+            )
 
 
 def read_class_mask(
@@ -68,6 +78,48 @@ def read_class_mask(
     if joined is None:
         raise UserError("no mask files were given", mend="name at least one")
     return joined
+
+
+def read_layers(
+    masks: Sequence[tuple[str, str | Path]],
+    rule: MaskRule,
+    *,
+    shape: tuple[int, int] | None = None,
+    frame: int | None = None,
+    axis: int | None = None,
+    index: int | None = None,
+    reading: Reading | None = None,
+) -> np.ndarray:
+    """Read the masks of one image, each with the class it is of -> uint8 [H, W], bit k set where class k is.
+
+    Several masks of a class are joined; a class without a mask is nowhere in the image.
+
+    Raises:
+        UserError: as :func:`read_class_mask`; each file holds one value beside 0, unless any value will do.
+    """
+    joined: np.ndarray | None = None
+    of_one = replace(rule, classes=1, layers=())
+    for name, path in masks:
+        plane = {"frame": frame, "axis": axis, "index": index}
+        if rule.any_value:
+            inside = read_mask([path], shape=shape, **plane, reading=reading) > 0
+        else:
+            inside = read_class_mask([path], of_one, shape=shape, **plane, reading=reading) > 0
+        shape = shape or (inside.shape[0], inside.shape[1])
+        layer = inside.astype(np.uint8) << rule.layers.index(name)
+        joined = layer if joined is None else joined | layer
+    if joined is None:
+        raise UserError("no mask files were given", mend="name at least one")
+    return joined
+
+
+def split_layers(masks: np.ndarray, classes: int, *, overlapping: bool) -> np.ndarray:
+    """Masks [B, H, W] as a store holds them -> bool [B, classes, H, W]. One class: wherever the number is not 0."""
+    if overlapping:
+        return (masks[:, None] >> np.arange(classes, dtype=np.uint8)[None, :, None, None]) & 1 > 0
+    if classes == 1:
+        return masks[:, None] > 0
+    return np.asarray(masks[:, None] == np.arange(1, classes + 1, dtype=np.uint8)[None, :, None, None])
 
 
 def _numbers(

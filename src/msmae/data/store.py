@@ -119,7 +119,7 @@ def open_store(
         raise UserError("the data has no images", mend="check the path of the data")
     reading, workers = reading or Reading(), workers or os.cpu_count() or 1
     sources = image_sources(manifest)
-    masks = [tuple(str(path) for path in manifest.mask_paths(i)) for i in range(len(sources))]
+    masks = [[(name, str(path)) for name, path in manifest.masks(i)] for i in range(len(sources))]
     job = Job(sources, masks, size, channels or 0, reading, workers, rule, smallest)
     folder = cache / _content_key(job)
     store = _open_folder(folder)
@@ -151,11 +151,15 @@ def _content_key(job: Job) -> str:
     settings = [FORMAT, [version(name) for name in READERS], job.size, job.channels, asdict(job.reading)]
     if job.rule is not None:
         settings.append([job.rule.classes, job.rule.any_value, sorted(job.rule.healthy)])
+        if job.rule.layers:
+            settings.append([*job.rule.layers, [[name for name, _ in masks] for masks in job.masks]])
     if job.smallest > 1:
         settings.append(job.smallest)
     digest = hashlib.sha256(json.dumps(settings).encode())
     for source, masks in zip(job.sources, job.masks, strict=True):
-        digest.update(json.dumps([stamp(source.path), astuple(source)[1:], [stamp(mask) for mask in masks]]).encode())
+        digest.update(
+            json.dumps([stamp(source.path), astuple(source)[1:], [stamp(mask) for _, mask in masks]]).encode()
+        )
     return digest.hexdigest()[:24]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.data.listing import Listing, all_or_file, count, left_out, some
-from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest
+from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest, join_mask, split_mask
 from msmae.errors import UserError
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -209,10 +209,11 @@ def _existing(cells: pd.Series, root: Path, *, where: str, several: bool = False
     missing: list[str] = []
     for cell in cells:
         found = []
-        for path in cell.split(SEPARATOR) if several else [cell]:
+        for piece in cell.split(SEPARATOR) if several else [cell]:
+            name, path = _mask_in(piece, root) if several else ("", piece)
             if path.strip():
                 match = next((form for form in _spellings(path) if _exists(root, form)), None)
-                found.append(path if match is None else match)
+                found.append(join_mask(name, path if match is None else match))
                 if match is None:
                     missing.append(path.strip())
         resolved.append(SEPARATOR.join(found))
@@ -223,6 +224,12 @@ def _existing(cells: pd.Series, root: Path, *, where: str, several: bool = False
             mend="paths are taken relative to the folder of this table; correct them or remove the rows",
         )
     return pd.Series(resolved, index=cells.index, dtype=object)
+
+
+def _mask_in(piece: str, root: Path) -> tuple[str, str]:
+    """Class and path of a mask; a file that has the whole name, ``=`` and all, is a mask without a class."""
+    name, path = split_mask(piece.strip())
+    return ("", f"./{piece.strip()}") if name and _exists(root, piece.strip()) else (name, path if name else piece)
 
 
 def _spellings(path: str) -> list[str]:

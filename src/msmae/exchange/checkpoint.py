@@ -80,7 +80,8 @@ def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifie
             pool=card.pool,
         )
     if card.kind == "segmenter":
-        outputs = 1 if len(card.classes) == 1 else 1 + len(card.classes)  # with the background, where they exclude it
+        exclusive = len(card.classes) > 1 and not card.multilabel
+        outputs = len(card.classes) + exclusive  # with the background, where classes exclude each other
         return Segmenter(encoder, outputs=outputs, **card.decoder)
     return Classifier(encoder, classes=len(card.classes), pool=card.pool)
 

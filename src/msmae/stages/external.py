@@ -32,8 +32,9 @@ from msmae.evidence.summary import summarise
 from msmae.exchange.checkpoint import file_sha256
 from msmae.stages.evaluate import predict_rows, predictions_frame
 from msmae.stages.folder import FORMAT_VERSION, environment, read_run, write_json, write_text
+from msmae.stages.inputs import check_numbers
 from msmae.stages.panels import draw_panels
-from msmae.stages.predictor import Model, check_numbers, load
+from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import (
     Prepared,
     cache_folder,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 ROLE_COLOURS = ("#c8553d", "#3b3b45", "#e9dcc0")  # masked, thrown, kept
 OUTLINE = "#ffb000"
+MOST_PIXELS = 800
+"""Longest side of the pictures with outlines."""
+OUTLINE_INCHES = 3.0
 OUTLINES = (OUTLINE, "#648fff", "#dc267f", "#2dd4a8", "#fe6100", "#b28dff")
 
 
@@ -121,13 +124,25 @@ def save(figure: Figure, path: Path, *, dpi: int) -> None:
 
 
 def draw_outlines(path: Path, image: np.ndarray, *, predicted: np.ndarray, reference: np.ndarray | None = None) -> None:
-    """One image [C, H, W] in the file's own units, and outlines of masks [H, W]: predicted solid, reference dashed."""
-    figure = new_figure(2.4, 2.4)
-    axis = figure.subplots()
-    axis.imshow(shown(image, *span(image)), cmap="gray", vmin=0, vmax=1)
-    for mask, style in ((reference, "dashed"), (predicted, "solid")):
-        for number in np.unique(mask[mask > 0]) if mask is not None else ():
-            colour = OUTLINES[(int(number) - 1) % len(OUTLINES)]
-            axis.contour(mask == number, levels=[0.5], colors=[colour], linewidths=1.2, linestyles=style)
+    """One image [C, H, W] in the file's own units, and where classes are, bool [classes, H, W]: the prediction's
+    outlines solid, the reference's dashed. Large images are drawn from every n-th pixel."""
+    step = -(-max(image.shape[1:]) // MOST_PIXELS)
+    picture = shown(image, *span(image))[::step, ::step]
+    height, width = picture.shape[:2]
+    longest = max(height, width)
+    figure = new_figure(OUTLINE_INCHES * width / longest, OUTLINE_INCHES * height / longest)
+    figure.set_layout_engine("none")
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="bilinear", aspect="auto")
+    for layers, style in ((reference, (0, (2, 1.5))), (predicted, "solid")):
+        for number, layer in enumerate(() if layers is None else layers):
+            inside = np.pad(layer[::step, ::step], 1)  # a region at the border has an outline there too
+            if inside.any():
+                axis.contour(
+                    np.arange(-1, width + 1), np.arange(-1, height + 1), inside, levels=[0.5],
+                    colors=[OUTLINES[number % len(OUTLINES)]], linewidths=1.4, linestyles=[style],
+                )  # fmt: skip
+    axis.set_xlim(-0.5, width - 0.5)
+    axis.set_ylim(height - 0.5, -0.5)
     axis.set_axis_off()
     save(figure, path, dpi=90)

@@ -9,7 +9,14 @@ from msmae.errors import UserError
 
 
 def predict(
-    run: str, paths: list[str], *, out: str, keep: float = 1.0, batch_size: int = 256, device: str = "cpu"
+    run: str,
+    paths: list[str],
+    *,
+    out: str,
+    keep: float = 1.0,
+    sliding: bool = False,
+    batch_size: int = 256,
+    device: str = "cpu",
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
@@ -20,6 +27,8 @@ def predict(
         paths: image files, or folders that are searched for images.
         out: folder for predictions.csv.
         keep: share of the patches that are encoded, in (0, 1].
+        sliding: of a segmentation run: images larger than the model are looked at piece by piece, at their own
+            resolution, instead of being brought to the model's size; right for a model trained at that scale.
         batch_size: images predicted at a time.
         device: cpu, cuda, ...
 
@@ -47,7 +56,9 @@ def predict(
 
     model = load(run, device=device)
     if isinstance(model, SegmentationModel):
-        return write_masks(model, files, Path(out))
+        return write_masks(model, files, Path(out), sliding=sliding)
+    if sliding:
+        raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
     batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
     own = torch.cat([model.predict(batch, keep, calibrated=False) for batch in batches])
     probabilities = model.calibrate(own).double()

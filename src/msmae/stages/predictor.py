@@ -12,16 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msmae.data.images import Reading, load_images
-from msmae.data.listing import some
 from msmae.errors import UserError
 from msmae.evidence.calibration import Calibrator
 from msmae.exchange.checkpoint import ModelCard, load_model
 from msmae.method.attention import patch_maps
 from msmae.method.segmenter import Segmenter
 from msmae.method.transfer import Classifier
-
-Images = Tensor | np.ndarray | Sequence[str | Path]
+from msmae.stages.inputs import Images, in_batches, read_batch
 
 
 class Model:
@@ -106,48 +103,15 @@ class Model:
 
     def prepared(self, images: Images, batch_size: int) -> Iterator[Tensor]:
         """Batches on the device, of the model's size and scale."""
-        if isinstance(images, (str, Path)):
-            images = [images]
-        if len(images) == 0:
-            raise UserError("no images were given", mend="give at least one")
-        for start in range(0, len(images), batch_size):
-            yield self.to_scale(images[start : start + batch_size])
+        for batch in in_batches(images, batch_size):
+            yield self.to_scale(batch)
 
     def to_scale(self, images: Images) -> Tensor:
         """One batch: read if it is a list of paths, resize, normalise."""
-        if not isinstance(images, (Tensor, np.ndarray)) and isinstance(images[0], (Tensor, np.ndarray)):
-            raise UserError("a list of arrays", mend="stack them into one [B, channels, height, width]")
-        if not isinstance(images, (Tensor, np.ndarray)):
-            reading = Reading(**self.card.reading)
-            paths = [str(path) for path in images]
-            images = load_images(list(images), size=self.card.image_size, channels=self.card.channels, reading=reading)
-            check_numbers(self.card, images.dtype.name, paths)
-        batch = torch.as_tensor(images).float().to(self.device)
-        check_images(batch, channels=self.card.channels)
+        batch = read_batch(images, self.card, size=self.card.image_size).to(self.device)
         if tuple(batch.shape[2:]) != self.card.image_size:
             batch = F.interpolate(batch, self.card.image_size, mode="bilinear", antialias=True, align_corners=False)
         return (batch - self.mean) / self.std
-
-
-def check_numbers(card: ModelCard, found: str, paths: list[str]) -> None:
-    """Raise ``UserError`` for files of another number type than was learned from: their values mean other things.
-
-    An 8-bit export of a 16-bit image has been windowed; a photograph of 16 bits is 256 times as bright.
-    """
-    if card.numbers and found != card.numbers:
-        raise UserError(
-            f"the files hold {found} numbers, and the model learned from {card.numbers}",
-            where=some(paths),
-            mend="give the files as they come from the same source as the training images",
-        )
-
-
-def check_images(batch: Tensor, *, channels: int) -> None:
-    """Raise ``UserError`` unless the batch is [B, channels, H, W] of finite numbers."""
-    if batch.ndim != 4 or batch.shape[1] != channels or 0 in batch.shape:
-        raise UserError(f"images of shape {tuple(batch.shape)}", mend=f"give [B, {channels}, height, width]")
-    if not torch.isfinite(batch).all():
-        raise UserError("the images hold values that are not finite", mend="remove NaN and infinite values")
 
 
 def predicted_names(probabilities: np.ndarray, classes: Sequence[str], *, multilabel: bool) -> list[str]:

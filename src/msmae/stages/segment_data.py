@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 
 from msmae.config import Settings
+from msmae.data.listing import some
 from msmae.data.manifest import SPLITS, Manifest
-from msmae.data.masks import MaskRule
+from msmae.data.masks import MaskRule, split_layers
 from msmae.errors import UserError
 from msmae.stages.prepare import Prepared, decode
 
@@ -20,9 +21,13 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
         UserError: an image cannot be read, has no mask, or one with unexpected values (all are named, or left out under
             ``dataset.on_error=skip``); a class has no pixel in the training masks; a split is empty.
     """
+    settings = name_classes(manifest, settings)
     wanted = settings.segment
     rule = MaskRule(
-        classes=len(wanted.class_names), any_value=wanted.mask_values == "any", healthy=healthy_rows(manifest, settings)
+        classes=len(wanted.class_names),
+        any_value=wanted.mask_values == "any",
+        healthy=healthy_rows(manifest, settings),
+        layers=wanted.class_names if manifest.mask_classes else (),
     )
     if rule.healthy:
         print(f"- {len(rule.healthy)} images without a mask are of a class where there is nothing to outline")
@@ -38,6 +43,32 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
     return dataclasses.replace(prepared, settings=chosen)
 
 
+def name_classes(manifest: Manifest, settings: Settings) -> Settings:
+    """The settings with the classes that the masks are named with (``disc=1.png``), where they are.
+
+    Raises:
+        UserError: some masks name a class and others none, or the names are not those of ``segment.classes``.
+    """
+    named = manifest.mask_classes
+    if not named:
+        return settings
+    plain = [i for i in range(len(manifest)) if any(name == "" for name, _ in manifest.masks(i))]
+    if plain:
+        raise UserError(
+            f"{len(plain)} images have masks that name no class, where others name {', '.join(named)}",
+            where=str(manifest.path(plain[0])),
+            mend="write every mask as class=file",
+        )
+    wanted = settings.segment.class_names if settings.segment.classes else named
+    if set(wanted) != set(named):
+        raise UserError(
+            f"the masks are of {', '.join(named)}, and segment.classes names {', '.join(wanted)}",
+            where=str(manifest.root),
+            mend="name the same, or none",
+        )
+    return dataclasses.replace(settings, segment=dataclasses.replace(settings.segment, classes=",".join(wanted)))
+
+
 def healthy_rows(manifest: Manifest, settings: Settings) -> frozenset[int]:
     """The images without a mask whose label says that there is nothing to outline."""
     names = {name.strip().lower() for name in settings.segment.healthy.split(",")} - {""}
@@ -47,43 +78,52 @@ def healthy_rows(manifest: Manifest, settings: Settings) -> frozenset[int]:
 
 
 def check_values(prepared: Prepared) -> None:
-    """Whether the masks speak of the same classes, and training shows each; notes on empty and full masks."""
-    names = prepared.settings.segment.class_names
+    """Whether the masks speak of the same classes, and training shows each; notes on masks without, and all, inside."""
+    names, table = prepared.settings.segment.class_names, prepared.manifest.table
     ids = np.concatenate([prepared.ids(split, labelled=False) for split in SPLITS])
-    train = set(prepared.ids("train", labelled=False).tolist())
-    found: set[int] = set()
-    learned: set[int] = set()
-    empty = full = 0
+    train = prepared.ids("train", labelled=False)
+    numbers: set[int] = set()
+    learned = np.zeros(len(names), dtype=bool)
+    empty, full = 0, []
     for start in range(0, len(ids), 512):
         rows = ids[start : start + 512]
-        for row, mask in zip(rows.tolist(), prepared.store.fetch_masks(rows), strict=True):
-            values = set(np.unique(mask).tolist())
-            found |= values
-            learned |= values if row in train else set()
-            empty, full = empty + (values == {0}), full + (0 not in values)
-    if len(names) == 1 and len(found - {0}) > 1:
+        masks = prepared.store.fetch_masks(rows)
+        numbers |= set(np.unique(masks).tolist())
+        layers = to_layers(prepared, masks)  # [B, C, H, W]
+        inside = layers.any(axis=1).reshape(len(rows), -1)
+        empty += int((~inside.any(axis=1)).sum())
+        full += rows[inside.all(axis=1)].tolist()
+        learned |= layers[np.isin(rows, train)].any(axis=(0, 2, 3))
+    where = str(prepared.manifest.root)
+    if len(names) == 1 and len(numbers - {0}) > 1:
         raise UserError(
-            f"the masks hold the values {', '.join(map(str, sorted(found)))}, and one class needs one value beside 0",
-            where=str(prepared.manifest.root),
+            f"the masks hold the values {', '.join(map(str, sorted(numbers)))}, and one class needs one value beside 0",
+            where=where,
             mend="name the classes with --segment.classes a,b,..., or say --segment.mask_values any: above 0 is inside",
         )
-    numbers = range(1, len(names) + 1)
-    unseen = [
-        name
-        for name, n in zip(names, numbers, strict=True)
-        if (n not in learned if len(names) > 1 else not learned - {0})
-    ]
+    unseen = [name for name, seen in zip(names, learned, strict=True) if not seen]
     if unseen:
         raise UserError(
             f"no training mask shows {', '.join(unseen)}",
-            where=str(prepared.manifest.root),
+            where=where,
             mend="give every class training images, or leave it out of --segment.classes",
         )
-    if empty or full:
-        print(f"- {empty} of {len(ids)} masks are empty, {full} cover the whole image")
+    for name in names if prepared.manifest.mask_classes else ():
+        without = sum(name not in {of for of, _ in prepared.manifest.masks(row)} for row in ids.tolist())
+        if without:
+            print(f"- {without} of {len(ids)} images have no mask of {name}, and are read as showing none")
+    if empty:
+        print(f"- {empty} of {len(ids)} masks are empty")
+    if full:
+        print(f"- {len(full)} of {len(ids)} masks cover the whole image: {some(list(table.loc[full, 'image_path']))}")
 
 
-def class_masks(prepared: Prepared, ids: np.ndarray) -> np.ndarray:
-    """Masks [B, H, W] of class numbers, 0 the background; of one class 0 and 1."""
-    masks = prepared.store.fetch_masks(ids)
-    return (masks > 0).astype(np.uint8) if len(prepared.settings.segment.class_names) == 1 else masks
+def to_layers(prepared: Prepared, masks: np.ndarray) -> np.ndarray:
+    """Masks [B, H, W] as the store holds them -> bool [B, classes, H, W]."""
+    overlapping = bool(prepared.manifest.mask_classes)
+    return split_layers(masks, len(prepared.settings.segment.class_names), overlapping=overlapping)
+
+
+def class_layers(prepared: Prepared, ids: np.ndarray) -> np.ndarray:
+    """Where each class is in the masks of these samples, bool [B, classes, H, W]."""
+    return to_layers(prepared, prepared.store.fetch_masks(ids))

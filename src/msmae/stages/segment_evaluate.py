@@ -17,7 +17,7 @@ from msmae.stages.folder import write_json
 from msmae.stages.pictures import draw_outlines
 from msmae.stages.predictor import load
 from msmae.stages.prepare import Prepared, data_fingerprint
-from msmae.stages.segment_data import class_masks
+from msmae.stages.segment_data import class_layers
 from msmae.stages.segment_predictor import SegmentationModel
 
 KINDS = ("best", "median", "worst")
@@ -34,7 +34,7 @@ def evaluate_segmenter(prepared: Prepared, run: Path) -> dict[str, Any]:
     model = load(run)
     assert isinstance(model, SegmentationModel)
     settings = prepared.settings
-    frame, answers, rate = measure_splits(model, prepared)
+    frame, rate = measure_splits(model, prepared)
     splits = summarise_segmentation(
         frame, classes=model.classes, resamples=settings.evaluate.resamples, seed=prepared.seed
     )
@@ -58,43 +58,41 @@ def evaluate_segmenter(prepared: Prepared, run: Path) -> dict[str, Any]:
         },
     }
     frame.to_csv(run / "segmentation.csv", index=False)
-    draw_cases(prepared, run, frame, answers)
+    draw_cases(model, prepared, run, frame)
     write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics
 
 
-def measure_splits(model: SegmentationModel, prepared: Prepared) -> tuple[pd.DataFrame, dict[int, np.ndarray], float]:
-    """A row for each validation and test image and class; the masks predicted, by sample id; images in a second."""
+def measure_splits(model: SegmentationModel, prepared: Prepared) -> tuple[pd.DataFrame, float]:
+    """A row for each validation and test image and class; images predicted in a second."""
     ids = np.concatenate([prepared.ids(split, labelled=False) for split in ("val", "test")])
     rows: list[dict[str, Any]] = []
-    answers: dict[int, np.ndarray] = {}
     seconds = 0.0
     for start in range(0, len(ids), 64):
         chosen = ids[start : start + 64]
         images = prepared.store.fetch(chosen).astype(np.float32)
         began = time.perf_counter()
-        predicted = model.masks(model.predict(images))
+        predicted = model.layers(model.predict(images))  # [B, C, H, W]
         seconds += time.perf_counter() - began
-        for sample, reference, answer in zip(chosen.tolist(), class_masks(prepared, chosen), predicted, strict=True):
-            answers[sample] = answer
+        for sample, reference, answer in zip(chosen.tolist(), class_layers(prepared, chosen), predicted, strict=True):
             rows += measured(prepared, sample, reference, answer)
-    return pd.DataFrame(rows).round(DIGITS), answers, len(ids) / seconds
+    return pd.DataFrame(rows).round(DIGITS), len(ids) / seconds
 
 
 def measured(prepared: Prepared, sample: int, reference: np.ndarray, answer: np.ndarray) -> list[dict[str, Any]]:
-    """The rows of one image, one a class."""
+    """The rows of one image, one a class; reference and answer are bool [classes, H, W]."""
     table, settings = prepared.manifest.table, prepared.settings.segment
     places = [name for name in ("axis", "index", "frame") if name in table]
     who = {name: table.at[sample, name] for name in ("image_path", "patient_id", "split", *places)}
     return [
-        {"sample": sample, **who, "class": name, "share": float((reference == number).mean())}
-        | measure(reference == number, answer == number, tolerance=settings.tolerance)
-        for number, name in enumerate(settings.class_names, start=1)
+        {"sample": sample, **who, "class": name, "share": float(inside.mean())}
+        | measure(inside, said, tolerance=settings.tolerance)
+        for name, inside, said in zip(settings.class_names, reference, answer, strict=True)
     ]
 
 
-def draw_cases(prepared: Prepared, run: Path, frame: pd.DataFrame, answers: dict[int, np.ndarray]) -> None:
+def draw_cases(model: SegmentationModel, prepared: Prepared, run: Path, frame: pd.DataFrame) -> None:
     """RUN/panels: the best, the middle and the worst test images by their mean Dice, with both outlines."""
     folder = run / "panels"
     folder.mkdir(exist_ok=True)
@@ -110,10 +108,9 @@ def draw_cases(prepared: Prepared, run: Path, frame: pd.DataFrame, answers: dict
         for sample, value in cases[kind].items():
             rows = np.array([sample])
             name = f"{len(captions):02d}-{kind}.png"
-            reference = class_masks(prepared, rows)[0]
-            draw_outlines(
-                folder / name, prepared.store.fetch(rows)[0], predicted=answers[int(rows[0])], reference=reference
-            )
+            images = prepared.store.fetch(rows).astype(np.float32)
+            predicted = model.layers(model.predict(images))[0]
+            draw_outlines(folder / name, images[0], predicted=predicted, reference=class_layers(prepared, rows)[0])
             image = prepared.manifest.table.at[sample, "image_path"]
             captions.append({"image_path": image, "dice": float(value), "kind": kind, "file": name})
     write_json(folder / "panels.json", {"panels": captions})

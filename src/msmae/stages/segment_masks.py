@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from msmae.evidence.predictions import write_predictions
@@ -11,11 +12,11 @@ from msmae.stages.pictures import draw_outlines
 from msmae.stages.segment_predictor import SegmentationModel
 
 
-def write_masks(model: SegmentationModel, files: list[Path], out: Path) -> pd.DataFrame:
+def write_masks(model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False) -> pd.DataFrame:
     """Write OUT/masks, OUT/overlays and OUT/predictions.csv.
 
-    Of one class a mask holds 0 and 255, of several the number of the class. Names are numbered, so that files of the
-    same name from different folders keep apart.
+    Of one class a mask holds 0 and 255, of several the number of the class; of classes that may overlap each has a mask
+    of its own. Names are numbered, so that files of the same name from different folders keep apart.
 
     Raises:
         UserError: an image cannot be read.
@@ -27,13 +28,27 @@ def write_masks(model: SegmentationModel, files: list[Path], out: Path) -> pd.Da
     rows = []
     for number, file in enumerate(files):
         image = model.read([file])  # [1, channels, H, W]
-        mask = model.masks(model.predict(image))[0]  # [H, W]
-        name = f"{number:05d}-{file.name.replace('#', '-')}.png"
-        Image.fromarray(mask * 255 if len(model.classes) == 1 else mask).save(out / "masks" / name)
-        draw_outlines(out / "overlays" / name, image[0].cpu().numpy(), predicted=mask)
-        shares = {f"share_{c}": float((mask == n).mean()) for n, c in enumerate(model.classes, start=1)}
-        rows.append({"image_path": str(file), "mask": f"masks/{name}", **shares})
+        layers = model.layers(model.predict(image, sliding=sliding))[0]  # [C, H, W]
+        name = f"{number:05d}-{file.name.replace('#', '-')}"
+        masks = as_files(layers, model, name)
+        for mask, numbers in masks.items():
+            Image.fromarray(numbers).save(out / "masks" / mask)
+        draw_outlines(out / "overlays" / f"{name}.png", image[0].cpu().numpy(), predicted=layers)
+        shares = {f"share_{c}": float(layer.mean()) for c, layer in zip(model.classes, layers, strict=True)}
+        named = [f"{c}=" for c in model.classes] if model.card.multilabel else [""]
+        cell = ";".join(f"{of}masks/{mask}" for of, mask in zip(named, masks, strict=True))
+        rows.append({"image_path": str(file), "mask": cell, **shares})
     frame = pd.DataFrame(rows)
     write_predictions(frame, out / "predictions.csv")
     print(f"{len(frame)} images outlined: {out / 'masks'}")
     return frame
+
+
+def as_files(layers: np.ndarray, model: SegmentationModel, name: str) -> dict[str, np.ndarray]:
+    """Layers bool [classes, H, W] as the masks to write, by their file names: uint8 [H, W] each."""
+    if model.card.multilabel:
+        return {f"{name}-{k}.png": layer.astype(np.uint8) * 255 for k, layer in enumerate(layers, start=1)}
+    if len(layers) == 1:
+        return {f"{name}.png": layers[0].astype(np.uint8) * 255}
+    numbers = np.arange(1, len(layers) + 1, dtype=np.uint8)[:, None, None]
+    return {f"{name}.png": (layers * numbers).max(axis=0)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from msmae.exchange.checkpoint import ModelCard, build_model, save_model
 from msmae.method.segmenter import Segmenter
 from msmae.stages.finetune import layer_of
 from msmae.stages.prepare import Prepared, reading_of
-from msmae.stages.segment_data import class_masks
+from msmae.stages.segment_data import class_layers
 from msmae.stages.segment_source import Source
 from msmae.stages.supervised import jitter
 from msmae.stages.training import StageModule, check_trainer, decayed, last_checkpoint, make_trainer
@@ -33,17 +34,12 @@ class SegmentModule(StageModule):
     """
 
     def __init__(self, model: Segmenter, prepared: Prepared) -> None:
-        from monai.losses.dice import DiceCELoss
-
         settings = prepared.settings.segment
         ids = prepared.ids("train", labelled=False)
         super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
         self.model, self.settings = model, settings
-        self.classes = len(settings.class_names)
-        several = self.classes > 1
-        self.loss = DiceCELoss(
-            sigmoid=not several, softmax=several, to_onehot_y=several, include_background=not several, batch=True
-        )
+        self.classes, self.overlapping = len(settings.class_names), bool(prepared.manifest.mask_classes)
+        self.loss = make_loss(exclusive=self.classes > 1 and not self.overlapping)
         self.sums: list[Tensor] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -52,23 +48,32 @@ class SegmentModule(StageModule):
             len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
         )
         images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
-        masks = torch.from_numpy(class_masks(self.prepared, ids.numpy())).to(self.device)
-        target = geometry.apply_to_masks(masks, self.prepared.image_size).unsqueeze(1).float()  # [B, 1, H, W]
+        masks = torch.from_numpy(self.prepared.store.fetch_masks(ids.numpy())).to(self.device)
+        target = self.target(geometry.apply_to_masks(masks, self.prepared.image_size))
         heads = self.model.heads(jitter(images, self.settings.jitter, self.generator))
         losses = [self.loss(logits.float(), target) for logits in heads]
         loss = losses[-1] + AUXILIARY * sum(losses[:-1])
         self.log("loss", loss, prog_bar=True)
         return self.guard(loss, ids)
 
+    def target(self, masks: Tensor) -> Tensor:
+        """Masks [B, H, W] as the store holds them -> what the loss compares with: class numbers [B, 1, H, W] where
+        classes exclude each other, else 0 and 1 for each class [B, classes, H, W]."""
+        if self.classes > 1 and not self.overlapping:
+            return masks.unsqueeze(1).float()
+        if not self.overlapping:
+            return (masks > 0).unsqueeze(1).float()
+        bits = torch.arange(self.classes, dtype=torch.uint8, device=masks.device).view(1, -1, 1, 1)
+        return ((masks.unsqueeze(1) >> bits) & 1).float()
+
     def val_dataloader(self) -> Any:
         return self.prepared.batches(self.prepared.ids("val", labelled=False), 4 * self.batch_size)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        masks = torch.from_numpy(class_masks(self.prepared, batch.ids.cpu().numpy())).to(self.device)
-        answers = decide(self.model(self.normalise(batch.images)).float())
-        for c in range(1, self.classes + 1):
-            inside, said = (masks == c).flatten(1), (answers == c).flatten(1)
-            self.sums.append(torch.stack([2 * (inside & said).sum(1), inside.sum(1) + said.sum(1)], dim=1).float())
+        inside = torch.from_numpy(class_layers(self.prepared, batch.ids.cpu().numpy())).to(self.device).flatten(2)
+        said = decide(self.model(self.normalise(batch.images)).float(), classes=self.classes).flatten(2)
+        both, areas = (inside & said).sum(2).flatten(), (inside.sum(2) + said.sum(2)).flatten()  # [B * classes]
+        self.sums.append(torch.stack([2 * both, areas], dim=1).float())
 
     def on_validation_epoch_end(self) -> None:
         overlap, areas = torch.cat(self.sums).unbind(1)
@@ -93,9 +98,36 @@ class SegmentModule(StageModule):
         return self.with_schedule(groups, betas=(0.9, 0.999))
 
 
-def decide(logits: Tensor) -> Tensor:
-    """Logits [B, outputs, H, W] -> class numbers [B, H, W], 0 the background."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+class SigmoidLoss(torch.nn.Module):
+    """Dice loss over the batch plus binary cross-entropy, for one class or several that may overlap."""
+
+    def __init__(self) -> None:
+        from monai.losses.dice import DiceLoss
+
+        super().__init__()
+        self.dice = DiceLoss(sigmoid=True, batch=True)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and 0/1 targets, both [B, classes, H, W]."""
+        loss: Tensor = self.dice(logits, target) + F.binary_cross_entropy_with_logits(logits, target)
+        return loss
+
+
+def make_loss(*, exclusive: bool) -> torch.nn.Module:
+    """Dice plus cross-entropy; of classes that exclude each other over softmax, the background left out of Dice."""
+    from monai.losses.dice import DiceCELoss
+
+    if not exclusive:
+        return SigmoidLoss()
+    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+
+
+def decide(logits: Tensor, *, classes: int) -> Tensor:
+    """Logits [B, outputs, H, W] -> where each class is, bool [B, classes, H, W]."""
+    if logits.shape[1] == classes:
+        return logits > 0
+    numbers = torch.arange(1, classes + 1, device=logits.device).view(1, -1, 1, 1)
+    return logits.argmax(dim=1, keepdim=True) == numbers
 
 
 def segmenter_card(prepared: Prepared) -> ModelCard:
@@ -110,7 +142,7 @@ def segmenter_card(prepared: Prepared) -> ModelCard:
         kind="segmenter",
         method=prepared.method,
         classes=list(chosen.class_names),
-        multilabel=False,
+        multilabel=bool(prepared.manifest.mask_classes),
         image_size=prepared.image_size,
         patch_size=model.patch_size,
         channels=prepared.channels,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msmae.data.images import ImageSource, Reading, fit_image, read_source
 from msmae.errors import UserError
 from msmae.exchange.checkpoint import ModelCard
 from msmae.method.segmenter import Segmenter
-from msmae.stages.predictor import Images, check_images, check_numbers
+from msmae.stages.inputs import Images, in_batches, read_batch
 
 
 class SegmentationModel:
@@ -49,38 +46,28 @@ class SegmentationModel:
         Raises:
             UserError: no images, images of different sizes, another number of channels, or values that are not finite.
         """
-        if isinstance(images, (str, Path)):
-            images = [images]
-        if len(images) == 0:
-            raise UserError("no images were given", mend="give at least one")
-        batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-        parts = [self.probabilities(self.read(batch), sliding=sliding).cpu() for batch in batches]
+        parts = [self.probabilities(self.read(part), sliding=sliding).cpu() for part in in_batches(images, batch_size)]
         if len({part.shape[2:] for part in parts}) > 1:
             raise UserError("the images have different sizes", mend="predict them one at a time")
         return torch.cat(parts)
 
-    def masks(self, probabilities: Tensor) -> np.ndarray:
-        """Probabilities [B, classes, H, W] -> uint8 [B, H, W]: each pixel's class number, 0 for the background."""
-        best, number = probabilities.max(dim=1)
-        outside = 1 - probabilities.sum(dim=1) if len(self.classes) > 1 else 1 - best
-        return ((number + 1) * (best > outside)).byte().numpy()
+    def layers(self, probabilities: Tensor) -> np.ndarray:
+        """Probabilities [B, classes, H, W] -> bool [B, classes, H, W]: where each class is.
+
+        Classes that may overlap are where they have more than one half; of others a pixel belongs to the likeliest, the
+        background among them.
+        """
+        if self.card.multilabel or len(self.classes) == 1:
+            return (probabilities > 0.5).numpy()
+        likeliest = probabilities.max(dim=1, keepdim=True).values
+        outside = 1 - probabilities.sum(dim=1, keepdim=True)
+        first = likeliest == probabilities
+        first &= first.cumsum(dim=1) == 1  # of equals the first
+        return (first & (likeliest > outside)).numpy()
 
     def read(self, images: Images) -> Tensor:
         """A batch as float [B, channels, H, W] on the device, in the files' own units."""
-        if not isinstance(images, (Tensor, np.ndarray)):
-            if isinstance(images[0], (Tensor, np.ndarray)):
-                raise UserError("a list of arrays", mend="stack them into one [B, channels, height, width]")
-            reading = Reading(**self.card.reading)
-            arrays = [read_source(ImageSource(str(path)), reading=reading) for path in images]
-            if len({array.shape[1:] for array in arrays}) > 1:
-                raise UserError("the images have different sizes", mend="predict them one at a time")
-            size = (arrays[0].shape[1], arrays[0].shape[2])
-            for array, path in zip(arrays, images, strict=True):
-                check_numbers(self.card, array.dtype.name, [str(path)])
-            images = np.stack([fit_image(array, size=size, channels=self.card.channels) for array in arrays])
-        batch = torch.as_tensor(images).float().to(self.device)
-        check_images(batch, channels=self.card.channels)
-        return batch
+        return read_batch(images, self.card, size=None).to(self.device)
 
     def probabilities(self, batch: Tensor, *, sliding: bool) -> Tensor:
         """Images [B, channels, H, W] in the files' own units -> [B, classes, H, W]."""
@@ -100,5 +87,6 @@ class SegmentationModel:
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images of the model's size -> probabilities of the classes without the background."""
         logits: Tensor = self.network(images).float()
-        found: Tensor = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1:]
+        exclusive = logits.shape[1] > len(self.classes)
+        found: Tensor = logits.softmax(dim=1)[:, 1:] if exclusive else logits.sigmoid()
         return found
