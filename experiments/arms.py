@@ -1,8 +1,8 @@
 """Question a: which arm diagnoses best, budgets being equal?  python experiments/arms.py DATA [--scale cpu|gpu]
 
-DATA is pneumoniamnist, brain-tumor-mri, ham10000, phantom or phantom-small; the public ones are looked for in MSMAE_DATA, or in
-../shared/data. Work goes to runs/experiments/<data>, results to results/<data>; killed, the same command goes on. The
-same command may be started several times: the processes share the runs.
+DATA is pneumoniamnist, brain-tumor-mri, ham10000, phantom or phantom-small; the public ones are looked for in
+MSMAE_DATA, or in ../shared/data. Work goes to runs/experiments/<data>, results to results/<data>; killed, the same
+command goes on. The same command may be started several times: the processes share the runs.
 """
 
 from __future__ import annotations

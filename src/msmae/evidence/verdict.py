@@ -14,7 +14,7 @@ TIE = 1e-9
 SUBJECT = "msmae"
 """The arm that every other one is compared with beforehand."""
 BESIDES = (("supmae", "mae"), ("msmae-twoview", "supmae"), ("msmae-twoview", "supmae-twoview"))
-"""What is also asked beforehand: what labels are worth alone, and what attention adds where the label has its own view."""
+"""Also asked beforehand: what labels are worth alone, and what attention adds where the label has a view of its own."""
 LOWER_IS_BETTER = ("brier", "log_loss", "ece", "mean_absolute_error")
 
 
