@@ -68,7 +68,7 @@ def write_plan(work: Path, asked: argparse.Namespace) -> None:
         "task": "segmentation",
         "data": asked.data.name,
         "unit": "lesions",
-        "budget": f"Every segmentation is shown {asked.presentations:,} images, and so is the one that starts from "
+        "budget": f"Every segmentation is shown {asked.presentations:,} images, with a pre-trained encoder or from "
         "random weights (none).",
         "pairs": PAIRS,
     }

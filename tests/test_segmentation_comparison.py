@@ -93,6 +93,8 @@ def test_the_table_is_written_from_the_saved_tables_alone(base: np.ndarray, tmp_
     text = write_segmentation_comparison(folder).read_text(encoding="utf-8")
     assert "Seeds 0, 1; 80 test images of 40 lesions." in text, "the third seed has no `none`"
     assert "| msmae − none | 0.0" in text
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    assert [[line.count("|") for line in table] for table in tables] == [[7] * 4, [6] * 3], "one block a table"
     assert "msmae − mae" not in text, "no run of it is there"
     rows = pd.read_csv(folder / "table.csv", keep_default_na=False).set_index(["arm", "minus", "metric"])
     assert float(rows.at[("msmae", "none", "dice"), "value"]) == pytest.approx(0.05, abs=0.01)
