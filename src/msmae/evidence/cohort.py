@@ -75,11 +75,11 @@ def table_one(manifest: pd.DataFrame, *, classes: tuple[str, ...], multilabel: b
     rows = [
         Row("Images", tuple((f"{int(rows.sum()):,}", "") for rows in inside)),
         Row("Patients", tuple((count(patients(manifest[rows])), "") for rows in inside)),
-        Row("Class"),
+        *([Row("Class")] if classes else []),
         *(Row(name, share(has_label(manifest["label"], name, multilabel=multilabel))) for name in classes),
     ]
     unlabelled = manifest["label"] == ""
-    if unlabelled.any():
+    if classes and unlabelled.any():
         rows.append(Row("no label", share(unlabelled)))
     for column in filter(is_age, manifest.columns):
         ages = years(manifest[column])

@@ -30,6 +30,8 @@ KEY = ("accuracy", "balanced_accuracy", "auroc", "ece", "dice", "iou", "nsd", "h
 KEY_MULTI = ("balanced_accuracy", "auroc", "auprc", "ece")
 FEW_UNITS = 30
 ARMS = {
+    "none": "its encoder trained from nothing, without pre-training",
+    "file": "its encoder taken from a file of weights",
     "vit": "a vision transformer trained from nothing, without pre-training",
     "mae": "pre-trained by reconstructing randomly masked patches, without labels",
     "supmae": "pre-trained by reconstructing randomly masked patches, with the labels",
@@ -142,6 +144,11 @@ def came_out(run: RunFiles) -> str:
     name = main_split(run.metrics)
     split = run.metrics["splits"][name]
     images = of(split["n"], f"{split_name(name)} image")
+    dice = split["metrics"].get("dice") or {}
+    if dice.get("value") is not None:
+        interval = figure_interval("dice", dice)
+        told = f", 95{PERCENT} interval {interval}" if interval else ""
+        return f"Dice {figure_value('dice', dice)}{told}, on {images}."
     entry = split["metrics"].get("accuracy")
     if entry is None or entry.get("value") is None:
         return f"{images} evaluated."

@@ -51,7 +51,7 @@ def content(run: RunFiles) -> dict[str, Any]:
         "leaks": data.leaks(run.audit),
         "audit": data.audit_rows(run.audit),
         "audit_notes": data.audit_notes(run.audit),
-        "table_one": data.table_one(run),
+        "table_one": data.table_one(run, labels=segmentation.labels(run)),
         "flow": data.flow(run),
         "training": training.training(run),
         "figures": results.figure_table(run),
@@ -63,6 +63,7 @@ def content(run: RunFiles) -> dict[str, Any]:
         "panels": cases.panels(run),
         "outlines": segmentation.outlines(run),
         "strata": segmentation.by_size(run, split),
+        "empties": segmentation.empties(run, split),
         "mistakes": cases.mistakes(run, rows),
         "settings": settings(run.config),
     }

@@ -27,7 +27,8 @@ class Panel:
     probability: float | None
     picture: Path
     kind: str = ""
-    """right, wrong or uncertain, where the run says it."""
+    """right, wrong or uncertain, where the run says it; of a segmentation best, median or worst."""
+    dice: float | None = None
 
     def as_data(self) -> str:
         """The PNG as a ``data:`` address."""
@@ -214,6 +215,7 @@ def _read_panels(folder: Path) -> tuple[tuple[Panel, ...], list[str]]:
                 probability=float(probability) if isinstance(probability, int | float) else None,
                 picture=picture,
                 kind=str(entry.get("kind", "")),
+                dice=float(dice) if isinstance(dice := entry.get("dice"), int | float) else None,
             )
         )
     return tuple(panels), lost

@@ -60,7 +60,9 @@ FIGURES: dict[str, Figure] = {
     ),
     "dice": Figure("Dice", "overlap of the outlined and the true region; 1 is perfect"),
     "iou": Figure("Intersection over union", "shared area over joint area; 1 is perfect"),
-    "hd95": Figure("Hausdorff distance (95 %)", "how far outlines lie apart, at the 95th percentile", bounded=False),
+    "hd95": Figure(
+        "Hausdorff distance (95 %)", "how far outlines lie apart, in pixels, at the 95th percentile", bounded=False
+    ),
     "nsd": Figure("Surface Dice", "share of the outlines that agree within the tolerance"),
     "pixel_sensitivity": Figure("Sensitivity", "share of a lesion's pixels that were outlined", percent=True),
     "pixel_precision": Figure("Precision", "share of the outlined pixels that are lesion", percent=True),

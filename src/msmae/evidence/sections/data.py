@@ -56,11 +56,12 @@ def flow(run: Described) -> list[dict[str, str]]:
     ]
 
 
-def table_one(run: Described) -> dict[str, Any] | None:
-    """Heads and rows of table 1."""
+def table_one(run: Described, *, labels: tuple[str, ...] | None = None) -> dict[str, Any] | None:
+    """Heads and rows of table 1. ``labels`` are the images' own, where the model's classes are something else."""
     if run.manifest is None:
         return None
-    heads, rows = cohort.table_one(run.manifest, classes=run.classes, multilabel=run.multilabel)
+    several = run.multilabel if labels is None else bool(run.manifest["label"].str.contains(";").any())
+    heads, rows = cohort.table_one(run.manifest, classes=run.classes if labels is None else labels, multilabel=several)
     return {"heads": heads, "rows": rows}
 
 

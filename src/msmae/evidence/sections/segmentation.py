@@ -39,3 +39,15 @@ def by_size(run: RunFiles, split: str) -> list[dict[str, Any]]:
         }
         for part in run.metrics["splits"][split].get("by_size", ())
     ]
+
+
+def labels(run: RunFiles) -> tuple[str, ...] | None:
+    """What the images of a segmentation are labelled with, which is not what is outlined; None for other tasks."""
+    if run.metrics.get("task") != "segmentation" or run.manifest is None:
+        return None
+    return tuple(sorted({piece for label in run.manifest["label"] for piece in label.split(";")} - {""}))
+
+
+def empties(run: RunFiles, split: str) -> list[dict[str, Any]]:
+    """For each class how many images show it or not, by whether anything was outlined."""
+    return [{"name": name, **counts} for name, counts in (run.metrics["splits"][split].get("counts") or {}).items()]
