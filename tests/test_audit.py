@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from msmae.data.audit import (
     audit,
     describe_leakage,
     draw_worst_pairs,
     find_duplicates,
-    keep_together,
     list_warnings,
     stop_on_leakage,
     take_fingerprints,
-    traits,
 )
 from msmae.data.audit.fingerprints import RECORD, Fingerprints
 from msmae.data.audit.hashing import bits_apart, perceptual_hash, pixel_digest
@@ -32,7 +30,6 @@ from msmae.data.audit.neighbours import CROWD, FARTHEST, near_pairs
 from msmae.data.audit.threshold import choose_threshold
 from msmae.data.layouts import open_dataset
 from msmae.data.manifest import Manifest
-from msmae.data.repair import repair
 from msmae.errors import LeakageError, UserError
 
 
@@ -51,6 +48,16 @@ def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
 
 def manifest_of(rows: list[dict[str, str]], root: Path = Path()) -> Manifest:
     return Manifest.from_table(pd.DataFrame(rows, dtype=object), root=root, layout="csv")
+
+
+def different(number: int) -> Fingerprints:
+    """Fingerprints of pictures that have nothing in common, not even files."""
+    generator = np.random.default_rng(0)
+    record = np.zeros(number, RECORD)
+    record["digest"] = generator.integers(0, 2**63, (number, 2))
+    record["hash"] = generator.integers(0, 2**16, (number, 16))
+    record["resaved"] = -1
+    return Fingerprints(record, {}, {})
 
 
 @pytest.fixture(scope="module")
@@ -319,194 +326,6 @@ def test_the_threshold_can_be_given_within_what_the_search_can_do() -> None:
     for bits in (-1, 16):
         with pytest.raises(UserError, match="near_bits"):
             find_duplicates(prints, near_bits=bits)
-
-
-def test_traits_of_a_frame_with_a_letter_in_its_corner() -> None:
-    plane = np.zeros((100, 200), np.float32)
-    plane[10:80, 30:200] = np.random.default_rng(0).uniform(50, 100, (70, 170))
-    assert np.allclose(traits.borders(plane), (0.1, 0.2, 0.15, 0))
-    assert traits.borders(np.ones((4, 4), np.float32)) == (1, 1, 1, 1)
-    assert traits.corner_level(plane) == 0
-    assert traits.corner_level(255 - plane) == 1
-    letter = Image.fromarray(plane).convert("L")
-    ImageDraw.Draw(letter).text((4, 1), "R", fill=255)
-    quiet, marked = traits.mark_share(plane), traits.mark_share(np.asarray(letter, np.float32))
-    assert marked > quiet
-    assert traits.mark_share(np.ones((4, 4), np.float32)) == 0
-
-
-def test_how_an_image_was_made_is_read_from_its_file(tmp_path: Path) -> None:
-    from pydicom.data import get_testdata_file
-
-    for quality in (50, 75, 95):
-        save(tmp_path / f"{quality}.jpg", texture(0), quality=quality)
-    sums = [traits.acquisition(str(tmp_path / f"{quality}.jpg")) for quality in (50, 75, 95)]
-    assert [kind for kind, _ in sums] == ["JPEG"] * 3
-    with Image.open(tmp_path / "75.jpg") as image:
-        assert sums[1][1] == sum(image.quantization[0])
-    assert sums[0][1] > sums[1][1] > sums[2][1] > 64
-    save(tmp_path / "a.png", texture(0))
-    assert traits.acquisition(str(tmp_path / "a.png")) == ("PNG", 0)
-    assert traits.acquisition(str(get_testdata_file("CT_small.dcm"))) == (
-        "DICOM CT GE MEDICAL SYSTEMS RHAPSODE MONOCHROME2",
-        0,
-    )
-
-
-def with_letter(pixels: np.ndarray) -> np.ndarray:
-    """The picture with an L burned into its upper left corner, as on X-rays."""
-    picture = Image.fromarray(pixels)
-    ImageDraw.Draw(picture).rectangle((0, 0, 9, 11), fill=0)
-    ImageDraw.Draw(picture).text((2, 0), "L", fill=255)
-    return np.asarray(picture)
-
-
-@pytest.mark.parametrize(
-    ("trait", "spoil"),
-    [
-        ("size", lambda pixels: pixels[:-4]),
-        ("border", lambda pixels: np.pad(pixels[6:], ((6, 0), (0, 0)))),
-        ("marks at the edges", lambda pixels: with_letter(pixels)),
-        ("number of channels and kind of numbers", lambda pixels: np.stack([pixels, pixels, 255 - pixels], axis=-1)),
-    ],
-)
-def test_a_trait_that_gives_the_class_away_is_named(tmp_path: Path, trait: str, spoil: Any) -> None:
-    for i in range(40):
-        save(tmp_path / f"clean/{'ab'[i % 2]}/{i}.png", texture(i))
-        save(tmp_path / f"spoilt/{'ab'[i % 2]}/{i}.png", spoil(texture(i)) if i % 2 else texture(i))
-    assert audit(open_dataset(tmp_path / "clean")).shortcuts == ()
-    found = audit(open_dataset(tmp_path / "spoilt"))
-    told = {shortcut.trait: shortcut for shortcut in found.shortcuts}
-    assert told[trait].balanced_accuracy > 0.9
-    assert told[trait].guessing == 0.5
-    assert told[trait].target == "class"
-    assert any(trait in line for line in list_warnings(found))
-
-
-def test_a_site_that_tells_the_split_is_named() -> None:
-    rows = [
-        {"image_path": f"{i}.png", "label": "ab"[i % 2], "split": "test" if i < 30 else "train",
-         "site": "north" if i < 27 else "south"} for i in range(80)
-    ]  # fmt: skip
-    shortcuts = audit(manifest_of(rows), prints=different(80)).shortcuts
-    assert [(shortcut.trait, shortcut.target) for shortcut in shortcuts] == [("site", "split")]
-    assert shortcuts[0].typical == {"pool": "south", "test": "north"}
-
-
-def different(number: int) -> Fingerprints:
-    """Fingerprints of pictures that have nothing in common, not even files."""
-    generator = np.random.default_rng(0)
-    record = np.zeros(number, RECORD)
-    record["digest"] = generator.integers(0, 2**63, (number, 2))
-    record["hash"] = generator.integers(0, 2**16, (number, 16))
-    record["resaved"] = -1
-    return Fingerprints(record, {}, {})
-
-
-@st.composite
-def messy(draw: st.DrawFn) -> tuple[Manifest, Fingerprints]:
-    """A data set with copies, near-copies, contradictions, shared patients and unreadable images."""
-    number = draw(st.integers(30, 60))
-    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
-    prints = different(number)
-    some_patients = draw(st.booleans())
-    rows: list[dict[str, str]] = []
-    for i in range(number):
-        rows.append({
-            "image_path": f"{i}.png",
-            "label": str(generator.choice(["a", "b", "b", ""])),
-            "patient_id": f"p{generator.integers(number)}" if some_patients and generator.random() < 0.8 else "",
-            "split": str(generator.choice(["train", "val", "test"])),
-            "mask_path": "",
-        })  # fmt: skip
-        if i and generator.random() < 0.4:
-            source = generator.integers(i)
-            prints.record[i] = prints.record[source]
-            if generator.random() < 0.5:  # nearly the same
-                prints.record["digest"][i] = generator.integers(0, 2**63, 2)
-                turned = generator.choice(256, generator.integers(16), replace=False)
-                np.bitwise_xor.at(prints.record["hash"][i], turned // 16, (1 << (turned % 16)).astype(np.uint16))
-            elif generator.random() < 0.9:
-                rows[i]["label"] = rows[source]["label"]
-    prints.problems.update({int(i): "damaged" for i in generator.choice(number, 2, replace=False)})
-    blank = prints.record["digest"][generator.choice(number, 2, replace=False), 0]
-    prints.record["constant"] = np.isin(prints.record["digest"][:, 0], blank)
-    return manifest_of(rows), prints
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow], deadline=None)
-@given(messy())
-def test_a_repaired_data_set_leaks_nothing_and_loses_nothing_unsaid(data: tuple[Manifest, Fingerprints]) -> None:
-    manifest, prints = data
-    try:
-        mended = repair(manifest, prints, find_duplicates(prints))
-    except UserError:  # a class too small to be split
-        assume(False)
-    assert sorted([*mended.kept, *mended.left_out]) == list(range(len(manifest)))
-    again = prints.select(mended.kept)
-    found = audit(mended.manifest, prints=again)
-    zero = ("unreadable", "constant", "identical_pairs", "label_conflicts", "test_identical_to_pool", "test_near_pool")
-    assert {
-        name: getattr(found, name) for name in (*zero, "patients_crossing", "test_patients_in_pool")
-    } == dict.fromkeys((*zero, "patients_crossing", "test_patients_in_pool"), 0)
-    assert set(mended.manifest.table["split"]) == {"train", "val", "test"}
-    table, hashes = mended.manifest.table, again.record["hash"]
-    for i in range(len(table)):  # in other words: no patient and no pair up to 15 bits apart lies in two splits
-        near = (bits_apart(hashes[i], hashes) <= FARTHEST) | (
-            (table["patient_id"] == table.at[i, "patient_id"]).to_numpy() & (table.at[i, "patient_id"] != "")
-        )
-        assert set(table["split"][near]) == {table.at[i, "split"]}
-        assert near.sum() == 1 or table.at[i, "cluster"] != ""
-    pictures = {digest.tobytes() for digest in prints.record["digest"]}
-    lost = pictures - {digest.tobytes() for digest in again.record["digest"]}
-    labels: dict[bytes, set[str]] = {}
-    for i, digest in enumerate(prints.record["digest"]):
-        labels.setdefault(digest.tobytes(), set()).add(manifest.table.at[i, "label"])
-    faulty = {*prints.problems, *np.flatnonzero(prints.record["constant"])}
-    spoilt = {prints.record["digest"][i].tobytes() for i in faulty}
-    assert all(len(labels[picture] - {""}) > 1 or picture in spoilt for picture in lost)
-
-
-def test_the_copy_that_says_most_is_the_one_kept() -> None:
-    rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": f"p{i}"} for i in range(12)]
-    rows += [
-        {**rows[0], "image_path": "first.png", "label": ""},
-        {**rows[1], "image_path": "second.png", "mask_path": "m"},
-    ]
-    prints = different(14)
-    prints.record[12:] = prints.record[:2]
-    mended = repair(manifest_of(rows), prints, find_duplicates(prints))
-    assert mended.left_out == {12: "the same pixels as another image", 1: "the same pixels as another image"}
-
-
-def test_clusters_take_the_place_of_patients_only_where_none_are_named() -> None:
-    rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2]} for i in range(20)]
-    prints = different(20)
-    prints.record["hash"][3] = prints.record["hash"][0]
-    nameless = repair(manifest_of(rows), prints, find_duplicates(prints)).manifest.table
-    assert nameless.at[0, "patient_id"] == nameless.at[3, "patient_id"] == nameless.at[0, "cluster"] != ""
-    assert (nameless["patient_id"] != "").sum() == 2
-    named = [{**row, "patient_id": f"p{i}"} for i, row in enumerate(rows)]
-    table = repair(manifest_of(named), prints, find_duplicates(prints)).manifest.table
-    assert table["patient_id"].tolist() == [f"p{i}" for i in range(20)]
-    assert table.at[0, "cluster"] == table.at[3, "cluster"] not in ("", "p0", "p3")
-    assert table.at[0, "split"] == table.at[3, "split"]
-
-
-def test_data_without_duplicates_is_split_as_by_patient_alone() -> None:
-    rows = [
-        {"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": f"p{i // 2}" if i < 10 else ""}
-        for i in range(20)
-    ]
-    manifest, prints = manifest_of(rows), different(20)
-    assert keep_together(manifest, find_duplicates(prints), prints) == manifest.table["patient_id"].tolist()
-
-
-def test_nothing_left_is_an_error_that_says_so() -> None:
-    prints = different(2)
-    prints.problems.update({0: "damaged", 1: "damaged"})
-    with pytest.raises(UserError, match="no image is left"):
-        repair(manifest_of([{"image_path": "0.png"}, {"image_path": "1.png"}]), prints, find_duplicates(prints))
 
 
 def test_the_contact_sheet_shows_the_worst_first_and_goes_when_nothing_is_wrong(planted: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from html_page import Page
 from msmae.errors import UserError
 from msmae.evidence import verdict
 from msmae.evidence.comparison_report import write_comparison
@@ -23,7 +24,7 @@ from msmae.evidence.predictions import write_predictions
 from msmae.evidence.verdict import headline
 from msmae.stages.report import report
 from saved_run import add_panels, edit_metrics, put, write_run
-from test_report import OPTIONS, PROBE, Page
+from test_report import OPTIONS, PROBE
 
 CLASSES = ("benign", "malignant", "normal")
 ARMS = {"mae": 0.8, "supmae": 1.4, "msmae": 2.6}

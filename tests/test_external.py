@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 import msmae
+from html_page import Page
 from msmae.cli import call_verb
 from msmae.data.phantom import make_phantom
 from msmae.errors import LeakageError, UserError
 from msmae.evidence.predictions import read_predictions
-from test_report import Page
 
 pytestmark = pytest.mark.slow
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import msmae
+from html_page import Page
 from msmae.data.phantom import make_phantom
 from msmae.evidence.calibration import fit_calibrator
 from msmae.evidence.predictions import read_predictions, to_arrays
 from msmae.evidence.recalibration import sentences
 from msmae.stages.balance import Balance
 from msmae.stages.calibrate import weights_to_undo
-from test_report import Page
 
 pytestmark = pytest.mark.slow
 

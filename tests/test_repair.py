@@ -1,0 +1,127 @@
+"""Repairing a data set that leaks: nothing leaks afterwards, and nothing is lost unsaid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from msmae.data.audit import (
+    audit,
+    find_duplicates,
+    keep_together,
+)
+from msmae.data.audit.fingerprints import Fingerprints
+from msmae.data.audit.hashing import bits_apart
+from msmae.data.audit.neighbours import FARTHEST
+from msmae.data.manifest import Manifest
+from msmae.data.repair import repair
+from msmae.errors import UserError
+from test_audit import different, manifest_of
+
+
+@st.composite
+def messy(draw: st.DrawFn) -> tuple[Manifest, Fingerprints]:
+    """A data set with copies, near-copies, contradictions, shared patients and unreadable images."""
+    number = draw(st.integers(30, 60))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    prints = different(number)
+    some_patients = draw(st.booleans())
+    rows: list[dict[str, str]] = []
+    for i in range(number):
+        rows.append({
+            "image_path": f"{i}.png",
+            "label": str(generator.choice(["a", "b", "b", ""])),
+            "patient_id": f"p{generator.integers(number)}" if some_patients and generator.random() < 0.8 else "",
+            "split": str(generator.choice(["train", "val", "test"])),
+            "mask_path": "",
+        })  # fmt: skip
+        if i and generator.random() < 0.4:
+            source = generator.integers(i)
+            prints.record[i] = prints.record[source]
+            if generator.random() < 0.5:  # nearly the same
+                prints.record["digest"][i] = generator.integers(0, 2**63, 2)
+                turned = generator.choice(256, generator.integers(16), replace=False)
+                np.bitwise_xor.at(prints.record["hash"][i], turned // 16, (1 << (turned % 16)).astype(np.uint16))
+            elif generator.random() < 0.9:
+                rows[i]["label"] = rows[source]["label"]
+    prints.problems.update({int(i): "damaged" for i in generator.choice(number, 2, replace=False)})
+    blank = prints.record["digest"][generator.choice(number, 2, replace=False), 0]
+    prints.record["constant"] = np.isin(prints.record["digest"][:, 0], blank)
+    return manifest_of(rows), prints
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow], deadline=None)
+@given(messy())
+def test_a_repaired_data_set_leaks_nothing_and_loses_nothing_unsaid(data: tuple[Manifest, Fingerprints]) -> None:
+    manifest, prints = data
+    try:
+        mended = repair(manifest, prints, find_duplicates(prints))
+    except UserError:  # a class too small to be split
+        assume(False)
+    assert sorted([*mended.kept, *mended.left_out]) == list(range(len(manifest)))
+    again = prints.select(mended.kept)
+    found = audit(mended.manifest, prints=again)
+    zero = ("unreadable", "constant", "identical_pairs", "label_conflicts", "test_identical_to_pool", "test_near_pool")
+    assert {
+        name: getattr(found, name) for name in (*zero, "patients_crossing", "test_patients_in_pool")
+    } == dict.fromkeys((*zero, "patients_crossing", "test_patients_in_pool"), 0)
+    assert set(mended.manifest.table["split"]) == {"train", "val", "test"}
+    table, hashes = mended.manifest.table, again.record["hash"]
+    for i in range(len(table)):  # in other words: no patient and no pair up to 15 bits apart lies in two splits
+        near = (bits_apart(hashes[i], hashes) <= FARTHEST) | (
+            (table["patient_id"] == table.at[i, "patient_id"]).to_numpy() & (table.at[i, "patient_id"] != "")
+        )
+        assert set(table["split"][near]) == {table.at[i, "split"]}
+        assert near.sum() == 1 or table.at[i, "cluster"] != ""
+    pictures = {digest.tobytes() for digest in prints.record["digest"]}
+    lost = pictures - {digest.tobytes() for digest in again.record["digest"]}
+    labels: dict[bytes, set[str]] = {}
+    for i, digest in enumerate(prints.record["digest"]):
+        labels.setdefault(digest.tobytes(), set()).add(manifest.table.at[i, "label"])
+    faulty = {*prints.problems, *np.flatnonzero(prints.record["constant"])}
+    spoilt = {prints.record["digest"][i].tobytes() for i in faulty}
+    assert all(len(labels[picture] - {""}) > 1 or picture in spoilt for picture in lost)
+
+
+def test_the_copy_that_says_most_is_the_one_kept() -> None:
+    rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": f"p{i}"} for i in range(12)]
+    rows += [
+        {**rows[0], "image_path": "first.png", "label": ""},
+        {**rows[1], "image_path": "second.png", "mask_path": "m"},
+    ]
+    prints = different(14)
+    prints.record[12:] = prints.record[:2]
+    mended = repair(manifest_of(rows), prints, find_duplicates(prints))
+    assert mended.left_out == {12: "the same pixels as another image", 1: "the same pixels as another image"}
+
+
+def test_clusters_take_the_place_of_patients_only_where_none_are_named() -> None:
+    rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2]} for i in range(20)]
+    prints = different(20)
+    prints.record["hash"][3] = prints.record["hash"][0]
+    nameless = repair(manifest_of(rows), prints, find_duplicates(prints)).manifest.table
+    assert nameless.at[0, "patient_id"] == nameless.at[3, "patient_id"] == nameless.at[0, "cluster"] != ""
+    assert (nameless["patient_id"] != "").sum() == 2
+    named = [{**row, "patient_id": f"p{i}"} for i, row in enumerate(rows)]
+    table = repair(manifest_of(named), prints, find_duplicates(prints)).manifest.table
+    assert table["patient_id"].tolist() == [f"p{i}" for i in range(20)]
+    assert table.at[0, "cluster"] == table.at[3, "cluster"] not in ("", "p0", "p3")
+    assert table.at[0, "split"] == table.at[3, "split"]
+
+
+def test_data_without_duplicates_is_split_as_by_patient_alone() -> None:
+    rows = [
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": f"p{i // 2}" if i < 10 else ""}
+        for i in range(20)
+    ]
+    manifest, prints = manifest_of(rows), different(20)
+    assert keep_together(manifest, find_duplicates(prints), prints) == manifest.table["patient_id"].tolist()
+
+
+def test_nothing_left_is_an_error_that_says_so() -> None:
+    prints = different(2)
+    prints.problems.update({0: "damaged", 1: "damaged"})
+    with pytest.raises(UserError, match="no image is left"):
+        repair(manifest_of([{"image_path": "0.png"}, {"image_path": "1.png"}]), prints, find_duplicates(prints))

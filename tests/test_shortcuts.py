@@ -1,0 +1,90 @@
+"""Traits of an image that give its class away without showing disease."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from msmae.data.audit import (
+    audit,
+    list_warnings,
+    traits,
+)
+from msmae.data.layouts import open_dataset
+from test_audit import different, manifest_of, save, texture
+
+
+def test_traits_of_a_frame_with_a_letter_in_its_corner() -> None:
+    plane = np.zeros((100, 200), np.float32)
+    plane[10:80, 30:200] = np.random.default_rng(0).uniform(50, 100, (70, 170))
+    assert np.allclose(traits.borders(plane), (0.1, 0.2, 0.15, 0))
+    assert traits.borders(np.ones((4, 4), np.float32)) == (1, 1, 1, 1)
+    assert traits.corner_level(plane) == 0
+    assert traits.corner_level(255 - plane) == 1
+    letter = Image.fromarray(plane).convert("L")
+    ImageDraw.Draw(letter).text((4, 1), "R", fill=255)
+    quiet, marked = traits.mark_share(plane), traits.mark_share(np.asarray(letter, np.float32))
+    assert marked > quiet
+    assert traits.mark_share(np.ones((4, 4), np.float32)) == 0
+
+
+def test_how_an_image_was_made_is_read_from_its_file(tmp_path: Path) -> None:
+    from pydicom.data import get_testdata_file
+
+    for quality in (50, 75, 95):
+        save(tmp_path / f"{quality}.jpg", texture(0), quality=quality)
+    sums = [traits.acquisition(str(tmp_path / f"{quality}.jpg")) for quality in (50, 75, 95)]
+    assert [kind for kind, _ in sums] == ["JPEG"] * 3
+    with Image.open(tmp_path / "75.jpg") as image:
+        assert sums[1][1] == sum(image.quantization[0])
+    assert sums[0][1] > sums[1][1] > sums[2][1] > 64
+    save(tmp_path / "a.png", texture(0))
+    assert traits.acquisition(str(tmp_path / "a.png")) == ("PNG", 0)
+    assert traits.acquisition(str(get_testdata_file("CT_small.dcm"))) == (
+        "DICOM CT GE MEDICAL SYSTEMS RHAPSODE MONOCHROME2",
+        0,
+    )
+
+
+def with_letter(pixels: np.ndarray) -> np.ndarray:
+    """The picture with an L burned into its upper left corner, as on X-rays."""
+    picture = Image.fromarray(pixels)
+    ImageDraw.Draw(picture).rectangle((0, 0, 9, 11), fill=0)
+    ImageDraw.Draw(picture).text((2, 0), "L", fill=255)
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize(
+    ("trait", "spoil"),
+    [
+        ("size", lambda pixels: pixels[:-4]),
+        ("border", lambda pixels: np.pad(pixels[6:], ((6, 0), (0, 0)))),
+        ("marks at the edges", lambda pixels: with_letter(pixels)),
+        ("number of channels and kind of numbers", lambda pixels: np.stack([pixels, pixels, 255 - pixels], axis=-1)),
+    ],
+)
+def test_a_trait_that_gives_the_class_away_is_named(tmp_path: Path, trait: str, spoil: Any) -> None:
+    for i in range(40):
+        save(tmp_path / f"clean/{'ab'[i % 2]}/{i}.png", texture(i))
+        save(tmp_path / f"spoilt/{'ab'[i % 2]}/{i}.png", spoil(texture(i)) if i % 2 else texture(i))
+    assert audit(open_dataset(tmp_path / "clean")).shortcuts == ()
+    found = audit(open_dataset(tmp_path / "spoilt"))
+    told = {shortcut.trait: shortcut for shortcut in found.shortcuts}
+    assert told[trait].balanced_accuracy > 0.9
+    assert told[trait].guessing == 0.5
+    assert told[trait].target == "class"
+    assert any(trait in line for line in list_warnings(found))
+
+
+def test_a_site_that_tells_the_split_is_named() -> None:
+    rows = [
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "split": "test" if i < 30 else "train",
+         "site": "north" if i < 27 else "south"} for i in range(80)
+    ]  # fmt: skip
+    shortcuts = audit(manifest_of(rows), prints=different(80)).shortcuts
+    assert [(shortcut.trait, shortcut.target) for shortcut in shortcuts] == [("site", "split")]
+    assert shortcuts[0].typical == {"pool": "south", "test": "north"}
