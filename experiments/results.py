@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+from msmae.errors import UserError
 from msmae.evidence.comparison_report import write_comparison
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 
@@ -16,17 +17,18 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def page(template: str, results: Path) -> str:
-    """The page with its tables; a comparison that is not there yet is named as such."""
+    """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
 
     def tables(match: re.Match[str]) -> str:
         folder = results / match.group(1)
         if not (folder / "comparison.json").is_file():
             return "*Not run yet.*"
         plan = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-        if plan.get("task") == "segmentation":
-            write_segmentation_comparison(folder)
-        else:
-            write_comparison(folder)
+        write = write_segmentation_comparison if plan.get("task") == "segmentation" else write_comparison
+        try:
+            write(folder)
+        except UserError as problem:  # no seed is finished for all arms
+            return f"*Not finished: {problem.what}.*"
         text = (folder / "comparison_table.md").read_text(encoding="utf-8")
         return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
 

@@ -53,6 +53,12 @@ def test_a_comparison_that_was_not_run_is_named_so(script: dict[str, Any], tmp_p
     assert script["page"]("{{ moles }}", tmp_path) == "*Not run yet.*"
 
 
+def test_a_comparison_without_a_finished_seed_is_named_so(script: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "moles").mkdir()
+    (tmp_path / "moles" / "comparison.json").write_text('{"arms": ["msmae"], "seeds": [0], "classes": ["a", "b"]}')
+    assert script["page"]("{{ moles }}", tmp_path).startswith("*Not finished: none of 1 arms has a finished run")
+
+
 def test_no_machine_is_named_in_the_results() -> None:
     for file in (REPOSITORY / "results").rglob("*"):
         if file.is_file():

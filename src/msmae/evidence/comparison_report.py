@@ -12,6 +12,7 @@ from msmae.evidence.page import make_page
 from msmae.evidence.run_files import write_whole
 from msmae.evidence.sections import comparison as parts
 from msmae.evidence.sections import data
+from msmae.evidence.sections.maps import maps
 from msmae.evidence.wording import describe
 
 DIGITS = "%.10g"
@@ -58,6 +59,7 @@ def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
         "costs": parts.costs(files),
         "pictures": parts.pictures(files, analysis),
         "masks": parts.masks(files),
+        "maps": maps(files),
         "runs": parts.runs(files, analysis),
         "settings": parts.settings(files),
         "leaks": data.leaks(files.audit),
