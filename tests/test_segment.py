@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_erosion
 
 import msmae
@@ -338,6 +340,28 @@ def test_masks_that_cover_everything_or_nothing_are_counted(
     table.to_csv(tmp_path / "m.csv", index=False)
     with pytest.raises(UserError, match="no training mask shows lesion"):
         segment(str(tmp_path / "m.csv"), from_="none", out=str(tmp_path / "other"), preset="tiny")
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_mutated_encoder_is_refused_with_the_names(
+    as_file: bool, data: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pretrained, tmp_path / "pre")
+    file = tmp_path / "pre" / "pretrained" / "model.safetensors"
+    weights = load_file(file)
+    renamed, misshapen = "encoder.blocks.1.attn.qkv.bias", "encoder.norm.weight"
+    weights["encoder.blocks.1.attn.qkv_bias"] = weights.pop(renamed)
+    weights[misshapen] = torch.ones(5)
+    prefix = "encoder." if as_file else ""
+    if as_file:
+        weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    save_file(weights, file)
+    given = file if as_file else tmp_path / "pre"
+    with pytest.raises(UserError) as caught:
+        segment(str(data), from_=str(given), out=str(tmp_path / "run"), preset="tiny")
+    for name in (renamed, "encoder.blocks.1.attn.qkv_bias", misshapen):
+        assert name.removeprefix(prefix) in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_bad_input_is_named(data: Path, tmp_path: Path) -> None:
