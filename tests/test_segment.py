@@ -20,8 +20,8 @@ from msmae.cli import main, make_parser, plain_words
 from msmae.data.phantom import make_phantom
 from msmae.errors import LeakageError, UserError
 from msmae.method.segmenter import Segmenter
-from msmae.stages import segment_module
 from msmae.stages.segment import segment
+from msmae.stages.segmentation import module as training
 
 pytestmark = pytest.mark.slow
 
@@ -122,15 +122,15 @@ def test_a_stopped_run_goes_on_from_its_last_epoch(
     finished: Path, data: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = {"from_": str(pretrained), "out": str(tmp_path / "run"), "preset": "tiny"}
-    plain = segment_module.SegmentModule.on_train_epoch_start
+    plain = training.SegmentModule.on_train_epoch_start
 
-    def stop_at_the_third(module: segment_module.SegmentModule) -> None:
+    def stop_at_the_third(module: training.SegmentModule) -> None:
         if module.current_epoch == 2:
             raise RuntimeError("the power fails")
         plain(module)
 
     with monkeypatch.context() as patch:
-        patch.setattr(segment_module.SegmentModule, "on_train_epoch_start", stop_at_the_third)
+        patch.setattr(training.SegmentModule, "on_train_epoch_start", stop_at_the_third)
         with pytest.raises(RuntimeError, match="the power fails"):
             segment(str(data), **words, segment={"epochs": 3})
     assert not (tmp_path / "run" / "model").exists()
@@ -252,20 +252,20 @@ def test_what_the_loss_is_compared_with_is_what_the_masks_say(overlapping: Path)
     from msmae.config import make_settings
     from msmae.exchange.checkpoint import build_model
     from msmae.stages.prepare import divide
-    from msmae.stages.segment_data import class_layers, prepare_masks
+    from msmae.stages.segmentation.data import class_layers, prepare_masks
 
     settings = make_settings("tiny")
     prepared = prepare_masks(divide(overlapping, settings=settings), settings=settings, arm="none", seed=0)
-    model = build_model(segment_module.segmenter_card(prepared))
+    model = build_model(training.segmenter_card(prepared))
     assert isinstance(model, Segmenter)
-    module = segment_module.SegmentModule(model, prepared)
+    module = training.SegmentModule(model, prepared)
     ids = prepared.ids("train", labelled=False)
     target = module.target(torch.from_numpy(prepared.store.fetch_masks(ids)))
     assert torch.equal(target, torch.from_numpy(class_layers(prepared, ids)).float())
     assert (target[:, 0] * target[:, 1]).any(), "core and whole overlap"
     logits = torch.where(target > 0, 20.0, -20.0)
     assert float(module.loss(logits, target)) < 1e-3
-    assert torch.equal(segment_module.decide(logits, classes=2), target > 0)
+    assert torch.equal(training.decide(logits, classes=2), target > 0)
     assert float(module.loss(-logits, target)) > 1
 
 

@@ -51,8 +51,8 @@ def predict(
 
     from msmae.evidence.predictions import write_predictions
     from msmae.stages.predictor import load, predicted_names
-    from msmae.stages.segment_masks import write_masks
-    from msmae.stages.segment_predictor import SegmentationModel
+    from msmae.stages.segmentation.masks import write_masks
+    from msmae.stages.segmentation.predictor import SegmentationModel
 
     model = load(run, device=device)
     if isinstance(model, SegmentationModel):

@@ -136,7 +136,7 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Any:
     folder = folder / "model" if (folder / "model").is_dir() else folder
     network, card = load_model(folder)
     if isinstance(network, Segmenter):
-        from msmae.stages.segment_predictor import SegmentationModel
+        from msmae.stages.segmentation.predictor import SegmentationModel
 
         return SegmentationModel(network, card, device=device)
     if not isinstance(network, Classifier):

@@ -46,7 +46,7 @@ def segment(
     chosen = choose_decoder(make_settings(preset, config, settings), decoder)
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     from msmae.stages.folder import check_run, clear_run, describe_run, write_json
-    from msmae.stages.segment_source import find_source, refuse_leakage
+    from msmae.stages.segmentation.source import find_source, refuse_leakage
 
     folder = Path(out)
     source = find_source(from_)
@@ -56,9 +56,9 @@ def segment(
     chosen = source.architecture(chosen)
     from msmae.stages.leakage import audit_before_run
     from msmae.stages.prepare import divide
-    from msmae.stages.segment_data import prepare_masks
-    from msmae.stages.segment_evaluate import evaluate_segmenter
-    from msmae.stages.segment_module import check_segmenter, segment_model
+    from msmae.stages.segmentation.data import prepare_masks
+    from msmae.stages.segmentation.evaluate import evaluate_segmenter
+    from msmae.stages.segmentation.module import check_segmenter, segment_model
     from msmae.stages.show import show_notes, show_result
     from msmae.stages.training import is_main_process
 
@@ -96,8 +96,8 @@ def evaluate_again(run: Path) -> dict[str, Any]:
     """Evaluate a segmentation run's model once more, on the run's own manifest; ``msmae evaluate`` comes here."""
     from msmae.stages.folder import read_run
     from msmae.stages.prepare import as_own_manifest, divide
-    from msmae.stages.segment_data import prepare_masks
-    from msmae.stages.segment_evaluate import evaluate_segmenter
+    from msmae.stages.segmentation.data import prepare_masks
+    from msmae.stages.segmentation.evaluate import evaluate_segmenter
 
     config, settings = read_run(run)
     settings = as_own_manifest(settings)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from msmae.evidence.predictions import write_predictions
 from msmae.stages.pictures import draw_outlines
-from msmae.stages.segment_predictor import SegmentationModel
+from msmae.stages.segmentation.predictor import SegmentationModel
 
 
 def write_masks(model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False) -> pd.DataFrame:

@@ -17,8 +17,8 @@ from msmae.stages.folder import write_json
 from msmae.stages.pictures import draw_outlines
 from msmae.stages.predictor import load
 from msmae.stages.prepare import Prepared, data_fingerprint
-from msmae.stages.segment_data import class_layers
-from msmae.stages.segment_predictor import SegmentationModel
+from msmae.stages.segmentation.data import class_layers
+from msmae.stages.segmentation.predictor import SegmentationModel
 
 KINDS = ("best", "median", "worst")
 DIGITS = 5

@@ -17,8 +17,8 @@ from msmae.exchange.checkpoint import ModelCard, build_model, save_model
 from msmae.method.segmenter import Segmenter
 from msmae.stages.finetune import layer_of
 from msmae.stages.prepare import Prepared, reading_of
-from msmae.stages.segment_data import class_layers
-from msmae.stages.segment_source import Source
+from msmae.stages.segmentation.data import class_layers
+from msmae.stages.segmentation.source import Source
 from msmae.stages.supervised import jitter
 from msmae.stages.training import StageModule, check_trainer, decayed, last_checkpoint, make_trainer
 
