@@ -1,6 +1,7 @@
 """``make results``: every table of RESULTS.md, rebuilt from the predictions and segmentations in results/.
 
-RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME.
+RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME, and
+``{{ keep }}`` by what looking at a quarter costs in all of results/*+keep.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from msmae.errors import UserError
 from msmae.evidence.comparison_report import write_comparison
+from msmae.evidence.pooled_loss import table
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -20,6 +22,8 @@ def page(template: str, results: Path) -> str:
     """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
 
     def tables(match: re.Match[str]) -> str:
+        if match.group(1) == "keep":
+            return table(results)
         folder = results / match.group(1)
         if not (folder / "comparison.json").is_file():
             return "*Not run yet.*"

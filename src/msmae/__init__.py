@@ -21,6 +21,8 @@ _NAMES = {
     "evaluate": "msmae.stages.verbs",
     "predict": "msmae.stages.predict",
     "compare": "msmae.stages.compare",
+    "budget": "msmae.stages.budget",
+    "export": "msmae.stages.export",
     "masks": "msmae.stages.masks",
     "load": "msmae.stages.predictor",
     "Model": "msmae.stages.predictor",
@@ -59,8 +61,10 @@ if TYPE_CHECKING:
     from msmae.method.segmenter import Segmenter
     from msmae.method.transfer import Classifier
     from msmae.method.vit import VisionTransformer
+    from msmae.stages.budget import budget
     from msmae.stages.compare import compare
     from msmae.stages.demo import demo
+    from msmae.stages.export import export
     from msmae.stages.masks import masks
     from msmae.stages.predict import predict
     from msmae.stages.predictor import Model, load

@@ -22,6 +22,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "segment": ("msmae.stages.segment:segment", "train an encoder to outline lesions, and evaluate it"),
     "evaluate": ("msmae.stages.verbs:evaluate", "evaluate a run's model again, or on external data"),
     "predict": ("msmae.stages.predict:predict", "predict files or folders with a run's model"),
+    "budget": ("msmae.stages.budget:budget", "how few patches a model may look at, measured and chosen"),
+    "export": ("msmae.stages.export:export", "a run's classifier as one ONNX file"),
     "check": ("msmae.stages.check:check", "what a data set is, what is wrong with it, and a clean split of it"),
     "report": ("msmae.stages.report:report", "build a run's report again from what it saved"),
     "compare": (

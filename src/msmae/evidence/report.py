@@ -16,7 +16,7 @@ from msmae.evidence import headline, recalibration
 from msmae.evidence.page import make_page
 from msmae.evidence.predictions import check_columns, to_arrays
 from msmae.evidence.run_files import RunFiles, read_run_files, write_whole
-from msmae.evidence.sections import cases, curves, data, results, segmentation, training
+from msmae.evidence.sections import budget, cases, curves, data, results, segmentation, training
 
 
 def write_report(run: str | Path) -> Path:
@@ -65,6 +65,7 @@ def content(run: RunFiles) -> dict[str, Any]:
         "strata": segmentation.by_size(run, split),
         "empties": segmentation.empties(run, split),
         "mistakes": cases.mistakes(run, rows),
+        "budget": budget.budget(run),
         "settings": settings(run.config),
     }
 

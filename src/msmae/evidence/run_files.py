@@ -50,6 +50,10 @@ class RunFiles:
     logs: dict[str, pd.DataFrame] = field(default_factory=dict)
     """Stage -> the rows of its ``metrics.csv``."""
     panels: tuple[Panel, ...] = ()
+    budget: dict[str, Any] | None = None
+    """What looking at less costs, where `msmae budget` measured it."""
+    looks: tuple[Panel, ...] = ()
+    """Pictures of what was looked at."""
     missing: tuple[str, ...] = ()
     """A sentence for each file that is not there, or cannot be read."""
 
@@ -117,6 +121,10 @@ def read_run_files(run: Path) -> RunFiles:
     if not logs:
         missing.append("there are no logs: the course of the training cannot be shown")
     panels, lost = _read_panels(run / "panels")
+    measured = (
+        optional("budget.json", "what looking at less costs is not known") if (run / "budget.json").is_file() else {}
+    )
+    looks, unseen = _read_panels(run / "looks") if measured else ((), [])
     return RunFiles(
         folder=run,
         metrics=metrics,
@@ -128,7 +136,9 @@ def read_run_files(run: Path) -> RunFiles:
         manifest=manifest,
         logs=logs,
         panels=panels,
-        missing=(*missing, *lost),
+        budget=measured or None,
+        looks=looks,
+        missing=(*missing, *lost, *unseen),
     )
 
 

@@ -51,6 +51,8 @@ class ModelCard:
     """What makes the network's probabilities honest (``msmae.evidence.calibration.Calibrator``); empty: nothing."""
     numbers: str = ""
     """The type of the numbers learned from (uint8, uint16, int16, float32); "" in models saved before it was kept."""
+    keep: dict[str, Any] = field(default_factory=dict)
+    """How the model looks at some of an image (``msmae.exchange.look``), and the choice of `msmae budget`."""
     format_version: int = FORMAT_VERSION
 
 

@@ -211,11 +211,11 @@ class VisionTransformer(nn.Module):
     def embed(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """[CLS] and the patches at positions keep [B, K] (all when None), with their positions: [B, 1+K, D]."""
         patches = patchify(images, self.patch_size)  # [B, N, C*p*p]
-        positions = self.pos_embed[:, 1:].expand(len(images), -1, -1)  # [B, N, D]
+        positions = self.pos_embed[:, 1:].expand(images.shape[0], -1, -1)  # [B, N, D]
         if keep is not None:
             patches, positions = gather_tokens(patches, keep), gather_tokens(positions, keep)  # [B, K, ...]
         tokens = self.patch_embed(patches) + positions
-        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(images), -1, -1)
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(images.shape[0], -1, -1)
         return torch.cat([cls_token.to(tokens.dtype), tokens], dim=1)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:

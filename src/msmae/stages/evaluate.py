@@ -19,11 +19,12 @@ from msmae.evidence.predictions import write_predictions
 from msmae.evidence.report import write_report
 from msmae.evidence.summary import summarise
 from msmae.exchange.checkpoint import file_sha256, write_card
-from msmae.method.cost import classifier_macs, map_macs, msmae_macs
+from msmae.method.cost import classifier_macs, look_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.stages.calibrate import calibrate
 from msmae.stages.folder import write_json
+from msmae.stages.looking import Keep, kept_tokens, look_with, share_and_selector
 from msmae.stages.panels import draw_panels
 from msmae.stages.predictor import Model, load, predicted_names
 from msmae.stages.prepare import Prepared, data_fingerprint
@@ -60,6 +61,48 @@ def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
     return metrics
 
 
+def evaluate_kept(prepared: Prepared, run: Path, *, keep: Keep, selector: str | None) -> dict[str, Any]:
+    """Write RUN/predictions_keep.csv and RUN/metrics_keep.json: the same from some of the patches, calibrated anew.
+
+    Returns the content of metrics_keep.json. Raises ``UserError`` as ``Model.predict`` does.
+    """
+    model = load(run)
+    share, name = share_and_selector(model, keep, selector)
+    look = look_with(model, name)
+    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
+    began = time.perf_counter()
+    probabilities = predict_rows(model, prepared, rows, keep=share, selector=name)
+    rate = len(rows) / (time.perf_counter() - began)
+    frame, _, calibration = calibrate(predictions_frame(probabilities, prepared, rows), prepared)
+    write_predictions(frame, run / "predictions_keep.csv")
+    metrics = {
+        "task": name_task(prepared),
+        "arm": prepared.method,
+        "seed": prepared.seed,
+        "keep": {"selector": name, "keep": share},
+        "calibration": calibration,
+        "splits": summarised(frame, prepared),
+        "cost": {
+            "gmacs_predict": look_macs(look, kept_tokens(look, share)).total / 1e9,
+            "images_per_s_predict": rate,
+        },
+    }
+    write_json(run / "metrics_keep.json", metrics)
+    return metrics
+
+
+def summarised(frame: pd.DataFrame, prepared: Prepared) -> dict[str, Any]:
+    """The ``splits`` of metrics.json, under the run's settings."""
+    return summarise(
+        frame,
+        classes=prepared.manifest.classes,
+        resamples=prepared.settings.evaluate.resamples,
+        seed=prepared.seed,
+        ordinal=bool(prepared.settings.dataset.ordinal),
+        multilabel=prepared.manifest.multilabel,
+    )
+
+
 def write_evidence(
     frame: pd.DataFrame,
     prepared: Prepared,
@@ -78,14 +121,6 @@ def write_evidence(
     if calibration is None:
         frame, _, calibration = calibrate(frame, prepared)
     write_predictions(frame, run / "predictions.csv")
-    splits = summarise(
-        frame,
-        classes=prepared.manifest.classes,
-        resamples=prepared.settings.evaluate.resamples,
-        seed=prepared.seed,
-        ordinal=bool(prepared.settings.dataset.ordinal),
-        multilabel=prepared.manifest.multilabel,
-    )
     metrics = {
         "task": name_task(prepared),
         "arm": prepared.method,
@@ -93,7 +128,7 @@ def write_evidence(
         "model_sha256": model_sha256,
         "data_sha256": data_fingerprint(prepared),
         "calibration": calibration,
-        "splits": splits,
+        "splits": summarised(frame, prepared),
         "cost": cost,
     }
     write_json(run / "metrics.json", metrics)
@@ -107,13 +142,18 @@ def name_task(prepared: Prepared) -> str:
     return f"{kind}classification"
 
 
-def predict_rows(model: Model, prepared: Prepared, rows: np.ndarray, *, keep: float = 1.0) -> np.ndarray:
+def predict_rows(
+    model: Model, prepared: Prepared, rows: np.ndarray, *, keep: Keep = 1.0, selector: str | None = None
+) -> np.ndarray:
     """The network's own probabilities [n, classes] of images of the store, not calibrated; of single-label data, each
     row sums to one in doubles.
     """
     parts = [
         model.predict(
-            prepared.store.fetch(rows[start : start + 256]).astype(np.float32), keep, calibrated=False
+            prepared.store.fetch(rows[start : start + 256]).astype(np.float32),
+            keep,
+            selector=selector,
+            calibrated=False,
         ).double()
         for start in range(0, len(rows), 256)
     ]

@@ -8,6 +8,7 @@ temperature and the thresholds were fixed: nothing is fitted on the external ima
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from msmae.exchange.checkpoint import file_sha256
 from msmae.stages.evaluate import predict_rows, predictions_frame
 from msmae.stages.folder import FORMAT_VERSION, environment, read_run, write_json, write_text
 from msmae.stages.inputs import check_numbers
+from msmae.stages.looking import share_and_selector
 from msmae.stages.panels import draw_panels
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import (
@@ -47,11 +49,19 @@ from msmae.stages.prepare import (
 
 
 def evaluate_elsewhere(
-    run: Path, data: str, out: Path, *, settings: Settings, channels: int | None, allow_leakage: bool
+    run: Path,
+    data: str,
+    out: Path,
+    *,
+    settings: Settings,
+    channels: int | None,
+    allow_leakage: bool,
+    looking: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Predict DATA with the model of a run, and write its evidence into OUT; metrics.json comes last.
 
-    ``channels``: the model's, where images of another number are to be converted knowingly.
+    ``channels``: the model's, where images of another number are to be converted knowingly. ``looking``: ``keep`` and
+    ``selector``, as in ``Model.predict``; the internal images are then those of `msmae evaluate RUN --keep`.
 
     Returns the content of metrics.json.
 
@@ -61,6 +71,8 @@ def evaluate_elsewhere(
     """
     config, _ = read_run(run)
     model = load(run)
+    share, selector = share_and_selector(model, **(looking or {"keep": 1.0, "selector": None}))
+    own = own_predictions(run, model, share=share, selector=selector)
     manifest = open_data(data, settings)
     manifest = manifest.with_splits(["test"] * len(manifest))
     notes = check_labels(manifest, model)
@@ -76,8 +88,7 @@ def evaluate_elsewhere(
             "on, and says so in the report",
         )
     prepared = prepare_external(manifest, model, settings=settings, config=config)
-    frame, rate = predict_external(model, prepared)
-    own = own_predictions(run, model)
+    frame, rate = predict_external(model, prepared, share=share, selector=selector)
     out.mkdir(parents=True, exist_ok=True)
     describe(out, run, data=data, config=config, prepared=prepared, model=model)
     write_json(out / "audit.json", {**found.to_dict(), "notes": [*found.notes, *overlap]})
@@ -100,6 +111,7 @@ def evaluate_elsewhere(
         "data_sha256": data_fingerprint(prepared),
         "calibration": calibration_of(run),
         "splits": {name: splits[name] for name in ("external", "internal", "val") if name in splits},
+        "keep": {"selector": selector, "keep": share},
         "cost": {**(metrics_of(run).get("cost") or {}), "images_per_s_predict": rate},
     }
     write_json(out / "metrics.json", metrics)
@@ -206,21 +218,30 @@ def prepare_external(manifest: Manifest, model: Model, *, settings: Settings, co
     )
 
 
-def predict_external(model: Model, prepared: Prepared) -> tuple[pd.DataFrame, float]:
+def predict_external(model: Model, prepared: Prepared, *, share: float, selector: str) -> tuple[pd.DataFrame, float]:
     """Predictions of every labelled external image, calibrated as the run's, and the images predicted in a second."""
     rows = prepared.ids("test")
     began = time.perf_counter()
-    own = predict_rows(model, prepared, rows)
+    own = predict_rows(model, prepared, rows, keep=share, selector=selector)
     rate = len(rows) / (time.perf_counter() - began)
     frame = predictions_frame(own, prepared, rows, classes=model.classes, multilabel=model.card.multilabel)
     columns = [f"prob_{name}" for name in model.classes]
-    frame[columns] = model.calibrate(torch.from_numpy(own)).numpy()
+    frame[columns] = model.calibrate(torch.from_numpy(own), dropped=selector != "all").numpy()
     return frame, rate
 
 
-def own_predictions(run: Path, model: Model) -> pd.DataFrame:
-    """The run's predictions of its validation images, and of its test images as ``internal``."""
+def own_predictions(run: Path, model: Model, *, share: float, selector: str) -> pd.DataFrame:
+    """The run's predictions of its validation images, and of its test images as ``internal``, looked at alike."""
     path = run / "predictions.csv"
+    if selector != "all":
+        path, known = run / "predictions_keep.csv", run / "metrics_keep.json"
+        same = {"selector": selector, "keep": share}
+        if not known.is_file() or json.loads(known.read_text(encoding="utf-8"))["keep"] != same:
+            raise UserError(
+                "the run's own images were not looked at like this",
+                where=str(run),
+                mend=f"`msmae evaluate {run} --keep {share:g} --selector {selector}` first",
+            )
     frame = read_predictions(path)
     lacking = [name for name in model.classes if f"prob_{name}" not in frame]
     if lacking:
@@ -255,8 +276,6 @@ def weights_of(run: Path) -> Path:
 
 def metrics_of(run: Path) -> dict[str, Any]:
     """The run's metrics.json. Raises ``UserError`` where it was not evaluated."""
-    import json
-
     path = run / "metrics.json"
     if not path.is_file():
         raise UserError("the run has no metrics.json", where=str(run), mend="`msmae evaluate RUN` first")

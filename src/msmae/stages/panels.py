@@ -11,7 +11,7 @@ import torch
 
 from msmae.method.masking import plan_patches
 from msmae.stages.folder import write_json
-from msmae.stages.pictures import Views, draw_strip
+from msmae.stages.pictures import Views, draw_look, draw_strip
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import Prepared
 
@@ -54,6 +54,32 @@ def draw_panels(
             }
         )
     write_json(folder / "panels.json", {"panels": captions})
+
+
+def draw_looks(prepared: Prepared, run: Path, looking: dict[str, Any], *, each: int = 8) -> None:
+    """Draw what is looked at of some test images, of every class in turn, into RUN/looks with captions in panels.json.
+
+    ``looking``: ``selector`` and ``keep``; of all patches a look at a quarter is drawn instead.
+    """
+    model, folder = load(run), run / "looks"
+    folder.mkdir(exist_ok=True)
+    if looking["selector"] == "all":
+        looking = {"selector": model.prepared.selector if model.prepared else "self", "keep": 0.25}
+    ids = prepared.ids("test") if len(prepared.ids("test")) else prepared.ids("val")
+    table = prepared.manifest.table.loc[ids]
+    order = np.argsort(table.groupby("label").cumcount().to_numpy(), kind="stable")[:each]
+    samples = ids[order]
+    images = prepared.store.fetch(samples).astype(np.float32)
+    seen = torch.zeros(len(samples), model.network.encoder.patches)
+    seen.scatter_(1, model.looked_at(images, looking["keep"], selector=looking["selector"]), 1.0)
+    seen = seen.reshape(len(samples), *model.network.encoder.grid)
+    outlines = prepared.store.fetch_masks(samples) if prepared.store.masks is not None else [None] * len(samples)
+    captions = []
+    for i, sample in enumerate(samples):
+        case = prepared.manifest.table.loc[sample]
+        draw_look(folder / f"{i:02d}.png", images[i], seen[i].numpy() > 0, outline=outlines[i])
+        captions.append({"image_path": case["image_path"], "label": case["label"], "file": f"{i:02d}.png"})
+    write_json(folder / "panels.json", {"panels": captions, **looking})
 
 
 def choose_cases(frame: pd.DataFrame, each: int) -> list[tuple[int, str]]:

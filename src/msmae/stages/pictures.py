@@ -67,6 +67,24 @@ def draw_strip(path: Path, views: Views) -> None:
     save(figure, path, dpi=90)
 
 
+def draw_look(path: Path, image: np.ndarray, seen: np.ndarray, *, outline: np.ndarray | None = None) -> None:
+    """One image [C, H, W] in the file's own units, and beside it what was looked at: ``seen`` [h, w] is bright, the
+    rest dim; the outline is the lesion mask's [H, W]."""
+    figure = new_figure(3.6, 1.9)
+    axes = list(figure.subplots(1, 2))
+    picture = shown(image, *span(image))
+    size = [n // m for n, m in zip(image.shape[1:], seen.shape, strict=True)]
+    light = np.where(np.kron(seen, np.ones(size)) > 0, 1.0, 0.25)
+    axes[0].imshow(picture, cmap="gray", vmin=0, vmax=1)
+    axes[1].imshow(picture * (light if picture.ndim == 2 else light[..., None]), cmap="gray", vmin=0, vmax=1)
+    for axis, title in zip(axes, ("image", "looked at closely"), strict=True):
+        if outline is not None and outline.any():
+            axis.contour(outline > 0, levels=[0.5], colors=[OUTLINE], linewidths=1)
+        axis.set_title(title, fontsize=9)
+        axis.set_axis_off()
+    save(figure, path, dpi=90)
+
+
 def draw_views(axes: Sequence[Axes], views: Views) -> None:
     """Draw image, attention, plan and (where there is one) reconstruction into the axes given."""
     from matplotlib.colors import ListedColormap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msmae.errors import UserError
 
@@ -13,7 +13,8 @@ def predict(
     paths: list[str],
     *,
     out: str,
-    keep: float = 1.0,
+    keep: float | Literal["auto"] = 1.0,
+    selector: str | None = None,
     sliding: bool = False,
     batch_size: int = 256,
     device: str = "cpu",
@@ -26,7 +27,8 @@ def predict(
         run: folder of a finished run.
         paths: image files, or folders that are searched for images.
         out: folder for predictions.csv.
-        keep: share of the patches that are encoded, in (0, 1].
+        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
+        selector: what chooses them: random, grid, self, early, merge or locator; the model's own unless given.
         sliding: of a segmentation run: images larger than the model are looked at piece by piece, at their own
             resolution, instead of being brought to the model's size; right for a model trained at that scale.
         batch_size: images predicted at a time.
@@ -50,18 +52,22 @@ def predict(
     import torch
 
     from msmae.evidence.predictions import write_predictions
+    from msmae.stages.looking import share_and_selector
     from msmae.stages.predictor import load, predicted_names
     from msmae.stages.segmentation.masks import write_masks
     from msmae.stages.segmentation.predictor import SegmentationModel
 
     model = load(run, device=device)
     if isinstance(model, SegmentationModel):
+        if keep != 1 or selector:
+            raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
         return write_masks(model, files, Path(out), sliding=sliding)
     if sliding:
         raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
     batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
-    own = torch.cat([model.predict(batch, keep, calibrated=False) for batch in batches])
-    probabilities = model.calibrate(own).double()
+    own = torch.cat([model.predict(batch, keep, selector=selector, calibrated=False) for batch in batches])
+    share, chosen_by = share_and_selector(model, keep, selector)
+    probabilities = model.calibrate(own, dropped=chosen_by != "all").double()
     frame = pd.DataFrame({"image_path": [str(file) for file in files]})
     for column in ("patient_id", "split", "label"):
         frame[column] = ""
@@ -70,7 +76,8 @@ def predict(
         frame[f"prob_{name}"] = values.numpy()
     Path(out).mkdir(parents=True, exist_ok=True)
     write_predictions(frame, Path(out) / "predictions.csv")
-    print(f"{len(frame)} images predicted: {Path(out) / 'predictions.csv'}")
+    seen = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
+    print(f"{len(frame)} images predicted{seen}: {Path(out) / 'predictions.csv'}")
     return frame
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,13 @@ from torch import Tensor
 from msmae.errors import UserError
 from msmae.evidence.calibration import Calibrator
 from msmae.exchange.checkpoint import ModelCard, load_model
+from msmae.exchange.look import load_look
 from msmae.method.attention import patch_maps
 from msmae.method.segmenter import Segmenter
+from msmae.method.selection import Look
 from msmae.method.transfer import Classifier
 from msmae.stages.inputs import Images, in_batches, read_batch
+from msmae.stages.looking import Keep, kept_tokens, look_with, share_and_selector
 
 
 class Model:
@@ -27,11 +29,21 @@ class Model:
     Attributes:
         card: architecture, classes and normalisation.
         network: the torch module, in evaluation mode.
+        prepared: what looks at some of an image, where `msmae budget` has prepared it.
     """
 
-    def __init__(self, network: Classifier, card: ModelCard, *, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        network: Classifier,
+        card: ModelCard,
+        *,
+        prepared: Look | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
         self.network = network.to(device).eval()
+        self.prepared = None if prepared is None else prepared.to(device).eval()
         self.card = card
+        self.warned = False  # about dropping patches unprepared
         self.device = torch.device(device)
         self.mean = torch.tensor(card.mean, device=device).reshape(1, -1, 1, 1)
         self.std = torch.tensor(card.std, device=device).reshape(1, -1, 1, 1)
@@ -42,7 +54,15 @@ class Model:
         return self.card.classes
 
     @torch.inference_mode()
-    def predict(self, images: Images, keep: float = 1.0, *, batch_size: int = 256, calibrated: bool = True) -> Tensor:
+    def predict(
+        self,
+        images: Images,
+        keep: Keep = 1.0,
+        *,
+        selector: str | None = None,
+        batch_size: int = 256,
+        calibrated: bool = True,
+    ) -> Tensor:
         """Class probabilities [B, C].
 
         They are calibrated on the validation images, for classes as common as those. Where training weighed rare
@@ -51,57 +71,60 @@ class Model:
         Args:
             images: float [B, channels, H, W] in the files' own units, of any size (normalised and resized here), or a
                 list of paths.
-            keep: share of the patches that are encoded, in (0, 1]; below 1 the most attended ones are kept. They are
-                found by a first pass over all patches, which costs more than it saves: this shows what a quarter is
-                worth, it is not faster. Fine-tuning with ``draw=own`` keeps the least attended instead.
+            keep: share of the tokens that are encoded, in (0, 1]; or "auto": what `msmae budget` chose.
+            selector: what chooses them (``msmae.method.selection``); None: the one the model was prepared with, else
+                `self`, which finds the most attended patches by a pass over all of them and so saves nothing.
             calibrated: False: as the network gives them.
 
         Raises:
-            UserError: no images, another number of channels, values that are not finite, or a share that keeps none.
+            UserError: no images, another number of channels, values that are not finite, a share that leaves no patch,
+                or "auto" where nothing was chosen.
         """
-        kept = self.kept_patches(keep)
-        parts = []
-        for batch in self.prepared(images, batch_size):
-            index = None
-            if kept < self.network.encoder.patches:
-                index = patch_maps(self.network.encoder, batch).flatten(1).topk(kept, dim=1).indices
-            logits = self.network(batch, index).float()
-            parts.append(logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1))
-        probabilities = torch.cat(parts).cpu()
-        return self.calibrate(probabilities) if calibrated else probabilities
+        share, name = share_and_selector(self, keep, selector)
+        look = look_with(self, name)
+        kept = kept_tokens(look, share)
+        generator = torch.Generator().manual_seed(0)  # for `random`
+        logits = torch.cat(
+            [look(batch, kept, generator).float() for batch in self.prepared_batches(images, batch_size)]
+        )
+        probabilities = (logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1)).cpu()
+        return self.calibrate(probabilities, dropped=name != "all") if calibrated else probabilities
 
-    def classify(self, images: Images, keep: float = 1.0, *, batch_size: int = 256) -> list[str]:
-        """The class of each image, as ``predicted`` in predictions.csv; several are joined by ``;``. Images and shares
-        as in :meth:`predict`.
+    def classify(
+        self, images: Images, keep: Keep = 1.0, *, selector: str | None = None, batch_size: int = 256
+    ) -> list[str]:
+        """The class of each image, as ``predicted`` in predictions.csv; several are joined by ``;``. Images, shares and
+        selectors as in :meth:`predict`.
         """
-        probabilities = self.predict(images, keep, batch_size=batch_size, calibrated=False)
+        probabilities = self.predict(images, keep, selector=selector, batch_size=batch_size, calibrated=False)
         return predicted_names(probabilities.numpy(), self.classes, multilabel=self.card.multilabel)
 
-    def calibrate(self, probabilities: Tensor) -> Tensor:
-        """Calibrated probabilities [B, C] for the network's own."""
-        if not self.card.calibration:
+    def calibrate(self, probabilities: Tensor, *, dropped: bool = False) -> Tensor:
+        """Calibrated probabilities [B, C] for the network's own; ``dropped``: from some of the patches."""
+        fitted = (self.card.keep.get("calibration") if dropped else None) or self.card.calibration
+        if not fitted:
             return probabilities
-        calibrator = Calibrator(**self.card.calibration)
+        calibrator = Calibrator(**fitted)
         return torch.from_numpy(calibrator(probabilities.double().numpy())).to(probabilities.dtype)
 
     @torch.inference_mode()
     def attention(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Maps [B, h, w] in [0, 1]: where the class token looks in the last block. Images as in :meth:`predict`."""
-        return torch.cat([patch_maps(self.network.encoder, b) for b in self.prepared(images, batch_size)]).cpu()
+        return torch.cat([patch_maps(self.network.encoder, b) for b in self.prepared_batches(images, batch_size)]).cpu()
 
-    def kept_patches(self, keep: float) -> int:
-        """How many patches a share keeps. Raises ``UserError`` outside (0, 1] or when none is left."""
-        if not 0 < keep <= 1:
-            raise UserError(f"keep is {keep}", where="keep", mend="give a share above 0, at most 1")
-        kept = math.floor(keep * self.network.encoder.patches + 1e-9)
-        if kept == 0:
-            patches = self.network.encoder.patches
-            raise UserError(
-                f"keep {keep} of {patches} patches is none", where="keep", mend=f"at least {1 / patches:.4f}"
-            )
-        return kept
+    @torch.inference_mode()
+    def looked_at(self, images: Images, keep: Keep = "auto", *, selector: str | None = None) -> Tensor:
+        """The positions [B, K] of the patches that :meth:`predict` encodes, in the row-by-row grid."""
+        share, name = share_and_selector(self, keep, selector)
+        look = look_with(self, name)
+        parts = []
+        for batch in self.prepared_batches(images, 256):
+            positions = look.look(batch, kept_tokens(look, share), torch.Generator().manual_seed(0))[1]
+            everything = torch.arange(self.network.encoder.patches).expand(len(batch), -1)
+            parts.append(everything if positions is None else positions.cpu())
+        return torch.cat(parts)
 
-    def prepared(self, images: Images, batch_size: int) -> Iterator[Tensor]:
+    def prepared_batches(self, images: Images, batch_size: int) -> Iterator[Tensor]:
         """Batches on the device, of the model's size and scale."""
         for batch in in_batches(images, batch_size):
             yield self.to_scale(batch)
@@ -141,4 +164,4 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Any:
         return SegmentationModel(network, card, device=device)
     if not isinstance(network, Classifier):
         raise UserError("this is a pre-trained encoder, not a classifier", where=str(folder), mend="fine-tune it first")
-    return Model(network, card, device=device)
+    return Model(network, card, prepared=load_look(folder, card, network), device=device)

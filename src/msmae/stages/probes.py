@@ -34,7 +34,7 @@ def write_columns(prepared: Prepared, run: Path) -> None:
         frame = predictions_frame(probabilities, prepared, test)
         write_predictions(frame, run / f"predictions_{column}.csv")
 
-    write("quarter", predict_rows(load(run), prepared, test, keep=0.25))
+    write("quarter", predict_rows(load(run), prepared, test, keep=0.25, selector="self"))
     if prepared.arm.pretrains and not prepared.manifest.multilabel:
         known = {split: features(prepared, run, prepared.ids(split)) for split in ("train", "val", "test")}
         write("linear_probe", linear_probe(prepared, known))

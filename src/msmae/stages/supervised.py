@@ -41,14 +41,18 @@ class SupervisedModule(StageModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()
-        geometry = random_geometry(
-            len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
-        )
-        images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
-        images = jitter(images, self.settings.jitter, self.generator)
+        images, geometry = self.augment(batch.images)
         loss = self.loss(self.classify(images, ids, geometry).float(), batch.labels)
         self.log("loss", loss, prog_bar=True)
         return self.guard(loss, ids)
+
+    def augment(self, images: Tensor) -> tuple[Tensor, Geometry]:
+        """Normalised images [B, C, H, W], cropped, flipped and jittered; and the geometry that was drawn for them."""
+        geometry = random_geometry(
+            len(images), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
+        )
+        images = geometry.apply(self.normalise(images), self.prepared.image_size)
+        return jitter(images, self.settings.jitter, self.generator), geometry
 
     def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
         """Logits [B, classes] of one training batch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msmae.config import find_arm, make_settings, merge_layers, require
 from msmae.errors import UserError
@@ -123,6 +123,8 @@ def evaluate(
     data: str | None = None,
     *,
     out: str | None = None,
+    keep: float | Literal["auto"] = 1.0,
+    selector: str | None = None,
     allow_leakage: bool = False,
     overwrite: bool = False,
     **settings: Any,
@@ -133,6 +135,9 @@ def evaluate(
         run: folder of a run with a model; predictions.csv and metrics.json are written anew unless DATA is given.
         data: a data set of another origin, on which the model is tested whole: every labelled image of it.
         out: folder for the evidence of the external test.
+        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose. Under 1 the run's
+            own splits are written to predictions_keep.csv and metrics_keep.json, and the run's evidence stays.
+        selector: what chooses them: random, grid, self, early, merge or locator; the model's own unless given.
         allow_leakage: go on although images or patients of DATA are among those the model learned from.
         overwrite: replace the evidence that OUT holds.
         settings: for DATA: how it is laid out (``dataset={...}``), ``evaluate``, and ``model={"channels": n}`` to have
@@ -155,17 +160,29 @@ def evaluate(
         if out is not None or settings:
             given = "--out" if out is not None else f"--{next(iter(settings))}"
             raise UserError(f"{given} is for external data", mend="`msmae evaluate RUN DATA --out DIR`")
-        return _evaluate_again(folder, segments=segments)
+        return _evaluate_again(folder, segments=segments, keep=keep, selector=selector)
     if segments:
         raise UserError("external tests are for classifiers", where=run, mend="`msmae predict` outlines new images")
-    return _evaluate_external(folder, data, out, allow=allow_leakage, overwrite=overwrite, given=settings)
+    looking = {"keep": keep, "selector": selector}
+    return _evaluate_external(
+        folder, data, out, allow=allow_leakage, overwrite=overwrite, given=settings, looking=looking
+    )
 
 
-def _evaluate_again(folder: Path, *, segments: bool) -> dict[str, Any]:
+def _evaluate_again(
+    folder: Path, *, segments: bool, keep: float | Literal["auto"], selector: str | None
+) -> dict[str, Any]:
     """Evaluate on the run's own splits."""
     from msmae.stages.show import show_result
 
-    if segments:
+    if segments and (keep != 1 or selector):
+        raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
+    if keep != 1:
+        from msmae.stages.evaluate import evaluate_kept
+        from msmae.stages.prepare import prepare_again
+
+        metrics = evaluate_kept(prepare_again(folder), folder, keep=keep, selector=selector)
+    elif segments:
         from msmae.stages.segment import evaluate_again
 
         metrics = evaluate_again(folder)
@@ -179,7 +196,14 @@ def _evaluate_again(folder: Path, *, segments: bool) -> dict[str, Any]:
 
 
 def _evaluate_external(
-    run: Path, data: str, out: str | None, *, allow: bool, overwrite: bool, given: dict[str, Any]
+    run: Path,
+    data: str,
+    out: str | None,
+    *,
+    allow: bool,
+    overwrite: bool,
+    given: dict[str, Any],
+    looking: dict[str, Any],
 ) -> dict[str, Any]:
     """Check the options of an external test, and make it."""
     if out is None:
@@ -203,7 +227,9 @@ def _evaluate_external(
     chosen = as_own_manifest(trained).to_dict()
     channels = groups.pop("model", {}).get("channels")
     settings = merge_layers([chosen, groups])
-    metrics = evaluate_elsewhere(run, data, target, settings=settings, channels=channels, allow_leakage=allow)
+    metrics = evaluate_elsewhere(
+        run, data, target, settings=settings, channels=channels, allow_leakage=allow, looking=looking
+    )
     show_result(metrics, target)
     return metrics
 

@@ -1,0 +1,89 @@
+"""Question b: what does looking at a quarter cost?  python experiments/keep.py DATA [--arm msmae] [--seeds 0 1 2]
+
+Takes the finished runs of experiments/arms.py in runs/experiments/DATA (or --runs FOLDER), prepares each one's model,
+measures its budget, and collects into results/DATA+keep/ARM/SEED: budget.json, the test predictions from all patches
+and from the quarter that the locator keeps, and what share of the lesion patches was kept, where masks exist. What is
+finished is not made again; killed, the same command goes on. `make results` pools what is collected.
+
+Settings were tried on validation images of brain-tumor-mri and the phantom; the test images are predicted here only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from arms import PUBLIC, REPOSITORY, STUDIES
+from collect import copy
+
+from msmae.evidence.predictions import write_predictions
+from msmae.stages.budget import Point, budget, predict_split
+from msmae.stages.predictor import Model, load
+from msmae.stages.prepare import Prepared, prepare_again
+
+QUARTER = Point("locator", 0.25)
+FILES = ("budget.json", "predictions_all.csv", "predictions_quarter.csv", "lesions.json")
+
+
+def main() -> None:
+    """Prepare and measure every finished run of one arm on one data set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=STUDIES)
+    parser.add_argument("--arm", default="msmae")
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
+    parser.add_argument("--runs", type=Path, help="folder of ARM/SEED runs; default runs/experiments/DATA")
+    parser.add_argument("--presentations", type=int, default=20_000)
+    parser.add_argument("--threads", type=int)
+    asked = parser.parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    runs = asked.runs or REPOSITORY / "runs" / "experiments" / asked.data
+    results = REPOSITORY / "results" / f"{asked.data}+keep"
+    for seed in asked.seeds:
+        run, target = runs / asked.arm / seed, results / asked.arm / seed
+        if all((target / name).is_file() for name in FILES):
+            print(f"{target}: there already")
+            continue
+        if not (run / "metrics.json").is_file():
+            print(f"{run}: not finished yet")
+            continue
+        if not (run / "budget.json").is_file():
+            budget(str(run), presentations=asked.presentations)
+        write_quarter(run)
+        for name in FILES:
+            copy(run / name, target / name, roots=[PUBLIC, REPOSITORY, runs])
+
+
+def write_quarter(run: Path) -> None:
+    """The test images predicted from all patches and from the located quarter, and the lesion patches in it."""
+    prepared, model = prepare_again(run), load(run)
+    for name, point in (("all", Point("all", 1.0)), ("quarter", QUARTER)):
+        write_predictions(predict_split(model, prepared, point, split="test"), run / f"predictions_{name}.csv")
+    (run / "lesions.json").write_text(json.dumps(lesions_kept(model, prepared), indent=1) + "\n", encoding="utf-8")
+
+
+def lesions_kept(model: Model, prepared: Prepared) -> dict[str, Any]:
+    """Of the patches with any lesion in them, the share that the locator keeps on test; None without masks."""
+    if prepared.store.masks is None:
+        return {"images": 0, "patches": 0, "kept": None}
+    kept = patches = images = 0
+    ids, size = prepared.ids("test"), model.card.patch_size
+    for rows in np.array_split(ids, max(1, len(ids) // 256)):
+        masks = torch.from_numpy(prepared.store.fetch_masks(rows) > 0).float().unsqueeze(1)
+        lesion = F.max_pool2d(masks, size).flatten(1) > 0  # [B, N]
+        positions = model.looked_at(
+            prepared.store.fetch(rows).astype(np.float32), QUARTER.keep, selector=QUARTER.selector
+        )
+        seen = torch.zeros_like(lesion).scatter_(1, positions, True)
+        kept, patches = kept + int((seen & lesion).sum()), patches + int(lesion.sum())
+        images += int(lesion.any(dim=1).sum())
+    return {"images": images, "patches": patches, "kept": kept / patches if patches else None}
+
+
+if __name__ == "__main__":
+    main()

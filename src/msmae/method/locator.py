@@ -1,0 +1,97 @@
+"""A glance before the look: a very small network on a shrunken image says which patches are worth encoding.
+
+What it costs is under one percent of the encoder. It is taught by the model itself: see ``stages/adapt.py``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msmae.method.vit import VisionTransformer, patchify
+
+
+def averaging(length: int, cells: int) -> Tensor:
+    """The matrix [length, cells] that averages a line of pixels over equal stretches, cut where they end."""
+    edges = torch.linspace(0, length, cells + 1, dtype=torch.float64)
+    pixel = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    covered = (torch.minimum(pixel + 1, edges[1:]) - torch.maximum(pixel, edges[:-1])).clamp(min=0)
+    return (covered / covered.sum(dim=0)).float()
+
+
+class Shrink(nn.Module):
+    """Images [B, C, H, W] -> area averages [B, C, *size], for any two sizes, by two matrix products."""
+
+    def __init__(self, before: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("rows", averaging(before[0], size[0]).T.contiguous(), persistent=False)
+        self.register_buffer("columns", averaging(before[1], size[1]), persistent=False)
+        self.after_and_before = (size[0], before[0]), (before[1], size[1])  # the matrices' shapes
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert isinstance(self.rows, Tensor)
+        assert isinstance(self.columns, Tensor)
+        narrow = images @ self.columns.to(images.dtype)  # [B, C, H, w']
+        small: Tensor = self.rows.to(images.dtype) @ narrow  # [B, C, h', w']
+        return small
+
+
+class Locator(nn.Module):
+    """A score for every patch, from an image in which a patch is ``cell`` pixels wide.
+
+    Each shrunken patch is embedded; two convolutions let it see its neighbours, and the mean of all patches tells it
+    what kind of image this is.
+
+    Args:
+        encoder: gives image size, patch grid and channels.
+        width: features a patch.
+        cell: pixels to which a patch's side is shrunk.
+    """
+
+    def __init__(self, encoder: VisionTransformer, *, width: int, cell: int = 4) -> None:
+        super().__init__()
+        rows, columns = self.grid = encoder.grid
+        self.cell = min(cell, encoder.patch_size)
+        size = (rows * encoder.patch_size, columns * encoder.patch_size)
+        self.shrink = Shrink(size, (rows * self.cell, columns * self.cell))
+        self.embed = nn.Linear(encoder.channels * self.cell**2, width)
+        self.position = nn.Parameter(torch.zeros(1, width, rows, columns))
+        self.near = nn.Conv2d(width, width, 3, padding=1)
+        self.far = nn.Conv2d(width, width, 3, padding=2, dilation=2)
+        self.whole = nn.Linear(width, width)
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W] -> scores [B, N], larger = keep first."""
+        x = self.embed(patchify(self.shrink(images), self.cell))  # [B, N, width]
+        x = x.transpose(1, 2).reshape(x.shape[0], -1, *self.grid) + self.position  # [B, width, h, w]
+        x = x + self.near(x.relu())
+        x = x + self.far(x.relu())
+        x = x.flatten(2).transpose(1, 2)  # [B, N, width]
+        x = x + self.whole(x.mean(dim=1, keepdim=True).relu())
+        scores: Tensor = self.score(x.relu()).squeeze(2)
+        return scores
+
+
+class Glance(nn.Module):
+    """The whole image in a few coarse tokens: what is not looked at closely is still seen from afar.
+
+    The encoder's own patch embedding reads the shrunken image; positions are the means of the patches that a coarse
+    one covers, and a learned vector says that it is coarse.
+    """
+
+    def __init__(self, encoder: VisionTransformer, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid, self.patch_size = grid, encoder.patch_size
+        whole = (encoder.grid[0] * encoder.patch_size, encoder.grid[1] * encoder.patch_size)
+        self.shrink = Shrink(whole, (grid[0] * encoder.patch_size, grid[1] * encoder.patch_size))
+        self.cover = Shrink(encoder.grid, grid)
+        self.coarse = nn.Parameter(torch.zeros(1, 1, encoder.width))
+
+    def forward(self, images: Tensor, encoder: VisionTransformer) -> Tensor:
+        """Images [B, C, H, W] -> tokens [B, G, D]."""
+        positions = encoder.pos_embed[:, 1:].transpose(1, 2).reshape(1, -1, *encoder.grid)  # [1, D, h, w]
+        positions = self.cover(positions).flatten(2).transpose(1, 2)  # [1, G, D]
+        tokens: Tensor = encoder.patch_embed(patchify(self.shrink(images), self.patch_size))
+        placed: Tensor = tokens + positions + self.coarse
+        return placed

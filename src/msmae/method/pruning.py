@@ -1,0 +1,100 @@
+"""The two best-known ways to drop tokens on the way through the encoder: prune early, and merge what is alike.
+
+Both embed every patch and run the first blocks on all of them, which bounds what they can save.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from msmae.method.vit import Attention, Block, VisionTransformer, gather_tokens
+
+
+def early_block(depth: int) -> int:
+    """The number of blocks that see all patches before ``early`` prunes: a quarter of them."""
+    return max(1, depth // 4)
+
+
+def early_tokens(encoder: VisionTransformer, images: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """Run the first blocks on all patches, the rest on those the class token attends to, and on the weighted mean of
+    the others (EViT, Liang et al., arXiv 2202.07800).
+
+    Returns:
+        normalised tokens [B, 1+K, D], the class token first and the mean of the dropped last; positions [B, K-1].
+    """
+    first = early_block(len(encoder.blocks))
+    x = encoder.embed(images)
+    for block in encoder.blocks[:first]:
+        x = block(x)
+    following = encoder.blocks[first]
+    assert isinstance(following, Block)
+    row = following.attn.class_row(following.norm1(x)).mean(dim=1)  # [B, N]
+    order = row.argsort(dim=1, descending=True)
+    looked_at, dropped = order[:, : kept - 1], order[:, kept - 1 :]
+    patches = x[:, 1:]
+    weights = row.gather(1, dropped).unsqueeze(-1).to(x.dtype)  # [B, N-K+1, 1]
+    rest = (gather_tokens(patches, dropped) * weights).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
+    x = torch.cat([x[:, :1], gather_tokens(patches, looked_at), rest], dim=1)  # [B, 1+K, D]
+    for block in encoder.blocks[first:]:
+        x = block(x)
+    return encoder.norm(x), looked_at
+
+
+def merge_schedule(patches: int, kept: int, depth: int) -> list[int]:
+    """How many tokens each block merges away: evenly, so that ``kept`` of N are left in the last; at most half."""
+    left, schedule = patches, []
+    for block in range(depth - 1):
+        merged = min(-(-(left - kept) // (depth - 1 - block)), left // 2)
+        schedule.append(merged)
+        left -= merged
+    return [*schedule, 0]
+
+
+def merge_tokens(encoder: VisionTransformer, images: Tensor, kept: int) -> Tensor:
+    """Between attention and perceptron of every block, average the patch tokens whose keys are most alike
+    (ToMe, Bolya et al., arXiv 2210.09461). A token counts in the attention as often as it has patches.
+
+    Returns:
+        normalised tokens [B, 1+K, D], the class token first; a K above what halving can reach is what it is.
+    """
+    x = encoder.embed(images)
+    size = torch.ones_like(x[..., :1])  # [B, T, 1]: patches in a token
+    for block, count in zip(encoder.blocks, merge_schedule(encoder.patches, kept, len(encoder.blocks)), strict=True):
+        assert isinstance(block, Block)
+        mixed, keys = attend_by_size(block.attn, block.norm1(x), size)
+        x = x + block.drop_path(mixed)
+        if count:
+            x, size = merge(x, size, keys, count)
+        x = x + block.drop_path(block.mlp(block.norm2(x)))
+    tokens: Tensor = encoder.norm(x)
+    return tokens
+
+
+def attend_by_size(attention: Attention, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Self-attention in which a token of s patches weighs s times; and the mean key of each token, [B, T, d]."""
+    batch, tokens, width = x.shape
+    qkv = attention.qkv(x).reshape(batch, tokens, 3, attention.heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, value = qkv.unbind(0)  # each [B, H, T, d]
+    bias = size.log().transpose(1, 2).unsqueeze(1)  # [B, 1, 1, T]
+    mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    return attention.proj(mixed.transpose(1, 2).reshape(batch, tokens, width)), key.mean(dim=1)
+
+
+def merge(x: Tensor, size: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Merge ``count`` patch tokens away: of every second one the most alike go into their best match among the others.
+
+    Tokens [B, T, D] and sizes [B, T, 1] -> [B, T-count, D] and [B, T-count, 1]; the class token stays first.
+    """
+    keys = torch.nn.functional.normalize(keys[:, 1:], dim=-1)
+    alike, match = (keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)).max(dim=2)  # [B, T/2]: of every even its best odd
+    order = alike.argsort(dim=1, descending=True)
+    going, staying = order[:, :count], order[:, count:]
+    weighted = x * size
+    merged = []
+    for part in (weighted, size):
+        even, odd = part[:, 1::2], part[:, 2::2]
+        target = match.gather(1, going).unsqueeze(-1).expand(-1, -1, part.shape[-1])
+        odd = odd.scatter_add(1, target, gather_tokens(even, going))
+        merged.append(torch.cat([part[:, :1], gather_tokens(even, staying), odd], dim=1))
+    return merged[0] / merged[1], merged[1]

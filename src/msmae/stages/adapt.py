@@ -1,0 +1,187 @@
+"""Preparing a fine-tuned classifier for looking at some of an image: what inference drops, training drops too.
+
+First the locator learns, from the training images, to foresee what the classifier's answers hang on. Then a copy of
+the classifier goes on learning from the tokens that the locator keeps, another number of them in every step; the
+classifier itself sees everything, stays as it is, and teaches. The copy is stored beside the model, so predictions
+from all patches remain what they were.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msmae.data.geometry import random_geometry
+from msmae.data.loader import Batch
+from msmae.exchange.checkpoint import load_model
+from msmae.exchange.look import build_look, save_look
+from msmae.method.attention import MapBank
+from msmae.method.locator import Locator
+from msmae.method.selection import Look
+from msmae.method.sensitivity import sensitivity, widened
+from msmae.method.transfer import Classifier
+from msmae.method.vit import VisionTransformer
+from msmae.stages.finetune import layer_of
+from msmae.stages.prepare import Prepared
+from msmae.stages.supervised import SupervisedModule, train_supervised
+from msmae.stages.training import decayed
+
+LEAST, MOST = 0.125, 0.5
+"""Shares of the tokens that are kept in training."""
+TEACHING = 0.5
+"""Weight of the all-patch classifier's answers; the rest is the labels'."""
+LOCATOR_RATE = 2e-3
+LOCATOR_SHARE = 3
+"""Images the locator is shown for each that the classifier is: they cost a hundredth."""
+CELL = 4
+"""Pixels to which the locator shrinks a patch's side."""
+
+
+def adapt_model(prepared: Prepared, run: Path, *, presentations: int, selector: str = "locator") -> None:
+    """Prepare RUN's model, and write RUN/model/keep.safetensors; an unfinished training in RUN/keep is gone on with."""
+    network, card = load_model(run / "model")
+    assert isinstance(network, Classifier)
+    described = describe_look(network.encoder, selector)
+    torch.manual_seed(prepared.seed + 2)
+    look = build_look(student_of(network, prepared.settings.finetune.drop_path), described)
+    if look.locator is not None:
+        described["foreseen"] = fit_locator(
+            look.locator, network, prepared, presentations=LOCATOR_SHARE * presentations
+        )
+        look.locator.requires_grad_(False)
+    epochs = max(1, round(presentations / len(prepared.ids("train"))))
+    finetune = dataclasses.replace(prepared.settings.finetune, epochs=epochs)
+    adapting = dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, finetune=finetune))
+    described |= {"presentations": epochs * len(prepared.ids("train"))}
+    train_supervised(
+        AdaptModule(look, network, adapting),
+        run / "keep",
+        save=lambda: save_look(run / "model", look, dataclasses.replace(card, keep=described)),
+    )
+
+
+def describe_look(encoder: VisionTransformer, selector: str) -> dict[str, Any]:
+    """A locator an eighth as wide as the encoder, and a glance of about a sixteenth of the patches."""
+    side = [max(1, round(length / 4)) for length in encoder.grid]
+    return {
+        "selector": selector,
+        "locator": {"width": max(16, encoder.width // 6), "cell": CELL} if selector == "locator" else None,
+        "glance": side,
+    }
+
+
+def fit_locator(locator: Locator, classifier: Classifier, prepared: Prepared, *, presentations: int) -> float:
+    """Teach a locator what the classifier's answers hang on; gives back how well it foresees it on validation.
+
+    That is the share of the weight of the quarter most telling patches that the locator's quarter has.
+    """
+    mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (prepared.mean, prepared.std))
+
+    def normalise(images: Tensor) -> Tensor:
+        return (images - mean) / std
+
+    train = prepared.ids("train", labelled=False)
+    bank = MapBank(torch.from_numpy(train), classifier.encoder.grid)
+    for batch in prepared.batches(train, 256):
+        bank.refresh(batch.ids, wanted_patches(classifier, normalise(batch.images)))
+    settings = prepared.settings.finetune
+    generator = torch.Generator().manual_seed(prepared.seed)
+    epochs = max(1, round(presentations / len(train)))
+    steps = epochs * len(prepared.batches(train, settings.batch_size, epoch=0))
+    optimiser = torch.optim.AdamW(locator.parameters(), LOCATOR_RATE, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LOCATOR_RATE, total_steps=steps)
+    for epoch in range(epochs):
+        for batch in prepared.batches(train, settings.batch_size, epoch=epoch):
+            geometry = random_geometry(
+                len(batch.ids), scale=settings.crop_scale, flip=settings.flip, generator=generator
+            )
+            images = geometry.apply(normalise(batch.images), prepared.image_size)
+            wanted = geometry.apply_to_maps(bank[batch.ids], bank.grid).flatten(1)  # [B, N]
+            loss = F.cross_entropy(locator(images), wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1e-12))
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+    shares = [
+        foreseen(locator, classifier, normalise(batch.images)) for batch in prepared.batches(prepared.ids("val"), 256)
+    ]
+    return float(torch.cat(shares).mean())
+
+
+def wanted_patches(classifier: Classifier, images: Tensor) -> Tensor:
+    """What an answer hangs on, and around it: [B, h, w], the same for an image and its mirror image."""
+    both = (sensitivity(classifier, images) + sensitivity(classifier, images.flip(-1)).flip(-1)) / 2
+    return widened(both)
+
+
+@torch.no_grad()
+def foreseen(locator: Locator, classifier: Classifier, images: Tensor) -> Tensor:
+    """Of each image, the weight of the locator's quarter of the patches over that of the best quarter, [B]."""
+    wanted, scores = wanted_patches(classifier, images).flatten(1), locator(images)
+    quarter = max(1, wanted.shape[1] // 4)
+    found, best = (wanted.gather(1, order.topk(quarter, dim=1).indices).sum(dim=1) for order in (scores, wanted))
+    return found / best.clamp(min=1e-12)
+
+
+class AdaptModule(SupervisedModule):
+    """Trains a look, its locator excepted, with the classifier of all patches as teacher."""
+
+    model: Look
+
+    def __init__(self, look: Look, teacher: Classifier, prepared: Prepared) -> None:
+        super().__init__(look, prepared)
+        self.teacher = (teacher.eval(),)  # in a tuple, so that it is no part of what is trained and saved
+        self.patches = look.model.encoder.patches
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        ids = batch.ids.cpu()
+        images, _ = self.augment(batch.images)
+        share = LEAST + (MOST - LEAST) * float(torch.rand((), generator=self.generator))
+        kept = max(self.model.coarse + 1, int(share * self.patches))
+        logits = self.model(images, kept, self.generator).float()
+        with torch.no_grad():
+            taught = self.teacher[0].to(self.device)(images).float()
+        loss = (1 - TEACHING) * self.loss(logits, batch.labels) + TEACHING * disagreement(logits, taught, batch.labels)
+        self.log("loss", loss, prog_bar=True)
+        return self.guard(loss, ids)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        kept = max(self.model.coarse + 1, self.patches // 4)
+        self.val_outputs.append((self.model(self.normalise(batch.images), kept).float(), batch.labels))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with layer-wise rates, as in fine-tuning; the glance learns at the top's rate."""
+        top = len(self.model.model.encoder.blocks) + 1
+        groups = [
+            {
+                "params": [parameter],
+                "lr": self.rate * self.settings.layer_decay ** (top - layer_of(name.removeprefix("model."), top)),
+                "weight_decay": self.settings.weight_decay if decayed(name, parameter) else 0.0,
+            }
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        ]
+        return self.with_schedule(groups, betas=(0.9, 0.999))
+
+
+def disagreement(logits: Tensor, taught: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the answers [B, C] against the teacher's (Hinton et al., arXiv 1503.02531); binary where the
+    labels are."""
+    if labels.is_floating_point():
+        return F.binary_cross_entropy_with_logits(logits, taught.sigmoid())
+    return F.cross_entropy(logits, taught.softmax(dim=1))
+
+
+def student_of(classifier: Classifier, drop_path: float) -> Classifier:
+    """A copy to train, with stochastic depth rising to ``drop_path``."""
+    student = copy.deepcopy(classifier).requires_grad_(True)
+    rates = torch.linspace(0, drop_path, len(student.encoder.blocks)).tolist()
+    for block, rate in zip(student.encoder.blocks, rates, strict=True):
+        block.drop_path.rate = rate  # type: ignore[union-attr]
+    return student

@@ -1,0 +1,239 @@
+"""``msmae budget``: what a model may leave unseen. Measured on validation, chosen there, and told on test."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from msmae.config import require
+from msmae.errors import UserError
+from msmae.evidence import budget as evidence
+from msmae.evidence.report import write_report
+from msmae.exchange.checkpoint import read_card, write_card
+from msmae.exchange.look import FILE, with_keep
+from msmae.method.cost import look_macs
+from msmae.method.selection import SELECTORS, Look
+from msmae.stages.adapt import adapt_model
+from msmae.stages.calibrate import calibrate
+from msmae.stages.evaluate import predict_rows, predictions_frame
+from msmae.stages.folder import read_run, write_json
+from msmae.stages.looking import kept_tokens, look_with
+from msmae.stages.panels import draw_looks
+from msmae.stages.predictor import Model, load
+from msmae.stages.prepare import Prepared, prepare_again
+
+RATIOS = ["0.125", "0.25", "0.375", "0.5", "0.75"]
+DROPPING = [name for name in SELECTORS if name != "all"]
+BATCH = 64
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Point:
+    """A way to look at an image."""
+
+    selector: str
+    keep: float
+
+
+def budget(
+    run: str,
+    *,
+    margin: float = 0.005,
+    presentations: int = 20_000,
+    ratios: list[str] = RATIOS,
+    selectors: list[str] = DROPPING,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Prepare a run's model for dropping patches, measure what that costs and saves, and choose what `auto` keeps.
+
+    Writes RUN/budget.json, and the choice into the model's card; predictions from all patches stay what they were. The
+    choice is made on the validation images: the fastest point whose loss of balanced accuracy is shown (95 % interval,
+    paired) to be no more than the margin; all patches, where there is none.
+
+    Args:
+        run: folder of a finished run.
+        margin: balanced accuracy that may be given up, as a fraction.
+        presentations: images shown to prepare the model, where it is not prepared yet; 0: measure it as it is.
+        ratios: shares of the tokens to measure.
+        selectors: what chooses them: random, grid, self, early, merge or locator.
+        overwrite: prepare and measure again where that has been done.
+
+    Returns:
+        The content of budget.json.
+
+    Raises:
+        UserError: the run holds no classifier, or its budget was measured already.
+    """
+    folder, shares = Path(run), sorted({share_of(ratio) for ratio in ratios})
+    require(margin >= 0, f"{margin} is negative", where="--margin", mend="give 0 or more, as a fraction")
+    require(presentations >= 0, f"{presentations} is negative", where="--presentations", mend="give 0 or more")
+    for name in selectors:
+        require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=f"known: {', '.join(DROPPING)}")
+    if not (folder / "model").is_dir():
+        raise UserError("the run holds no model", where=run, mend="finish it first: repeat its `msmae run` command")
+    if read_run(folder)[0].get("task") == "segmentation":
+        raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")
+    if (folder / "budget.json").is_file() and not overwrite:
+        raise UserError("the run's budget is measured already", where=run, mend="add --overwrite to do it again")
+    if overwrite:
+        forget_look(folder)
+    prepared = prepare_again(folder)
+    if presentations and load(folder).prepared is None:
+        adapt_model(prepared, folder, presentations=presentations)
+    points = points_of(load(folder), shares=shares, selectors=list(selectors))
+    content = measure(folder, prepared, margin=margin, points=points)
+    show(content)
+    return content
+
+
+def share_of(ratio: float | str) -> float:
+    """A share to measure. Raises ``UserError`` unless it is a number between 0 and 1, both excluded."""
+    try:
+        share = float(ratio)
+    except ValueError:
+        share = 0.0
+    require(0 < share < 1, f"'{ratio}' is no share", where="--ratios", mend="give numbers above 0 and under 1")
+    return share
+
+
+def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Point]) -> dict[str, Any]:
+    """Measure the points, all patches first; choose one, tell what it does on test. RUN/budget.json comes last."""
+    model, whole = load(folder), points[0]
+    asked: dict[str, Any] = {
+        "classes": prepared.manifest.classes,
+        "multilabel": prepared.manifest.multilabel,
+        "resamples": prepared.settings.evaluate.resamples,
+        "seed": prepared.seed,
+    }
+    fitted = {point: calibrate(predict_split(model, prepared, point, split="val"), prepared) for point in points}
+    found = evidence.losses(fitted[whole][0], [fitted[point][0] for point in points], **asked)
+    found[0] |= {"low": 0.0, "high": 0.0}  # against itself
+    speeds = images_per_second(model, prepared, points)
+    rows = [
+        {
+            **asdict(point),
+            "gmacs": look_macs(*looking(model, point)).total / 1e9,
+            "images_per_s": speeds[point],
+            "speedup": speeds[point] / speeds[whole],
+            **measured,
+        }
+        for point, measured in zip(points, found, strict=True)
+    ]
+    number = evidence.choose(rows, margin=margin)
+    chosen, calibrator = points[number], fitted[points[number]][1]
+    card = with_keep(model.card, choice=asdict(chosen), calibration=asdict(calibrator) if calibrator else {})
+    write_card(folder / "model", card)
+    content = {
+        "margin": margin,
+        "prepared": {k: v for k, v in card.keep.items() if k not in ("choice", "calibration")} or None,
+        "images_at_a_time": BATCH,
+        "rows": rows,
+        "choice": {
+            "margin": margin,
+            **rows[number],
+            "test": tell_on_test(model, prepared, whole=whole, chosen=chosen, margin=margin, asked=asked),
+        },
+    }
+    draw_looks(prepared, folder, asdict(chosen))
+    write_json(folder / "budget.json", content)
+    if (folder / "metrics.json").is_file():
+        write_report(folder)
+    return content
+
+
+def points_of(model: Model, *, shares: list[float], selectors: list[str]) -> list[Point]:
+    """What is measured: all patches, then every selector at every share that leaves a patch to look at."""
+    points = [Point("all", 1.0)]
+    for name in selectors:
+        if name == "locator" and model.prepared is None:
+            continue
+        for share in shares:
+            look = look_with(model, name)
+            if share * look.model.encoder.patches >= look.coarse + 1:
+                points.append(Point(name, share))
+    return points
+
+
+def looking(model: Model, point: Point) -> tuple[Look, int]:
+    """The module of a point, and how many tokens it keeps."""
+    look = look_with(model, point.selector)
+    return look, kept_tokens(look, point.keep)
+
+
+@torch.inference_mode()
+def images_per_second(model: Model, prepared: Prepared, points: list[Point]) -> dict[Point, float]:
+    """Throughput of every point on the same decoded images, the choosing of the patches included; all points in turn,
+    the median of the rounds."""
+    rows = np.resize(prepared.ids("val"), BATCH)
+    images = next(model.prepared_batches(prepared.store.fetch(rows).astype(np.float32), BATCH))
+    seconds: dict[Point, list[float]] = {point: [] for point in points}
+    for turn in range(ROUNDS + 1):
+        for point in points:
+            look, kept = looking(model, point)
+            began = time.perf_counter()
+            look(images, kept)
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:  # the first round warms up
+                seconds[point].append(time.perf_counter() - began)
+    return {point: BATCH / statistics.median(times) for point, times in seconds.items()}
+
+
+def predict_split(model: Model, prepared: Prepared, point: Point, *, split: str) -> pd.DataFrame:
+    """The network's own predictions of one split."""
+    rows = prepared.ids(split)
+    return predictions_frame(
+        predict_rows(model, prepared, rows, keep=point.keep, selector=point.selector), prepared, rows
+    )
+
+
+def tell_on_test(
+    model: Model, prepared: Prepared, *, whole: Point, chosen: Point, margin: float, asked: dict[str, Any]
+) -> dict[str, Any] | None:
+    """What the choice does on the test images, class by class; they are looked at here only."""
+    if not len(prepared.ids("test")):
+        return None
+    frames = [predict_split(model, prepared, point, split="test") for point in (whole, chosen)]
+    by_class = evidence.loss_by_class(*frames, **asked)
+    (found,) = evidence.losses(frames[0], frames[1:], split="test", **asked)
+    return {**found, "per_class": by_class, "cautions": evidence.cautions(by_class, margin=margin)}
+
+
+def show(content: dict[str, Any]) -> None:
+    """Print the curve, the choice, and what it did on test."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="what looking at less costs, on validation", title_justify="left")
+    for heading in ("selector", "keep", "GMAC", "images/s", "times", "balanced accuracy", "lost, points [95 %]"):
+        table.add_column(heading, justify="left" if heading == "selector" else "right")
+    for row in content["rows"]:
+        interval = "" if row["high"] is None else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        lost = "" if row["loss"] is None else f"{100 * row['loss']:.1f}{interval}"
+        table.add_row(
+            row["selector"], f"{row['keep']:g}", f"{row['gmacs']:.4g}", f"{row['images_per_s']:.0f}",
+            f"{row['speedup']:.2f}", f"{100 * row['balanced_accuracy']:.1f} %", lost,
+        )  # fmt: skip
+    Console().print(table)
+    choice = content["choice"]
+    print(f"auto: {choice['selector']}, keep {choice['keep']:g}, {choice['speedup']:.1f} times as fast", end="")
+    print("" if choice["selector"] != "all" else "; no point was shown to lose less than the margin")
+    for sentence in (choice["test"] or {}).get("cautions", []):
+        print(f"- {sentence}")
+
+
+def forget_look(folder: Path) -> None:
+    """Remove what was prepared and chosen; the model itself stays."""
+    for path in (folder / "model" / FILE, folder / "budget.json"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "keep", ignore_errors=True)
+    write_card(folder / "model", replace(read_card(folder / "model"), keep={}))
