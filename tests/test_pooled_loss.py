@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from msmae.evidence.pooled_loss import losses_of, mean, pool, shown_not_inferior, table
+from msmae.evidence.pooled_loss import Loss, losses_of, mean, pool, shown_not_inferior, table
 from msmae.evidence.predictions import write_predictions
 from saved_run import make_predictions
 
@@ -60,12 +61,15 @@ def test_data_sets_weigh_the_same(tmp_path: Path):
     assert together[3] == 130
 
 
-def test_not_being_worse_must_be_shown(tmp_path: Path):
-    few = losses_of(collected(tmp_path / "few", seeds=1, wrong=90, patients=30), seed=0)["auroc"]
-    assert shown_not_inferior(few) == ("shown" if few[0] < 0.001 else "not shown")
-    clear = (0.001, few[1] * 0 + few[1].std() * 1e-3 * (few[1] - few[1].mean()), few[2], few[3])
-    assert shown_not_inferior(clear) == "shown"
-    assert shown_not_inferior((0.05, few[1] + 0.05, few[2], few[3])) == "not shown"
+def test_not_being_worse_must_be_shown():
+    draws, left_out = np.random.default_rng(0).normal(size=(2, 500))
+
+    def found(value: float, spread: float) -> Loss:
+        return value, value + spread * draws, value + spread * left_out[:100] / 100, 100
+
+    assert shown_not_inferior(found(0.002, 0.001)) == "shown"
+    assert shown_not_inferior(found(0.002, 0.02)) == "not shown"  # it may be: nobody knows
+    assert shown_not_inferior(found(0.02, 0.001)) == "not shown"
 
 
 def test_seeds_are_averaged_draw_by_draw(tmp_path: Path):
