@@ -18,7 +18,7 @@ from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank
 from msmae.method.masking import POLICIES, PatchPlan, draw_order, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
-from msmae.stages.map_quality import MapWatch
+from msmae.stages.map_watch import MapWatch
 from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.refresh import refresh_bank
 from msmae.stages.training import StageModule, check_trainer, decayed, last_checkpoint, make_trainer
@@ -169,7 +169,7 @@ def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         "pretrain",
         epochs=prepared.settings.pretrain.epochs,
         settings=prepared.settings.trainer,
-        callbacks=[MapWatch(prepared, run), last_checkpoint(run)],
+        callbacks=[MapWatch(prepared, model.encoder, run), last_checkpoint(run)],
     )
     done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"
     start = done if done.is_file() else resume  # killed between the last epoch and the saving of the model
