@@ -15,6 +15,9 @@ from msmae.stages.pictures import Views, draw_look, draw_strip
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import Prepared
 
+CHOSEN = 6
+"""Classes whose first test image is pictured."""
+
 
 def draw_panels(
     prepared: Prepared, run: Path, frame: pd.DataFrame, *, each: int = 3, model: Model | None = None
@@ -83,7 +86,9 @@ def draw_looks(prepared: Prepared, run: Path, looking: dict[str, Any], *, each: 
 
 
 def choose_cases(frame: pd.DataFrame, each: int) -> list[tuple[int, str]]:
-    """Rows of test images: the surest right ones, the surest wrong ones, and those the model is least sure of."""
+    """Rows of test images: the surest right ones, the surest wrong ones, those the model is least sure of; and, chosen
+    whatever the model says, the first of each class, so that runs on the same data picture the same images.
+    """
     top = confidence(frame)
     test = (frame["split"] == "test").to_numpy()
     right = (frame["label"] == frame["predicted"]).to_numpy()
@@ -92,7 +97,11 @@ def choose_cases(frame: pd.DataFrame, each: int) -> list[tuple[int, str]]:
     cases += [(int(i), "wrong") for i in order[(test & ~right)[order]][:each]]
     taken = {i for i, _ in cases}
     unsure = [int(i) for i in order[::-1] if test[i] and int(i) not in taken]
-    return cases + [(i, "uncertain") for i in unsure[:each]]
+    cases += [(i, "uncertain") for i in unsure[:each]]
+    labelled = np.flatnonzero(test & (frame["label"] != "").to_numpy())
+    first = labelled[~frame["label"].iloc[labelled].duplicated().to_numpy()][:CHOSEN]
+    taken = {i for i, _ in cases}
+    return cases + [(int(i), "chosen") for i in first if int(i) not in taken]
 
 
 def confidence(frame: pd.DataFrame) -> np.ndarray:
