@@ -183,7 +183,7 @@ def test_a_model_never_trained_with_dropping_warns_once_and_has_no_auto(
         model.predict(images, 0.25)
         model.predict(images, 0.5)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "never trained with dropped patches" in caplog.text
+    assert "never prepared for dropping patches" in caplog.text
     with pytest.raises(UserError, match=r"nothing was chosen.*msmae budget"):
         model.predict(images, "auto")
     with pytest.raises(UserError, match="no locator"):

@@ -67,7 +67,7 @@ def adapt_model(prepared: Prepared, run: Path, *, presentations: int, selector: 
 
 
 def describe_look(encoder: VisionTransformer, selector: str) -> dict[str, Any]:
-    """A locator an eighth as wide as the encoder, and a glance of about a sixteenth of the patches."""
+    """A locator a sixth as wide as the encoder, and a glance of about a sixteenth of the patches."""
     side = [max(1, round(length / 4)) for length in encoder.grid]
     return {
         "selector": selector,

@@ -20,7 +20,8 @@ PREPARE = "`msmae budget RUN` prepares a model, measures what it loses, and choo
 def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[float, str]:
     """The share of the tokens to encode, in (0, 1], and what chooses them.
 
-    Warns where patches are dropped by a model that never saw some only.
+    Warns where patches are dropped by a model that was never prepared for it (one fine-tuned with ``draw=own`` saw
+    others: the least attended).
 
     Raises:
         UserError: a share outside (0, 1], "auto" without a choice, or a selector that is unknown or not prepared.
@@ -40,7 +41,7 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
         if selector == "locator":
             raise UserError("this model has no locator", where="selector", mend=PREPARE)
         if not model.warned:
-            log.warning("this model was never trained with dropped patches: expect it to lose; %s", PREPARE)
+            log.warning("this model was never prepared for dropping patches: expect it to lose; %s", PREPARE)
         model.warned = True
     return float(keep), selector or (model.prepared.selector if model.prepared else "self")
 
