@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick check results format lock clean
+.PHONY: help install demo test quick check results bench-check format lock clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ check: $(STAMP)  ## format, lint, types
 
 results: $(STAMP) ## rebuild RESULTS.md from the predictions in results/
 	@$(BIN)/python experiments/results.py
+
+bench-check: $(STAMP) ## has a speed ratio fallen by more than 10 %? (minutes; not part of `make test`)
+	@$(BIN)/python benchmarks/check.py
 
 format: $(STAMP) ## rewrite the files in the house style
 	@$(BIN)/ruff format .

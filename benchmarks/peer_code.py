@@ -14,6 +14,7 @@ import types
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,8 @@ def attention_maps(model: Any, images: Tensor) -> Tensor:
 
 
 def refresh(name: str, module: types.ModuleType, case: Case) -> Work:
-    """The peer's maps of a batch."""
+    """The peer's maps of as many images as ours are asked for."""
+    case = replace(case, batch=4 * case.batch)
     model = make_model(module, case).eval()
     images, _, _ = made_up(case, Place(torch.device("cpu")))
 

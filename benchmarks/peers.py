@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="images in class folders, for the rows of whole epochs")
     parser.add_argument("--images", type=int, default=256, help="how many of them make the epoch")
     parser.add_argument("--only", nargs="+", default=[*COMPARISONS, "memory"], help="groups of rows")
+    parser.add_argument("--dtypes", nargs="+", default=["fp32", "bf16"], help="of ours; the peers' is float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--batch", type=int, help="images a step; default: 16 for ViT-B, 64 for ViT-T")
@@ -208,6 +209,8 @@ def main() -> None:
     def add(row: Row) -> None:
         rows.append(row)
         print(row.line(), flush=True)
+        if options.json:  # at once: a long measurement that is interrupted keeps what it has
+            options.json.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
 
     with ExitStack() as stack:
         stack.enter_context(alone())
@@ -215,16 +218,14 @@ def main() -> None:
         print(f"{device(options)}, torch {torch.__version__}")
         for group in options.only:
             for row in COMPARISONS.get(group, []):
-                if row.peer in given and (row.stage != "epoch" or data is not None):
+                if row.peer in given and row.dtype in options.dtypes and (row.stage != "epoch" or data is not None):
                     if options.batch:
                         cases = (dataclasses.replace(c, batch=options.batch) for c in (row.ours, row.theirs))
                         row = dataclasses.replace(row, **dict(zip(("ours", "theirs"), cases, strict=True)))
                     add(compare(row, options, data))
             if group == "memory" and "msmae" in given:
-                for dtype in ("fp32", "bf16"):
+                for dtype in options.dtypes:
                     add(memory(options, dtype))
-    if options.json:
-        options.json.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

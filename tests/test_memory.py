@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from msmae.stages.memory import is_out_of_memory
 
 PROGRAM = """
 import resource, torch
@@ -37,3 +40,12 @@ def test_freed_memory_is_used_again() -> None:
 
     assert faults(keep=True) < 200
     assert faults(keep=False) > 2000  # what the option saves: if this fails, it is not needed any more
+
+
+def test_want_of_memory_is_told_from_other_failures() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError("out of memory"))

@@ -227,8 +227,14 @@ class VisionTransformer(nn.Module):
         return tokens
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """The last block's class-token row over all patches of whole images: [B, C, H, W] -> [B, H, N]."""
+        """The last block's class-token row over all patches of whole images: [B, C, H, W] -> [B, H, N].
+
+        Under autocast the tokens between the blocks are in its precision as well: no gradient needs them exactly, and
+        the maps' order stays (docs/performance.md).
+        """
         x = self.embed(images)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         for block in self.blocks[:-1]:
             x = block(x)
         last = self.blocks[-1]

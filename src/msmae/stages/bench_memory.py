@@ -15,8 +15,7 @@ import torch
 from msmae.errors import UserError
 from msmae.stages import bench_work
 from msmae.stages.bench_work import Case, Place, Work
-
-NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory")
+from msmae.stages.memory import is_out_of_memory, keep_freed_memory
 
 
 def fitting(case: Case, make: Callable[[Case], Work]) -> Work:
@@ -40,8 +39,8 @@ def attempt(case: Case, make: Callable[[Case], Work]) -> Work | None:
     try:
         done = make(case)
         done.run()
-    except RuntimeError as error:  # on a GPU torch.OutOfMemoryError, on a CPU a plain RuntimeError
-        if not any(words in str(error).lower() for words in NO_ROOM):
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
             raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -67,8 +66,6 @@ def peak_megabytes(case: Case, place: Place) -> float:
 
 def report(words: str) -> None:
     """Print the megabytes by which three steps of pre-training raise this process's peak."""
-    from msmae.stages.memory import keep_freed_memory
-
     asked: dict[str, Any] = json.loads(words)
     torch.set_num_threads(asked["threads"])
     keep_freed_memory()

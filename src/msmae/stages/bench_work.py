@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +145,8 @@ def finetuning(case: Case, place: Place, *, keep: float = 1.0) -> Work:
 
 
 def refresh(case: Case, place: Place) -> Work:
-    """The maps of a batch of whole images."""
+    """The maps of whole images, four batches at once as training makes them."""
+    case = replace(case, batch=4 * case.batch)
     images, _, _ = made_up(case, place)
     encoder = make_encoder(case).to(place.device).eval()
 

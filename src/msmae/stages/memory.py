@@ -1,4 +1,4 @@
-"""The process keeps the memory that a training step frees, for the next step to use again."""
+"""Memory: what a training step frees is kept for the next one; the errors of too little of it are told apart."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def keep_freed_memory() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was too small: on a GPU a ``torch.OutOfMemoryError``, on a CPU a plain ``RuntimeError``."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)

@@ -21,7 +21,7 @@ from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.stages.map_watch import MapWatch
 from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.refresh import refresh_bank
-from msmae.stages.training import StageModule, check_trainer, decayed, last_checkpoint, make_trainer
+from msmae.stages.training import StageModule, check_trainer, decayed, fit, last_checkpoint, make_trainer
 
 log = logging.getLogger("msmae")
 
@@ -173,7 +173,7 @@ def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
     )
     done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"
     start = done if done.is_file() else resume  # killed between the last epoch and the saving of the model
-    trainer.fit(module, ckpt_path=str(start) if start.is_file() else None)
+    fit(trainer, module, checkpoint=start)
     if trainer.is_global_zero:
         if resume.is_file():
             resume.replace(done)  # fine-tuning must not take it for its own

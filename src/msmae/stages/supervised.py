@@ -16,7 +16,7 @@ from msmae.data.loader import Batch
 from msmae.method.msmae import label_loss
 from msmae.stages.balance import decide_balance
 from msmae.stages.prepare import Prepared
-from msmae.stages.training import StageModule, decayed, last_checkpoint, make_trainer
+from msmae.stages.training import StageModule, decayed, fit, last_checkpoint, make_trainer
 
 
 class SupervisedModule(StageModule):
@@ -108,7 +108,7 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         callbacks=[*averaging, best, last_checkpoint(run)],
     )
     resume = run / "checkpoints" / "last.ckpt"
-    trainer.fit(module, ckpt_path=str(resume) if resume.is_file() else None)
+    fit(trainer, module, checkpoint=resume)
     if trainer.is_global_zero:
         chosen = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=False)
         prefix = "model."

@@ -21,7 +21,7 @@ from msmae.config import TrainerSettings, require
 from msmae.data.listing import count, some
 from msmae.data.loader import Batches
 from msmae.errors import UserError
-from msmae.stages.memory import keep_freed_memory
+from msmae.stages.memory import is_out_of_memory, keep_freed_memory
 from msmae.stages.prepare import Prepared
 from msmae.stages.timing import Courtesy
 
@@ -96,6 +96,25 @@ def check_trainer(settings: TrainerSettings) -> None:
     except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         raise UserError(
             f"the training cannot be set up: {str(error).splitlines()[0]}", where="trainer", mend="change --trainer.*"
+        ) from error
+
+
+def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
+    """Train, going on from the checkpoint where it exists.
+
+    Raises:
+        UserError: a batch does not fit into memory.
+    """
+    try:
+        trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        smaller = max(1, module.batch_size // 2)
+        raise UserError(
+            f"a batch of {module.batch_size} images does not fit into memory",
+            where="batch_size",
+            mend=f"try {smaller}, or find the batch that fits with `msmae bench --only step --batch N`",
         ) from error
 
 

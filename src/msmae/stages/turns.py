@@ -70,9 +70,9 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def in_turns(sides: list[Callable[[], float]], *, rounds: int) -> list[list[float]]:
-    """Seconds of each side, measured A B A B ... ``rounds`` times after one warm-up each: [sides][rounds]."""
-    for side in sides:
+def in_turns(sides: list[Callable[[], float]], *, rounds: int, warm: bool = True) -> list[list[float]]:
+    """Seconds of each side, measured A B A B ... ``rounds`` times (after a warm-up each): [sides][rounds]."""
+    for side in sides if warm else []:
         side()
     turns = [[side() for side in sides] for _ in range(rounds)]
     return [list(times) for times in zip(*turns, strict=True)]

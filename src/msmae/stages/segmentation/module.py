@@ -20,7 +20,7 @@ from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.segmentation.data import class_layers
 from msmae.stages.segmentation.source import Source
 from msmae.stages.supervised import jitter
-from msmae.stages.training import StageModule, check_trainer, decayed, last_checkpoint, make_trainer
+from msmae.stages.training import StageModule, check_trainer, decayed, fit, last_checkpoint, make_trainer
 
 AUXILIARY = 0.4
 """Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
@@ -193,7 +193,7 @@ def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
         ],
     )
     resume = run / "checkpoints" / "last.ckpt"
-    trainer.fit(SegmentModule(model, prepared), ckpt_path=str(resume) if resume.is_file() else None)
+    fit(trainer, SegmentModule(model, prepared), checkpoint=resume)
     if trainer.is_global_zero:
         chosen = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=False)
         prefix = "model."

@@ -1,0 +1,69 @@
+"""The scripts in benchmarks/: what they decide by themselves, and the record that `make bench-check` reads."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from msmae.stages.turns import Row
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def script(name: str) -> ModuleType:
+    """A benchmark's module."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(name: str, ratio: float) -> Row:
+    return Row(name, 1.0, 1.0, ratio, ratio, ratio, "images/s", "d")
+
+
+def test_a_ratio_that_falls_by_more_than_a_tenth_is_named() -> None:
+    check = script("check")
+    rows = {name: row(name, ratio) for name, ratio in (("kept", 0.95), ("fallen", 0.85), ("risen", 2.0), ("new", 0.1))}
+    assert check.fallen(rows, {"kept": 1.0, "fallen": 1.0, "risen": 1.0}) == ["fallen"]
+
+
+def test_the_record_is_of_ratios_that_are_measured() -> None:
+    check = script("check")
+    records = json.loads(check.RECORDED.read_text())
+    for recorded in records.values():
+        assert len(recorded) >= 8
+        assert all(any(word in name for word in check.NAMES) for name in recorded)
+        assert all(0 < ratio < 100 for ratio in recorded.values())
+
+
+@pytest.mark.parametrize("file", sorted((FOLDER / "recorded").glob("*.json")), ids=lambda file: file.name)
+def test_recorded_rows_name_no_place_of_a_machine(file: Path) -> None:
+    assert "/root" not in file.read_text()
+    assert "/tmp" not in file.read_text()
+
+
+def test_rank_correlation_is_of_order_alone() -> None:
+    maps = script("maps")
+    exact = torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert maps.correlation(exact**3, exact) == pytest.approx(1)
+    assert maps.correlation(1 - exact, exact) == pytest.approx(-1)
+    other = torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(1))
+    assert abs(maps.correlation(other, exact)) < 0.4
+
+
+def test_peers_are_held_against_the_same_encoder_and_the_batch_is_equal() -> None:
+    peers = script("peers")
+    rows = [row for group in peers.COMPARISONS.values() for row in group]
+    assert all(row.ours.size == row.theirs.size and row.ours.batch == row.theirs.batch for row in rows)
+    assert all(row.theirs.decoder == peers.RELEASED for row in rows)
+    assert len({row.title for row in rows}) == len(rows)
