@@ -156,6 +156,81 @@ def test_testing_on_what_the_encoder_has_seen_is_refused(data: Path, pretrained:
     assert not (tmp_path / "run").exists()
 
 
+def swapped(data: Path, target: Path) -> Path:
+    """The same images without patients' names, training and test exchanged."""
+    table = pd.read_csv(data, dtype=str, keep_default_na=False)
+    table["split"] = table["split"].map({"train": "test", "test": "train", "val": "val"})
+    table["patient_id"] = ""
+    for column in ("image_path", "mask_path"):
+        table[column] = [str(data.parent / name) if name else "" for name in table[column]]
+    table.to_csv(target, index=False)
+    return target
+
+
+def test_leakage_is_found_by_a_file_within_the_run(data: Path, pretrained: Path, tmp_path: Path) -> None:
+    weights = pretrained / "pretrained" / "model.safetensors"
+    shutil.copy(weights, pretrained / "pretrained" / "mine.safetensors")
+    for file in (weights, pretrained / "pretrained" / "mine.safetensors"):
+        with pytest.raises(LeakageError, match="by their pixels"):
+            segment(str(swapped(data, tmp_path / "a.csv")), from_=str(file), out=str(tmp_path / "run"), preset="tiny")
+
+
+def test_leakage_is_found_through_a_chain_of_runs_and_is_in_the_report(
+    data: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    make_phantom(tmp_path / "other", images=60, size=32, seed=9)
+    words: dict[str, Any] = {"preset": "tiny", "segment": {"epochs": 1}}
+    segment(str(tmp_path / "other" / "manifest.csv"), from_=str(pretrained), out=str(tmp_path / "between"), **words)
+    again = {"from_": str(tmp_path / "between"), "out": str(tmp_path / "run"), **words}
+    with pytest.raises(LeakageError, match="by their pixels"):
+        segment(str(swapped(data, tmp_path / "a.csv")), **again)
+    segment(str(swapped(data, tmp_path / "a.csv")), **again, allow_leakage=True)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "The data leak into the test" in page
+    assert "among what the encoder had learned from before" in page
+
+
+def test_a_patient_of_the_encoder_is_no_test_patient_though_no_picture_is_shared(data: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(data, dtype=str, keep_default_na=False)
+    for name, first in (("a", 0), ("b", 1)):
+        half = table.iloc[first::2].reset_index(drop=True)
+        half["patient_id"] = [f"p{row % 20}" for row in range(len(half))]
+        tested = 0 if name == "a" else 1  # patients p0, p3, ... are tested there, p1, p4, ... here
+        half["split"] = [("test", "train", "val")[(row % 20 - tested) % 3] for row in range(len(half))]
+        half.to_csv(data.parent / f"half-{name}.csv", index=False)
+    msmae.pretrain(str(data.parent / "half-a.csv"), out=str(tmp_path / "before"), method="mae", preset="tiny")
+    with pytest.raises(LeakageError, match=r"\(0 by their pixels, \d+ by their patient"):
+        segment(
+            str(data.parent / "half-b.csv"), from_=str(tmp_path / "before"), out=str(tmp_path / "run"), preset="tiny"
+        )
+
+
+def test_weights_of_unknown_origin_are_told_in_the_report(data: Path, pretrained: Path, tmp_path: Path) -> None:
+    shutil.copy(pretrained / "pretrained" / "model.safetensors", tmp_path / "weights.safetensors")
+    segment(
+        str(data), from_=str(tmp_path / "weights.safetensors"), out=str(tmp_path / "run"), preset="tiny",
+        segment={"epochs": 1}, model={"width": 32, "depth": 2, "heads": 2},
+    )  # fmt: skip
+    assert "is not known: " in (tmp_path / "run" / "report.html").read_text()
+    names = (tmp_path / "run" / "loading.txt").read_text()
+    assert "..." not in names
+    assert "blocks.1.mlp.fc2.bias" in names
+
+
+def test_what_is_left_out_is_counted_in_the_report(data: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(data, dtype=str, keep_default_na=False)
+    place = table.index[(table["split"] == "train") & (table["mask_path"] != "")][0]
+    table.loc[place, "mask_path"] = ""
+    table.to_csv(data.parent / "lacking.csv", index=False)
+    segment(
+        str(data.parent / "lacking.csv"), from_="none", out=str(tmp_path / "run"), preset="tiny",
+        segment={"epochs": 1}, dataset={"on_error": "skip"},
+    )  # fmt: skip
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "1 image of the train split left out: " in page
+    assert Path(str(table.loc[place, "image_path"])).name in page
+
+
 def test_another_size_and_the_papers_decoder(data: Path, pretrained: Path, tmp_path: Path) -> None:
     metrics = segment(
         str(data), from_=str(pretrained), out=str(tmp_path / "run"), decoder="setr-pup", preset="tiny",
@@ -176,7 +251,7 @@ def test_index_masks_of_two_classes(data: Path, tmp_path: Path) -> None:
         table.loc[number, ["image_path", "mask_path"]] = [str(data.parent / row["image_path"]), f"{number}.png"]  # type: ignore[index]
     table.to_csv(tmp_path / "two.csv", index=False)
     words = {"from_": "none", "preset": "tiny"}
-    with pytest.raises(UserError, match="values 0, 1, 2, and one class"):
+    with pytest.raises(UserError, match=r"values 0, 1, 2, and one class.*2 first for "):
         segment(str(tmp_path / "two.csv"), out=str(tmp_path / "x"), **words)
     with pytest.raises(UserError, match="no training mask shows c"):
         segment(str(tmp_path / "two.csv"), out=str(tmp_path / "x"), segment={"classes": "a,b,c"}, **words)

@@ -105,7 +105,8 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         side = " × ".join(str(pixels) for pixels in model["image_size"])
         found.append(("images seen at", f"{side} px, {of(model.get('channels', 1), 'channel')}"))
     if model.get("depth"):
-        size = f", {count(cost['parameters'])} parameters" if cost.get("parameters") else ""
+        parameters = cost.get("parameters_encoder") or cost.get("parameters")
+        size = f", {count(parameters)} parameters" if parameters else ""
         found.append(("encoder", f"{of(model['depth'], 'block')}, patches of {model.get('patch_size')} px{size}"))
     seconds = [cost[name] for name in ("seconds_pretrain", "seconds_finetune") if cost.get(name) is not None]
     if seconds:

@@ -36,9 +36,14 @@ class LoadReport:
     missing: list[str]
 
     def __str__(self) -> str:
+        return self.lines(at_most=6)
+
+    def lines(self, *, at_most: int | None = None) -> str:
+        """A line for each, with the names: all of them, or the first few."""
+
         def line(title: str, names: list[str]) -> str:
-            shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-            return f"{title:>9}: {len(names):4d}  {shown}".rstrip()
+            shown = names if at_most is None or len(names) <= at_most else [*names[:at_most], "..."]
+            return f"{title:>9}: {len(names):4d}  {', '.join(shown)}".rstrip()
 
         return "\n".join(
             line(title, names)

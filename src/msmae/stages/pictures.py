@@ -163,4 +163,4 @@ def draw_outlines(path: Path, image: np.ndarray, *, predicted: np.ndarray, refer
     axis.set_xlim(-0.5, width - 0.5)
     axis.set_ylim(height - 0.5, -0.5)
     axis.set_axis_off()
-    save(figure, path, dpi=90)
+    save(figure, path, dpi=max(90, round(longest / OUTLINE_INCHES)))

@@ -46,7 +46,7 @@ def segment(
     chosen = choose_decoder(make_settings(preset, config, settings), decoder)
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     from msmae.stages.folder import check_run, clear_run, describe_run, write_json
-    from msmae.stages.segmentation.source import find_source, refuse_leakage
+    from msmae.stages.segmentation.source import find_source
 
     folder = Path(out)
     source = find_source(from_)
@@ -56,8 +56,9 @@ def segment(
     chosen = source.architecture(chosen)
     from msmae.stages.leakage import audit_before_run
     from msmae.stages.prepare import divide
-    from msmae.stages.segmentation.data import prepare_masks
+    from msmae.stages.segmentation.data import left_out, prepare_masks
     from msmae.stages.segmentation.evaluate import evaluate_segmenter
+    from msmae.stages.segmentation.leakage import refuse_leakage
     from msmae.stages.segmentation.module import check_segmenter, segment_model
     from msmae.stages.show import show_notes, show_result
     from msmae.stages.training import is_main_process
@@ -65,7 +66,7 @@ def segment(
     manifest = divide(data, settings=chosen, seed=seed)
     show_notes(manifest.notes)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
-    refuse_leakage(manifest, source, chosen, allow=allow_leakage)
+    learned = refuse_leakage(manifest, source, chosen, allow=allow_leakage)
     prepared = prepare_masks(manifest, settings=chosen, arm=source.arm, seed=seed)
     check_segmenter(prepared, source)
     if overwrite:
@@ -73,7 +74,8 @@ def segment(
     given = {"task": "segmentation", "from": from_, "preset": preset, "allow_leakage": allow_leakage}
     describe_run(folder, data=str(data), method=source.arm, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
-    write_json(folder / "audit.json", found.to_dict())
+    audit = {**found.to_dict(), "test_in_encoder_pool": learned["test_in_encoder_pool"]}
+    write_json(folder / "audit.json", {**audit, "notes": [*found.notes, *learned["notes"], *left_out(prepared)]})
     if not (folder / "model").is_dir():
         segment_model(prepared, folder, source)
     if not is_main_process():

@@ -23,6 +23,7 @@ COUNTED = {
     "near_across_patients": "pairs of nearly the same pictures of different patients",
     "test_identical_to_pool": "test images with the pixels of an image the model learned from",
     "test_patients_in_pool": "test patients the model learned from",
+    "test_in_encoder_pool": "test images, or of patients, that the encoder learned from before",
     "test_near_pool": "test images nearly the same as one the model learned from",
     "val_identical_to_train": "validation images with the pixels of a training image",
     "patients_crossing": "patients in more than one split",
@@ -114,6 +115,9 @@ def leaks(audit: Mapping[str, Any] | None) -> list[str]:
     identical = amount(audit.get("test_identical_to_pool"))
     patients = amount(audit.get("test_patients_in_pool", audit.get("patients_crossing")))
     found = []
+    encoder = amount(audit.get("test_in_encoder_pool"))
+    if encoder:
+        found.append(f"{of(encoder, 'test image')} among what the encoder had learned from before, or of its patients")
     if identical:
         found.append(f"{of(identical, 'test image')} with the pixels of an image that the model learned from")
     if patients:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from msmae.config import Settings
-from msmae.data.listing import some
+from msmae.data.listing import count, some
 from msmae.data.manifest import SPLITS, Manifest
 from msmae.data.masks import MaskRule, split_layers
 from msmae.errors import UserError
@@ -41,6 +41,18 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
     epochs = wanted.epochs or max(1, round(wanted.presentations / len(prepared.ids("train", labelled=False))))
     chosen = dataclasses.replace(prepared.settings, segment=dataclasses.replace(wanted, epochs=epochs))
     return dataclasses.replace(prepared, settings=chosen)
+
+
+def left_out(prepared: Prepared) -> list[str]:
+    """A sentence for each split that images of it were left out of (``dataset.on_error=skip``), with their names."""
+    table, excluded = prepared.manifest.table, prepared.store.excluded
+    found = []
+    for split in SPLITS:
+        rows = [row for row in sorted(excluded) if table.at[row, "split"] == split]
+        if rows:
+            told = some([f"{table['image_path'][row]!s} ({excluded[row]})" for row in rows])
+            found.append(f"{count(len(rows), 'image')} of the {split} split left out: {told}")
+    return found
 
 
 def name_classes(manifest: Manifest, settings: Settings) -> Settings:
@@ -82,23 +94,27 @@ def check_values(prepared: Prepared) -> None:
     names, table = prepared.settings.segment.class_names, prepared.manifest.table
     ids = np.concatenate([prepared.ids(split, labelled=False) for split in SPLITS])
     train = prepared.ids("train", labelled=False)
-    numbers: set[int] = set()
+    first: dict[int, int] = {}  # number in the masks -> the first sample that has it
     learned = np.zeros(len(names), dtype=bool)
     empty, full = 0, []
     for start in range(0, len(ids), 512):
         rows = ids[start : start + 512]
         masks = prepared.store.fetch_masks(rows)
-        numbers |= set(np.unique(masks).tolist())
+        for row, mask in zip(rows.tolist(), masks, strict=True):
+            first |= {number: row for number in np.unique(mask).tolist() if number not in first}
         layers = to_layers(prepared, masks)  # [B, C, H, W]
         inside = layers.any(axis=1).reshape(len(rows), -1)
         empty += int((~inside.any(axis=1)).sum())
         full += rows[inside.all(axis=1)].tolist()
         learned |= layers[np.isin(rows, train)].any(axis=(0, 2, 3))
     where = str(prepared.manifest.root)
-    if len(names) == 1 and len(numbers - {0}) > 1:
+    if len(names) == 1 and len(first.keys() - {0}) > 1:
+        seen_in = [
+            f"{number} first for {table['image_path'][row]!s}" for number, row in sorted(first.items()) if number
+        ]
         raise UserError(
-            f"the masks hold the values {', '.join(map(str, sorted(numbers)))}, and one class needs one value beside 0",
-            where=where,
+            f"the masks hold the values {', '.join(map(str, sorted(first)))}, and one class needs one value beside 0",
+            where=f"{where}: {some(seen_in)}",
             mend="name the classes with --segment.classes a,b,..., or say --segment.mask_values any: above 0 is inside",
         )
     unseen = [name for name, seen in zip(names, learned, strict=True) if not seen]

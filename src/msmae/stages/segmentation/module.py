@@ -172,9 +172,10 @@ def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
     torch.manual_seed(prepared.seed + 2)
     model = build_model(card, drop_path=settings.drop_path)
     assert isinstance(model, Segmenter)
-    report = source.fill(model.encoder)
-    (run / "loading.txt").write_text(report + "\n", encoding="utf-8")
-    print(report)
+    origin, loaded = source.fill(model.encoder)
+    every = "" if loaded is None else f"{loaded.lines()}\n"
+    (run / "loading.txt").write_text(f"{origin}\n{every}", encoding="utf-8")
+    print(origin if loaded is None else f"{origin}\n{loaded}")
     best = ModelCheckpoint(
         dirpath=run / "checkpoints", filename="best", monitor="val_dice", mode="max", enable_version_counter=False
     )
