@@ -5,7 +5,8 @@ measures its budget, and collects into results/DATA+keep/ARM/SEED: budget.json, 
 and from the quarter that the locator keeps, and what share of the lesion patches was kept, where masks exist. What is
 finished is not made again; killed, the same command goes on. `make results` pools what is collected.
 
-Settings were tried on validation images of brain-tumor-mri and the phantom; the test images are predicted here only.
+Settings were tried on brain-tumor-mri, PneumoniaMNIST and the phantom, test images of theirs included (docs/keep.md):
+only the test images of ham10000 are predicted here for the first time.
 """
 
 from __future__ import annotations

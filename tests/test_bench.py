@@ -59,6 +59,16 @@ def test_the_verb_measures_every_stage_and_writes_what_it_prints(
             assert 0 < row.low <= row.ratio <= row.high
 
 
+def test_multiply_accumulates_a_second_are_the_images_a_second_times_their_cost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(CASES, "cpu", SMALL)
+    (row,) = bench(cases=["cpu"], dtypes=["fp32"], device="cpu", rounds=2, only="inference")
+    done = work.inference(SMALL, CPU)
+    assert row.gmacs == pytest.approx(row.ours * done.macs / done.images / 1e9)
+    assert f" {row.gmacs:,.4g} " in capsys.readouterr().out
+
+
 def test_only_the_rows_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CASES, "cpu", SMALL)
     rows = bench(cases=["cpu"], dtypes=["fp32"], device="cpu", rounds=2, only="refresh")

@@ -75,9 +75,8 @@ def measure(cases: list[Case], places: list[Place], *, rounds: int, only: str = 
     busy: list[float] = [0.0]
     device = device_name(places[0].device)
     print(f"{device}, torch {torch.__version__}\n")
-    print(
-        f"{'stage':64} {'ours':>9} {'ceiling':>9} {'unit':10} ratio to the ceiling, or as the name says [95 % interval]"
-    )
+    heads = f"{'stage':64} {'ours':>9} {'ceiling':>9} {'unit':10} {'GMAC/s':>7}"
+    print(f"{heads} ratio to the ceiling, or as the name says [95 % interval]")
     plan = [*ceilings(places)]
     for case in cases:
         plan += [*stages(case, places), *comparisons(case, places), *loading(case, places[-1])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
@@ -60,7 +61,8 @@ def stages(case: Case, places: list[Place]) -> Iterator[tuple[str, Take]]:
             done, ceiling = fitting(case, lambda c: make(c, place)), matrix_product(place)
             ours, limit = take_turns([done, ceiling], place, rounds=rounds)
             possible = ceiling.macs / (done.macs / done.images)  # images in one product's time
-            return ratio_row(title, ours, limit, amount=done.images, theirs_amount=possible, device=device), ours
+            row = ratio_row(title, ours, limit, amount=done.images, theirs_amount=possible, device=device)
+            return dataclasses.replace(row, gmacs=done.macs / median(ours) / 1e9), ours
 
         return take
 

@@ -28,16 +28,20 @@ class Row:
     high: float | None
     unit: str
     device: str
+    gmacs: float | None = None
+    """10^9 multiply-accumulates a second of ours, where they were counted; printed, and not written to JSON."""
 
     def to_dict(self) -> dict[str, object]:
         """As it is written to JSON, with four significant digits."""
-        return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in asdict(self).items()}
+        written = {k: v for k, v in asdict(self).items() if k != "gmacs"}
+        return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in written.items()}
 
     def line(self) -> str:
         """The row as a line of a table."""
         theirs = "" if self.theirs is None else f"{self.theirs:,.4g}"
         ratio = "" if self.ratio is None else f"{self.ratio:.2f} [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.name:64} {self.ours:>9,.4g} {theirs:>9} {self.unit:10} {ratio}"
+        gmacs = "" if self.gmacs is None else f"{self.gmacs:,.4g}"
+        return f"{self.name:64} {self.ours:>9,.4g} {theirs:>9} {self.unit:10} {gmacs:>7} {ratio}"
 
 
 def device_name(device: torch.device) -> str:
