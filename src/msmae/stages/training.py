@@ -153,6 +153,8 @@ class StageModule(pl.LightningModule):
         """Images in the file's own units -> mean 0 and standard deviation 1 over the training split, on the device."""
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.std, Tensor)
+        if self.device.type == "cuda" and not images.is_cuda:
+            images = images.pin_memory()  # so that the copy does not wait
         return (images.to(self.device, non_blocking=True) - self.mean).div_(self.std)
 
     def forward_precision(self) -> Any:
