@@ -199,11 +199,9 @@ def test_the_quarter_that_is_kept_for_prediction_is_the_most_attended(finetuned:
     model = load(finetuned["run"])
     images = 20 * torch.rand(6, 1, SIDE, SIDE)
     images[:, :, 4:8, 20:24] = 250
-    with watching(Classifier) as given:
-        model.predict(images, keep=0.25)
-    batch, keep = given[0]
+    keep = model.looked_at(images, keep=0.25)
     assert keep.shape == (6, 16)
-    assert of_the_bright(batch, keep) == (1.0, 6)
+    assert of_the_bright(images, keep) == (1.0, 6)
 
 
 # --- "best epoch chosen on the folder it reports"
