@@ -38,8 +38,9 @@ def test_freed_memory_is_used_again() -> None:
     # glibc adapts its threshold to what it sees: held here, so that the default does not depend on what came before
     fixed = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072", "OMP_NUM_THREADS": "1"}
 
-    assert faults(keep=True) < 200
-    assert faults(keep=False) > 2000  # what the option saves: if this fails, it is not needed any more
+    kept, given_back = faults(keep=True), faults(keep=False)
+    assert given_back > 2000  # what the option saves: if this fails, it is not needed any more
+    assert kept < given_back / 4  # the heap may still grow once
 
 
 def test_want_of_memory_is_told_from_other_failures() -> None:
