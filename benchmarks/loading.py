@@ -32,7 +32,7 @@ from msmae.data.store import ImageStore, open_store
 from msmae.method.masking import plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.method.vit import VisionTransformer
-from msmae.stages.training import choose_precision
+from msmae.stages.precision import choose_precision
 
 ROUNDS = 3
 

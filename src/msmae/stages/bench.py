@@ -12,6 +12,7 @@ from msmae.errors import UserError
 from msmae.stages.bench_rows import ceilings, comparisons, loading, stages
 from msmae.stages.bench_work import DTYPES, Case, Place
 from msmae.stages.memory import keep_freed_memory
+from msmae.stages.precision import cpu_has_bfloat16
 from msmae.stages.timing import alone
 from msmae.stages.turns import BUSY, Row, device_name, spread
 
@@ -120,8 +121,7 @@ def find_dtypes(names: list[str], device: torch.device) -> list[str]:
     if device.type == "cuda":
         native = {"fp32": True, "bf16": torch.cuda.is_bf16_supported(including_emulation=False), "fp16": True}
     else:
-        bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        native = {"fp32": True, "bf16": bf16, "fp16": False}
+        native = {"fp32": True, "bf16": cpu_has_bfloat16(), "fp16": False}
     for name in names:
         if not native[name]:
             print(f"{device.type} does not multiply {name} natively: measured in fp32 instead")

@@ -160,6 +160,8 @@ def environment() -> dict[str, Any]:
     """Versions and hardware, for the record."""
     import torch
 
+    from msmae.stages.precision import choose_precision
+
     def installed(package: str) -> str | None:
         try:
             return version(package)
@@ -175,6 +177,7 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "cpu_threads": torch.get_num_threads(),
         "gpus": gpus,
+        "auto_precision": choose_precision("auto"),
         "packages": {package: installed(package) for package in PACKAGES},
     }
 

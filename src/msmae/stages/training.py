@@ -22,6 +22,7 @@ from msmae.data.listing import count, some
 from msmae.data.loader import Batches
 from msmae.errors import UserError
 from msmae.stages.memory import is_out_of_memory, keep_freed_memory
+from msmae.stages.precision import choose_precision
 from msmae.stages.prepare import Prepared
 from msmae.stages.timing import Courtesy
 
@@ -41,7 +42,7 @@ def make_trainer(
         devices=settings.devices,
         strategy=settings.strategy,
         num_nodes=settings.num_nodes,
-        precision=choose_precision(settings.precision),  # type: ignore[arg-type]
+        precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
         callbacks=[*callbacks, StageProgress(stage)],
         logger=[TensorBoardLogger(logs, name=stage, version=""), CSVLogger(logs, name=stage, version="csv")],
         log_every_n_steps=10,
@@ -68,16 +69,6 @@ def is_main_process() -> bool:
     )
 
 
-def choose_precision(precision: str) -> str:
-    """``auto``: bf16-mixed where the hardware multiplies bfloat16 natively, else 32-true."""
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if native else "32-true"
-
-
 def check_trainer(settings: TrainerSettings) -> None:
     """Raise ``UserError`` for settings that Lightning, or this machine, refuses."""
     quiet_lightning()
@@ -87,7 +78,7 @@ def check_trainer(settings: TrainerSettings) -> None:
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
-            precision=choose_precision(settings.precision),  # type: ignore[arg-type]
+            precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -1,0 +1,35 @@
+"""In which numbers `auto` trains."""
+
+from __future__ import annotations
+
+import pytest
+
+from msmae.stages import precision
+from msmae.stages.precision import bfloat16_gain, choose_precision
+
+
+def test_what_is_asked_for_is_used():
+    assert choose_precision("32-true") == "32-true"
+    assert choose_precision("bf16-mixed", "cpu") == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("gain", "chosen"), [(4.2, "bf16-mixed"), (1.2, "bf16-mixed"), (1.1, "32-true"), (0.5, "32-true")]
+)
+def test_auto_asks_the_clock_and_not_only_the_flags(monkeypatch: pytest.MonkeyPatch, gain: float, chosen: str):
+    """An Intel Xeon with AVX-512 BF16 and its AMX hidden is half as fast in bfloat16 as in float32."""
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda: gain)
+    assert choose_precision("auto", "cpu") == chosen
+
+
+def test_auto_is_float32_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda: pytest.fail("no need to measure"))
+    assert choose_precision("auto", "cpu") == "32-true"
+
+
+def test_the_gain_is_measured_once():
+    first = bfloat16_gain()
+    assert first > 0
+    assert bfloat16_gain() == first
