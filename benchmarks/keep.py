@@ -24,8 +24,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from msmae.exchange.look import build_look
-from msmae.method.cost import look_macs
-from msmae.method.selection import Look
+from msmae.look.cost import look_macs
+from msmae.look.selectors import Look
 from msmae.method.transfer import Classifier
 from msmae.method.vit import SIZES, VisionTransformer
 from msmae.stages.adapt import describe_look

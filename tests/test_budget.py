@@ -230,7 +230,7 @@ def test_predict_takes_keep_from_the_command_line(finished: Path, tmp_path: Path
 def test_the_locator_learns_what_the_answers_hang_on(tmp_path: Path):
     """The classifier of these images reads the brightest patch; so the locator must find it, on images it never saw."""
     prepared = prepared_of(write_spots(tmp_path), finetune={"batch_size": 8})
-    from msmae.method.locator import Locator
+    from msmae.look.locator import Locator
     from msmae.method.transfer import Classifier
 
     torch.manual_seed(0)

@@ -11,8 +11,8 @@ import torch
 
 from msmae.errors import UserError
 from msmae.exchange.onnx_file import STATIC, Exported, write_onnx
-from msmae.method.locator import Glance, Locator
-from msmae.method.selection import Look
+from msmae.look.locator import Glance, Locator
+from msmae.look.selectors import Look
 from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
 

@@ -1,4 +1,4 @@
-"""Imports go one way: cli -> stages, serve -> method, data, evidence, exchange -> config -> errors.
+"""Imports go one way: cli -> stages, serve -> exchange, look, method, data, evidence -> config -> errors.
 
 Read from the source with `ast`, imports inside functions included.
 """
@@ -21,17 +21,19 @@ MAY_IMPORT = {
     "config": BASE,
     "recipes": BASE,
     "method": {"method"},
+    "look": {"look", "method"},
     "data": {"data"} | BASE,
     "evidence": {"evidence"} | BASE,
-    "exchange": {"exchange", "method", "data", "evidence"} | BASE,
-    "stages": {"stages", "method", "data", "evidence", "exchange", "version"} | BASE,
-    "serve": {"serve", "stages", "method", "data", "evidence", "exchange", "version"} | BASE,
+    "exchange": {"exchange", "look", "method", "data", "evidence"} | BASE,
+    "stages": {"stages", "exchange", "look", "method", "data", "evidence", "version"} | BASE,
+    "serve": {"serve", "stages", "exchange", "look", "method", "data", "evidence", "version"} | BASE,
     "cli": {"cli", "stages", "serve", "version"} | BASE,
     "__main__": {"cli"},
-    "__init__": {"cli", "stages", "serve", "method", "data", "evidence", "exchange", "version"} | BASE,
+    "__init__": {"cli", "stages", "serve", "exchange", "look", "method", "data", "evidence", "version"} | BASE,
 }
 """Part of the package -> the parts it may import; "version" is the package's own `__version__`."""
 
+TORCH_ONLY = ("method", "look")
 NO_TORCH = ("torch", "pytorch_lightning", "lightning", "kornia", "safetensors.torch")
 
 
@@ -68,8 +70,8 @@ def violations(source: str, module: str, *, package: bool = False) -> list[str]:
         ours = top == "msmae"
         if ours and part_of(name) not in MAY_IMPORT[part]:
             wrong.append(f"{module} imports {name}")
-        if part == "method" and not ours and top != "torch" and top not in sys.stdlib_module_names:
-            wrong.append(f"{module} imports {name}: method knows torch and the standard library only")
+        if part in TORCH_ONLY and not ours and top != "torch" and top not in sys.stdlib_module_names:
+            wrong.append(f"{module} imports {name}: {part} knows torch and the standard library only")
         if part == "evidence" and any(name == heavy or name.startswith(f"{heavy}.") for heavy in NO_TORCH):
             wrong.append(f"{module} imports {name}: evidence works without torch")
     return wrong
@@ -104,6 +106,10 @@ def test_no_module_imports_upwards_or_sideways():
         ("msmae.method.vit", "import numpy as np"),
         ("msmae.method.vit", "import pytorch_lightning"),
         ("msmae.method.vit", "from msmae.errors import UserError"),
+        ("msmae.method.msmae", "from msmae.look.selectors import Look"),
+        ("msmae.look.selectors", "from msmae.exchange.look import load_look"),
+        ("msmae.look.selectors", "from msmae.config import Settings"),
+        ("msmae.look.cost", "import numpy as np"),
         ("msmae.evidence.metrics", "import torch"),
         ("msmae.evidence.metrics", "from torch.nn import functional"),
         ("msmae.evidence.metrics", "from msmae.data.manifest import Manifest"),
@@ -123,6 +129,8 @@ def test_a_wrong_import_would_be_seen(module: str, source: str):
     [
         ("msmae.method.msmae", "import math\nimport torch\nfrom torch import nn\nfrom msmae.method.vit import Block"),
         ("msmae.data.store", "import numpy\nfrom msmae.errors import UserError\nfrom . import images"),
+        ("msmae.look.selectors", "import torch\nfrom msmae.method.vit import VisionTransformer"),
+        ("msmae.exchange.look", "from msmae.look.selectors import Look"),
         ("msmae.stages.folder", "from msmae import __version__\nfrom msmae.data.store import open_store"),
         ("msmae.cli", "from msmae.stages.run import run"),
     ],

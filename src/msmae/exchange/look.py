@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from msmae.errors import UserError
 from msmae.exchange.checkpoint import ModelCard, current_umask, write_card
-from msmae.method.locator import Glance, Locator
-from msmae.method.selection import Look
+from msmae.look.locator import Glance, Locator
+from msmae.look.selectors import Look
 from msmae.method.transfer import Classifier
 
 FILE = "keep.safetensors"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from msmae.errors import UserError
-from msmae.method.selection import Look
+from msmae.look.selectors import Look
 
 EXTRA = "the ONNX extra is not installed"
 STATIC = ("all", "grid", "self", "early", "merge", "locator")

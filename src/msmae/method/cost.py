@@ -10,10 +10,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from msmae.method.locator import Glance, Locator, Shrink
 from msmae.method.msmae import MSMAE
-from msmae.method.pruning import early_block, merge_schedule
-from msmae.method.selection import Look
 from msmae.method.transfer import Classifier
 from msmae.method.vit import Block, VisionTransformer
 
@@ -86,70 +83,3 @@ def map_macs(encoder: VisionTransformer) -> Macs:
     embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
     row = (tokens + 1) * encoder.width**2
     return Macs(blocks.linear + embedding + row, blocks.attention + tokens * encoder.width)
-
-
-def look_macs(look: Look, kept: int) -> Macs:
-    """One prediction from ``kept`` tokens, the choosing of them included."""
-    model, encoder = look.model, look.model.encoder
-    if look.selector == "all":
-        return classifier_macs(model)
-    if look.selector == "early":
-        return early_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
-    if look.selector == "merge":
-        return merge_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
-    patches = kept - look.coarse
-    cost = blocks_macs(encoder.blocks, 1 + kept)
-    embedding = patches * encoder.patch_embed.proj.weight.numel() + model.head.weight.numel()
-    cost += Macs(embedding, 0)
-    if look.glance is not None:
-        cost += glance_macs(look.glance, encoder)
-    if look.selector == "self":
-        cost += map_macs((look.guide or model).encoder)
-    if look.selector == "locator":
-        assert look.locator is not None
-        cost += locator_macs(look.locator, encoder)
-    return cost
-
-
-def shrink_macs(shrink: Shrink, channels: int) -> float:
-    """The two matrix products that average an image of so many channels."""
-    (low, high), (wide, narrow) = shrink.after_and_before
-    return float(channels * (high * wide * narrow + low * high * narrow))
-
-
-def locator_macs(locator: Locator, encoder: VisionTransformer) -> Macs:
-    """A score for every patch."""
-    tokens, width = encoder.patches, locator.score.in_features
-    a_patch: list[nn.Module] = [locator.embed, locator.near, locator.far, locator.score]
-    layers = tokens * sum(weights_of(part) for part in a_patch) + width**2
-    return Macs(layers + shrink_macs(locator.shrink, encoder.channels), 0)
-
-
-def glance_macs(glance: Glance, encoder: VisionTransformer) -> Macs:
-    """The coarse tokens and their positions."""
-    tokens = glance.grid[0] * glance.grid[1] * encoder.patch_embed.proj.weight.numel()
-    shrinking = shrink_macs(glance.shrink, encoder.channels) + shrink_macs(glance.cover, encoder.width)
-    return Macs(tokens + shrinking, 0)
-
-
-def early_macs(encoder: VisionTransformer, kept: int) -> Macs:
-    """The first blocks over all patches, one row of attention, the others over ``kept``."""
-    first, tokens, blocks = early_block(len(encoder.blocks)), 1 + encoder.patches, list(encoder.blocks)
-    cost = Macs(encoder.patches * encoder.patch_embed.proj.weight.numel(), 0)
-    cost += blocks_macs(nn.ModuleList(blocks[:first]), tokens)
-    cost += Macs((tokens + 1) * encoder.width**2, tokens * encoder.width)  # the row
-    return cost + blocks_macs(nn.ModuleList(blocks[first:]), 1 + kept)
-
-
-def merge_macs(encoder: VisionTransformer, kept: int) -> Macs:
-    """Fewer tokens from block to block, and comparing the keys of one half of them with those of the other."""
-    tokens = 1 + encoder.patches
-    cost = Macs(encoder.patches * encoder.patch_embed.proj.weight.numel(), 0)
-    schedule = merge_schedule(encoder.patches, kept, len(encoder.blocks))
-    for block, merged in zip(encoder.blocks, schedule, strict=True):
-        assert isinstance(block, Block)
-        even, odd = tokens // 2, (tokens - 1) // 2
-        products = 2 * tokens**2 * encoder.width + (even * odd * encoder.width / block.attn.heads if merged else 0)
-        cost += Macs(tokens * weights_of(block.attn) + (tokens - merged) * weights_of(block.mlp), products)
-        tokens -= merged
-    return cost

@@ -21,10 +21,10 @@ from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.exchange.checkpoint import load_model
 from msmae.exchange.look import build_look, save_look
+from msmae.look.locator import Locator
+from msmae.look.selectors import Look
+from msmae.look.sensitivity import sensitivity, widened
 from msmae.method.attention import MapBank
-from msmae.method.locator import Locator
-from msmae.method.selection import Look
-from msmae.method.sensitivity import sensitivity, widened
 from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
 from msmae.stages.finetune import layer_of

@@ -19,8 +19,8 @@ from msmae.evidence import budget as evidence
 from msmae.evidence.report import write_report
 from msmae.exchange.checkpoint import read_card, write_card
 from msmae.exchange.look import FILE, with_keep
-from msmae.method.cost import look_macs
-from msmae.method.selection import SELECTORS, Look
+from msmae.look.cost import look_macs
+from msmae.look.selectors import SELECTORS, Look
 from msmae.stages.adapt import adapt_model
 from msmae.stages.calibrate import calibrate
 from msmae.stages.evaluate import predict_rows, predictions_frame

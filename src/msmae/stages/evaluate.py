@@ -19,7 +19,8 @@ from msmae.evidence.predictions import write_predictions
 from msmae.evidence.report import write_report
 from msmae.evidence.summary import summarise
 from msmae.exchange.checkpoint import file_sha256, write_card
-from msmae.method.cost import classifier_macs, look_macs, map_macs, msmae_macs
+from msmae.look.cost import look_macs
+from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.stages.calibrate import calibrate

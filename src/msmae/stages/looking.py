@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from msmae.errors import UserError
-from msmae.method.selection import SELECTORS, Look
+from msmae.look.selectors import SELECTORS, Look
 
 if TYPE_CHECKING:
     from msmae.stages.predictor import Model

@@ -15,9 +15,9 @@ from msmae.errors import UserError
 from msmae.evidence.calibration import Calibrator
 from msmae.exchange.checkpoint import ModelCard, load_model
 from msmae.exchange.look import load_look
+from msmae.look.selectors import Look
 from msmae.method.attention import patch_maps
 from msmae.method.segmenter import Segmenter
-from msmae.method.selection import Look
 from msmae.method.transfer import Classifier
 from msmae.stages.inputs import Images, in_batches, read_batch
 from msmae.stages.looking import Keep, kept_tokens, look_with, share_and_selector
@@ -72,7 +72,7 @@ class Model:
             images: float [B, channels, H, W] in the files' own units, of any size (normalised and resized here), or a
                 list of paths.
             keep: share of the tokens that are encoded, in (0, 1]; or "auto": what `msmae budget` chose.
-            selector: what chooses them (``msmae.method.selection``); None: the one the model was prepared with, else
+            selector: what chooses them (``msmae.look.selectors``); None: the one the model was prepared with, else
                 `self`, which finds the most attended patches by a pass over all of them and so saves nothing.
             calibrated: False: as the network gives them.
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from msmae.look.locator import Glance, Locator
+from msmae.look.pruning import early_tokens, merge_tokens
 from msmae.method.attention import patch_maps
-from msmae.method.locator import Glance, Locator
 from msmae.method.msmae import pooled
-from msmae.method.pruning import early_tokens, merge_tokens
 from msmae.method.transfer import Classifier
 
 SELECTORS = ("all", "random", "grid", "self", "early", "merge", "locator")

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from msmae.method.cost import classifier_macs, look_macs
-from msmae.method.locator import Glance, Locator, Shrink
-from msmae.method.pruning import merge, merge_schedule, merge_tokens
-from msmae.method.selection import SELECTORS, Look, grid_order
-from msmae.method.sensitivity import sensitivity, widened
+from msmae.look.cost import look_macs
+from msmae.look.locator import Glance, Locator, Shrink
+from msmae.look.pruning import merge, merge_schedule, merge_tokens
+from msmae.look.selectors import SELECTORS, Look, grid_order
+from msmae.look.sensitivity import sensitivity, widened
+from msmae.method.cost import classifier_macs
 from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer, patchify
 from spots import looking_at_bright_patches
