@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -10,12 +9,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from msmae.config import ARMS
 from msmae.method.attention import patch_maps
 from msmae.method.cost import Macs, classifier_macs, encoder_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
 from msmae.method.vit import SIZES, VisionTransformer
+from msmae.stages.second_view import pretraining_macs, see_twice
 
 SHAPES = [((16, 24), 4, 1), ((28, 14), 7, 3)]  # image size, patch size, channels
 
@@ -100,9 +101,10 @@ def test_a_second_view_costs_the_encoder_once_more():
     model = MSMAE(encoder, classes=4, decoder_width=16, decoder_depth=2, decoder_heads=2)
     images, plan = torch.randn(2, encoder.channels, *SHAPES[0][0]), plan_patches(torch.ones(2, encoder.patches))
     kept, masked = plan.keep.shape[1], plan.mask.shape[1]
-    twice = dataclasses.replace(plan, look=plan.mask[:, :kept])
-    assert executed(lambda: model(images, twice)) == 2 * msmae_macs(model, kept, masked, kept).total
-    assert msmae_macs(model, kept, masked, kept).total > msmae_macs(model, kept, masked).total
+    once, twice = (pretraining_macs(model, ARMS[name], kept, masked).total for name in ("supmae", "supmae-twoview"))
+    assert executed(lambda: see_twice(model, images, plan, plan.mask[:, :kept])) == 2 * twice
+    assert executed(lambda: model(images, plan)) == 2 * once
+    assert twice - once == encoder_macs(encoder, kept).total
 
 
 @pytest.mark.parametrize(("size", "patch", "channels"), SHAPES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.method.vit import VisionTransformer
 from msmae.stages.prepare import divide, prepare
 from msmae.stages.pretrain import PretrainModule, pretrained_card
+from msmae.stages.second_view import see_twice
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,10 @@ def model() -> MSMAE:
 def test_the_class_is_named_from_the_second_view_and_pixels_from_the_first(model: MSMAE) -> None:
     images, generator = torch.randn(5, 1, 16, 16), torch.Generator().manual_seed(1)
     plan = plan_patches(torch.ones(5, 16), generator=generator)
-    look = draw_order(torch.ones(5, 16), generator)[:, :4]
-    one, two = model(images, plan), model(images, dataclasses.replace(plan, look=look))
+    view = draw_order(torch.ones(5, 16), generator)[:, :4]
+    one, two = model(images, plan), see_twice(model, images, plan, view)
     assert torch.equal(one.pixels, two.pixels)
-    assert torch.equal(two.logits, model.head(model.encoder(images, look)[:, 0]))
+    assert torch.equal(two.logits, model.head(model.encoder(images, view)[:, 0]))
     assert not torch.allclose(one.logits, two.logits)
 
 
@@ -40,8 +40,8 @@ def test_the_labels_gradient_reaches_the_encoder_through_the_second_view_alone(m
     """Positions are learned here to see which patches the label's gradient touches."""
     model.encoder.pos_embed.requires_grad_(True)
     plan = plan_patches(torch.ones(2, 16))
-    look = torch.tensor([[0, 3], [3, 5]])
-    output = model(torch.randn(2, 1, 16, 16), dataclasses.replace(plan, look=look))
+    view = torch.tensor([[0, 3], [3, 5]])
+    output = see_twice(model, torch.randn(2, 1, 16, 16), plan, view)
     labels = torch.tensor([0, 2])
     losses = msmae_loss(torch.randn(2, 1, 16, 16), output, plan, labels, patch_size=4)
     gradient = torch.autograd.grad(losses.label, model.encoder.pos_embed)[0][0, 1:].abs().sum(dim=1)
@@ -67,10 +67,14 @@ def drawn(data: Path, arm: str, monkeypatch: pytest.MonkeyPatch, cache: Path) ->
     module.generator = torch.Generator().manual_seed(0)
     weights = torch.full((400, 8, 8), 1e-3)
     weights[:, 2, 3] = 1.0
+    encoded: list[torch.Tensor] = []
+    built.encoder.register_forward_pre_hook(lambda _, given: encoded.append(given[1]))
     plan = module.draw(torch.arange(400), weights)
-    assert plan.look is not None
-    assert plan.look.shape == plan.keep.shape
-    return np.bincount(plan.look.flatten().numpy(), minlength=64) / 400
+    module.see(torch.zeros(400, prepared.channels, *prepared.image_size), plan, weights)
+    first, second = encoded
+    assert torch.equal(first, plan.keep)
+    assert second.shape == plan.keep.shape
+    return np.bincount(second.flatten().numpy(), minlength=64) / 400
 
 
 def test_attended_patches_are_looked_at_or_any_patch(

@@ -59,21 +59,14 @@ def classifier_macs(model: Classifier, kept: int | None = None, *, embed_all: bo
     return Macs(encoder.linear + model.head.weight.numel(), encoder.attention)
 
 
-def msmae_macs(model: MSMAE, kept: int, masked: int, looked: int = 0) -> Macs:
-    """One pre-training forward pass: encoder over the kept, decoder over kept and masked patches; and the encoder over
-    the ``looked`` patches of a second view, where there is one.
-    """
-    encoder, second = encoder_macs(model.encoder, kept), Macs(0, 0)
-    if looked:
-        second = encoder_macs(model.encoder, looked)
+def msmae_macs(model: MSMAE, kept: int, masked: int) -> Macs:
+    """One pre-training forward pass: encoder over the kept, decoder over kept and masked patches."""
+    encoder = encoder_macs(model.encoder, kept)
     decoder = blocks_macs(model.decoder_blocks, 1 + kept + masked)
     ends = (
         (1 + kept) * weights_of(model.decoder_embed) + masked * weights_of(model.decoder_pred) + weights_of(model.head)
     )
-    return Macs(
-        encoder.linear + second.linear + decoder.linear + ends,
-        encoder.attention + second.attention + decoder.attention,
-    )
+    return Macs(encoder.linear + decoder.linear + ends, encoder.attention + decoder.attention)
 
 
 def map_macs(encoder: VisionTransformer) -> Macs:

@@ -22,18 +22,15 @@ class PatchPlan:
     """What happens to every patch of every image: positions (int64) into the row-by-row patch grid.
 
     ``keep`` [B, K], ``mask`` [B, M], ``throw`` [B, T]; each image's three rows together are a permutation of 0..N-1.
-    ``look`` [B, L]: the patches of a second view, from which the label is learned; None: from those kept.
     """
 
     keep: Tensor
     mask: Tensor
     throw: Tensor
-    look: Tensor | None = None
 
     def to(self, device: torch.device) -> PatchPlan:
         """The same plan on another device."""
-        look = None if self.look is None else self.look.to(device)
-        return PatchPlan(self.keep.to(device), self.mask.to(device), self.throw.to(device), look)
+        return PatchPlan(self.keep.to(device), self.mask.to(device), self.throw.to(device))
 
     def roles(self) -> Tensor:
         """The role of each patch in grid order, [B, N]: 0 masked, 1 thrown, 2 kept."""

@@ -65,14 +65,10 @@ class MSMAE(nn.Module):
         self.encoder.pos_embed.requires_grad_(False)  # positions are fixed in pre-training, as in MAE
 
     def forward(self, images: Tensor, plan: PatchPlan) -> Reconstruction:
-        """Images [B, C, H, W] under a plan: encode what is kept, reconstruct what is masked, name the class.
-
-        Where the plan has a second view to look at, the class is named from that one.
-        """
+        """Images [B, C, H, W] under a plan: encode what is kept, reconstruct what is masked, name the class."""
         latent = self.encoder(images, plan.keep)  # [B, 1+K, D]
         pixels = self.decode(latent, plan)  # [B, M, C*p*p]
-        seen = latent if plan.look is None else self.encoder(images, plan.look)  # [B, 1+L, D]
-        logits = self.head(pooled(seen, self.pool))  # [B, classes]
+        logits = self.head(pooled(latent, self.pool))  # [B, classes]
         return Reconstruction(pixels, logits)
 
     def decode(self, latent: Tensor, plan: PatchPlan) -> Tensor:

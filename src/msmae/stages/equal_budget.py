@@ -19,7 +19,7 @@ from torch import nn
 from msmae.config import BASELINES, Settings, find_arm
 from msmae.exchange.checkpoint import build_model
 from msmae.method.attention import patch_maps
-from msmae.method.cost import classifier_macs, map_macs, msmae_macs
+from msmae.method.cost import classifier_macs, map_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.method.transfer import Classifier
@@ -27,6 +27,7 @@ from msmae.stages.baselines import build_network, network_macs
 from msmae.stages.finetune import classifier_card
 from msmae.stages.prepare import Prepared, decide_schedules
 from msmae.stages.pretrain import pretrained_card
+from msmae.stages.second_view import pretraining_macs, see_twice
 
 BUDGETS = ("epochs", "gmacs", "seconds")
 STATEMENTS = {
@@ -105,9 +106,7 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
         assert isinstance(classifier, Classifier)
         masked, _, kept = patch_counts(model.encoder.patches, *prepared.settings.pretrain.ratios(mine.arm))
         found[name] = Price(
-            pretrain=3 * msmae_macs(model, kept, masked, kept * mine.arm.two_views).total / 1e9
-            if mine.arm.pretrains
-            else 0.0,
+            pretrain=3 * pretraining_macs(model, mine.arm, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
             supervised=3 * classifier_macs(classifier, supervised_on(mine)).total / 1e9,
             map=map_macs(model.encoder).total / 1e9,
         )
@@ -150,9 +149,7 @@ def pretraining_step(model: MSMAE, prepared: Prepared, images: torch.Tensor) -> 
 
     def step() -> torch.Tensor:
         plan = plan_patches(torch.ones(len(images), model.encoder.patches), *ratios)
-        if prepared.arm.two_views:
-            plan = dataclasses.replace(plan, look=plan.keep)
-        out = model(images, plan)
+        out = see_twice(model, images, plan, plan.keep) if prepared.arm.two_views else model(images, plan)
         size = model.encoder.patch_size
         return msmae_loss(images, out, plan, labels, patch_size=size, label_weight=0.1).total
 

@@ -20,7 +20,7 @@ from msmae.evidence.report import write_report
 from msmae.evidence.summary import summarise
 from msmae.exchange.checkpoint import file_sha256, write_card
 from msmae.look.cost import look_macs
-from msmae.method.cost import classifier_macs, map_macs, msmae_macs
+from msmae.method.cost import classifier_macs, map_macs
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.stages.calibrate import calibrate
@@ -29,6 +29,7 @@ from msmae.stages.looking import Keep, kept_tokens, look_with, share_and_selecto
 from msmae.stages.panels import draw_panels
 from msmae.stages.predictor import Model, load, predicted_names
 from msmae.stages.prepare import Prepared, data_fingerprint
+from msmae.stages.second_view import pretraining_macs
 
 
 def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
 
         source, _ = load_model(run / "pretrained")
         assert isinstance(source, MSMAE)
-        cost["gmacs_pretrain"] = msmae_macs(source, quarter, masked, quarter * prepared.arm.two_views).total / 1e9
+        cost["gmacs_pretrain"] = pretraining_macs(source, prepared.arm, quarter, masked).total / 1e9
     return cost
 
 

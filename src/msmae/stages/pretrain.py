@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +15,12 @@ from msmae.data.loader import Batch
 from msmae.exchange.checkpoint import ModelCard, build_model, save_model
 from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank
-from msmae.method.masking import POLICIES, PatchPlan, draw_order, plan_patches
-from msmae.method.msmae import MSMAE, msmae_loss
+from msmae.method.masking import POLICIES, PatchPlan, plan_patches
+from msmae.method.msmae import MSMAE, Reconstruction, msmae_loss
 from msmae.stages.map_watch import MapWatch
 from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.refresh import refresh_bank
+from msmae.stages.second_view import draw_view, see_twice
 from msmae.stages.training import StageModule, check_trainer, decayed, fit, last_checkpoint, make_trainer
 
 log = logging.getLogger("msmae")
@@ -88,15 +88,17 @@ class PretrainModule(StageModule):
 
     def draw(self, ids: Tensor, weights: Tensor) -> PatchPlan:
         """The plan of a batch from its aligned weights [B, h, w]."""
-        even = torch.ones_like(weights)
         if self.warming_up:
-            plan = plan_patches(even, 0.75, 0.0, self.generator)
-        else:
-            plan = plan_patches(weights, self.mask_ratio, self.throw_ratio, self.generator)
+            return plan_patches(torch.ones_like(weights), 0.75, 0.0, self.generator)
+        return plan_patches(weights, self.mask_ratio, self.throw_ratio, self.generator)
+
+    def see(self, images: Tensor, plan: PatchPlan, weights: Tensor) -> Reconstruction:
+        """What the model says of images [B, C, H, W] under a plan; the arm may name the class from a second view."""
         if not self.arm.two_views:
-            return plan
-        order = draw_order(weights if self.arm.label_view == "attended" else even, self.generator)
-        return dataclasses.replace(plan, look=order[:, : plan.keep.shape[1]])
+            output: Reconstruction = self.model(images, plan)
+            return output
+        view = draw_view(self.arm, weights, plan.keep.shape[1], self.generator)  # [B, K]
+        return see_twice(self.model, images, plan, view.to(images.device))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()
@@ -105,10 +107,11 @@ class PretrainModule(StageModule):
         )
         images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
         maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
-        plan = self.draw(ids, geometry.apply_to_maps(maps, self.bank.grid)).to(self.device)
+        weights = geometry.apply_to_maps(maps, self.bank.grid)
+        plan = self.draw(ids, weights).to(self.device)
         losses = msmae_loss(
             images,
-            self.model(images, plan),
+            self.see(images, plan, weights),
             plan,
             batch.labels,
             patch_size=self.model.encoder.patch_size,
