@@ -30,6 +30,7 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn_image_by_image() -> No
     lesion[0], lesion[1] = False, True  # neither has an area
     expected = np.mean([roc_auc_score(lesion[i], maps[i].flatten()) for i in range(2, 6)])
     assert map_auroc(maps, lesion) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(map_auroc(maps[:2], lesion[:2]))
 
 
 def test_pointing_counts_images_whose_most_attended_patch_bears_lesion() -> None:

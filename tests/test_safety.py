@@ -14,6 +14,7 @@ from msmae.cli import main
 from msmae.config import make_settings
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
+from msmae.stages.folder import describe_run, read_run
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +139,18 @@ def test_masks_of_a_plain_autoencoder_are_its_own_plan(world: Any, tmp_path: Pat
     content = msmae.masks(str(tmp_path / "mae"), out=str(tmp_path / "m"))
     image = content["images"][0]
     assert (len(image["mask"]), len(image["throw"]), len(image["keep"])) == (48, 0, 16)
+
+
+def test_a_run_records_what_it_is_made_from_as_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mae.pth").write_bytes(b"")
+    (tmp_path / "none").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words: dict[str, Any] = {"data": "phantom", "method": "msmae", "seed": 0, "settings": make_settings("tiny")}
+    describe_run(Path("run"), given={"init": "mae.pth", "from": "none"}, **words)
+    config = read_run(Path("run"))[0]
+    assert (config["data"], config["init"], config["from"]) == ("phantom", str(tmp_path / "mae.pth"), "none")
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(file.read_text().replace(str(tmp_path / "mae.pth"), "mae.pth"))  # as runs were recorded before
+    describe_run(Path("run"), given={"init": "./mae.pth", "from": "none"}, **words)
+    with pytest.raises(UserError, match=r"other settings \(init\)"):
+        describe_run(Path("run"), given={"init": "run/config.yaml", "from": "none"}, **words)

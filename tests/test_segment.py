@@ -176,11 +176,13 @@ def test_leakage_is_found_by_a_file_within_the_run(data: Path, pretrained: Path,
 
 
 def test_leakage_is_found_through_a_chain_of_runs_and_is_in_the_report(
-    data: Path, pretrained: Path, tmp_path: Path
+    data: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(pretrained.parent)
     make_phantom(tmp_path / "other", images=60, size=32, seed=9)
     words: dict[str, Any] = {"preset": "tiny", "segment": {"epochs": 1}}
-    segment(str(tmp_path / "other" / "manifest.csv"), from_=str(pretrained), out=str(tmp_path / "between"), **words)
+    segment(str(tmp_path / "other" / "manifest.csv"), from_=pretrained.name, out=str(tmp_path / "between"), **words)
+    monkeypatch.chdir(tmp_path)  # from here the first run has another name
     again = {"from_": str(tmp_path / "between"), "out": str(tmp_path / "run"), **words}
     with pytest.raises(LeakageError, match="by their pixels"):
         segment(str(swapped(data, tmp_path / "a.csv")), **again)
@@ -242,6 +244,7 @@ def test_another_size_and_the_papers_decoder(data: Path, pretrained: Path, tmp_p
 
 def test_index_masks_of_two_classes(data: Path, tmp_path: Path) -> None:
     table = pd.read_csv(data, dtype=str, keep_default_na=False)
+    masked = table["mask_path"] != ""
     for number, row in table.iterrows():
         mask = np.zeros((32, 32), dtype=np.uint8)
         if row["mask_path"]:
@@ -251,7 +254,8 @@ def test_index_masks_of_two_classes(data: Path, tmp_path: Path) -> None:
         table.loc[number, ["image_path", "mask_path"]] = [str(data.parent / row["image_path"]), f"{number}.png"]  # type: ignore[index]
     table.to_csv(tmp_path / "two.csv", index=False)
     words = {"from_": "none", "preset": "tiny"}
-    with pytest.raises(UserError, match=r"values 0, 1, 2, and one class.*2 first for "):
+    twos = table[(table["split"] == "train") & (table.index % 2 == 1) & masked]
+    with pytest.raises(UserError, match=rf"values 0, 1, 2, and one class.*2 first for {twos['image_path'].iloc[0]}"):
         segment(str(tmp_path / "two.csv"), out=str(tmp_path / "x"), **words)
     with pytest.raises(UserError, match="no training mask shows c"):
         segment(str(tmp_path / "two.csv"), out=str(tmp_path / "x"), segment={"classes": "a,b,c"}, **words)

@@ -98,18 +98,21 @@ def is_helper_process() -> bool:
 def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Settings, given: dict[str, Any]) -> None:
     """Write config.yaml and environment.json, or check that an unfinished run asked for the same.
 
+    What the run is made from (``data``, and of ``given`` ``from`` and ``init``) is recorded as whole paths: it is found
+    again from any folder.
+
     Raises:
         UserError: the unfinished run in this folder was started with other settings; they are named.
     """
-    data = str(Path(data).resolve()) if Path(data).exists() else data
     config = {
         "format_version": FORMAT_VERSION, "data": data, "method": method, "seed": seed, **given,
         "settings": settings.to_dict(),
     }  # fmt: skip
+    config |= whole_paths(config)
     path = run / "config.yaml"
     if path.is_file():
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        other = sorted(differences(before, config))
+        other = sorted(differences(before | whole_paths(before), config))
         if other:
             raise UserError(
                 f"the unfinished run in this folder was started with other settings ({', '.join(other)})",
@@ -120,6 +123,12 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "environment.json", environment())
     write_text(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def whole_paths(config: dict[str, Any]) -> dict[str, str]:
+    """Of what a run is made from, the whole paths of files and folders; ``phantom`` and ``--from none`` are neither."""
+    places = {key: config[key] for key in ("data", "from", "init") if config.get(key) not in (None, "none")}
+    return {key: str(Path(place).resolve()) for key, place in places.items() if Path(place).exists()}
 
 
 def check_same_images(run: Path, manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 from torch import Tensor
 
 from msmae.method.masking import KEPT, MASKED, THROWN, plan_patches
@@ -31,13 +32,14 @@ def map_auroc(maps: Tensor, lesion: Tensor) -> float:
 
     Images all of whose patches bear lesion, or none, have no such area and are left out; nan where no image is left.
     """
-    flat = maps.flatten(1).double()
-    bearing = lesion.double()
-    below = (flat.unsqueeze(1) < flat.unsqueeze(2)).double()  # [B, N, N]: patch j is attended less than patch i
-    equal = (flat.unsqueeze(1) == flat.unsqueeze(2)).double()
-    wins = torch.einsum("bi,bij,bj->b", bearing, below + 0.5 * equal, 1 - bearing)
-    pairs = bearing.sum(dim=1) * (1 - bearing).sum(dim=1)
-    return float((wins[pairs > 0] / pairs[pairs > 0]).mean())
+    bearing = lesion.cpu().numpy()  # [B, N]
+    with_lesion, without = bearing.sum(axis=1), (~bearing).sum(axis=1)  # [B]
+    mixed = (with_lesion > 0) & (without > 0)
+    if not mixed.any():
+        return float("nan")
+    ranks = rankdata(maps.flatten(1).cpu().double().numpy(), axis=1)  # [B, N], ties share the mean of their ranks
+    wins = (ranks * bearing).sum(axis=1) - with_lesion * (with_lesion + 1) / 2  # Mann-Whitney's U
+    return float((wins[mixed] / (with_lesion * without)[mixed]).mean())
 
 
 def pointing(maps: Tensor, lesion: Tensor) -> float:

@@ -100,8 +100,8 @@ def check_values(prepared: Prepared) -> None:
     for start in range(0, len(ids), 512):
         rows = ids[start : start + 512]
         masks = prepared.store.fetch_masks(rows)
-        for row, mask in zip(rows.tolist(), masks, strict=True):
-            first |= {number: row for number in np.unique(mask).tolist() if number not in first}
+        for number in set(np.unique(masks).tolist()) - first.keys():
+            first[number] = int(rows[(masks == number).any(axis=(1, 2)).argmax()])
         layers = to_layers(prepared, masks)  # [B, C, H, W]
         inside = layers.any(axis=1).reshape(len(rows), -1)
         empty += int((~inside.any(axis=1)).sum())

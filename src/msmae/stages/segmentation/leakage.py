@@ -41,10 +41,10 @@ def origin_of(source: Source) -> Origin:
         runs.append(here.run)
         config, _ = read_run(here.run)
         began = config.get("from") or config.get("init") or "none"
-        found = [place for place in (Path(began), here.run.parent / began) if place.exists()]
-        if began != "none" and not found:
+        there = began != "none" and Path(began).exists()
+        if began != "none" and not there:
             lost.append(f"{here.run.name} began with {began}, which is not there")
-        here = find_source(str(found[0])) if began != "none" and found else None
+        here = find_source(began) if there else None
     return Origin(tuple(runs), tuple(lost))
 
 
@@ -92,8 +92,10 @@ def refuse_leakage(manifest: Manifest, source: Source, settings: Settings, *, al
 
 
 def folders_of(manifest: Manifest) -> set[Path]:
-    """The folders that the images of a data set lie in."""
-    return {manifest.path(i).resolve().parent for i in range(len(manifest))}
+    """The folders that the images of a data set lie in; of a link, the folder of what it leads to."""
+    files = [manifest.path(i) for i in range(len(manifest))]
+    folders = {(file.resolve() if file.is_symlink() else file).parent for file in files}
+    return {folder.resolve() for folder in folders}
 
 
 def digests_of(manifest: Manifest, settings: Settings) -> np.ndarray:
