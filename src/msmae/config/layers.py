@@ -1,4 +1,4 @@
-"""Settings layered as preset < file < command line, later ones winning."""
+"""Settings layered as preset < file < command line, later ones winning; a file may extend a shipped recipe."""
 
 from __future__ import annotations
 
@@ -23,8 +23,15 @@ def presets() -> list[str]:
     return sorted(file.stem for file in RECIPES.glob("*.yaml"))
 
 
-def read_settings(path: Path) -> dict[str, dict[str, Any]]:
-    """A YAML file of settings as nested values. Raises ``UserError`` for a missing or malformed file."""
+def read_settings(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, dict[str, Any]]:
+    """A YAML file of settings as nested values, over those of the shipped recipe that it names as ``extends``.
+
+    Args:
+        below: the files that extend this one, the nearest last.
+
+    Raises:
+        UserError: a missing or malformed file, no such recipe, or one that extends itself in the end.
+    """
     import yaml
 
     if not path.is_file():
@@ -35,9 +42,32 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
         raise UserError(f"not readable as YAML: {error}", where=str(path), mend="mend the file") from error
     if isinstance(content, dict) and isinstance(content.get("settings"), dict):
         content = content["settings"]  # a run's config.yaml
+    base = content.pop("extends", None) if isinstance(content, dict) else None
     if not isinstance(content, dict) or not all(isinstance(group, dict) for group in content.values()):
         raise UserError("settings must be groups of `name: value`", where=str(path), mend="see the shipped recipes")
-    return content
+    return content if base is None else over(extended(base, (*below, path)), content)
+
+
+def extended(base: Any, files: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
+    """The settings of the shipped recipe that the last of these files extends; ``UserError`` where there is none."""
+    if base not in presets():
+        raise UserError(
+            f"it extends '{base}', and there is no such recipe",
+            where=str(files[-1]),
+            mend=f"extend one of {', '.join(presets())}",
+        )
+    path = RECIPES / f"{base}.yaml"
+    if path in files:
+        circle = " -> ".join(file.stem for file in (*files[files.index(path) :], path))
+        raise UserError(
+            f"recipes extend each other in a circle ({circle})", where=str(files[-1]), mend="take `extends` out of one"
+        )
+    return read_settings(path, below=files)
+
+
+def over(base: dict[str, dict[str, Any]], values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Groups of values with others laid over them."""
+    return {group: {**base.get(group, {}), **values.get(group, {})} for group in (*base, *values)}
 
 
 def preset_layer(preset: str) -> dict[str, dict[str, Any]]:
