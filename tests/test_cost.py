@@ -7,9 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from msmae.config import ARMS
+from msmae.look.cost import sensitivity_macs
+from msmae.look.sensitivity import sensitivity
 from msmae.method.attention import patch_maps
 from msmae.method.cost import Macs, classifier_macs, encoder_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts, plan_patches
@@ -26,6 +29,18 @@ def executed(function: Callable[[], object]) -> float:
     with sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops() / 2
+
+
+class Products(TorchDispatchMode):
+    """Counts like the above, gradients too: PyTorch's counter cannot follow a gradient that ends at a leaf."""
+
+    flops = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        formula = flop_registry.get(function.overloadpacket)
+        self.flops += formula(*args, **(kwargs or {}), out_val=result) if formula else 0
+        return result
 
 
 def encoder_of(size: tuple[int, int], patch: int, channels: int) -> VisionTransformer:
@@ -94,6 +109,17 @@ def test_a_pretraining_step(size: tuple[int, int], patch: int, channels: int, ma
     images, plan = torch.randn(2, channels, *size), plan_patches(torch.ones(2, encoder.patches), mask, throw)
     counted = msmae_macs(model, plan.keep.shape[1], plan.mask.shape[1])
     assert executed(lambda: model(images, plan)) == 2 * counted.total
+
+
+@pytest.mark.parametrize(("size", "patch", "channels"), SHAPES)
+def test_a_map_from_the_gradient(size: tuple[int, int], patch: int, channels: int):
+    """No gradient of any weight is made: going back costs what going forward does, attention twice that."""
+    encoder = encoder_of(size, patch, channels)
+    model = MSMAE(encoder, classes=4, decoder_width=16, decoder_depth=1, decoder_heads=2)
+    images = torch.randn(2, channels, *size)
+    with sdpa_kernel(SDPBackend.MATH), Products() as counter:
+        sensitivity(model, images)
+    assert counter.flops / 2 == 2 * sensitivity_macs(model).total
 
 
 def test_a_second_view_costs_the_encoder_once_more():

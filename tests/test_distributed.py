@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,8 @@ def refresh_on_one_rank(rank: int, world: int, port: int, folder: str) -> None:
     mine = slice(rank, None, world)
     batch = Batch(ids[mine], some_images()[mine], torch.zeros(len(ids[mine])))
     bank = MapBank(ids, (2, 3))
-    refresh_bank(bank, small_encoder(), [batch], lambda images: images)
+    encoder = small_encoder()
+    refresh_bank(bank, encoder, [batch], lambda images: images, partial(patch_maps, encoder))
     torch.save(bank.state_dict(), Path(folder) / f"bank-{rank}.pt")
     dist.destroy_process_group()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import msmae
+from msmae.config.arms import ARMS
 from msmae.data.phantom import make_phantom
+from msmae.stages.guidance import plan_of_arm
 from msmae.stages.map_quality import lesion_patches, lesion_shares, map_auroc, pointing, role_shares
 
 
@@ -41,16 +44,17 @@ def test_pointing_counts_images_whose_most_attended_patch_bears_lesion() -> None
 
 def test_plans_mask_what_is_attended_and_random_ones_their_share() -> None:
     generator = torch.Generator().manual_seed(0)
+    paper = partial(plan_of_arm, ARMS["msmae"], ratios=(0.45, 0.30))
     maps = torch.full((40, 4, 5), 1e-4)
     maps[:, 0, 0] = 1.0
     lesion = torch.zeros(40, 20, dtype=torch.bool)
     lesion[:, 0] = True
-    shares = lesion_shares(maps, lesion, generator)
+    shares = lesion_shares(maps, lesion, generator, draw=paper)
     assert shares["guided"]["masked"] > 0.99
     assert shares["random"]["masked"] == pytest.approx(0.45, abs=0.06)  # 800 draws: three standard errors are 0.05
     assert sum(shares["guided"].values()) == pytest.approx(1)
     assert shares["most_attended_patch_on_lesion"] == 1.0
-    assert role_shares(1 - maps, lesion, generator, ratios=(0.45, 0.30))["masked"] < 0.05
+    assert role_shares(1 - maps, lesion, generator, draw=paper)["masked"] < 0.05
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def test_maps_are_not_ones_but_those_just_computed():
     batches = [Batch(ids[:3], images[:3], labels[:3]), Batch(ids[3:], images[3:], labels[3:])]
     bank = MapBank(ids, GRID)
     for scale in (20, -20):  # then the dark patches, so that a second refresh has something to replace
-        refresh_bank(bank, encoder, batches, lambda x, scale=scale: (x - 100) / scale)
+        refresh_bank(bank, encoder, batches, lambda x, scale=scale: (x - 100) / scale, lambda x: patch_maps(encoder, x))
         drawn_by = POLICIES["attention"](bank, ids, torch.Generator())
         assert torch.allclose(drawn_by, patch_maps(encoder, (images - 100) / scale), atol=1e-6)
         assert (drawn_by < 0.9).flatten(1).any(dim=1).all()

@@ -96,7 +96,18 @@ def test_the_same_seed_gives_the_same_figures(finished: Path, data: Path, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method", ["vit", "mae", "supmae", "amt", "msmae-shuffled", "msmae-released", "supmae-twoview", "msmae-twoview"]
+    "method",
+    [
+        "vit",
+        "mae",
+        "supmae",
+        "amt",
+        "msmae-shuffled",
+        "msmae-released",
+        "supmae-twoview",
+        "msmae-twoview",
+        "msmae-hints",
+    ],
 )
 def test_every_arm_runs(method: str, data: Path, tmp_path: Path) -> None:
     metrics = msmae.run(str(data), out=str(tmp_path / method), preset="tiny", method=method, finetune={"draw": "own"})

@@ -25,6 +25,17 @@ class Arm:
     """What the label is learned from: the kept patches (paper), or a second view of as many patches, drawn uniformly or
     likelier where the map is larger."""
 
+    hints: float = 0.0
+    """Share of the kept patches that the map draws; all else is then drawn evenly. 0: the paper's plan, where the map
+    draws what is masked."""
+    maps: Literal["attention", "gradient"] = "attention"
+    """Where the class token looks (paper), or how fast the class head's answer changes with a patch."""
+
+    @property
+    def guided(self) -> bool:
+        """Whether maps decide the plan, the image's own or another's."""
+        return self.policy in ("attention", "shuffled")
+
     @property
     def two_views(self) -> bool:
         """Whether the label is learned from a view of its own: the encoder then runs twice in a step."""
@@ -40,6 +51,8 @@ ARMS: dict[str, Arm] = {
     "msmae-shuffled": Arm(policy="shuffled"),
     "supmae-twoview": Arm(policy="uniform", label_view="uniform"),
     "msmae-twoview": Arm(label_view="attended"),
+    "msmae-hints": Arm(hints=0.5, maps="gradient"),
+    "msmae-hints-shuffled": Arm(hints=0.5, maps="gradient", policy="shuffled"),
     "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
 }
 BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")

@@ -8,6 +8,8 @@ from msmae.look.locator import Glance, Locator, Shrink
 from msmae.look.pruning import early_block, merge_schedule
 from msmae.look.selectors import Look
 from msmae.method.cost import Macs, blocks_macs, classifier_macs, map_macs, weights_of
+from msmae.method.msmae import MSMAE
+from msmae.method.transfer import Classifier
 from msmae.method.vit import Block, VisionTransformer
 
 
@@ -32,6 +34,17 @@ def look_macs(look: Look, kept: int) -> Macs:
         assert look.locator is not None
         cost += locator_macs(look.locator, encoder)
     return cost
+
+
+def sensitivity_macs(model: Classifier | MSMAE) -> Macs:
+    """One map of ``look.sensitivity``: a pass over all patches, and its gradient back to the embedded tokens.
+
+    Going back through a linear layer to its input costs what going forward does; through each attention product,
+    twice that.
+    """
+    forward = blocks_macs(model.encoder.blocks, 1 + model.encoder.patches)
+    embedding = model.encoder.patches * model.encoder.patch_embed.proj.weight.numel()
+    return Macs(2 * (forward.linear + model.head.weight.numel()) + embedding, 3 * forward.attention)
 
 
 def shrink_macs(shrink: Shrink, channels: int) -> float:

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msmae.method.msmae import pooled
+from msmae.method.msmae import MSMAE, pooled
 from msmae.method.transfer import Classifier
 
 
-def sensitivity(model: Classifier, images: Tensor) -> Tensor:
+def sensitivity(model: Classifier | MSMAE, images: Tensor) -> Tensor:
     """Images [B, C, H, W] -> maps [B, h, w], non-negative, each with sum 1: how fast the answer changes with a patch.
 
     The length of the gradient, over the patch's embedded token, of the strongest logit above the mean of all

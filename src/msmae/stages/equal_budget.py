@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from msmae.config import BASELINES, Settings, find_arm
+from msmae.config import BASELINES, Settings
 from msmae.exchange.checkpoint import build_model
-from msmae.method.attention import patch_maps
-from msmae.method.cost import classifier_macs, map_macs
+from msmae.method.cost import classifier_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.method.transfer import Classifier
 from msmae.stages.baselines import build_network, network_macs
 from msmae.stages.finetune import classifier_card
+from msmae.stages.guidance import map_price, maps_of_arm
 from msmae.stages.prepare import Prepared, decide_schedules
 from msmae.stages.pretrain import pretrained_card
 from msmae.stages.second_view import pretraining_macs, see_twice
@@ -69,7 +69,7 @@ def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[s
         more = in_all / price.supervised * pool(prepared) / len(prepared.ids("train"))
         longer = dataclasses.replace(fine, epochs=max(1, round(fine.epochs + more)))
         return dataclasses.replace(settings, finetune=longer)
-    maps = refreshes(settings) * price.map if find_arm(arm).policy in ("attention", "shuffled") else 0.0
+    maps = refreshes(settings) * price.map
     epochs = max(1, round((in_all - maps) / price.pretrain))
     if epochs == pre.epochs:
         return settings
@@ -108,7 +108,7 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
         found[name] = Price(
             pretrain=3 * pretraining_macs(model, mine.arm, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
             supervised=3 * classifier_macs(classifier, supervised_on(mine)).total / 1e9,
-            map=map_macs(model.encoder).total / 1e9,
+            map=map_price(mine.arm, model).total / 1e9,
         )
     return found
 
@@ -138,7 +138,7 @@ def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
     model = build_model(pretrained_card(prepared))
     assert isinstance(model, MSMAE)
     pretrain = timed_step(model, pretraining_step(model, prepared, images))
-    maps = timed(lambda: patch_maps(model.encoder, images))
+    maps = timed(lambda: maps_of_arm(prepared.arm, model, images)) if prepared.arm.guided else 0.0
     return Price(pretrain * share, supervised * share, maps * share)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from msmae.data.geometry import Geometry
 from msmae.exchange.checkpoint import ModelCard, build_model, load_model, pretrained_part, save_model
 from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank
-from msmae.method.masking import POLICIES, plan_patches
+from msmae.method.masking import POLICIES
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
+from msmae.stages.guidance import maps_of_arm, plan_of_arm
 from msmae.stages.prepare import Prepared
 from msmae.stages.pretrain import pretrained_card
 from msmae.stages.refresh import refresh_bank
@@ -38,12 +40,14 @@ class FinetuneModule(SupervisedModule):
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         assert self.settings.refresh_every is not None
-        guided = self.settings.draw == "own" and self.arm.policy in ("attention", "shuffled")
+        guided = self.settings.draw == "own" and self.arm.guided
         if guided and self.current_epoch % self.settings.refresh_every == 0:  # before the first step too
             share = self.train_ids[self.global_rank :: self.trainer.world_size]
             batches = self.prepared.batches(share, 4 * self.batch_size)
             with self.forward_precision():
-                figures = refresh_bank(self.bank, self.model.encoder, batches, self.normalise)
+                figures = refresh_bank(
+                    self.bank, self.model, batches, self.normalise, partial(maps_of_arm, self.arm, self.model)
+                )
             self.log_dict(figures, rank_zero_only=True)
 
     def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
@@ -51,7 +55,7 @@ class FinetuneModule(SupervisedModule):
         if self.settings.draw == "own":
             maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
             weights = geometry.apply_to_maps(maps, self.bank.grid)
-            keep = plan_patches(weights, *self.ratios, self.generator).keep.to(self.device)
+            keep = plan_of_arm(self.arm, weights, self.generator, ratios=self.ratios).keep.to(self.device)
         logits: Tensor = self.model(images, keep)
         return logits
 

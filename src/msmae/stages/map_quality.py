@@ -7,6 +7,7 @@ that knows nothing. ``pointing``: how often the most attended patch bears lesion
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
-from msmae.method.masking import KEPT, MASKED, THROWN, plan_patches
+from msmae.method.masking import KEPT, MASKED, THROWN, PatchPlan
 
+Draw = Callable[[Tensor, torch.Generator], PatchPlan]
+"""Draws a plan from maps [B, h, w]."""
 LESION_COVER = 0.25
 """A patch bears lesion when at least this share of its pixels does, or when it holds most of a smaller lesion."""
 
@@ -48,24 +51,22 @@ def pointing(maps: Tensor, lesion: Tensor) -> float:
 
 
 def role_shares(
-    maps: Tensor, lesion: Tensor, generator: torch.Generator, *, ratios: tuple[float, float], draws: int = 20
+    maps: Tensor, lesion: Tensor, generator: torch.Generator, *, draw: Draw, draws: int = 20
 ) -> dict[str, float]:
-    """Share of the lesion patches [B, N] that plans from the maps mask, throw and keep."""
-    roles = torch.stack([plan_patches(maps, *ratios, generator).roles() for _ in range(draws)])  # [R, B, N]
+    """Share of the lesion patches [B, N] that plans drawn from the maps mask, throw and keep."""
+    roles = torch.stack([draw(maps, generator).roles() for _ in range(draws)])  # [R, B, N]
     on_lesion = roles[:, lesion]
     names = (("masked", MASKED), ("thrown", THROWN), ("kept", KEPT))
     return {name: float((on_lesion == role).float().mean()) for name, role in names}
 
 
-def lesion_shares(
-    maps: Tensor, lesion: Tensor, generator: torch.Generator, *, ratios: tuple[float, float] = (0.45, 0.30)
-) -> dict[str, Any]:
+def lesion_shares(maps: Tensor, lesion: Tensor, generator: torch.Generator, *, draw: Draw) -> dict[str, Any]:
     """What becomes of the lesion patches [B, N] under plans from maps [B, h, w], beside plans at random."""
     return {
         "images": len(maps),
         "patches_an_image": float(lesion.sum(dim=1).float().mean()),
-        "guided": role_shares(maps, lesion, generator, ratios=ratios),
-        "random": role_shares(torch.ones_like(maps), lesion, generator, ratios=ratios),
+        "guided": role_shares(maps, lesion, generator, draw=draw),
+        "random": role_shares(torch.ones_like(maps), lesion, generator, draw=draw),
         "most_attended_patch_on_lesion": pointing(maps, lesion),
         "map_auroc": map_auroc(maps, lesion),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from msmae.method.attention import patch_maps
-from msmae.method.vit import VisionTransformer
+from msmae.method.msmae import MSMAE
+from msmae.stages.guidance import maps_of_arm, plan_of_arm
 from msmae.stages.map_quality import lesion_patches, map_auroc, pointing, role_shares
 from msmae.stages.prepare import Prepared
 from msmae.stages.training import StageModule
@@ -27,8 +28,8 @@ class MapWatch(Callback):
     from a generator of its own, so that watching changes nothing.
     """
 
-    def __init__(self, prepared: Prepared, encoder: VisionTransformer, run: Path) -> None:
-        self.prepared, self.encoder, self.path = prepared, encoder, run / FILE
+    def __init__(self, prepared: Prepared, model: MSMAE, run: Path) -> None:
+        self.prepared, self.model, self.path = prepared, model, run / FILE
         self.ids = watched(prepared)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -56,21 +57,23 @@ class MapWatch(Callback):
             file.write(f"{epoch},{','.join(f'{value:.6f}' for value in figures.values())}\n")
 
     def figures(self, module: StageModule) -> dict[str, float]:
-        """The figures of the encoder as it is."""
-        encoder, store = self.encoder, self.prepared.store
-        training = encoder.training
-        encoder.eval()
+        """The figures of the model as it is."""
+        model, arm, store = self.model, self.prepared.arm, self.prepared.store
+        training = model.training
+        model.eval()
         with module.forward_precision():
             maps = torch.cat(
-                [patch_maps(encoder, module.normalise(b.images)).cpu() for b in self.prepared.batches(self.ids, 64)]
+                [maps_of_arm(arm, model, module.normalise(b.images)).cpu() for b in self.prepared.batches(self.ids, 64)]
             )
-        encoder.train(training)
-        lesion = lesion_patches(torch.from_numpy(store.fetch_masks(self.ids)), encoder.patch_size)
-        ratios = self.prepared.settings.pretrain.ratios(self.prepared.arm)
+        model.train(training)
+        lesion = lesion_patches(torch.from_numpy(store.fetch_masks(self.ids)), model.encoder.patch_size)
+        ratios = self.prepared.settings.pretrain.ratios(arm)
         return {
             "auroc": map_auroc(maps, lesion),
             "pointing": pointing(maps, lesion),
-            **role_shares(maps, lesion, torch.Generator().manual_seed(0), ratios=ratios),
+            **role_shares(
+                maps, lesion, torch.Generator().manual_seed(0), draw=partial(plan_of_arm, arm, ratios=ratios)
+            ),
         }
 
 

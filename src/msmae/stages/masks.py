@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,8 @@ def masks(
     """
     import torch
 
-    from msmae.method.masking import plan_patches
     from msmae.stages.folder import write_json
+    from msmae.stages.guidance import plan_of_arm
     from msmae.stages.map_quality import lesion_patches, lesion_shares
 
     if images < 1:
@@ -53,19 +54,18 @@ def masks(
         raise UserError(f"the split {split} has no images", where=source, mend="choose train, val or test")
     generator = torch.Generator().manual_seed(seed)
     scene = Scene(prepared, model)
-    ratios = prepared.settings.pretrain.ratios(prepared.arm)
+    draw = partial(plan_of_arm, prepared.arm, ratios=prepared.settings.pretrain.ratios(prepared.arm))
     content: dict[str, Any] = {"source": source, "split": split, "grid": list(scene.grid), "lesion": None}
     if prepared.store.masks is not None:
         bearing = ids[prepared.store.fetch_masks(ids).any(axis=(1, 2))]
         if len(bearing):
             outlines = torch.from_numpy(prepared.store.fetch_masks(bearing))
             content["lesion"] = lesion_shares(
-                scene.maps(bearing), lesion_patches(outlines, scene.patch_size), generator, ratios=ratios
+                scene.maps(bearing), lesion_patches(outlines, scene.patch_size), generator, draw=draw
             )
     chosen = choose(ids, prepared.manifest.table["label"].to_numpy(), images)
     maps = scene.maps(chosen)
-    guided = prepared.arm.policy in ("attention", "shuffled")
-    plan = plan_patches(maps if guided else torch.ones_like(maps), *ratios, generator)
+    plan = draw(maps if prepared.arm.guided else torch.ones_like(maps), generator)
     content["images"] = [
         {
             "image_path": str(prepared.manifest.path(int(sample))),
@@ -128,13 +128,12 @@ class Scene:
         """Maps [B, h, w]; even where there is no model."""
         import torch
 
-        from msmae.method.attention import patch_maps
+        from msmae.stages.guidance import maps_of_arm
 
         if self.model is None:
             return torch.ones(len(ids), *self.grid)
-        return torch.cat(
-            [patch_maps(self.model.encoder, self.images(ids[i : i + 256])) for i in range(0, len(ids), 256)]
-        )
+        arm, model = self.prepared.arm, self.model
+        return torch.cat([maps_of_arm(arm, model, self.images(ids[i : i + 256])) for i in range(0, len(ids), 256)])
 
     def restore(self, images: Tensor, plan: PatchPlan) -> Tensor:
         """Images with the masked patches reconstructed (blank without a model) and the thrown ones blank."""

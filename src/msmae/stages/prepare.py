@@ -302,7 +302,7 @@ def decide_schedules(prepared: Prepared) -> Settings:
         uniform_epochs=uniform if pre.uniform_epochs is None else pre.uniform_epochs,
         refresh_every=pre.refresh_every or share,
     )
-    if prepared.arm.policy in ("attention", "shuffled") and (pre.uniform_epochs or 0) >= epochs:
+    if prepared.arm.guided and (pre.uniform_epochs or 0) >= epochs:
         raise UserError(
             f"{epochs} epochs of pre-training with {pre.uniform_epochs} of uniform masking leave none that is guided",
             where="pretrain.epochs, pretrain.uniform_epochs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank
 from msmae.method.masking import POLICIES, PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE, Reconstruction, msmae_loss
+from msmae.stages.guidance import maps_of_arm, plan_of_arm
 from msmae.stages.map_watch import MapWatch
 from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.refresh import refresh_bank
@@ -59,7 +61,7 @@ class PretrainModule(StageModule):
         ids = prepared.ids("train", labelled=False)
         super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
         self.model, self.settings, self.arm = model, settings, arm
-        self.mask_ratio, self.throw_ratio = settings.ratios(arm)
+        self.ratios = settings.ratios(arm)
         self.label_weight = arm.label_weight if settings.label_weight is None else settings.label_weight
         self.bank = MapBank(torch.from_numpy(ids), model.encoder.grid)
 
@@ -73,7 +75,7 @@ class PretrainModule(StageModule):
         """Whether the maps are to be made anew before this epoch."""
         assert self.settings.uniform_epochs is not None
         assert self.settings.refresh_every is not None
-        guided = self.arm.policy in ("attention", "shuffled") and not self.warming_up
+        guided = self.arm.guided and not self.warming_up
         return guided and (self.current_epoch - self.settings.uniform_epochs) % self.settings.refresh_every == 0
 
     def on_train_epoch_start(self) -> None:
@@ -82,7 +84,11 @@ class PretrainModule(StageModule):
             share = self.train_ids[self.global_rank :: self.trainer.world_size]
             with self.forward_precision():
                 figures = refresh_bank(
-                    self.bank, self.model.encoder, self.prepared.batches(share, 4 * self.batch_size), self.normalise
+                    self.bank,
+                    self.model,
+                    self.prepared.batches(share, 4 * self.batch_size),
+                    self.normalise,
+                    partial(maps_of_arm, self.arm, self.model),
                 )
             self.log_dict(figures, rank_zero_only=True)
 
@@ -90,7 +96,7 @@ class PretrainModule(StageModule):
         """The plan of a batch from its aligned weights [B, h, w]."""
         if self.warming_up:
             return plan_patches(torch.ones_like(weights), 0.75, 0.0, self.generator)
-        return plan_patches(weights, self.mask_ratio, self.throw_ratio, self.generator)
+        return plan_of_arm(self.arm, weights, self.generator, ratios=self.ratios)
 
     def see(self, images: Tensor, plan: PatchPlan, weights: Tensor) -> Reconstruction:
         """What the model says of images [B, C, H, W] under a plan; the arm may name the class from a second view."""
@@ -172,7 +178,7 @@ def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         "pretrain",
         epochs=prepared.settings.pretrain.epochs,
         settings=prepared.settings.trainer,
-        callbacks=[MapWatch(prepared, model.encoder, run), last_checkpoint(run)],
+        callbacks=[MapWatch(prepared, model, run), last_checkpoint(run)],
     )
     done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"
     start = done if done.is_file() else resume  # killed between the last epoch and the saving of the model

@@ -7,32 +7,37 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from msmae.data.loader import Batch
-from msmae.method.attention import MapBank, map_entropy, map_overlap, patch_maps
-from msmae.method.vit import VisionTransformer
+from msmae.method.attention import MapBank, map_entropy, map_overlap
 
 log = logging.getLogger("msmae")
 
 
 def refresh_bank(
-    bank: MapBank, encoder: VisionTransformer, batches: Iterable[Batch], normalise: Callable[[Tensor], Tensor]
+    bank: MapBank,
+    model: nn.Module,
+    batches: Iterable[Batch],
+    normalise: Callable[[Tensor], Tensor],
+    make_maps: Callable[[Tensor], Tensor],
 ) -> dict[str, float]:
     """Replace the maps of this process's whole, uncropped images, and of all other processes' images.
 
     Args:
+        model: what makes the maps; it is in evaluation mode while it does.
         batches: this process's share of the images, in the file's own units.
-        normalise: brings a batch of images onto the device and to the encoder's scale.
+        normalise: brings a batch of images onto the device and to the model's scale.
+        make_maps: normalised images [B, C, H, W] -> maps [B, h, w].
 
     Returns:
         ``map_entropy`` (1 = uniform), ``map_overlap`` with the maps before (share of the most attended quarter), and
         ``map_diversity`` (0 = the same map for every image).
     """
-    training = encoder.training
-    encoder.eval()
-    parts = [(batch.ids, patch_maps(encoder, normalise(batch.images)).cpu()) for batch in batches]
-    encoder.train(training)
+    training = model.training
+    model.eval()
+    parts = [(batch.ids, make_maps(normalise(batch.images)).cpu()) for batch in batches]
+    model.train(training)
     ids, maps = gather(torch.cat([i for i, _ in parts]), torch.cat([m for _, m in parts]))
     before = bank[ids].clone()
     first = bank.refreshes == 0
@@ -43,9 +48,9 @@ def refresh_bank(
     if not first:
         figures["map_overlap"] = float(map_overlap(before, maps).mean())
     if spread < 0.01:
-        log.warning("the attention maps are uniform: masking is random until they are not")
+        log.warning("the maps are uniform: masking is random until they are not")
     elif diversity < 0.1:
-        log.warning("the attention maps are the same for every image: they say nothing about where a lesion is")
+        log.warning("the maps are the same for every image: they say nothing about where a lesion is")
     return figures
 
 
