@@ -1,8 +1,8 @@
 """Question a: which arm diagnoses best, budgets being equal?  python experiments/arms.py DATA [--scale cpu|gpu]
 
-DATA is pneumoniamnist, brain-tumor-mri, ham10000, phantom or phantom-small; the public ones are looked for in
-MSMAE_DATA, or in ../shared/data. Work goes to runs/experiments/<data>, results to results/<data>; killed, the same
-command goes on. The same command may be started several times: the processes share the runs.
+DATA is pneumoniamnist, brain-tumor-mri, ham10000, phantom, phantom-small or phantom-smaller; the public ones are looked
+for in MSMAE_DATA, or in ../shared/data. Work goes to runs/experiments/<data>, results to results/<data>; killed, the
+same command goes on. The same command may be started several times: the processes share the runs.
 """
 
 from __future__ import annotations
@@ -40,22 +40,27 @@ class Study:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+SMALL_LESIONS: dict[str, dict[str, Any]] = {
+    "model": {"depth": 4},
+    "pretrain": {"batch_size": 64, "base_lr": 4e-3, "label_weight": 1.0},
+    "finetune": {"base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)},
+}
 STUDIES = {
-    "pneumoniamnist": Study("pneumoniamnist/pneumoniamnist.npz", pretrain=80_000, finetune=40_000),
+    "pneumoniamnist": Study(
+        "pneumoniamnist/pneumoniamnist.npz",
+        pretrain=60_000,
+        finetune=24_000,
+        budget="gmacs",
+        settings={"pretrain": {"label_weight": 1.0}},
+    ),
     "brain-tumor-mri": Study("brain-tumor-mri", pretrain=80_000, finetune=30_000, repair=True),
     "ham10000": Study("ham10000", pretrain=80_000, finetune=40_000),
     "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
     "phantom-small": Study(
-        "phantom",
-        pretrain=60_000,
-        finetune=20_000,
-        lesion=0.2,
-        budget="gmacs",
-        settings={
-            "model": {"depth": 4},
-            "pretrain": {"batch_size": 64, "base_lr": 4e-3, "label_weight": 1.0},
-            "finetune": {"base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)},
-        },
+        "phantom", pretrain=60_000, finetune=20_000, lesion=0.2, budget="gmacs", settings=SMALL_LESIONS
+    ),
+    "phantom-smaller": Study(
+        "phantom", pretrain=60_000, finetune=20_000, lesion=0.17, budget="gmacs", settings=SMALL_LESIONS
     ),
 }
 
