@@ -65,6 +65,21 @@ STUDIES = {
 }
 
 
+def settings_of(study: Study, asked: argparse.Namespace) -> dict[str, Any]:
+    """What the comparison is asked for, at the scale asked for; what is equal for all arms is the study's."""
+    common = {"budget": study.budget, **study.settings}
+    if asked.scale == "gpu":
+        return {**common, **GPU}
+    return {
+        **common,
+        "preset": "cpu",
+        "arms": asked.arms,
+        "seeds": asked.seeds,
+        "pretrain": {"presentations": study.pretrain, **study.settings.get("pretrain", {})},
+        "finetune": {"presentations": study.finetune, **study.settings.get("finetune", {})},
+    }
+
+
 def main() -> None:
     """Compare the arms on one data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -90,12 +105,7 @@ def main() -> None:
         folder = REPOSITORY / "runs" / "experiments" / f"{asked.data}-images"
         make_phantom(folder, lesion=study.lesion, seed=1)  # the trials in docs/lab-notes.md had seed 0
         data = str(folder / "manifest.csv")
-    settings: dict[str, Any] = {"preset": "cpu", "arms": asked.arms, "seeds": asked.seeds, "budget": study.budget}
-    settings |= study.settings
-    settings["pretrain"] = {"presentations": study.pretrain, **study.settings.get("pretrain", {})}
-    settings["finetune"] = {"presentations": study.finetune, **study.settings.get("finetune", {})}
-    if asked.scale == "gpu":
-        settings = {**GPU, **study.settings}
+    settings = settings_of(study, asked)
     if asked.threads:
         settings["trainer"] = {"threads": asked.threads}
     restore(results, work)

@@ -1,0 +1,55 @@
+"""What experiments/arms.py asks of a comparison, at each scale."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import msmae
+from msmae.config import make_settings
+from msmae.stages.equal_budget import BUDGETS
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names in experiments/arms.py."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    return runpy.run_path(str(EXPERIMENTS / "arms.py"), run_name="arms")
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+def test_what_is_equal_for_all_arms_is_the_studys_at_every_scale(script: dict[str, Any], scale: str) -> None:
+    asked = argparse.Namespace(scale=scale, arms=["mae"], seeds=[0])
+    words = {name: script["settings_of"](study, asked) for name, study in script["STUDIES"].items()}
+    assert {name: given["budget"] for name, given in words.items()} == {
+        "pneumoniamnist": "epochs",
+        "brain-tumor-mri": "epochs",
+        "ham10000": "epochs",
+        "phantom": "epochs",
+        "phantom-small": "gmacs",
+    }
+    named = set(inspect.signature(msmae.compare).parameters)
+    for given in words.values():
+        assert given["preset"] == scale
+        assert given["budget"] in BUDGETS
+        groups = {name: value for name, value in given.items() if name not in named}
+        assert make_settings(given["preset"], overrides=groups)
+    assert words["phantom-small"]["model"] == {"depth": 4}
+    assert words["phantom-small"]["pretrain"]["label_weight"] == 1.0
+
+
+def test_the_small_scale_shows_the_studys_images_to_the_arms_asked_for(script: dict[str, Any]) -> None:
+    asked = argparse.Namespace(scale="cpu", arms=["mae", "msmae"], seeds=[4])
+    given = script["settings_of"](script["STUDIES"]["phantom-small"], asked)
+    assert (given["arms"], given["seeds"]) == (["mae", "msmae"], [4])
+    assert given["pretrain"]["presentations"] == 60_000
+    assert given["finetune"] == {
+        "presentations": 20_000, "base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)
+    }  # fmt: skip
