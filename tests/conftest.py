@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import msmae
 from msmae.data.phantom import make_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -37,3 +38,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "phantom"
     make_phantom(folder, images=120, size=32)
     return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def pretrained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder's pre-training on that phantom, for all tests."""
+    out = tmp_path_factory.mktemp("runs") / "pre"
+    msmae.pretrain(str(data), out=str(out), preset="tiny")
+    return out

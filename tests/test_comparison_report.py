@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import runpy
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from html_page import Page
+from html_page import Page, in_a_browser
 from msmae.errors import UserError
 from msmae.evidence import verdict
 from msmae.evidence.comparison_report import write_comparison
@@ -24,7 +22,6 @@ from msmae.evidence.predictions import write_predictions
 from msmae.evidence.verdict import headline
 from msmae.stages.report import report
 from saved_run import add_panels, edit_metrics, put, write_run
-from test_report import OPTIONS, PROBE
 
 CLASSES = ("benign", "malignant", "normal")
 ARMS = {"mae": 0.8, "supmae": 1.4, "msmae": 2.6}
@@ -317,20 +314,13 @@ def test_the_arm_that_chance_allows_is_named_even_when_it_is_not_the_next() -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_it_without_sideways_scrolling(tmp_path: Path, width: int) -> None:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium on this machine")
     arms = {
         name: 0.5 + 0.2 * place for place, name in enumerate((*ARMS, "msmae-released", "msmae-shuffled", "resnet18"))
     }
     write_comparison(write_folder(tmp_path / "run", arms=arms, seeds=(0, 1)), resamples=100)
-    (tmp_path / "frame.html").write_text(PROBE.replace("WIDTH", str(width)))
-    command = [browser, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", str(tmp_path / "frame.html")]
-    seen = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    found = re.search(r"scroll=(\d+) requests=(\d+)", seen)
-    assert found, seen[-500:]
-    assert int(found[1]) <= width
-    assert int(found[2]) == 0
+    scroll, requests = in_a_browser(tmp_path, "run/report.html", width=width)
+    assert scroll <= width
+    assert requests == 0
 
 
 def made_up(means: dict[str, float], p_values: dict[str, float | None]) -> str:

@@ -43,9 +43,9 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tested(run: Path, elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evidence(run: Path, elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The evidence of the external test."""
-    out = tmp_path_factory.mktemp("tested") / "out"
+    out = tmp_path_factory.mktemp("evidence") / "out"
     call_verb("evaluate", [str(run), str(elsewhere), "--out", str(out)])
     return out
 
@@ -61,14 +61,14 @@ def changed(manifest: Path, folder: Path, **columns: Any) -> Path:
     return folder / "manifest.csv"
 
 
-def test_external_and_internal_are_kept_apart(run: Path, elsewhere: Path, tested: Path) -> None:
-    metrics = json.loads((tested / "metrics.json").read_text())
+def test_external_and_internal_are_kept_apart(run: Path, elsewhere: Path, evidence: Path) -> None:
+    metrics = json.loads((evidence / "metrics.json").read_text())
     own = json.loads((run / "metrics.json").read_text())
     assert set(metrics["splits"]) == {"external", "internal", "val"}
     assert metrics["splits"]["external"]["n"] == 60
     assert metrics["splits"]["internal"]["metrics"] == own["splits"]["test"]["metrics"]
     assert metrics["model_sha256"] == own["model_sha256"]
-    frame = read_predictions(tested / "predictions.csv")
+    frame = read_predictions(evidence / "predictions.csv")
     assert frame["split"].value_counts()["external"] == 60
     model = msmae.load(run)
     rows = frame[frame["split"] == "external"]
@@ -78,8 +78,8 @@ def test_external_and_internal_are_kept_apart(run: Path, elsewhere: Path, tested
     assert model.classify(paths) == rows["predicted"].tolist()
 
 
-def test_the_page_names_both(tested: Path) -> None:
-    page = Page(tested / "report.html")
+def test_the_page_names_both(evidence: Path) -> None:
+    page = Page(evidence / "report.html")
     first = page.text[: page.text.index("Audit")]
     assert "Evidence of an external test" in first
     assert "external data manifest" in first
@@ -87,9 +87,9 @@ def test_the_page_names_both(tested: Path) -> None:
     assert "internal test" in first
     assert "Results on the external test images" in page.text
     assert "come from the same source as the training images" not in page.text
-    assert "external test images" in (tested / "model_card.md").read_text()
-    assert (tested / "claim_2024.md").is_file()
-    assert (tested / "panels" / "panels.json").is_file()
+    assert "external test images" in (evidence / "model_card.md").read_text()
+    assert (evidence / "claim_2024.md").is_file()
+    assert (evidence / "panels" / "panels.json").is_file()
 
 
 def test_labels_that_the_model_does_not_know_are_refused(run: Path, elsewhere: Path, tmp_path: Path) -> None:
@@ -196,14 +196,14 @@ def test_a_pool_that_is_not_here_is_told(run: Path, elsewhere: Path, tmp_path: P
         (["{run}", "{data}"], "folder of its own"),
         (["{run}", "--out", "x"], "--out is for external data"),
         (["{run}", "{data}", "--out", "{run}"], "this folder holds a run"),
-        (["{run}", "{data}", "--out", "{tested}"], "holds an evaluation"),
+        (["{run}", "{data}", "--out", "{evidence}"], "holds an evaluation"),
         (["{run}", "{data}", "--out", "{new}", "--finetune.epochs", "3"], "settings finetune are fixed"),
         (["{run}", "{data}", "--out", "{new}", "--model.width", "48"], "settings model.width are fixed"),
     ],
 )
 def test_wrong_options_are_refused(
-    words: list[str], told: str, run: Path, elsewhere: Path, tested: Path, tmp_path: Path
+    words: list[str], told: str, run: Path, elsewhere: Path, evidence: Path, tmp_path: Path
 ) -> None:
-    names = {"run": run, "data": elsewhere, "tested": tested, "new": tmp_path / "new"}
+    names = {"run": run, "data": elsewhere, "evidence": evidence, "new": tmp_path / "new"}
     with pytest.raises(UserError, match=told):
         call_verb("evaluate", [word.format(**names) for word in words])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from listed_files import rows, touch
 from msmae.data.layouts import open_dataset
 from msmae.data.manifest import Manifest
 from msmae.data.published.medmnist import CLASS_NAMES
@@ -14,20 +15,9 @@ from msmae.data.splits import assign_splits
 from msmae.errors import UserError
 
 
-def touch(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
-
-
 def write(root: Path, name: str, *lines: str) -> None:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text("\n".join(lines) + "\n")
-
-
-def rows(manifest: Manifest, *columns: str) -> list[tuple[str, ...]]:
-    return list(manifest.table[list(columns)].itertuples(index=False, name=None))
 
 
 def noted(manifest: Manifest, text: str) -> bool:

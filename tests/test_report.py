@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from html_page import Page, page_of
+from html_page import Page, in_a_browser, page_of
 from msmae.errors import UserError
 from msmae.evidence.predictions import read_predictions, write_predictions
 from msmae.evidence.report import write_report
@@ -376,40 +376,12 @@ def test_figures_of_another_task_are_shown_under_their_names(tmp_path: Path) -> 
     assert "Hausdorff" in page.text
 
 
-OPTIONS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--allow-file-access-from-files",
-    "--virtual-time-budget=10000",
-    "--dump-dom",
-]
-PROBE = """<iframe id=page width=WIDTH height=900 src=run/report.html></iframe><p id=out></p><script>
-document.getElementById("page").onload = (event) => {
-  const width = event.target.contentDocument.documentElement.scrollWidth;
-  const requests = event.target.contentWindow.performance.getEntriesByType("resource").length;
-  document.getElementById("out").textContent = `scroll=${width} requests=${requests}`;
-}</script>"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_it_without_sideways_scrolling(tmp_path: Path, width: int) -> None:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium on this machine")
     frame = make_predictions(classes=[f"a rather long class name {i}" for i in range(9)], separation=1.0)
     run = write_run(tmp_path / "run", frame, columns={"site": ["north", "south"] * (len(frame) // 2)})
     write_report(run)
-    (tmp_path / "frame.html").write_text(PROBE.replace("WIDTH", str(width)))
-    command = [browser, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", str(tmp_path / "frame.html")]
-    seen = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    found = re.search(r"scroll=(\d+) requests=(\d+)", seen)
-    assert found, seen[-500:]
-    assert int(found[1]) <= width
-    assert int(found[2]) == 0
+    scroll, requests = in_a_browser(tmp_path, "run/report.html", width=width)
+    assert scroll <= width
+    assert requests == 0
