@@ -245,11 +245,23 @@ def test_equal_macs_leave_every_arm_the_same_sum(prepared: Prepared) -> None:
 
 
 def test_a_cheaper_arm_gets_more_epochs(prepared: Prepared) -> None:
-    prices = {"msmae": Price(4.0, 2.0, 1.0), "supmae": Price(2.0, 2.0, 1.0), "vit": Price(0.0, 2.0, 0.0)}
+    prices = {"msmae": Price(4.0, 2.0, 1.0), "supmae": Price(2.0, 2.0, 0.0), "vit": Price(0.0, 2.0, 0.0)}
     mine = settings_of_arm(prepared, "supmae", budget="seconds", prices=prices)
-    assert mine.pretrain.epochs == round((4 * 4 + 3) / 2)
+    assert abs(2 * (mine.pretrain.epochs or 0) - (4 * 4 + 3)) <= 1
     longer = settings_of_arm(prepared, "vit", budget="seconds", prices=prices)
     assert longer.finetune.epochs == 2 + round((4 * 4 + 3) / 2)
+
+
+def test_an_arm_of_dearer_maps_pays_for_each_of_them(prepared: Prepared) -> None:
+    """Four epochs of 4 and three maps of 1 are to be spent, on epochs of 4 and maps of 3."""
+    prices = {"msmae": Price(4.0, 2.0, 1.0), "msmae-hints-gradient": Price(4.0, 2.0, 3.0)}
+    mine = settings_of_arm(prepared, "msmae-hints-gradient", budget="gmacs", prices=prices).pretrain
+    assert mine.epochs is not None
+    assert mine.uniform_epochs is not None
+    assert mine.refresh_every is not None
+    maps = len(range(mine.uniform_epochs, mine.epochs, mine.refresh_every))
+    assert mine.epochs < 4
+    assert abs(mine.epochs * 4 + maps * 3 - (4 * 4 + 3)) <= (4 + 3) / 2
 
 
 def test_seconds_are_measured_for_every_arm(prepared: Prepared) -> None:

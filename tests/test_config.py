@@ -74,8 +74,9 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
         "msmae-shuffled": {"policy"},
         "supmae-twoview": {"policy", "label_view"},
         "msmae-twoview": {"label_view"},
-        "msmae-hints": {"hints", "maps"},
-        "msmae-hints-shuffled": {"hints", "maps", "policy"},
+        "msmae-hints": {"hints"},
+        "msmae-hints-gradient": {"hints", "maps"},
+        "msmae-hints-shuffled": {"hints", "policy"},
         "msmae-released": {"policy", "softmax_twice", "pool"},
     }
     with pytest.raises(UserError, match="no method 'msma'"):

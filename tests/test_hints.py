@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from msmae.config.arms import ARMS
 from msmae.look.sensitivity import sensitivity, widened
 from msmae.method.attention import patch_maps
-from msmae.method.hints import plan_with_hints
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
 from msmae.stages.guidance import map_price, maps_of_arm, plan_of_arm
+from msmae.stages.hints import plan_with_hints
 
 
 @settings(max_examples=50, deadline=None)
@@ -76,8 +76,11 @@ def model() -> MSMAE:
 
 def test_each_arm_has_its_own_map_and_plan(model: MSMAE):
     images = torch.randn(4, 1, 24, 24)
-    paper, ours = (maps_of_arm(ARMS[name], model, images) for name in ("msmae", "msmae-hints"))
+    paper, hints, ours = (
+        maps_of_arm(ARMS[name], model, images) for name in ("msmae", "msmae-hints", "msmae-hints-gradient")
+    )
     assert torch.equal(paper, patch_maps(model.encoder, images))
+    assert torch.equal(hints, paper)
     expected = widened(sensitivity(model, images))
     torch.testing.assert_close(ours, expected / expected.amax(dim=(1, 2), keepdim=True))
     assert ours.amax(dim=(1, 2)).tolist() == pytest.approx([1, 1, 1, 1])
@@ -92,11 +95,11 @@ def test_each_arm_has_its_own_map_and_plan(model: MSMAE):
 
 
 def test_a_map_from_the_gradient_leaves_no_gradient_behind(model: MSMAE):
-    maps_of_arm(ARMS["msmae-hints"], model, torch.randn(2, 1, 24, 24))
+    maps_of_arm(ARMS["msmae-hints-gradient"], model, torch.randn(2, 1, 24, 24))
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_a_map_has_its_price_and_none_where_nothing_is_guided(model: MSMAE):
     assert map_price(ARMS["supmae"], model).total == 0
-    assert map_price(ARMS["msmae-hints"], model).total > 2 * map_price(ARMS["msmae"], model).total
-    assert map_price(ARMS["msmae-hints-shuffled"], model) == map_price(ARMS["msmae-hints"], model)
+    assert map_price(ARMS["msmae-hints-gradient"], model).total > 2 * map_price(ARMS["msmae"], model).total
+    assert map_price(ARMS["msmae-hints-shuffled"], model) == map_price(ARMS["msmae"], model)

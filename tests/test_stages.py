@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_figures(finished: Path, data: Path, tmp_pa
         "msmae-released",
         "supmae-twoview",
         "msmae-twoview",
-        "msmae-hints",
+        "msmae-hints-gradient",
     ],
 )
 def test_every_arm_runs(method: str, data: Path, tmp_path: Path) -> None:

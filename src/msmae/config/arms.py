@@ -51,8 +51,9 @@ ARMS: dict[str, Arm] = {
     "msmae-shuffled": Arm(policy="shuffled"),
     "supmae-twoview": Arm(policy="uniform", label_view="uniform"),
     "msmae-twoview": Arm(label_view="attended"),
-    "msmae-hints": Arm(hints=0.5, maps="gradient"),
-    "msmae-hints-shuffled": Arm(hints=0.5, maps="gradient", policy="shuffled"),
+    "msmae-hints": Arm(hints=0.5),
+    "msmae-hints-gradient": Arm(hints=0.5, maps="gradient"),
+    "msmae-hints-shuffled": Arm(hints=0.5, policy="shuffled"),
     "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
 }
 BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")

@@ -40,7 +40,8 @@ ARMS = {
     "supmae-twoview": "pre-trained as supmae, its labels learned from a second view of random patches (a control)",
     "msmae-twoview": "pre-trained as msmae, its labels learned from a second view of attended patches",
     "msmae-shuffled": "pre-trained as msmae, but masked by the attention map of another image (a control)",
-    "msmae-hints": "pre-trained with the labels on patches of which half are those the answer hangs on",
+    "msmae-hints": "pre-trained with the labels, on patches half of which are those it attends to",
+    "msmae-hints-gradient": "pre-trained with the labels, on patches half of which are those its answer hangs on",
     "msmae-hints-shuffled": "pre-trained as msmae-hints, but with the map of another image (a control)",
     "msmae-released": "pre-trained as the code released with the paper does it",
 }

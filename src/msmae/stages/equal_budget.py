@@ -69,12 +69,23 @@ def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[s
         more = in_all / price.supervised * pool(prepared) / len(prepared.ids("train"))
         longer = dataclasses.replace(fine, epochs=max(1, round(fine.epochs + more)))
         return dataclasses.replace(settings, finetune=longer)
-    maps = refreshes(settings) * price.map
-    epochs = max(1, round((in_all - maps) / price.pretrain))
-    if epochs == pre.epochs:
+    if price == reference:
         return settings
-    open_again = dataclasses.replace(pre, epochs=epochs, uniform_epochs=None, refresh_every=None)
-    changed = dataclasses.replace(settings, pretrain=open_again)
+
+    def spent(tried: Settings) -> float:
+        assert tried.pretrain.epochs is not None
+        return tried.pretrain.epochs * price.pretrain + refreshes(tried) * price.map
+
+    most = max(1, round(in_all / price.pretrain))
+    possible = [with_epochs(prepared, arm, epochs) for epochs in range(1, most + 1)]
+    return min(possible, key=lambda tried: abs(spent(tried) - in_all))
+
+
+def with_epochs(prepared: Prepared, arm: str, epochs: int) -> Settings:
+    """The settings with so many epochs of an arm's pre-training, its warm-up and refreshes decided anew."""
+    settings = prepared.settings
+    opened = dataclasses.replace(settings.pretrain, epochs=epochs, uniform_epochs=None, refresh_every=None)
+    changed = dataclasses.replace(settings, pretrain=opened)
     return decide_schedules(dataclasses.replace(prepared, settings=changed, method=arm))
 
 

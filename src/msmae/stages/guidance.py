@@ -10,10 +10,10 @@ from msmae.look.cost import sensitivity_macs
 from msmae.look.sensitivity import sensitivity, widened
 from msmae.method.attention import patch_maps
 from msmae.method.cost import Macs, map_macs
-from msmae.method.hints import plan_with_hints
 from msmae.method.masking import PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
+from msmae.stages.hints import plan_with_hints
 
 
 def maps_of_arm(arm: Arm, model: MSMAE | Classifier, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A variant of ours: the map decides what is kept, and chance what is masked.
+"""Hints: the map decides what is kept, and chance what is masked. Not the paper's.
 
 The paper masks what is attended, so that the label is taught on what is not: of a lesion that the map finds, next to
 nothing is kept. Here some of the kept patches are hints, drawn where the map is largest; everything else is drawn
