@@ -77,8 +77,9 @@ def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[s
         return tried.pretrain.epochs * price.pretrain + refreshes(tried) * price.map
 
     most = max(1, round(in_all / price.pretrain))
-    possible = [with_epochs(prepared, arm, epochs) for epochs in range(1, most + 1)]
-    return min(possible, key=lambda tried: abs(spent(tried) - in_all))
+    falling = (with_epochs(prepared, arm, epochs) for epochs in range(most, 0, -1))
+    within = (tried for tried in falling if spent(tried) <= in_all + price.pretrain / 2)
+    return next(within, with_epochs(prepared, arm, 1))  # the most epochs that the budget allows, to half of one
 
 
 def with_epochs(prepared: Prepared, arm: str, epochs: int) -> Settings:
