@@ -134,8 +134,10 @@ class PretrainSettings:
     presentations: int = 200_000
     """Images shown in all, where epochs is None."""
     batch_size: int = 128
+    accumulate: int = 1
+    """Batches whose gradients make one step: as if so many times `batch_size` were shown, in the memory of one."""
     base_lr: float = 1e-3
-    """Learning rate for 256 images a batch; scaled with the batch."""
+    """Learning rate for 256 images a step; scaled with `batch_size` x `accumulate` x devices."""
     weight_decay: float = 0.05
     lr_warmup: float = 0.1
     """Share of the schedule in which the learning rate rises; a half cosine follows."""
@@ -185,8 +187,10 @@ class FinetuneSettings:
     presentations: int = 100_000
     """Images shown in all, where epochs is None."""
     batch_size: int = 64
+    accumulate: int = 1
+    """Batches whose gradients make one step: as if so many times `batch_size` were shown, in the memory of one."""
     base_lr: float = 1e-3
-    """Learning rate for 256 images a batch; scaled with the batch."""
+    """Learning rate for 256 images a step; scaled with `batch_size` x `accumulate` x devices."""
     weight_decay: float = 0.05
     lr_warmup: float = 0.1
     """Share of the schedule in which the learning rate rises; a half cosine follows."""
@@ -243,8 +247,10 @@ class SegmentSettings:
     patience: int = 20
     """Epochs without a better validation Dice after which training stops."""
     batch_size: int = 32
+    accumulate: int = 1
+    """Batches whose gradients make one step: as if so many times `batch_size` were shown, in the memory of one."""
     base_lr: float = 8e-3
-    """Learning rate for 256 images a batch; scaled with the batch."""
+    """Learning rate for 256 images a step; scaled with `batch_size` x `accumulate` x devices."""
     weight_decay: float = 0.05
     lr_warmup: float = 0.1
     """Share of the schedule in which the learning rate rises; a half cosine follows."""
@@ -285,6 +291,7 @@ def check_schedule(settings: PretrainSettings | FinetuneSettings | SegmentSettin
     counts: list[tuple[str, int | None]] = [
         ("epochs", settings.epochs),
         ("batch_size", settings.batch_size),
+        ("accumulate", settings.accumulate),
         ("presentations", settings.presentations),
     ]
     if not isinstance(settings, SegmentSettings):
@@ -316,6 +323,8 @@ class TrainerSettings:
     """Lightning's precision; auto: bf16-mixed where this machine is faster in it (measured, some ms), else 32-true."""
     threads: int | None = None
     """CPU threads; None: all cores."""
+    compile: bool = False
+    """Compile the network (torch.compile): a minute first, then faster steps on a GPU; on a CPU hardly (docs)."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class PretrainModule(StageModule):
     def __init__(self, model: MSMAE, prepared: Prepared) -> None:
         settings, arm = prepared.settings.pretrain, prepared.arm
         ids = prepared.ids("train", labelled=False)
-        super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
+        super().__init__(prepared, settings, ids=ids)
         self.model, self.settings, self.arm = model, settings, arm
         self.ratios = settings.ratios(arm)
         self.label_weight = arm.label_weight if settings.label_weight is None else settings.label_weight
@@ -131,15 +131,14 @@ class PretrainModule(StageModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW (0.9, 0.95); weight decay on matrices only."""
-        rate = self.settings.base_lr * self.batch_size * self.trainer.world_size / 256
         trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         groups = [
             {
                 "params": [p for n, p in trained if decayed(n, p)],
-                "lr": rate,
+                "lr": self.rate,
                 "weight_decay": self.settings.weight_decay,
             },
-            {"params": [p for n, p in trained if not decayed(n, p)], "lr": rate, "weight_decay": 0.0},
+            {"params": [p for n, p in trained if not decayed(n, p)], "lr": self.rate, "weight_decay": 0.0},
         ]
         return self.with_schedule(groups, betas=(0.9, 0.95))
 
@@ -179,6 +178,7 @@ def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         epochs=prepared.settings.pretrain.epochs,
         settings=prepared.settings.trainer,
         callbacks=[MapWatch(prepared, model, run), last_checkpoint(run)],
+        accumulate=prepared.settings.pretrain.accumulate,
     )
     done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"
     start = done if done.is_file() else resume  # killed between the last epoch and the saving of the model

@@ -24,17 +24,12 @@ class SupervisedModule(StageModule):
 
     def __init__(self, model: nn.Module, prepared: Prepared) -> None:
         settings = prepared.settings.finetune
-        super().__init__(prepared, batch_size=settings.batch_size, ids=prepared.ids("train"), warmup=settings.lr_warmup)
+        super().__init__(prepared, settings, ids=prepared.ids("train"))
         self.model, self.settings = model, settings
         self.balance = decide_balance(prepared)
         for name in ("weights", "shift", "even"):
             self.register_buffer(name, getattr(self.balance, name), persistent=False)
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
-
-    @property
-    def rate(self) -> float:
-        """Learning rate for the batch that all devices see together."""
-        return self.settings.base_lr * self.batch_size * self.trainer.world_size / 256
 
     def train_dataloader(self) -> Any:
         return dataclasses.replace(super().train_dataloader(), chances=self.balance.chances)
@@ -106,6 +101,7 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         epochs=settings.epochs,
         settings=module.prepared.settings.trainer,
         callbacks=[*averaging, best, last_checkpoint(run)],
+        accumulate=settings.accumulate,
     )
     resume = run / "checkpoints" / "last.ckpt"
     fit(trainer, module, checkpoint=resume)

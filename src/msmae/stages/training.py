@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -17,10 +18,11 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from msmae.config import TrainerSettings, require
+from msmae.config import FinetuneSettings, PretrainSettings, SegmentSettings, TrainerSettings, require
 from msmae.data.listing import count, some
 from msmae.data.loader import Batches
 from msmae.errors import UserError
+from msmae.stages.compiled import compile_network
 from msmae.stages.memory import is_out_of_memory, keep_freed_memory
 from msmae.stages.precision import choose_precision
 from msmae.stages.prepare import Prepared
@@ -28,7 +30,7 @@ from msmae.stages.timing import Courtesy
 
 
 def make_trainer(
-    run: Path, stage: str, *, epochs: int, settings: TrainerSettings, callbacks: list[Callback]
+    run: Path, stage: str, *, epochs: int, settings: TrainerSettings, callbacks: list[Callback], accumulate: int = 1
 ) -> pl.Trainer:
     """A Lightning trainer that logs to RUN/logs/<stage> (TensorBoard and CSV) and shows one line of progress."""
     quiet_lightning()
@@ -45,6 +47,7 @@ def make_trainer(
         precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
         callbacks=[*callbacks, StageProgress(stage)],
         logger=[TensorBoardLogger(logs, name=stage, version=""), CSVLogger(logs, name=stage, version="csv")],
+        accumulate_grad_batches=accumulate,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
@@ -94,8 +97,11 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
     """Train, going on from the checkpoint where it exists.
 
     Raises:
-        UserError: a batch does not fit into memory.
+        UserError: a batch does not fit into memory, or the network cannot be compiled here.
     """
+    if module.prepared.settings.trainer.compile:
+        assert isinstance(module.model, nn.Module)
+        compile_network(module.model)
     try:
         trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     except RuntimeError as error:
@@ -105,7 +111,8 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
         raise UserError(
             f"a batch of {module.batch_size} images does not fit into memory",
             where="batch_size",
-            mend=f"try {smaller}, or find the batch that fits with `msmae bench --only step --batch N`",
+            mend=f"{smaller} with accumulate {2 * module.accumulate} learns the same in half the memory; "
+            "`msmae bench --only step --batch N` finds the batch that fits",
         ) from error
 
 
@@ -120,9 +127,16 @@ def last_checkpoint(run: Path) -> ModelCheckpoint:
 class StageModule(pl.LightningModule):
     """A training stage over prepared data: loaders by epoch, normalisation, seeding, and the NaN guard."""
 
-    def __init__(self, prepared: Prepared, *, batch_size: int, ids: Any, warmup: float) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        settings: PretrainSettings | FinetuneSettings | SegmentSettings,
+        *,
+        ids: np.ndarray,
+    ) -> None:
         super().__init__()
-        self.prepared, self.batch_size, self.train_ids, self.warmup = prepared, batch_size, ids, warmup
+        self.prepared, self.train_ids, self.warmup = prepared, ids, settings.lr_warmup
+        self.batch_size, self.accumulate, self.base_lr = settings.batch_size, settings.accumulate, settings.base_lr
         shape = (1, -1, 1, 1)
         self.register_buffer("mean", torch.tensor(prepared.mean).reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(prepared.std).reshape(shape), persistent=False)
@@ -139,6 +153,11 @@ class StageModule(pl.LightningModule):
         seed = (self.prepared.seed * 1_000_003 + self.current_epoch * 1009 + self.global_rank) % 2**31
         torch.manual_seed(seed)
         self.generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate for the images that all devices see in one step together."""
+        return self.base_lr * self.batch_size * self.accumulate * self.trainer.world_size / 256
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images in the file's own units -> mean 0 and standard deviation 1 over the training split, on the device."""

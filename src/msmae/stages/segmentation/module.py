@@ -36,7 +36,7 @@ class SegmentModule(StageModule):
     def __init__(self, model: Segmenter, prepared: Prepared) -> None:
         settings = prepared.settings.segment
         ids = prepared.ids("train", labelled=False)
-        super().__init__(prepared, batch_size=settings.batch_size, ids=ids, warmup=settings.lr_warmup)
+        super().__init__(prepared, settings, ids=ids)
         self.model, self.settings = model, settings
         self.classes, self.overlapping = len(settings.class_names), bool(prepared.manifest.mask_classes)
         self.loss = make_loss(exclusive=self.classes > 1 and not self.overlapping)
@@ -84,12 +84,11 @@ class SegmentModule(StageModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with layer-wise learning-rate decay in the encoder; the decoder learns at the full rate."""
-        rate = self.settings.base_lr * self.batch_size * self.trainer.world_size / 256
         top = len(self.model.encoder.blocks) + 1
         groups = [
             {
                 "params": [parameter],
-                "lr": rate * self.settings.layer_decay ** (top - layer_of(name, top)),
+                "lr": self.rate * self.settings.layer_decay ** (top - layer_of(name, top)),
                 "weight_decay": self.settings.weight_decay if decayed(name, parameter) else 0.0,
             }
             for name, parameter in self.model.named_parameters()
@@ -192,6 +191,7 @@ def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
             best,
             last_checkpoint(run),
         ],
+        accumulate=settings.accumulate,
     )
     resume = run / "checkpoints" / "last.ckpt"
     fit(trainer, SegmentModule(model, prepared), checkpoint=resume)
