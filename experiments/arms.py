@@ -20,7 +20,10 @@ from msmae.data.phantom import make_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PUBLIC = Path(os.environ.get("MSMAE_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
-ARMS = ["vit", "mae", "supmae", "amt", "msmae", "msmae-shuffled", "msmae-released", "majority", "pca-svm", "small-cnn"]
+ARMS = [
+    "vit", "mae", "supmae", "amt", "msmae", "msmae-hints", "msmae-shuffled", "msmae-hints-shuffled", "msmae-released",
+    "majority", "pca-svm", "small-cnn",
+]  # fmt: skip
 GPU: dict[str, Any] = {"preset": "gpu", "arms": [*ARMS, "resnet18"], "seeds": [0, 1, 2, 3, 4]}
 
 
@@ -69,12 +72,12 @@ def settings_of(study: Study, asked: argparse.Namespace) -> dict[str, Any]:
     """What the comparison is asked for, at the scale asked for; what is equal for all arms is the study's."""
     common = {"budget": study.budget, **study.settings}
     if asked.scale == "gpu":
-        return {**common, **GPU}
+        return {**common, **GPU, "arms": asked.arms or GPU["arms"], "seeds": asked.seeds or GPU["seeds"]}
     return {
         **common,
         "preset": "cpu",
-        "arms": asked.arms,
-        "seeds": asked.seeds,
+        "arms": asked.arms or ARMS,
+        "seeds": asked.seeds or [0, 1, 2],
         "pretrain": {"presentations": study.pretrain, **study.settings.get("pretrain", {})},
         "finetune": {"presentations": study.finetune, **study.settings.get("finetune", {})},
     }
@@ -85,8 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=STUDIES)
     parser.add_argument("--scale", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--arms", nargs="+", default=ARMS)
-    parser.add_argument("--seeds", nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", help="default: all that the scale can pay for")
+    parser.add_argument("--seeds", nargs="+", help="default: three, or five on a GPU")
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
     study = STUDIES[asked.data]

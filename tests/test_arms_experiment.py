@@ -41,6 +41,15 @@ def test_what_is_equal_for_all_arms_is_the_studys_at_every_scale(script: dict[st
     assert words["phantom-small"]["pretrain"]["label_weight"] == 1.0
 
 
+def test_arms_and_seeds_that_are_asked_for_are_run_on_a_gpu_too(script: dict[str, Any]) -> None:
+    study = script["STUDIES"]["pneumoniamnist"]
+    given = script["settings_of"](study, argparse.Namespace(scale="gpu", arms=["mae"], seeds=["3"]))
+    assert (given["arms"], given["seeds"]) == (["mae"], ["3"])
+    left_open = script["settings_of"](study, argparse.Namespace(scale="gpu", arms=None, seeds=None))
+    assert "resnet18" in left_open["arms"]
+    assert len(left_open["seeds"]) == 5
+
+
 def test_the_small_scale_shows_the_studys_images_to_the_arms_asked_for(script: dict[str, Any]) -> None:
     asked = argparse.Namespace(scale="cpu", arms=["mae", "msmae"], seeds=[4])
     given = script["settings_of"](script["STUDIES"]["phantom-small"], asked)
