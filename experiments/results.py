@@ -1,7 +1,8 @@
 """``make results``: every table of RESULTS.md, rebuilt from the predictions and segmentations in results/.
 
-RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME, and
-``{{ keep }}`` by what looking at a quarter costs in all of results/*+keep.
+RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME,
+``{{ FIRST against SECOND }}`` by what one arm gains over another in all of results/, and ``{{ keep }}`` by what looking
+at a quarter costs in all of results/*+keep.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import re
 from pathlib import Path
 
 from msmae.errors import UserError
+from msmae.evidence import pooled_difference, pooled_loss
 from msmae.evidence.comparison_report import write_comparison
-from msmae.evidence.pooled_loss import table
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -23,7 +24,10 @@ def page(template: str, results: Path) -> str:
 
     def tables(match: re.Match[str]) -> str:
         if match.group(1) == "keep":
-            return table(results)
+            return pooled_loss.table(results)
+        first, against, second = match.group(1).partition(" against ")
+        if against:
+            return pooled_difference.table(results, first, second)
         folder = results / match.group(1)
         if not (folder / "comparison.json").is_file():
             return "*Not run yet.*"
@@ -36,7 +40,7 @@ def page(template: str, results: Path) -> str:
         text = (folder / "comparison_table.md").read_text(encoding="utf-8")
         return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
 
-    return re.sub(r"\{\{ ([\w+-]+) \}\}", tables, template)
+    return re.sub(r"\{\{ ([\w+ -]+) \}\}", tables, template)
 
 
 def main() -> None:

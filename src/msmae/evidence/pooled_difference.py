@@ -1,0 +1,94 @@
+"""What one arm gains over another, pooled over data sets, from the predictions of their comparisons.
+
+A data set weighs as much as any other. Its variance has the two parts that `evidence.seeds` gives it, patients and
+seeds; the pooled mean's is their sum over the square of the number of data sets, with Satterthwaite's degrees of
+freedom. Where a data set has one seed, the seeds' part is unknown: it is shown, and not pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student
+
+from msmae.evidence.intervals import LEVEL
+from msmae.evidence.paired import matched, resample_together
+from msmae.evidence.predictions import classes_of, read_predictions
+
+METRIC = "balanced_accuracy"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A mean difference, and the variances of it with their degrees of freedom."""
+
+    value: float
+    variances: tuple[tuple[float, float], ...]
+    """(variance, degrees of freedom) of each independent source of luck."""
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval by Student's t."""
+        variance = sum(part for part, _ in self.variances)
+        if variance == 0:
+            return self.value, self.value
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in self.variances)
+        reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
+        return self.value - reach, self.value + reach
+
+
+def table(results: Path, first: str, second: str) -> str:
+    """A Markdown table of the balanced accuracy that ``first`` gains over ``second``: each data set, and all together.
+
+    Args:
+        results: holds DATA/ARM/SEED/predictions.csv. Seeds that only one of the two arms has are left out.
+    """
+    rows, pooled = [], []
+    for number, folder in enumerate(sorted(path.parent for path in results.glob("*/comparison.json"))):
+        seeds = common_seeds(folder, first, second)
+        if seeds:
+            found = gain(folder, first, second, seeds, seed=number)
+            single = len(seeds) == 1
+            rows.append(f"| {folder.name} | {len(seeds)} | {points(found)}{' (patients only; not pooled)' * single} |")
+            pooled += [] if single else [found]
+    if not rows:
+        return "*Not run yet.*"
+    if len(pooled) > 1:
+        rows.append(f"| **{len(pooled)} data sets, equal weights** | | **{points(together(pooled))}** |")
+    head = f"| data | seeds | {first} − {second}, points of balanced accuracy (95 % interval) |"
+    return "\n".join([head, "|---|---|---|", *rows])
+
+
+def common_seeds(folder: Path, first: str, second: str) -> list[str]:
+    """The seeds for which both arms have predictions."""
+    of_each = [{path.parent.name for path in folder.glob(f"{arm}/*/predictions.csv")} for arm in (first, second)]
+    return sorted(of_each[0] & of_each[1])
+
+
+def gain(folder: Path, first: str, second: str, seeds: Sequence[str], *, seed: int) -> Gain:
+    """One data set's mean difference over its seeds, on the test split; patients are drawn alike for all runs."""
+    frames = [read_predictions(folder / arm / name / "predictions.csv") for name in seeds for arm in (first, second)]
+    sampled = resample_together(matched(frames, classes=classes_of(frames[0]), split="test"), seed=seed)
+    pairs = list(zip(sampled[::2], sampled[1::2], strict=True))
+    values = np.array([a.value.overall[METRIC][0] - b.value.overall[METRIC][0] for a, b in pairs])  # [S]
+    draws = np.mean([a.draws.overall[METRIC] - b.draws.overall[METRIC] for a, b in pairs], axis=0)  # [R]
+    patients = sampled[0].patients
+    variances = [(float(np.nanvar(draws, ddof=1)) * patients / (patients - 1), patients - 1.0)]
+    if len(seeds) > 1:
+        variances.append((float(values.var(ddof=1)) / len(values), len(values) - 1.0))
+    return Gain(float(values.mean()), tuple(variances))
+
+
+def together(gains: Sequence[Gain]) -> Gain:
+    """The mean over data sets, whose patients and seeds are others."""
+    share = 1 / len(gains) ** 2
+    variances = tuple((part * share, degrees) for one in gains for part, degrees in one.variances)
+    return Gain(float(np.mean([one.value for one in gains])), variances)
+
+
+def points(found: Gain) -> str:
+    """Points of a percent with their interval."""
+    low, high = found.interval()
+    return f"{100 * found.value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})".replace("-", "−")

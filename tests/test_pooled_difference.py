@@ -1,0 +1,83 @@
+"""Differences between two arms, pooled over data sets: from predictions, data sets weighing the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from msmae.evidence.paired import matched, resample_together
+from msmae.evidence.pooled_difference import Gain, common_seeds, gain, points, table, together
+from msmae.evidence.predictions import classes_of, read_predictions, write_predictions
+from msmae.evidence.seeds import difference_over_seeds
+from saved_run import make_predictions
+
+
+def collected(folder: Path, *, seeds: int, better: float, worse: float = 1.0) -> Path:
+    """Runs of two arms on the same patients, of which the first separates the classes better."""
+    folder.mkdir(parents=True)
+    (folder / "comparison.json").write_text("{}")
+    for seed in range(seeds):
+        for arm, separation in (("msmae", better), ("supmae", worse)):
+            frame = make_predictions(patients=60, splits=("test",), separation=separation, seed=100 * seed)
+            run = folder / arm / str(seed)
+            run.mkdir(parents=True)
+            write_predictions(frame, run / "predictions.csv")
+    return folder
+
+
+def test_one_data_sets_interval_is_the_comparisons_own(tmp_path: Path) -> None:
+    folder = collected(tmp_path / "a", seeds=3, better=2.0)
+    found = gain(folder, "msmae", "supmae", ["0", "1", "2"], seed=0)
+    frames = [read_predictions(folder / arm / s / "predictions.csv") for s in "012" for arm in ("msmae", "supmae")]
+    sampled = resample_together(matched(frames, classes=classes_of(frames[0]), split="test"), seed=0)
+    expected = difference_over_seeds(sampled[::2], sampled[1::2], "balanced_accuracy")
+    assert found.value == pytest.approx(expected["value"], abs=1e-12)
+    assert found.interval() == pytest.approx((expected["low"], expected["high"]), abs=1e-9)
+
+
+def test_the_pooled_mean_has_the_variance_of_a_mean_of_independent_parts() -> None:
+    pooled = together([Gain(0.02, ((1e-4, 50.0), (3e-4, 2.0))), Gain(0.06, ((2e-4, 80.0),))])
+    variance = (1e-4 + 3e-4 + 2e-4) / 4
+    freedom = variance**2 / (((1e-4 / 4) ** 2) / 50 + ((3e-4 / 4) ** 2) / 2 + ((2e-4 / 4) ** 2) / 80)
+    reach = student.ppf(0.975, freedom) * np.sqrt(variance)
+    assert pooled.value == pytest.approx(0.04)
+    assert pooled.interval() == pytest.approx((0.04 - reach, 0.04 + reach))
+
+
+def test_a_data_set_of_one_seed_is_shown_and_not_pooled(tmp_path: Path) -> None:
+    assert table(tmp_path, "msmae", "supmae") == "*Not run yet.*"
+    collected(tmp_path / "lungs", seeds=2, better=2.0)
+    collected(tmp_path / "moles", seeds=1, better=2.0)
+    lines = table(tmp_path, "msmae", "supmae").splitlines()
+    assert lines[2].startswith("| lungs | 2 | +")
+    assert lines[3].startswith("| moles | 1 | ")
+    assert lines[3].endswith("(patients only; not pooled) |")
+    assert len(lines) == 4
+    collected(tmp_path / "skin", seeds=3, better=1.5)
+    assert table(tmp_path, "msmae", "supmae").splitlines()[-1].startswith("| **2 data sets, equal weights** | | **+")
+
+
+def test_one_changed_prediction_changes_the_table(tmp_path: Path) -> None:
+    folder = collected(tmp_path / "lungs", seeds=2, better=3.0)
+    before = table(tmp_path, "msmae", "supmae")
+    path = folder / "msmae" / "0" / "predictions.csv"
+    frame = read_predictions(path)
+    columns = [name for name in frame.columns if name.startswith("prob_")]
+    right = frame.index[frame["predicted"] == frame["label"]][0]
+    frame.loc[right, columns] = np.roll(frame.loc[right, columns].to_numpy(dtype=float), 1)
+    frame.loc[right, "predicted"] = columns[int(np.argmax(frame.loc[right, columns]))].removeprefix("prob_")
+    write_predictions(frame, path)
+    assert table(tmp_path, "msmae", "supmae") != before
+
+
+def test_only_seeds_that_both_arms_have_are_compared(tmp_path: Path) -> None:
+    folder = collected(tmp_path / "lungs", seeds=3, better=2.0)
+    (folder / "supmae" / "1" / "predictions.csv").unlink()
+    assert common_seeds(folder, "msmae", "supmae") == ["0", "2"]
+
+
+def test_points_are_signed() -> None:
+    assert points(Gain(-0.012, ((0.0, 1.0),))) == "−1.2 (−1.2 to −1.2)"
