@@ -177,6 +177,20 @@ def test_an_unfinished_run_refuses_other_settings(finished: Path, data: Path, tm
         msmae.run(str(data), out=str(tmp_path / "mine"), preset="tiny", overwrite=True)
 
 
+def test_a_run_that_an_earlier_version_began_goes_on(finished: Path, data: Path, tmp_path: Path) -> None:
+    """Settings that have been added since stand at their defaults; another value than that is other settings."""
+    out = tmp_path / "unfinished"
+    shutil.copytree(finished, out)
+    (out / "metrics.json").unlink()
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    del config["settings"]["pretrain"]["accumulate"], config["settings"]["segment"]
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"other settings \(pretrain.accumulate\)"):
+        msmae.run(str(data), out=str(out), preset="tiny", pretrain={"accumulate": 2})
+    msmae.run(str(data), out=str(out), preset="tiny")
+    assert figures(out) == figures(finished)
+
+
 def test_pretrain_then_finetune_then_evaluate(data: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "steps"
     msmae.pretrain(str(data), out=str(out), preset="tiny")

@@ -112,6 +112,7 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
     path = run / "config.yaml"
     if path.is_file():
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before["settings"] = completed(before["settings"])
         other = sorted(differences(before | whole_paths(before), config))
         if other:
             raise UserError(
@@ -129,6 +130,12 @@ def whole_paths(config: dict[str, Any]) -> dict[str, str]:
     """Of what a run is made from, the whole paths of files and folders; ``phantom`` and ``--from none`` are neither."""
     places = {key: config[key] for key in ("data", "from", "init") if config.get(key) not in (None, "none")}
     return {key: str(Path(place).resolve()) for key, place in places.items() if Path(place).exists()}
+
+
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that an earlier version began: what has been added since stands at its default."""
+    defaults = Settings().to_dict()
+    return {group: defaults.get(group, {}) | settings.get(group, {}) for group in defaults | settings}
 
 
 def check_same_images(run: Path, manifest: Manifest) -> None:
