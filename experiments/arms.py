@@ -56,7 +56,9 @@ STUDIES = {
         budget="gmacs",
         settings={"pretrain": {"label_weight": 1.0}},
     ),
-    "brain-tumor-mri": Study("brain-tumor-mri", pretrain=80_000, finetune=30_000, repair=True),
+    "brain-tumor-mri": Study(
+        "brain-tumor-mri", pretrain=160_000, finetune=40_000, repair=True, budget="gmacs", settings=SMALL_LESIONS
+    ),
     "ham10000": Study("ham10000", pretrain=80_000, finetune=40_000),
     "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
     "phantom-small": Study(

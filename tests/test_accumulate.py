@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pytorch_lightning as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,7 +17,7 @@ from safetensors.torch import load_file
 import msmae
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
-from msmae.stages import compiled
+from msmae.stages.training import fit, smaller_batch
 
 STILL = {"balance": "none", "drop_path": 0.0, "jitter": 0.0, "flip": 0.0, "crop_scale": (1.0, 1.0), "ema": 0.0}
 
@@ -51,11 +56,45 @@ def test_a_compiled_network_learns_the_same_and_is_saved_under_the_same_names(da
     assert max(float((plain[name] - fast[name]).abs().max()) for name in plain) < 2e-5
 
 
-def test_where_nothing_can_be_compiled_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(function: object) -> object:
-        raise RuntimeError("No working C++ compiler found\nmore")
+def test_where_nothing_can_be_compiled_it_is_said_at_once(data: str, tmp_path: Path) -> None:
+    """In a process of its own, whose machine has no C++ compiler."""
+    call = [
+        sys.executable, "-m", "msmae", "run", data, "--out", str(tmp_path / "run"), "--preset", "tiny", "--method", "vit",
+        "--trainer.compile", "true", "--trainer.precision", "32-true",
+    ]  # fmt: skip
+    lacking = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(call, env=lacking, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "nothing can be compiled here" in done.stderr
+    assert "g++" in done.stderr
+    assert "Traceback" not in done.stderr
 
-    monkeypatch.setattr(compiled.torch, "compile", broken)
-    with pytest.raises(UserError, match="nothing can be compiled here: No working C") as caught:
-        compiled.compile_network(torch.nn.Linear(1, 1))
-    assert "g++" in str(caught.value)
+
+class TooLarge(pl.LightningModule):
+    """A stage whose step asks for more memory than there is."""
+
+    def __init__(self, like: Any) -> None:
+        super().__init__()
+        self.prepared, self.batch_size, self.accumulate = like, 6, 2
+        self.model = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return self.model(batch).sum() + torch.empty(2**60).sum()
+
+    def train_dataloader(self) -> list[torch.Tensor]:
+        return [torch.ones(1, 1)]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # Lightning's own
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+def test_a_batch_that_does_not_fit_is_named_with_one_that_may(tmp_path: Path) -> None:
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+                         enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    like = SimpleNamespace(settings=SimpleNamespace(trainer=SimpleNamespace(compile=False)))
+    with pytest.raises(UserError, match="a batch of 6 images does not fit") as caught:
+        fit(trainer, cast(Any, TooLarge(like)), checkpoint=tmp_path / "none.ckpt")
+    assert "3 with accumulate 4 takes about as many images a step" in str(caught.value)
+    assert "accumulate" not in smaller_batch(1, 1)

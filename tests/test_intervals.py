@@ -200,3 +200,11 @@ def test_coverage_with_clusters_where_the_naive_bootstrap_fails(name: str) -> No
     study = {"patients": 120, "images_each": 4, "alike": 0.6, "name": name}
     assert 0.93 <= coverage(**study) <= 0.97
     assert coverage(**study, naive=True, studies=200) < 0.90
+
+
+def test_what_differs_by_rounding_alone_is_a_tie() -> None:
+    """Sums differ in their last bit between processors; the interval of a constant prediction must not."""
+    others = np.random.default_rng(0).normal(0.4, 0.05, 1000)
+    left_out = np.linspace(0.29, 0.31, 50)
+    exact, rounded = (bca(0.3, np.append(others, np.full(1000, tie)), left_out, units=50) for tie in (0.3, 0.1 + 0.2))
+    assert (rounded.low, rounded.high) == pytest.approx((exact.low, exact.high), abs=1e-12)

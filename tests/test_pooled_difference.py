@@ -81,3 +81,10 @@ def test_only_seeds_that_both_arms_have_are_compared(tmp_path: Path) -> None:
 
 def test_points_are_signed() -> None:
     assert points(Gain(-0.012, ((0.0, 1.0),))) == "−1.2 (−1.2 to −1.2)"
+
+
+def test_a_variant_of_a_data_set_is_not_pooled_beside_it(tmp_path: Path) -> None:
+    collected(tmp_path / "lungs", seeds=2, better=2.0)
+    alone = table(tmp_path, "msmae", "supmae")
+    collected(tmp_path / "lungs+gpu", seeds=2, better=1.2)
+    assert table(tmp_path, "msmae", "supmae") == alone

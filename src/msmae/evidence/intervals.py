@@ -141,8 +141,12 @@ def _widened(units: int, level: float) -> np.ndarray:
 
 
 def _share_below(draws: np.ndarray, value: float) -> float:
-    """Share of the draws below a value; ties count half."""
-    return float((np.mean(draws < value) + np.mean(draws <= value)) / 2)
+    """Share of the draws below a value; ties count half, and what differs by rounding alone is a tie.
+
+    Sums are rounded otherwise by every processor and number of threads, and an interval must not turn on that.
+    """
+    rounding = 1e-12 * max(1.0, abs(value))
+    return float((np.mean(draws < value - rounding) + np.mean(draws <= value + rounding)) / 2)
 
 
 def _acceleration(jackknife: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from scipy.stats import t as student
 from msmae.evidence.intervals import LEVEL
 from msmae.evidence.paired import matched, resample_together
 from msmae.evidence.predictions import classes_of, read_predictions
+from msmae.evidence.seeds import satterthwaite, variances
 
 METRIC = "balanced_accuracy"
 
@@ -31,10 +32,7 @@ class Gain:
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval by Student's t."""
-        variance = sum(part for part, _ in self.variances)
-        if variance == 0:
-            return self.value, self.value
-        freedom = variance**2 / sum(part**2 / degrees for part, degrees in self.variances)
+        variance, freedom = satterthwaite(self.variances)
         reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
         return self.value - reach, self.value + reach
 
@@ -47,6 +45,8 @@ def table(results: Path, first: str, second: str) -> str:
     """
     rows, pooled = [], []
     for number, folder in enumerate(sorted(path.parent for path in results.glob("*/comparison.json"))):
+        if "+" in folder.name:  # a variant shares its patients with the data set it varies
+            continue
         seeds = common_seeds(folder, first, second)
         if seeds:
             found = gain(folder, first, second, seeds, seed=number)
@@ -74,11 +74,8 @@ def gain(folder: Path, first: str, second: str, seeds: Sequence[str], *, seed: i
     pairs = list(zip(sampled[::2], sampled[1::2], strict=True))
     values = np.array([a.value.overall[METRIC][0] - b.value.overall[METRIC][0] for a, b in pairs])  # [S]
     draws = np.mean([a.draws.overall[METRIC] - b.draws.overall[METRIC] for a, b in pairs], axis=0)  # [R]
-    patients = sampled[0].patients
-    variances = [(float(np.nanvar(draws, ddof=1)) * patients / (patients - 1), patients - 1.0)]
-    if len(seeds) > 1:
-        variances.append((float(values.var(ddof=1)) / len(values), len(values) - 1.0))
-    return Gain(float(values.mean()), tuple(variances))
+    luck = variances(values, draws[~np.isnan(draws)], patients=sampled[0].patients)
+    return Gain(float(values.mean()), luck)
 
 
 def together(gains: Sequence[Gain]) -> Gain:

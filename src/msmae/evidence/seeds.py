@@ -74,16 +74,32 @@ def t_interval(values: np.ndarray, draws: np.ndarray, *, patients: int) -> tuple
     means = means[~np.isnan(means)]
     if len(means) < DEFINED * draws.shape[1]:
         return no_interval("too few patients of some class: undefined in more than a tenth of the resamples"), None
-    of_patients = float(means.var(ddof=1)) * patients / (patients - 1)
-    of_seeds = float(values.var(ddof=1)) / len(values)
-    variance = of_patients + of_seeds
+    luck = variances(values, means, patients=patients)
+    variance, freedom = satterthwaite(luck)
     if variance == 0:
         return no_interval("every seed and every resample gives the same number"), None
-    freedom = variance**2 / (of_patients**2 / (patients - 1) + of_seeds**2 / (len(values) - 1))
-    value, spread = float(values.mean()), float(np.sqrt(variance))
+    value, spread = float(values.mean()), variance**0.5
     reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * spread
     interval = Interval(low=value - reach, high=value + reach, method="t over seeds and patients")
     return interval, float(2 * student.sf(abs(value) / spread, freedom))
+
+
+def variances(values: np.ndarray, means: np.ndarray, *, patients: int) -> tuple[tuple[float, float], ...]:
+    """(variance, degrees of freedom) that patients, and seeds where there are several, give the mean of values [S];
+    means [R] are that mean over draws of patients.
+    """
+    of_patients = (float(means.var(ddof=1)) * patients / (patients - 1), patients - 1.0)
+    if len(values) == 1:
+        return (of_patients,)
+    return of_patients, (float(values.var(ddof=1)) / len(values), len(values) - 1.0)
+
+
+def satterthwaite(luck: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The variance of a sum of independent parts (variance, degrees of freedom), and its degrees of freedom."""
+    variance = sum(part for part, _ in luck)
+    if variance == 0:
+        return 0.0, np.inf
+    return variance, variance**2 / sum(part**2 / degrees for part, degrees in luck)
 
 
 def _between(values: np.ndarray) -> dict[str, Any]:

@@ -225,7 +225,7 @@ class Bench:
             UserError: an earlier call asked for another budget, other folds or other settings.
         """
         from msmae.stages.equal_budget import statement
-        from msmae.stages.folder import differences
+        from msmae.stages.folder import completed, differences
 
         first = self.prepared[0]
         asked: dict[str, Any] = {
@@ -238,8 +238,8 @@ class Bench:
             "encoders": str(self.encoders) if self.encoders else None,
             "settings": first.settings.to_dict(),
         }
-        known = {**asked, "settings": as_far_as_known(asked["settings"], before.get("settings", {}))}
-        other = sorted(differences({name: before[name] for name in asked}, known)) if before else []
+        known = {name: before.get(name) for name in asked} | {"settings": completed(before.get("settings", {}))}
+        other = sorted(differences(known, asked)) if before else []
         if other:
             raise UserError(
                 f"this comparison was begun with other settings ({', '.join(other)})",
@@ -330,21 +330,12 @@ class Bench:
         shutil.copytree(source, run / "pretrained")
 
 
-def as_far_as_known(settings: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The settings that an earlier version of them has too: what was made before one was added lacks nothing."""
-    return {
-        group: {name: value for name, value in values.items() if name in before[group]}
-        for group, values in settings.items()
-        if group in before
-    }
-
-
 def check_same(run: Path, prepared: Prepared) -> None:
-    """Raise ``UserError`` unless a finished run was made with these settings, as far as it knows them."""
-    from msmae.stages.folder import differences, read_run
+    """Raise ``UserError`` unless a finished run was made with these settings."""
+    from msmae.stages.folder import completed, differences, read_run
 
-    made = read_run(run)[0]["settings"]
-    other = sorted(differences({"settings": made}, {"settings": as_far_as_known(prepared.settings.to_dict(), made)}))
+    made = completed(read_run(run)[0]["settings"])
+    other = sorted(differences({"settings": made}, {"settings": prepared.settings.to_dict()}))
     if other:
         raise UserError(
             f"a finished run was made with other settings ({', '.join(other)})",

@@ -8,14 +8,20 @@ from torch import nn
 from msmae.errors import UserError
 
 
-def compile_network(network: nn.Module) -> None:
-    """Compile a network's forward pass in place, for fixed numbers of tokens; its weights keep their names.
+def compile_network(network: nn.Module, device: torch.device) -> None:
+    """Compile the forward pass of a network in place, for fixed numbers of tokens; its weights keep their names.
+
+    The arms of two views call the parts of their network themselves: for them nothing is compiled in pre-training.
+
+    Args:
+        network: what the stage trains.
+        device: where it will be trained; whether anything can be compiled is tried there.
 
     Raises:
         UserError: nothing can be compiled on this machine, said before the training begins.
     """
     try:
-        torch.compile(_smallest)(torch.ones(2))
+        torch.compile(_smallest)(torch.ones(2, device=device))
     except RuntimeError as error:
         raise UserError(
             f"nothing can be compiled here: {str(error).strip().splitlines()[0]}",

@@ -83,8 +83,12 @@ def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[s
 
 
 def with_epochs(prepared: Prepared, arm: str, epochs: int) -> Settings:
-    """The settings with so many epochs of an arm's pre-training, its warm-up and refreshes decided anew."""
+    """The settings with so many epochs of an arm's pre-training; if they are others, its warm-up and refreshes are
+    decided anew.
+    """
     settings = prepared.settings
+    if epochs == settings.pretrain.epochs:
+        return settings
     opened = dataclasses.replace(settings.pretrain, epochs=epochs, uniform_epochs=None, refresh_every=None)
     changed = dataclasses.replace(settings, pretrain=opened)
     return decide_schedules(dataclasses.replace(prepared, settings=changed, method=arm))

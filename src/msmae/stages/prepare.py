@@ -289,15 +289,12 @@ def sampled_sizes(manifest: Manifest, reading: Reading, count: int = 24) -> list
 
 
 def decide_schedules(prepared: Prepared) -> Settings:
-    """Fill in epochs, warm-up and refresh intervals where they are open (paper: 40 and 40 of 300; 20 of 100).
-
-    Maps from the gradient are dearer, and say nothing before the label is learned: a quarter of the epochs instead.
-    """
+    """Fill in epochs, warm-up and refresh intervals where they are open (paper: 40 and 40 of 300; 20 of 100)."""
     settings = prepared.settings
     pool, labelled = len(prepared.ids("train", labelled=False)), len(prepared.ids("train"))
     pre, fine = settings.pretrain, settings.finetune
     epochs = pre.epochs or max(1, round(pre.presentations / pool))
-    share = max(1, round(epochs * (40 / 300 if prepared.arm.maps == "attention" else 1 / 4)))
+    share = max(1, round(epochs * 40 / 300))
     uniform = min(share, epochs - 1)  # at least one epoch is guided
     pre = dataclasses.replace(
         pre,

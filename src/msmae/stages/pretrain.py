@@ -92,7 +92,7 @@ class PretrainModule(StageModule):
                 )
             self.log_dict(figures, rank_zero_only=True)
 
-    def draw(self, ids: Tensor, weights: Tensor) -> PatchPlan:
+    def draw(self, weights: Tensor) -> PatchPlan:
         """The plan of a batch from its aligned weights [B, h, w]."""
         if self.warming_up:
             return plan_patches(torch.ones_like(weights), 0.75, 0.0, self.generator)
@@ -114,7 +114,7 @@ class PretrainModule(StageModule):
         images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
         maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
         weights = geometry.apply_to_maps(maps, self.bank.grid)
-        plan = self.draw(ids, weights).to(self.device)
+        plan = self.draw(weights).to(self.device)
         losses = msmae_loss(
             images,
             self.see(images, plan, weights),

@@ -101,19 +101,27 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
     """
     if module.prepared.settings.trainer.compile:
         assert isinstance(module.model, nn.Module)
-        compile_network(module.model)
+        compile_network(module.model, trainer.strategy.root_device)
     try:
         trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        smaller = max(1, module.batch_size // 2)
         raise UserError(
             f"a batch of {module.batch_size} images does not fit into memory",
             where="batch_size",
-            mend=f"{smaller} with accumulate {2 * module.accumulate} learns the same in half the memory; "
-            "`msmae bench --only step --batch N` finds the batch that fits",
+            mend=smaller_batch(module.batch_size, module.accumulate),
         ) from error
+
+
+def smaller_batch(batch_size: int, accumulate: int) -> str:
+    """What to do where a batch does not fit into memory."""
+    if batch_size == 1:
+        return "smaller images (model.image_size), larger patches, or a smaller model"
+    return (
+        f"{batch_size // 2} with accumulate {2 * accumulate} takes about as many images a step in half the memory; "
+        "`msmae bench --only step --batch N` finds the batch that fits"
+    )
 
 
 def last_checkpoint(run: Path) -> ModelCheckpoint:
