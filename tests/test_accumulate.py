@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -59,8 +58,8 @@ def test_a_compiled_network_learns_the_same_and_is_saved_under_the_same_names(da
 def test_where_nothing_can_be_compiled_it_is_said_at_once(data: str, tmp_path: Path) -> None:
     """In a process of its own, whose machine has no C++ compiler."""
     call = [
-        sys.executable, "-m", "msmae", "run", data, "--out", str(tmp_path / "run"), "--preset", "tiny", "--method", "vit",
-        "--trainer.compile", "true", "--trainer.precision", "32-true",
+        sys.executable, "-m", "msmae", "run", data, "--out", str(tmp_path / "run"), "--preset", "tiny",
+        "--method", "vit", "--trainer.compile", "true", "--trainer.precision", "32-true",
     ]  # fmt: skip
     lacking = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(call, env=lacking, capture_output=True, text=True, check=False)
@@ -70,31 +69,17 @@ def test_where_nothing_can_be_compiled_it_is_said_at_once(data: str, tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-class TooLarge(pl.LightningModule):
-    """A stage whose step asks for more memory than there is."""
+class Full:
+    """A trainer on a device whose memory is full."""
 
-    def __init__(self, like: Any) -> None:
-        super().__init__()
-        self.prepared, self.batch_size, self.accumulate = like, 6, 2
-        self.model = torch.nn.Linear(1, 1)
-
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return self.model(batch).sum() + torch.empty(2**60).sum()
-
-    def train_dataloader(self) -> list[torch.Tensor]:
-        return [torch.ones(1, 1)]
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+    def fit(self, module: object, *, ckpt_path: str | None) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
-@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # Lightning's own
-@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 def test_a_batch_that_does_not_fit_is_named_with_one_that_may(tmp_path: Path) -> None:
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-                         enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
-    like = SimpleNamespace(settings=SimpleNamespace(trainer=SimpleNamespace(compile=False)))
+    plain = SimpleNamespace(settings=SimpleNamespace(trainer=SimpleNamespace(compile=False)))
+    module = SimpleNamespace(prepared=plain, batch_size=6, accumulate=2)
     with pytest.raises(UserError, match="a batch of 6 images does not fit") as caught:
-        fit(trainer, cast(Any, TooLarge(like)), checkpoint=tmp_path / "none.ckpt")
+        fit(cast(Any, Full()), cast(Any, module), checkpoint=tmp_path / "none.ckpt")
     assert "3 with accumulate 4 takes about as many images a step" in str(caught.value)
     assert "accumulate" not in smaller_batch(1, 1)
