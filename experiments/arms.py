@@ -43,7 +43,7 @@ class Study:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-SMALL_LESIONS: dict[str, dict[str, Any]] = {
+FOUR_BLOCKS: dict[str, dict[str, Any]] = {
     "model": {"depth": 4},
     "pretrain": {"batch_size": 64, "base_lr": 4e-3, "label_weight": 1.0},
     "finetune": {"base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)},
@@ -57,15 +57,15 @@ STUDIES = {
         settings={"pretrain": {"label_weight": 1.0}},
     ),
     "brain-tumor-mri": Study(
-        "brain-tumor-mri", pretrain=160_000, finetune=40_000, repair=True, budget="gmacs", settings=SMALL_LESIONS
+        "brain-tumor-mri", pretrain=160_000, finetune=40_000, repair=True, budget="gmacs", settings=FOUR_BLOCKS
     ),
     "ham10000": Study("ham10000", pretrain=80_000, finetune=40_000),
     "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
     "phantom-small": Study(
-        "phantom", pretrain=60_000, finetune=20_000, lesion=0.2, budget="gmacs", settings=SMALL_LESIONS
+        "phantom", pretrain=60_000, finetune=20_000, lesion=0.2, budget="gmacs", settings=FOUR_BLOCKS
     ),
     "phantom-smaller": Study(
-        "phantom", pretrain=60_000, finetune=20_000, lesion=0.17, budget="gmacs", settings=SMALL_LESIONS
+        "phantom", pretrain=60_000, finetune=20_000, lesion=0.17, budget="gmacs", settings=FOUR_BLOCKS
     ),
 }
 

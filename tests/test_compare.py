@@ -244,6 +244,13 @@ def test_equal_macs_leave_every_arm_the_same_sum(prepared: Prepared) -> None:
     assert settings_of_arm(prepared, "mae", budget="epochs", prices=prices) == prepared.settings
 
 
+def test_an_arm_of_as_many_epochs_keeps_the_schedule_that_was_asked_for(prepared: Prepared) -> None:
+    asked = dataclasses.replace(prepared.settings.pretrain, uniform_epochs=3, refresh_every=1)
+    mine = dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, pretrain=asked))
+    prices = {"msmae": Price(4.0, 2.0, 1.0), "msmae-hints": Price(4.0, 2.0, 1.1)}
+    assert settings_of_arm(mine, "msmae-hints", budget="gmacs", prices=prices).pretrain == asked
+
+
 def test_a_cheaper_arm_gets_more_epochs(prepared: Prepared) -> None:
     prices = {"msmae": Price(4.0, 2.0, 1.0), "supmae": Price(2.0, 2.0, 0.0), "vit": Price(0.0, 2.0, 0.0)}
     mine = settings_of_arm(prepared, "supmae", budget="seconds", prices=prices)
