@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,11 +106,25 @@ def test_other_settings_are_refused_by_name(compared: Path, data: Path) -> None:
 
 def test_what_was_made_before_a_setting_was_added_is_taken_up(compared: Path, data: Path) -> None:
     plan = json.loads((compared / "comparison.json").read_text())
-    del plan["settings"]["dataset"]["ordinal"], plan["settings"]["segment"]
+    del plan["settings"]["dataset"]["ordinal"], plan["settings"]["segment"], plan["settings"]["pretrain"]["accumulate"]
     (compared / "comparison.json").write_text(json.dumps(plan))
     again = msmae.compare(str(data), out=str(compared), arms=["majority"], seeds=SEEDS, preset="tiny")
     assert "ordinal" in again["settings"]["dataset"]
     assert again["missing"] == []
+
+
+def test_a_setting_that_was_added_stood_at_its_default_and_another_value_is_refused(
+    compared: Path, data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(compared, tmp_path / "older")
+    plan = json.loads((tmp_path / "older" / "comparison.json").read_text())
+    del plan["settings"]["pretrain"]["accumulate"]
+    (tmp_path / "older" / "comparison.json").write_text(json.dumps(plan))
+    with pytest.raises(UserError, match=r"other settings \(pretrain.accumulate\)"):
+        msmae.compare(
+            str(data), out=str(tmp_path / "older"), arms=["majority"], seeds=SEEDS, preset="tiny",
+            pretrain={"accumulate": 2},
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

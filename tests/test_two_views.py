@@ -69,7 +69,7 @@ def drawn(data: Path, arm: str, monkeypatch: pytest.MonkeyPatch, cache: Path) ->
     weights[:, 2, 3] = 1.0
     encoded: list[torch.Tensor] = []
     built.encoder.register_forward_pre_hook(lambda _, given: encoded.append(given[1]))
-    plan = module.draw(torch.arange(400), weights)
+    plan = module.draw(weights)
     module.see(torch.zeros(400, prepared.channels, *prepared.image_size), plan, weights)
     first, second = encoded
     assert torch.equal(first, plan.keep)

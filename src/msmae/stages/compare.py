@@ -238,7 +238,9 @@ class Bench:
             "encoders": str(self.encoders) if self.encoders else None,
             "settings": first.settings.to_dict(),
         }
-        known = {name: before.get(name) for name in asked} | {"settings": completed(before.get("settings", {}))}
+        known = {name: before.get(name) for name in asked} | {
+            "settings": completed(before.get("settings", {}), asked["settings"])
+        }
         other = sorted(differences(known, asked)) if before else []
         if other:
             raise UserError(
@@ -334,8 +336,9 @@ def check_same(run: Path, prepared: Prepared) -> None:
     """Raise ``UserError`` unless a finished run was made with these settings."""
     from msmae.stages.folder import completed, differences, read_run
 
-    made = completed(read_run(run)[0]["settings"])
-    other = sorted(differences({"settings": made}, {"settings": prepared.settings.to_dict()}))
+    asked = prepared.settings.to_dict()
+    made = completed(read_run(run)[0]["settings"], asked)
+    other = sorted(differences({"settings": made}, {"settings": asked}))
     if other:
         raise UserError(
             f"a finished run was made with other settings ({', '.join(other)})",

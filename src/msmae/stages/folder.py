@@ -112,7 +112,7 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
     path = run / "config.yaml"
     if path.is_file():
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        before["settings"] = completed(before["settings"])
+        before["settings"] = completed(before["settings"], config["settings"])
         other = sorted(differences(before | whole_paths(before), config))
         if other:
             raise UserError(
@@ -132,10 +132,15 @@ def whole_paths(config: dict[str, Any]) -> dict[str, str]:
     return {key: str(Path(place).resolve()) for key, place in places.items() if Path(place).exists()}
 
 
-def completed(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run that an earlier version began: what has been added since stands at its default."""
-    defaults = Settings().to_dict()
-    return {group: defaults.get(group, {}) | settings.get(group, {}) for group in defaults | settings}
+def completed(settings: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that an earlier version began: what has been added since stands at its default, or, where
+    the default leaves it to the data, at what is asked now.
+    """
+    added = {
+        group: {name: asked[group][name] if value is None else value for name, value in values.items()}
+        for group, values in Settings().to_dict().items()
+    }
+    return {group: added.get(group, {}) | settings.get(group, {}) for group in added | settings}
 
 
 def check_same_images(run: Path, manifest: Manifest) -> None:
