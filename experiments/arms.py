@@ -1,8 +1,10 @@
 """Question a: which arm diagnoses best, budgets being equal?  python experiments/arms.py DATA [--scale cpu|gpu]
 
-DATA is pneumoniamnist, brain-tumor-mri, ham10000, phantom, phantom-small or phantom-smaller; the public ones are looked
-for in MSMAE_DATA, or in ../shared/data. Work goes to runs/experiments/<data>, results to results/<data>; killed, the
-same command goes on. The same command may be started several times: the processes share the runs.
+DATA is pneumoniamnist, pneumoniamnist+longer, brain-tumor-mri, ham10000, phantom, phantom-small or phantom-smaller; the
+public ones are looked for in MSMAE_DATA, or in ../shared/data. Work goes to runs/experiments/<data>, results to
+results/<data>; killed, the same command goes on. The same command may be started several times: the processes share the
+runs. Results hold no weights: `--weights` trains again what is collected, into runs/experiments/<data>+weights, and
+collects nothing (experiments/keep.py takes its models from there).
 """
 
 from __future__ import annotations
@@ -56,10 +58,11 @@ STUDIES = {
         budget="gmacs",
         settings={"pretrain": {"label_weight": 1.0}},
     ),
+    "pneumoniamnist+longer": Study("pneumoniamnist/pneumoniamnist.npz", pretrain=200_000, finetune=100_000),
     "brain-tumor-mri": Study(
         "brain-tumor-mri", pretrain=160_000, finetune=40_000, repair=True, budget="gmacs", settings=FOUR_BLOCKS
     ),
-    "ham10000": Study("ham10000", pretrain=80_000, finetune=40_000),
+    "ham10000": Study("ham10000", pretrain=100_000, finetune=60_000, budget="gmacs", settings=FOUR_BLOCKS),
     "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
     "phantom-small": Study(
         "phantom", pretrain=60_000, finetune=20_000, lesion=0.2, budget="gmacs", settings=FOUR_BLOCKS
@@ -93,6 +96,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", help="default: all that the scale can pay for")
     parser.add_argument("--seeds", nargs="+", help="default: three, or five on a GPU")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--weights", action="store_true", help="train again what results/ holds without its weights")
     asked = parser.parse_args()
     study = STUDIES[asked.data]
     name = asked.data if asked.scale == "cpu" else f"{asked.data}+gpu"
@@ -113,6 +117,9 @@ def main() -> None:
     settings = settings_of(study, asked)
     if asked.threads:
         settings["trainer"] = {"threads": asked.threads}
+    if asked.weights:
+        msmae.compare(data, out=f"{work}+weights", **settings)
+        return
     restore(results, work)
     try:
         msmae.compare(data, out=str(work), **settings)

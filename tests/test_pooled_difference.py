@@ -88,3 +88,10 @@ def test_a_variant_of_a_data_set_is_not_pooled_beside_it(tmp_path: Path) -> None
     alone = table(tmp_path, "msmae", "supmae")
     collected(tmp_path / "lungs+gpu", seeds=2, better=1.2)
     assert table(tmp_path, "msmae", "supmae") == alone
+
+
+def test_a_data_set_beside_another_leaves_its_interval_as_it_was(tmp_path: Path) -> None:
+    collected(tmp_path / "lungs", seeds=2, better=2.0)
+    alone = table(tmp_path, "msmae", "supmae").splitlines()[2]
+    collected(tmp_path / "ankles", seeds=2, better=2.0)
+    assert alone in table(tmp_path, "msmae", "supmae").splitlines()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from msmae.evidence.pooled_loss import Loss, losses_of, mean, pool, shown_not_inferior, table
-from msmae.evidence.predictions import write_predictions
+from msmae.evidence.paired import matched, resample_together
+from msmae.evidence.pooled_difference import Gain
+from msmae.evidence.pooled_loss import losses, not_inferior, runs_of, table
+from msmae.evidence.predictions import read_predictions, write_predictions
+from msmae.evidence.seeds import difference_over_seeds
 from saved_run import make_predictions
 
 CLASSES = ("benign", "malignant", "normal")
@@ -42,37 +44,40 @@ def test_a_table_of_what_was_collected(tmp_path: Path):
     assert table(tmp_path) == "*Not run yet.*"
     collected(tmp_path / "moles+keep", seeds=2, wrong=10, kept=0.93)
     collected(tmp_path / "lungs+keep", seeds=3, wrong=5)
+    collected(tmp_path / "knees+keep", seeds=1, wrong=5)
     lines = table(tmp_path).splitlines()
-    assert lines[2].startswith("| lungs | 3 | ")
-    assert lines[2].endswith("| no masks |")
-    assert lines[3].startswith("| moles | 2 | ")
-    assert lines[3].endswith("| 93.0 % |")
-    assert lines[4].startswith("| **all, equal weights** |")
+    assert lines[2].startswith("| knees (patients only; not pooled) | 1 | +")
+    assert lines[3].startswith("| lungs | 3 | +")
+    assert lines[3].endswith("| no masks |")
+    assert lines[4].startswith("| moles | 2 | +")
+    assert lines[4].endswith("| 93.0 % |")
+    assert lines[5].startswith("| **2 data sets, equal weights** |")
     assert "balanced accuracy: not shown" in lines[-1]
 
 
-def test_data_sets_weigh_the_same(tmp_path: Path):
-    one = losses_of(collected(tmp_path / "a", seeds=1, wrong=4), seed=0)["balanced_accuracy"]
-    other = losses_of(collected(tmp_path / "b", seeds=3, wrong=8, patients=90), seed=1)["balanced_accuracy"]
-    together = pool([one, other])
-    assert together[0] == pytest.approx((one[0] + other[0]) / 2)
-    assert together[0] > 0.1
-    assert together[1].std() < one[1].std()  # more patients, less chance
-    assert together[3] == 130
+def test_one_changed_prediction_changes_the_table(tmp_path: Path):
+    folder = collected(tmp_path / "moles+keep", seeds=2, wrong=10)
+    before = table(tmp_path)
+    spoil_again = folder / "msmae" / "1" / "predictions_quarter.csv"
+    write_predictions(spoilt(read_predictions(spoil_again), 9), spoil_again)
+    assert table(tmp_path) != before
+
+
+def test_a_loss_is_all_patches_less_the_quarter_and_has_the_intervals_of_any_difference(tmp_path: Path):
+    folder = collected(tmp_path / "a", seeds=3, wrong=4)
+    runs = runs_of(folder)
+    lost = losses(runs, seed=0)["auroc"]
+    pairs = [[read_predictions(run / f"predictions_{name}.csv") for name in ("all", "quarter")] for run in runs]
+    frames = [frame for pair in pairs for frame in pair]
+    sampled = resample_together(matched(frames, classes=CLASSES, split="test"), seed=0)
+    expected = difference_over_seeds(sampled[::2], sampled[1::2], "auroc")
+    assert lost.value == pytest.approx(expected["value"], abs=1e-12)
+    assert lost.value > 0.02
+    assert lost.interval() == pytest.approx((expected["low"], expected["high"]), abs=1e-9)
 
 
 def test_not_being_worse_must_be_shown():
-    draws, left_out = np.random.default_rng(0).normal(size=(2, 500))
-
-    def found(value: float, spread: float) -> Loss:
-        return value, value + spread * draws, value + spread * left_out[:100] / 100, 100
-
-    assert shown_not_inferior(found(0.002, 0.001)) == "shown"
-    assert shown_not_inferior(found(0.002, 0.02)) == "not shown"  # it may be: nobody knows
-    assert shown_not_inferior(found(0.02, 0.001)) == "not shown"
-
-
-def test_seeds_are_averaged_draw_by_draw(tmp_path: Path):
-    found = losses_of(collected(tmp_path / "a", seeds=2, wrong=4), seed=0)["balanced_accuracy"]
-    assert mean([found, found])[0] == found[0]
-    assert (mean([found, found])[1] == found[1]).all()
+    assert not_inferior(Gain(0.002, ((1e-6, 50.0),))) == "shown"
+    assert not_inferior(Gain(0.002, ((4e-4, 50.0),))) == "not shown"  # it may be: nobody knows
+    assert not_inferior(Gain(0.002, ((1e-6, 50.0), (1e-5, 2.0)))) == "not shown"  # the seeds disagree
+    assert not_inferior(Gain(0.02, ((1e-6, 50.0),))) == "not shown"

@@ -7,11 +7,13 @@ freedom. Where a data set has one seed, the seeds' part is unknown: it is shown,
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.stats import t as student
 
 from msmae.evidence.intervals import LEVEL
@@ -44,12 +46,12 @@ def table(results: Path, first: str, second: str) -> str:
         results: holds DATA/ARM/SEED/predictions.csv. Seeds that only one of the two arms has are left out.
     """
     rows, pooled = [], []
-    for number, folder in enumerate(sorted(path.parent for path in results.glob("*/comparison.json"))):
+    for folder in sorted(path.parent for path in results.glob("*/comparison.json")):
         if "+" in folder.name:  # a variant shares its patients with the data set it varies
             continue
         seeds = common_seeds(folder, first, second)
         if seeds:
-            found = gain(folder, first, second, seeds, seed=number)
+            found = gain(folder, first, second, seeds, seed=own_seed(folder))
             single = len(seeds) == 1
             rows.append(f"| {folder.name} | {len(seeds)} | {points(found)}{' (patients only; not pooled)' * single} |")
             pooled += [] if single else [found]
@@ -61,6 +63,11 @@ def table(results: Path, first: str, second: str) -> str:
     return "\n".join([head, "|---|---|---|", *rows])
 
 
+def own_seed(folder: Path) -> int:
+    """What a data set's resamples are drawn from: its name, so that another data set beside it changes nothing."""
+    return zlib.crc32(folder.name.encode())
+
+
 def common_seeds(folder: Path, first: str, second: str) -> list[str]:
     """The seeds for which both arms have predictions."""
     of_each = [{path.parent.name for path in folder.glob(f"{arm}/*/predictions.csv")} for arm in (first, second)]
@@ -68,14 +75,25 @@ def common_seeds(folder: Path, first: str, second: str) -> list[str]:
 
 
 def gain(folder: Path, first: str, second: str, seeds: Sequence[str], *, seed: int) -> Gain:
-    """One data set's mean difference over its seeds, on the test split; patients are drawn alike for all runs."""
-    frames = [read_predictions(folder / arm / name / "predictions.csv") for name in seeds for arm in (first, second)]
+    """One data set's mean difference over its seeds, on the test split."""
+    pairs = [[read_predictions(folder / arm / name / "predictions.csv") for arm in (first, second)] for name in seeds]
+    return gains(pairs, [METRIC], seed=seed)[METRIC]
+
+
+def gains(pairs: Sequence[Sequence[pd.DataFrame]], metrics: Sequence[str], *, seed: int) -> dict[str, Gain]:
+    """By metric, what the first of each pair of predictions has over the second, a mean over the pairs: one a seed, all
+    of the same test patients, who are drawn alike for all.
+    """
+    frames = [frame for pair in pairs for frame in pair]
     sampled = resample_together(matched(frames, classes=classes_of(frames[0]), split="test"), seed=seed)
-    pairs = list(zip(sampled[::2], sampled[1::2], strict=True))
-    values = np.array([a.value.overall[METRIC][0] - b.value.overall[METRIC][0] for a, b in pairs])  # [S]
-    draws = np.mean([a.draws.overall[METRIC] - b.draws.overall[METRIC] for a, b in pairs], axis=0)  # [R]
-    luck = variances(values, draws[~np.isnan(draws)], patients=sampled[0].patients)
-    return Gain(float(values.mean()), luck)
+    together = list(zip(sampled[::2], sampled[1::2], strict=True))
+    found = {}
+    for name in metrics:
+        values = np.array([a.value.overall[name][0] - b.value.overall[name][0] for a, b in together])  # [S]
+        draws = np.mean([a.draws.overall[name] - b.draws.overall[name] for a, b in together], axis=0)  # [R]
+        luck = variances(values, draws[~np.isnan(draws)], patients=sampled[0].patients)
+        found[name] = Gain(float(values.mean()), luck)
+    return found
 
 
 def together(gains: Sequence[Gain]) -> Gain:

@@ -1,19 +1,18 @@
 """What looking at a quarter costs, pooled over seeds and data sets, from predictions that were kept.
 
-A folder DATA+keep/ARM/SEED holds the test predictions of one run from all patches and from the quarter.
+A folder DATA+keep/ARM/SEED holds the test predictions of one run from all patches and from the quarter. Losses have the
+intervals of `evidence.pooled_difference`: patients and seeds both count, and a data set with one seed is not pooled.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from msmae.evidence.intervals import bca
-from msmae.evidence.paired import Resampled, matched, resample_together
-from msmae.evidence.predictions import classes_of, read_predictions
+from msmae.evidence.pooled_difference import Gain, gains, own_seed, together
+from msmae.evidence.predictions import read_predictions
 
 MARGIN = 0.01
 METRICS = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
@@ -21,80 +20,55 @@ METRICS = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 
 def table(results: Path) -> str:
     """A Markdown table of the folders results/DATA+keep: each data set (mean over its runs), and all, each weighing the
-    same. Losses are paired, with 95 % intervals over patients; "*Not run yet.*" where there is none."""
+    same; and whether the whole interval of all lies under the margin. "*Not run yet.*" where there is none.
+    """
     folders = sorted(path for path in results.glob("*+keep") if any(path.glob("*/*/predictions_quarter.csv")))
     if not folders:
         return "*Not run yet.*"
-    losses = {
-        folder.name.removesuffix("+keep"): losses_of(folder, seed=number) for number, folder in enumerate(folders)
-    }
     lines = [
         "| data | runs | "
-        + " | ".join(f"{name} given up, points" for name in METRICS.values())
+        + " | ".join(f"{name} given up, points (95 % interval)" for name in METRICS.values())
         + " | lesion patches kept |",
         "|---|---|" + "---|" * (len(METRICS) + 1),
     ]
-    for (name, parts), folder in zip(losses.items(), folders, strict=True):
-        figures = [described(parts[metric]) for metric in METRICS]
-        lines.append(f"| {name} | {parts['seeds']} | {' | '.join(figures)} | {lesions(folder)} |")
-    if len(losses) > 1:
-        together = [pool([parts[metric] for parts in losses.values()]) for metric in METRICS]
-        pooled, shown = [described(found) for found in together], [shown_not_inferior(found) for found in together]
-        lines.append(f"| **all, equal weights** | | {' | '.join(pooled)} | |")
-        verdicts = [f"{name}: {said}" for name, said in zip(METRICS.values(), shown, strict=True)]
+    pooled = []
+    for folder in folders:
+        runs = runs_of(folder)
+        lost = losses(runs, seed=own_seed(folder))
+        single = len(runs) == 1
+        figures = " | ".join(points(lost[metric]) for metric in METRICS)
+        note = " (patients only; not pooled)" * single
+        lines.append(f"| {folder.name.removesuffix('+keep')}{note} | {len(runs)} | {figures} | {lesions(folder)} |")
+        pooled += [] if single else [lost]
+    if len(pooled) > 1:
+        all_of = {metric: together([lost[metric] for lost in pooled]) for metric in METRICS}
+        figures = " | ".join(points(found) for found in all_of.values())
+        lines.append(f"| **{len(pooled)} data sets, equal weights** | | {figures} | |")
+        verdicts = [f"{METRICS[metric]}: {not_inferior(found)}" for metric, found in all_of.items()]
         lines += ["", f"Non-inferiority at {100 * MARGIN:g} point: {'; '.join(verdicts)}."]
     return "\n".join(lines)
 
 
-def losses_of(folder: Path, *, seed: int) -> dict[str, Any]:
-    """The number of runs, and of each metric their mean loss under common draws of patients."""
-    runs = sorted(path.parent for path in folder.glob("*/*/predictions_quarter.csv"))
-    frames = [read_predictions(run / f"predictions_{name}.csv") for run in runs for name in ("all", "quarter")]
-    sampled = resample_together(matched(frames, classes=classes_of(frames[0]), split="test"), seed=seed)
-    pairs = list(zip(sampled[::2], sampled[1::2], strict=True))
-    return {"seeds": len(runs)} | {metric: mean([loss(a, b, metric) for a, b in pairs]) for metric in METRICS}
+def runs_of(folder: Path) -> list[Path]:
+    """The runs ARM/SEED that were collected."""
+    return sorted(path.parent for path in folder.glob("*/*/predictions_quarter.csv"))
 
 
-Loss = tuple[float, np.ndarray, np.ndarray, int]
-"""Value, draws [R], values with groups left out [G], patients."""
+def losses(runs: list[Path], *, seed: int) -> dict[str, Gain]:
+    """By metric, what all patches have over the quarter: the mean over runs of one data set."""
+    pairs = [[read_predictions(run / f"predictions_{name}.csv") for name in ("all", "quarter")] for run in runs]
+    return gains(pairs, list(METRICS), seed=seed)
 
 
-def loss(a: Resampled, b: Resampled, metric: str) -> Loss:
-    """All patches minus the quarter."""
-    value, draws, left_out = (
-        getattr(a, part).overall[metric] - getattr(b, part).overall[metric] for part in ("value", "draws", "left_out")
-    )
-    return float(value[0]), draws, left_out, a.patients
+def points(found: Gain) -> str:
+    """Hundredths with two digits; positive = worse than all patches."""
+    low, high = found.interval()
+    return f"{100 * found.value:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})".replace("-", "−")
 
 
-def mean(losses: list[Loss]) -> Loss:
-    """The mean over seeds, whose draws are of the same patients: draw by draw, group by group."""
-    values, draws, left_out, units = zip(*losses, strict=True)
-    return float(np.mean(values)), np.mean(draws, axis=0), np.mean(left_out, axis=0), units[0]
-
-
-def pool(losses: list[Loss]) -> Loss:
-    """The mean over data sets, whose patients are others: a group that is left out of one changes its share alone."""
-    values, draws, left_out, units = zip(*losses, strict=True)
-    value = float(np.mean(values))
-    lacking = [value + (groups - own) / len(losses) for own, groups in zip(values, left_out, strict=True)]
-    return value, np.mean(draws, axis=0), np.concatenate(lacking), sum(units)
-
-
-def described(found: Loss) -> str:
-    """Points with a 95 % interval."""
-    value, draws, left_out, units = found
-    interval = bca(value, draws, left_out, units=units)
-    if interval.low is None or interval.high is None:
-        return f"{100 * value:.2f}"
-    return f"{100 * value:.2f} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
-
-
-def shown_not_inferior(found: Loss) -> str:
+def not_inferior(found: Gain) -> str:
     """Whether the whole interval lies under the margin."""
-    value, draws, left_out, units = found
-    high = bca(value, draws, left_out, units=units).high
-    return "shown" if high is not None and high <= MARGIN else "not shown"
+    return "shown" if found.interval()[1] <= MARGIN else "not shown"
 
 
 def lesions(folder: Path) -> str:
