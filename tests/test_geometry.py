@@ -191,6 +191,7 @@ def test_under_autocast_pixels_are_rounded_and_not_displaced():
         rounded = geometry.apply(images, (224, 224))
         assert torch.equal(geometry.apply_to_maps(maps, (14, 14)), low_free(geometry.apply_to_maps, maps, (14, 14)))
         assert torch.equal(geometry.apply_to_masks(masks, (64, 64)), low_free(geometry.apply_to_masks, masks, (64, 64)))
+    assert rounded.dtype == torch.bfloat16
     assert (rounded - exact).abs().mean() < 0.004
     assert (rounded - exact).abs().max() < 0.03
 

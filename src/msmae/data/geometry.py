@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -29,14 +30,15 @@ class Geometry:
     def apply(self, images: Tensor, size: tuple[int, int], *, mode: str = "bicubic") -> Tensor:
         """Crop, mirror and resample [B, C, H, W] -> [B, C, *size]; pixels outside repeat the border.
 
-        Rows and columns are resampled by one matrix product each, on the images' device and, under autocast, in its
-        precision.
+        Rows are resampled, then columns, on the images' device and, under autocast, in its precision.
         """
-        rows = resampling(self.centre[:, 1], self.extent[:, 1], images.shape[2], size[0], mode).to(images)
+        if torch.is_autocast_enabled(images.device.type):
+            images = images.to(torch.get_autocast_dtype(images.device.type))
         across = torch.where(self.flip, -self.extent[:, 0], self.extent[:, 0])
-        columns = resampling(self.centre[:, 0], across, images.shape[3], size[1], mode).to(images)
-        narrowed = images.flatten(1, 2) @ columns.transpose(1, 2)  # [B, C*H, W] -> [B, C*H, new W]
-        return rows.unsqueeze(1) @ narrowed.reshape(*images.shape[:3], size[1])  # [B, C, H, new W] -> [B, C, *size]
+        rows = taps(self.centre[:, 1], self.extent[:, 1], images.shape[2], size[0], mode)
+        columns = taps(self.centre[:, 0], across, images.shape[3], size[1], mode)
+        lower = mix_rows(images, *rows)  # [B, C, new H, W]
+        return mix_rows(lower.transpose(2, 3), *columns).transpose(2, 3).contiguous()  # [B, C, *size]
 
     def apply_to_maps(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
         """The same for attention maps [B, h, w] -> [B, *grid], bilinear: never negative where the map is not."""
@@ -49,8 +51,8 @@ class Geometry:
             return self.apply(masks.unsqueeze(1).float(), size, mode="nearest").squeeze(1).to(masks.dtype)
 
 
-def resampling(centre: Tensor, extent: Tensor, old: int, new: int, mode: str) -> Tensor:
-    """Matrices [B, new, old]: what each pixel of an axis contributes to each pixel of its crop.
+def taps(centre: Tensor, extent: Tensor, old: int, new: int, mode: str) -> tuple[Tensor, Tensor]:
+    """For each pixel of a crop's axis the pixels that it is made of and their weights, both [B, new, taps].
 
     Args:
         centre: [B] middle of the crop, as a fraction of the axis.
@@ -65,8 +67,24 @@ def resampling(centre: Tensor, extent: Tensor, old: int, new: int, mode: str) ->
     else:
         pixels = position.floor().unsqueeze(2) + torch.arange(-1, 3)  # the four around it, [B, new, 4]
         weights = KERNELS[mode]((position.unsqueeze(2) - pixels).abs())
-    pixels = pixels.long().clamp(0, old - 1)  # the border repeats
-    return torch.zeros(len(centre), new, old).scatter_add_(2, pixels, weights)
+    return pixels.long().clamp(0, old - 1), weights  # the border repeats
+
+
+def mix_rows(images: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    """Rows of images [B, C, H, W] as weighted sums of chosen [B, new, taps] ones -> [B, C, new, W].
+
+    That is what an embedding bag does with the rows of its table: four rows are read where a matrix product reads all.
+    """
+    batch, channels, height, width = images.shape
+    start = torch.arange(batch * channels).mul(height).reshape(batch, channels, 1, 1)  # each plane's first row
+    shape = (batch, channels, *chosen.shape[1:])
+    sums = F.embedding_bag(
+        (start + chosen.unsqueeze(1)).flatten(0, 2).to(images.device),  # [B*C*new, taps]
+        images.reshape(-1, width),  # [B*C*H, W]
+        per_sample_weights=weights.unsqueeze(1).expand(shape).flatten(0, 2).to(images),
+        mode="sum",
+    )
+    return sums.reshape(batch, channels, -1, width)
 
 
 def linear_kernel(distance: Tensor) -> Tensor:
