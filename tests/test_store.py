@@ -13,18 +13,23 @@ import textwrap
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import torch
 from PIL import Image
 
 from msmae.data.decoding import OnDemand, image_sources
 from msmae.data.images import Reading, load_images
+from msmae.data.loader import Batches
 from msmae.data.manifest import Manifest
 from msmae.data.store import ImageStore, open_store
 from msmae.errors import UserError
+from msmae.stages.training import StageModule
 
 
 def write_images(folder: Path, count: int, *, mode: str = "L", side: int = 20) -> list[str]:
@@ -341,3 +346,23 @@ def test_real_images_of_mixed_sizes_and_modes(tmp_path: Path, real_data: Path) -
     store = open_store(manifest_of(real_data, rows), size=(28, 28), cache=tmp_path)
     with np.load(real_data / "pneumoniamnist" / "pneumoniamnist.npz") as file:
         np.testing.assert_array_equal(store.images[:, 0], file["test_images"])
+
+
+# --- batches of it
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int16, np.float32])
+def test_batches_carry_the_numbers_of_the_store_and_normalising_leaves_them_alone(kind: type) -> None:
+    images = (np.arange(4 * 2 * 3 * 3).reshape(4, 2, 3, 3) * 3).astype(kind)
+    mean, std = [90.0, 120.0], [50.0, 70.0]
+    (batch,) = Batches(ImageStore(images, None), np.zeros(4, np.int64), np.arange(4), 4)
+    assert batch.images.numpy().dtype == kind
+    module: Any = SimpleNamespace(
+        device=torch.device("cpu"),
+        **{n: torch.tensor(v).reshape(1, 2, 1, 1) for n, v in (("mean", mean), ("std", std))},
+    )
+    shown = StageModule.normalise(module, batch.images)
+    expected = (images.astype(np.float64) - np.reshape(mean, (2, 1, 1))) / np.reshape(std, (2, 1, 1))
+    assert shown.dtype == torch.float32
+    np.testing.assert_allclose(shown.numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(batch.images.numpy(), images)

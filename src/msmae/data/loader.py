@@ -14,7 +14,7 @@ from msmae.data.store import ImageStore
 
 
 class Batch(NamedTuple):
-    """Sample ids [B], images [B, C, H, W] in the file's own units (float32), labels int64 [B] or float [B, classes]."""
+    """Sample ids [B], images [B, C, H, W] in the file's own numbers, labels int64 [B] or float [B, classes]."""
 
     ids: Tensor
     images: Tensor
@@ -67,6 +67,6 @@ class Batches:
             chosen = ids[start : start + self.batch_size]
             yield Batch(
                 ids=torch.from_numpy(chosen),
-                images=torch.from_numpy(self.store.fetch(chosen).astype(np.float32)),
+                images=torch.from_numpy(self.store.fetch(chosen)),
                 labels=torch.from_numpy(self.targets[chosen]),
             )

@@ -84,7 +84,7 @@ def fit_locator(locator: Locator, classifier: Classifier, prepared: Prepared, *,
     mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (prepared.mean, prepared.std))
 
     def normalise(images: Tensor) -> Tensor:
-        return (images - mean) / std
+        return (images.float() - mean) / std
 
     train = prepared.ids("train", labelled=False)
     bank = MapBank(torch.from_numpy(train), classifier.encoder.grid)

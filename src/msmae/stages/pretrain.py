@@ -23,7 +23,7 @@ from msmae.stages.map_watch import MapWatch
 from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.refresh import refresh_bank
 from msmae.stages.second_view import draw_view, see_twice
-from msmae.stages.training import StageModule, check_trainer, decayed, fit, last_checkpoint, make_trainer
+from msmae.stages.training import LastCheckpoint, StageModule, check_trainer, decayed, fit, make_trainer
 
 log = logging.getLogger("msmae")
 
@@ -177,7 +177,7 @@ def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         "pretrain",
         epochs=prepared.settings.pretrain.epochs,
         settings=prepared.settings.trainer,
-        callbacks=[MapWatch(prepared, model, run), last_checkpoint(run)],
+        callbacks=[MapWatch(prepared, model, run), LastCheckpoint(run)],
         accumulate=prepared.settings.pretrain.accumulate,
     )
     done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"

@@ -16,7 +16,7 @@ from msmae.data.loader import Batch
 from msmae.method.msmae import label_loss
 from msmae.stages.balance import decide_balance
 from msmae.stages.prepare import Prepared
-from msmae.stages.training import StageModule, decayed, fit, last_checkpoint, make_trainer
+from msmae.stages.training import LastCheckpoint, StageModule, decayed, fit, make_trainer
 
 
 class SupervisedModule(StageModule):
@@ -100,7 +100,7 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         "finetune",
         epochs=settings.epochs,
         settings=module.prepared.settings.trainer,
-        callbacks=[*averaging, best, last_checkpoint(run)],
+        callbacks=[*averaging, best, LastCheckpoint(run)],
         accumulate=settings.accumulate,
     )
     resume = run / "checkpoints" / "last.ckpt"

@@ -124,12 +124,28 @@ def smaller_batch(batch_size: int, accumulate: int) -> str:
     )
 
 
-def last_checkpoint(run: Path) -> ModelCheckpoint:
-    """Keeps RUN/checkpoints/last.ckpt after every epoch: what a killed run continues from."""
-    return ModelCheckpoint(
-        dirpath=run / "checkpoints", filename="last", save_top_k=1, monitor=None, enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )  # fmt: skip
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps RUN/checkpoints/last.ckpt: what a killed run continues from.
+
+    It is written after the first epoch, after the last, and between them after an epoch's end no sooner than half a
+    minute since: a run whose epochs take seconds does not spend them on writing.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(
+            dirpath=run / "checkpoints", filename="last", save_top_k=1, monitor=None, enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )  # fmt: skip
+        self.due = 0.0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.strategy.broadcast(last or time.monotonic() >= self.due):  # all processes write together
+            super().on_train_epoch_end(trainer, pl_module)
+            self.due = time.monotonic() + SECONDS_BETWEEN_CHECKPOINTS
 
 
 class StageModule(pl.LightningModule):
@@ -168,12 +184,13 @@ class StageModule(pl.LightningModule):
         return self.base_lr * self.batch_size * self.accumulate * self.trainer.world_size / 256
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images in the file's own units -> mean 0 and standard deviation 1 over the training split, on the device."""
+        """Images in the file's own numbers -> new float32 ones: mean 0 and deviation 1 over the training split."""
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.std, Tensor)
         if self.device.type == "cuda" and not images.is_cuda:
             images = images.pin_memory()  # so that the copy does not wait
-        return (images.to(self.device, non_blocking=True) - self.mean).div_(self.std)
+        own = images.to(self.device, non_blocking=True).to(torch.float32, copy=True)
+        return own.sub_(self.mean).div_(self.std)
 
     def forward_precision(self) -> Any:
         """The trainer's precision, for forward passes outside a step."""

@@ -20,7 +20,7 @@ from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.segmentation.data import class_layers
 from msmae.stages.segmentation.source import Source
 from msmae.stages.supervised import jitter
-from msmae.stages.training import StageModule, check_trainer, decayed, fit, last_checkpoint, make_trainer
+from msmae.stages.training import LastCheckpoint, StageModule, check_trainer, decayed, fit, make_trainer
 
 AUXILIARY = 0.4
 """Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
@@ -189,7 +189,7 @@ def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
             *averaging,
             EarlyStopping("val_dice", mode="max", patience=settings.patience),
             best,
-            last_checkpoint(run),
+            LastCheckpoint(run),
         ],
         accumulate=settings.accumulate,
     )

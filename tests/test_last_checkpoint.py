@@ -1,0 +1,83 @@
+"""The checkpoint that a killed run continues from: when it is written, and that going on from it changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+import msmae
+from msmae.stages import pretrain, training
+from msmae.stages.training import LastCheckpoint
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def saved_epochs(ends: list[float], monkeypatch: pytest.MonkeyPatch, *, stops: int | None = None) -> list[int]:
+    """After which epochs a checkpoint is written, where epoch i ends at second ``ends[i]``; ``stops``: early, there."""
+    saved: list[int] = []
+    monkeypatch.setattr(
+        ModelCheckpoint, "on_train_epoch_end", lambda self, trainer, _: saved.append(trainer.current_epoch)
+    )
+    callback = LastCheckpoint(Path("nowhere"))
+    for epoch, end in enumerate(ends):
+        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda end=end: end))
+        trainer: Any = SimpleNamespace(
+            current_epoch=epoch, max_epochs=len(ends), should_stop=epoch == stops,
+            strategy=SimpleNamespace(broadcast=lambda said: said),
+        )  # fmt: skip
+        callback.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        if epoch == stops:
+            break
+    return saved
+
+
+def test_epochs_of_seconds_are_saved_every_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert saved_epochs([100, 110, 120, 130, 140, 165, 166], monkeypatch) == [0, 3, 5, 6]
+
+
+def test_long_epochs_are_all_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert saved_epochs([100, 131, 170], monkeypatch) == [0, 1, 2]
+
+
+def test_the_epoch_that_a_training_stops_at_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert saved_epochs([1, 2, 3, 4, 5], monkeypatch, stops=2) == [0, 2]
+
+
+def test_all_processes_do_as_the_first_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their clocks differ, and a process that writes waits for the others."""
+    saved: list[int] = []
+    monkeypatch.setattr(ModelCheckpoint, "on_train_epoch_end", lambda *_: saved.append(1))
+    for said in (True, False):
+        trainer: Any = SimpleNamespace(
+            current_epoch=1, max_epochs=9, should_stop=False, strategy=SimpleNamespace(broadcast=lambda _, s=said: s)
+        )
+        LastCheckpoint(Path("nowhere")).on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+    assert len(saved) == 1
+
+
+def test_a_run_killed_epochs_after_its_checkpoint_ends_as_if_it_had_not_been(
+    data: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the third epoch, seconds after the first was saved: the second and third are learned again."""
+
+    class Mortal(pretrain.PretrainModule):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if self.current_epoch == 2:
+                raise Killed
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "PretrainModule", Mortal)
+        with pytest.raises(Killed):
+            msmae.pretrain(str(data), out=str(out), preset="tiny")
+    assert torch.load(out / "checkpoints" / "last.ckpt", weights_only=False)["epoch"] == 0
+    msmae.pretrain(str(data), out=str(out), preset="tiny")
+    weights = [(run / "pretrained" / "model.safetensors").read_bytes() for run in (out, pretrained)]
+    assert weights[0] == weights[1]
