@@ -1,7 +1,8 @@
 """Question a: which arm diagnoses best, budgets being equal?  python experiments/arms.py DATA [--scale cpu|gpu]
 
 DATA is pneumoniamnist, pneumoniamnist+longer, brain-tumor-mri, ham10000, phantom, phantom-small or phantom-smaller; the
-public ones are looked for in MSMAE_DATA, or in ../shared/data. Work goes to runs/experiments/<data>, results to
+public ones are looked for in MSMAE_DATA, or in ../shared/data. With +own, fine-tuning sees the quarter of the patches
+that the arm keeps, and more images for the same multiply-accumulates. Work goes to runs/experiments/<data>, results to
 results/<data>; killed, the same command goes on. The same command may be started several times: the processes share the
 runs. Results hold no weights: `--weights` trains again what is collected, into runs/experiments/<data>+weights, and
 collects nothing (experiments/keep.py takes its models from there).
@@ -43,6 +44,7 @@ class Study:
     budget: str = "epochs"
     """What is equal for all arms."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arms: list[str] = field(default_factory=lambda: ARMS)
 
 
 FOUR_BLOCKS: dict[str, dict[str, Any]] = {
@@ -50,6 +52,9 @@ FOUR_BLOCKS: dict[str, dict[str, Any]] = {
     "pretrain": {"batch_size": 64, "base_lr": 4e-3, "label_weight": 1.0},
     "finetune": {"base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)},
 }
+OWN_DRAW = {**FOUR_BLOCKS, "finetune": {**FOUR_BLOCKS["finetune"], "draw": "own"}}
+"""Fine-tuning sees the quarter that the arm keeps, of as many more images as that costs no more for."""
+OWN_ARMS = ["supmae", "msmae-evidence", "msmae"]
 STUDIES = {
     "pneumoniamnist": Study(
         "pneumoniamnist/pneumoniamnist.npz",
@@ -70,6 +75,18 @@ STUDIES = {
     "phantom-smaller": Study(
         "phantom", pretrain=60_000, finetune=20_000, lesion=0.17, budget="gmacs", settings=FOUR_BLOCKS
     ),
+    "phantom-smaller+own": Study(
+        "phantom", pretrain=60_000, finetune=65_000, lesion=0.17, budget="gmacs", settings=OWN_DRAW, arms=OWN_ARMS
+    ),
+    "brain-tumor-mri+own": Study(
+        "brain-tumor-mri",
+        pretrain=160_000,
+        finetune=130_000,
+        repair=True,
+        budget="gmacs",
+        settings=OWN_DRAW,
+        arms=OWN_ARMS,
+    ),
 }
 
 
@@ -81,7 +98,7 @@ def settings_of(study: Study, asked: argparse.Namespace) -> dict[str, Any]:
     return {
         **common,
         "preset": "cpu",
-        "arms": asked.arms or ARMS,
+        "arms": asked.arms or study.arms,
         "seeds": asked.seeds or [0, 1, 2],
         "pretrain": {"presentations": study.pretrain, **study.settings.get("pretrain", {})},
         "finetune": {"presentations": study.finetune, **study.settings.get("finetune", {})},
@@ -101,9 +118,10 @@ def main() -> None:
     study = STUDIES[asked.data]
     name = asked.data if asked.scale == "cpu" else f"{asked.data}+gpu"
     work, results = REPOSITORY / "runs" / "experiments" / name, REPOSITORY / "results" / name
+    images = asked.data.partition("+")[0]  # a variant has the images of what it varies
     data = study.source if study.source == "phantom" else str(PUBLIC / study.source)
     if study.repair:
-        clean = REPOSITORY / "runs" / "experiments" / f"{asked.data}.csv"
+        clean = REPOSITORY / "runs" / "experiments" / f"{images}.csv"
         if not clean.is_file():
             clean.parent.mkdir(parents=True, exist_ok=True)
             from msmae.stages.check import check
@@ -111,7 +129,7 @@ def main() -> None:
             check(data, repair=str(clean))
         data = str(clean)
     if study.lesion:
-        folder = REPOSITORY / "runs" / "experiments" / f"{asked.data}-images"
+        folder = REPOSITORY / "runs" / "experiments" / f"{images}-images"
         make_phantom(folder, lesion=study.lesion, seed=1)  # the trials in docs/lab-notes.md had seed 0
         data = str(folder / "manifest.csv")
     settings = settings_of(study, asked)

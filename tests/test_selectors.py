@@ -244,11 +244,15 @@ def test_an_answer_hangs_on_the_patches_that_are_attended_to():
 
 
 def test_what_is_wanted_is_the_telling_patch_and_its_neighbours():
-    maps = torch.zeros(1, 4, 5)
-    maps[0, 1, 3] = 1
+    maps = torch.zeros(1, 5, 6)
+    maps[0, 2, 3] = 1
     wide = widened(maps)
-    assert (wide[0, 0:3, 2:5] == wide[0, 1, 3]).all()
-    assert wide.sum() == pytest.approx(9 * float(wide[0, 1, 3]))
+    assert (wide[0, 1:4, 2:5] == wide[0, 2, 3]).all()
+    assert wide.sum() == pytest.approx(9 * float(wide[0, 2, 3]))
+
+
+def test_a_border_is_no_reason_to_be_wanted_less():
+    torch.testing.assert_close(widened(torch.ones(1, 4, 5)), torch.ones(1, 4, 5))
 
 
 def test_it_needs_no_gradient_around_it():

@@ -30,6 +30,9 @@ class Arm:
     draws what is masked."""
     maps: Literal["attention", "gradient"] = "attention"
     """Where the class token looks (paper), or how fast the class head's answer changes with a patch."""
+    evidence: float = 0.0
+    """Share of the kept patches that fine-tuning on the arm's own draw chooses by what the answers of its own earlier
+    steps hung on (stages/running_maps.py); the rest is drawn evenly."""
 
     @property
     def guided(self) -> bool:
@@ -54,6 +57,7 @@ ARMS: dict[str, Arm] = {
     "msmae-hints": Arm(hints=0.5),
     "msmae-hints-gradient": Arm(hints=0.5, maps="gradient"),
     "msmae-hints-shuffled": Arm(hints=0.5, policy="shuffled"),
+    "msmae-evidence": Arm(policy="uniform", evidence=0.75),
     "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
 }
 BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")

@@ -47,6 +47,14 @@ def sensitivity_macs(model: Classifier | MSMAE) -> Macs:
     return Macs(2 * (forward.linear + model.head.weight.numel()) + embedding, 3 * forward.attention)
 
 
+def evidence_macs(model: Classifier, kept: int) -> Macs:
+    """What a training step over ``kept`` patches pays to know what its answer hangs on: the answer's gradient, back to
+    the embedded tokens.
+    """
+    forward = blocks_macs(model.encoder.blocks, 1 + kept)
+    return Macs(forward.linear + model.head.weight.numel(), 2 * forward.attention)
+
+
 def shrink_macs(shrink: Shrink, channels: int) -> float:
     """The two matrix products that average an image of so many channels."""
     (low, high), (wide, narrow) = shrink.after_and_before

@@ -24,18 +24,24 @@ def sensitivity(model: Classifier | MSMAE, images: Tensor) -> Tensor:
     encoder = model.encoder
     with torch.enable_grad():
         tokens = encoder.embed(images).detach().requires_grad_()
-        x = tokens
-        for block in encoder.blocks:
-            x = block(x)
-        logits = model.head(pooled(encoder.norm(x), model.pool)).float()
-        margin = (logits.amax(dim=1) - logits.mean(dim=1)).sum() if logits.shape[1] > 1 else logits.abs().sum()
-        (gradient,) = torch.autograd.grad(margin, tokens)
-    lengths = gradient[:, 1:].float().norm(dim=-1)  # [B, N]
+        lengths = token_lengths(model.head(pooled(encoder.encode(tokens), model.pool)), tokens)  # [B, N]
     share: Tensor = lengths / lengths.sum(dim=1, keepdim=True).clamp(min=1e-12)
     return share.reshape(-1, *encoder.grid)
 
 
+def token_lengths(logits: Tensor, tokens: Tensor) -> Tensor:
+    """How fast answers [B, classes] change with the embedded patches of tokens [B, 1+K, D] they come from: [B, K].
+
+    The graph of the answers is kept, for a loss to be propagated through it as well.
+    """
+    logits = logits.float()
+    margin = (logits.amax(dim=1) - logits.mean(dim=1)).sum() if logits.shape[1] > 1 else logits.abs().sum()
+    (gradient,) = torch.autograd.grad(margin, tokens, retain_graph=True)
+    lengths: Tensor = gradient[:, 1:].float().norm(dim=-1)
+    return lengths
+
+
 def widened(maps: Tensor) -> Tensor:
-    """Maps [B, h, w], each place the mean of itself and its eight neighbours: a lesion is wider than its most telling
-    patch."""
-    return F.avg_pool2d(maps.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
+    """Maps [B, h, w], each place the mean of itself and its neighbours (eight, at the border fewer): a lesion is wider
+    than its most telling patch."""
+    return F.avg_pool2d(maps.unsqueeze(1), 3, stride=1, padding=1, count_include_pad=False).squeeze(1)

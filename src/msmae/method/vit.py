@@ -220,7 +220,10 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Images [B, C, H, W] -> normalised tokens [B, 1+K, D], the class token first."""
-        x = self.embed(images, keep)
+        return self.encode(self.embed(images, keep))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Embedded tokens [B, 1+K, D] through all blocks -> normalised tokens [B, 1+K, D]."""
         for block in self.blocks:
             x = block(x)
         tokens: Tensor = self.norm(x)

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from msmae.config import BASELINES, Settings
+from msmae.config import BASELINES, Settings, find_arm
 from msmae.exchange.checkpoint import build_model
+from msmae.look.cost import evidence_macs
 from msmae.method.cost import classifier_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
@@ -27,6 +28,7 @@ from msmae.stages.finetune import classifier_card
 from msmae.stages.guidance import map_price, maps_of_arm
 from msmae.stages.prepare import Prepared, decide_schedules
 from msmae.stages.pretrain import pretrained_card
+from msmae.stages.running_maps import answer
 from msmae.stages.second_view import pretraining_macs, see_twice
 
 BUDGETS = ("epochs", "gmacs", "seconds")
@@ -64,22 +66,42 @@ def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[s
     if budget == "epochs" or arm not in prices:
         return settings
     reference, price = prices["msmae"], prices[arm]
-    in_all = pre.epochs * reference.pretrain + refreshes(settings) * reference.map
-    if price.pretrain == 0:
-        more = in_all / price.supervised * pool(prepared) / len(prepared.ids("train"))
-        longer = dataclasses.replace(fine, epochs=max(1, round(fine.epochs + more)))
-        return dataclasses.replace(settings, finetune=longer)
-    if price == reference:
+    if price == reference and prepared.settings.finetune.draw == "all":
         return settings
+    for_pretraining = pre.epochs * reference.pretrain + refreshes(settings) * reference.map
+    epochs = fine.epochs if arm in BASELINES else finetuning_epochs(settings, arm, reference, price)
+    if price.pretrain == 0:
+        epochs += round(for_pretraining / price.supervised * pool(prepared) / len(prepared.ids("train")))
+    if epochs != fine.epochs:
+        settings = dataclasses.replace(settings, finetune=dataclasses.replace(fine, epochs=max(1, epochs)))
+    if price.pretrain == 0 or price == reference:
+        return settings
+    prepared = dataclasses.replace(prepared, settings=settings)
 
-    def spent(tried: Settings) -> float:
-        assert tried.pretrain.epochs is not None
-        return tried.pretrain.epochs * price.pretrain + refreshes(tried) * price.map
+    def spent(epochs: int) -> float:
+        return epochs * price.pretrain + refreshes(with_epochs(prepared, arm, epochs)) * price.map
 
-    most = max(1, round(in_all / price.pretrain))
-    falling = (with_epochs(prepared, arm, epochs) for epochs in range(most, 0, -1))
-    within = (tried for tried in falling if spent(tried) <= in_all + price.pretrain / 2)
-    return next(within, with_epochs(prepared, arm, 1))  # the most epochs that the budget allows, to half of one
+    return with_epochs(prepared, arm, most_epochs(spent, for_pretraining, price.pretrain))
+
+
+def most_epochs(spent: Callable[[int], float], budget: float, epoch: float) -> int:
+    """The most epochs that a budget allows, to half of one; what they cost in all is ``spent``, maps included."""
+    falling = range(max(1, round(budget / epoch)), 0, -1)
+    return next((epochs for epochs in falling if spent(epochs) <= budget + epoch / 2), 1)
+
+
+def finetuning_epochs(settings: Settings, arm: str, reference: Price, price: Price) -> int:
+    """Epochs of fine-tuning in which an arm spends what ``msmae`` does in the settings' own number of them."""
+    fine = settings.finetune
+    assert fine.epochs is not None
+    assert fine.refresh_every is not None
+
+    def spent(name: str, cost: Price, epochs: int) -> float:
+        draws_from_maps = fine.draw == "own" and find_arm(name).guided
+        maps = len(range(0, epochs, fine.refresh_every or 1)) if draws_from_maps else 0
+        return epochs * cost.supervised + maps * cost.map
+
+    return most_epochs(lambda n: spent(arm, price, n), spent("msmae", reference, fine.epochs), price.supervised)
 
 
 def with_epochs(prepared: Prepared, arm: str, epochs: int) -> Settings:
@@ -123,10 +145,19 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
         masked, _, kept = patch_counts(model.encoder.patches, *prepared.settings.pretrain.ratios(mine.arm))
         found[name] = Price(
             pretrain=3 * pretraining_macs(model, mine.arm, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
-            supervised=3 * classifier_macs(classifier, supervised_on(mine)).total / 1e9,
+            supervised=supervised_gmacs(mine, classifier),
             map=map_price(mine.arm, model).total / 1e9,
         )
     return found
+
+
+def supervised_gmacs(prepared: Prepared, classifier: Classifier) -> float:
+    """An image in a step of fine-tuning: three forward passes, and the gradients that an arm remembers."""
+    seen = supervised_on(prepared)
+    cost = 3 * classifier_macs(classifier, seen).total
+    if seen is not None and prepared.arm.evidence:
+        cost += evidence_macs(classifier, seen).total
+    return cost / 1e9
 
 
 def supervised_on(prepared: Prepared) -> int | None:
@@ -148,7 +179,7 @@ def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
     """What one of these images [B, C, H, W] costs the arm ``prepared.method``."""
     name, share = prepared.method, 1 / len(images)
     network: nn.Module = build_network(prepared) if name in BASELINES else build_model(classifier_card(prepared))
-    supervised = timed_step(network, lambda: network(images).float().square().mean())
+    supervised = timed_step(network, supervised_step(network, prepared, images))
     if name in BASELINES or not prepared.arm.pretrains:
         return Price(0.0, supervised * share, 0.0)
     model = build_model(pretrained_card(prepared))
@@ -156,6 +187,18 @@ def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
     pretrain = timed_step(model, pretraining_step(model, prepared, images))
     maps = timed(lambda: maps_of_arm(prepared.arm, model, images)) if prepared.arm.guided else 0.0
     return Price(pretrain * share, supervised * share, maps * share)
+
+
+def supervised_step(network: nn.Module, prepared: Prepared, images: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A forward pass of supervised training over the patches that the arm sees in it, and some loss of its answers."""
+    seen = None if prepared.method in BASELINES else supervised_on(prepared)
+    if seen is None:
+        return lambda: network(images).float().square().mean()
+    assert isinstance(network, Classifier)
+    keep = torch.arange(seen).expand(len(images), -1)
+    if prepared.arm.evidence:
+        return lambda: answer(network, images, keep)[0].float().square().mean()
+    return lambda: network(images, keep).float().square().mean()
 
 
 def pretraining_step(model: MSMAE, prepared: Prepared, images: torch.Tensor) -> Callable[[], torch.Tensor]:

@@ -19,9 +19,11 @@ from msmae.method.masking import POLICIES
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
 from msmae.stages.guidance import maps_of_arm, plan_of_arm
+from msmae.stages.hints import plan_with_hints
 from msmae.stages.prepare import Prepared
 from msmae.stages.pretrain import pretrained_card
 from msmae.stages.refresh import refresh_bank
+from msmae.stages.running_maps import RunningMaps, answer
 from msmae.stages.supervised import SupervisedModule, train_supervised
 from msmae.stages.training import decayed
 
@@ -36,6 +38,8 @@ class FinetuneModule(SupervisedModule):
         self.arm = prepared.arm
         self.bank = MapBank(torch.from_numpy(self.train_ids), model.encoder.grid)
         self.ratios = prepared.settings.pretrain.ratios(prepared.arm)
+        remembers = self.settings.draw == "own" and self.arm.evidence > 0
+        self.running = RunningMaps(self.bank) if remembers else None
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -51,12 +55,22 @@ class FinetuneModule(SupervisedModule):
             self.log_dict(figures, rank_zero_only=True)
 
     def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
+        if self.running is not None:
+            return self.classify_evidence(self.running, images, ids, geometry)
         keep = None
         if self.settings.draw == "own":
             maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
             weights = geometry.apply_to_maps(maps, self.bank.grid)
             keep = plan_of_arm(self.arm, weights, self.generator, ratios=self.ratios).keep.to(self.device)
         logits: Tensor = self.model(images, keep)
+        return logits
+
+    def classify_evidence(self, running: RunningMaps, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
+        """Logits [B, classes] from patches that earlier answers hung on, and what these answers hang on remembered."""
+        weights = geometry.apply_to_maps(running.weights(ids), self.bank.grid)
+        keep = plan_with_hints(weights, *self.ratios, hints=self.arm.evidence, generator=self.generator).keep
+        logits, lengths = answer(self.model, images, keep.to(self.device))
+        running.record(ids, geometry.cells(keep, self.bank.grid), lengths.cpu())
         return logits
 
     def configure_optimizers(self) -> Any:
