@@ -36,7 +36,7 @@ LEAST, MOST = 0.125, 0.5
 """Shares of the tokens that are kept in training."""
 TEACHING = 0.5
 """Weight of the all-patch classifier's answers; the rest is the labels'."""
-LOCATOR_RATE = 2e-3
+LOCATOR_RATE = 1e-2
 LOCATOR_SHARE = 3
 """Images the locator is shown for each that the classifier is: they cost a hundredth."""
 CELL = 4
