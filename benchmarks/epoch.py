@@ -3,9 +3,10 @@
     python benchmarks/epoch.py DATA --case tiny [--images 256] [--epochs 70] [--json FILE]
 
 *Epochs / steps alone*: epochs of ``msmae pretrain`` with loading, geometry, bank, logging and checkpoints, against the
-model's steps on images that lie ready in memory. *Attention-driven / random*: a whole run of ``msmae`` with warm-up,
-refreshes and guided epochs, against as many epochs of ``supmae`` (the same ratios) and of ``mae`` (75 % masked). Images
-are decoded before; each side is a whole training, and they take turns.
+model's steps on images that lie ready in memory as the crops would hand them over. All these epochs mask as the steps
+do: a uniform warm-up epoch throws nothing away and costs more. *Attention-driven / random*: a whole run of ``msmae``
+with warm-up, refreshes and guided epochs, against as many epochs of ``supmae`` (the same ratios) and of ``mae`` (75 %
+masked). Images are decoded before; each side is a whole training, and they take turns.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 CPU = torch.device("cpu")
 
 
-def prepared_for(manifest: Manifest, case: Case, *, method: str, dtype: str, epochs: int) -> Prepared:
+def prepared_for(
+    manifest: Manifest, case: Case, *, method: str, dtype: str, epochs: int, uniform: int | None = None
+) -> Prepared:
     """The images, decoded at the case's size, and the settings of a training of the case's model."""
     settings = make_settings("cpu", None, {
         "model": {"image_size": case.side, "patch_size": case.patch, "channels": case.channels, **SIZES[case.size]},
-        "pretrain": {"epochs": epochs, "batch_size": case.batch},
+        "pretrain": {"epochs": epochs, "uniform_epochs": uniform, "batch_size": case.batch},
         "trainer": {"precision": PRECISIONS[dtype], "threads": torch.get_num_threads(), "accelerator": "cpu"},
     })  # fmt: skip
     return prepare(manifest, settings=settings, method=method, seed=0, pretrain_only=True)
@@ -55,9 +58,9 @@ def seconds_of(prepared: Prepared) -> float:
 def around_the_model(manifest: Manifest, case: Case, *, dtype: str, rounds: int) -> Row:
     """The model's share of the time of training epochs: 1 - ratio is what everything else takes."""
     epochs = 3
-    prepared = prepared_for(manifest, case, method="supmae", dtype=dtype, epochs=epochs)
+    prepared = prepared_for(manifest, case, method="supmae", dtype=dtype, epochs=epochs, uniform=0)
     steps = epochs * max(1, len(prepared.ids("train")) // case.batch)
-    one = pretraining(case, Place(CPU, DTYPES[dtype]), augment=False)
+    one = pretraining(case, Place(CPU, DTYPES[dtype]), augment=False, held=DTYPES[dtype])
     seconds = in_turns(
         [lambda: seconds_of(prepared), lambda: clock(lambda: [one.run() for _ in range(steps)], CPU)], rounds=rounds
     )

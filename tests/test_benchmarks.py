@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
+import msmae
+from msmae.method.cost import msmae_macs
+from msmae.stages.pretrain import PretrainModule
 from msmae.stages.turns import Row
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -59,6 +64,27 @@ def test_rank_correlation_is_of_order_alone() -> None:
     assert maps.correlation(1 - exact, exact) == pytest.approx(-1)
     other = torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(1))
     assert abs(maps.correlation(other, exact)) < 0.4
+
+
+def test_epochs_do_the_work_that_they_are_held_against(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are masked and thrown away at the steps' ratios in all epochs, and as many are seen by the same model."""
+    epoch = script("epoch")
+    case = dataclasses.replace(epoch.HERE["28px"], batch=16)
+    manifest = msmae.open_dataset(data)
+    macs = []
+
+    def watched(module: Any, images: torch.Tensor, plan: Any, weights: torch.Tensor) -> Any:
+        assert images.dtype == torch.bfloat16
+        macs.append(3 * len(images) * msmae_macs(module.model, plan.keep.shape[1], plan.mask.shape[1]).total)
+        return see(module, images, plan, weights)
+
+    see = PretrainModule.see
+    monkeypatch.setattr(PretrainModule, "see", watched)
+    monkeypatch.setattr(epoch, "in_turns", lambda sides, rounds: [[sides[0]()], [1.0]])
+    found = epoch.around_the_model(manifest, case, dtype="bf16", rounds=1)
+    step = epoch.pretraining(case, epoch.Place(epoch.CPU, torch.bfloat16), augment=False, held=torch.bfloat16)
+    assert macs == [step.macs] * len(macs)
+    assert len(macs) * step.images == pytest.approx(found.theirs)
 
 
 def test_peers_are_held_against_the_same_encoder_and_the_batch_is_equal() -> None:

@@ -101,9 +101,10 @@ def augmentation(case: Case, place: Place) -> Work:
     return Work(run, case.batch, 2 * case.side**3 * case.channels * case.batch)
 
 
-def pretraining(case: Case, place: Place, *, augment: bool = True) -> Work:
-    """One step of pre-training, from normalised images to changed weights."""
+def pretraining(case: Case, place: Place, *, augment: bool = True, held: torch.dtype = torch.float32) -> Work:
+    """One step of pre-training, from normalised images, held in these numbers, to changed weights."""
     images, labels, maps = made_up(case, place)
+    images = images.to(held)
     width, depth, heads = case.decoder
     model = MSMAE(
         make_encoder(case), classes=4, decoder_width=width, decoder_depth=depth, decoder_heads=heads
