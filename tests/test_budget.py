@@ -245,10 +245,10 @@ def test_the_locator_learns_what_the_answers_hang_on(tmp_path: Path):
     images = torch.from_numpy(prepared.store.fetch(prepared.ids("test")).astype(np.float32))
     scaled = (images - prepared.mean[0]) / prepared.std[0]
     before = of_the_bright(images, locator(scaled).topk(16, dim=1).indices)[0]
-    foreseen = fit_locator(locator, classifier, prepared, presentations=3000)
+    foreseen = fit_locator(locator, classifier, prepared, presentations=60)  # few: a rate too small shows
     after = of_the_bright(images, locator(scaled).topk(16, dim=1).indices)[0]
     assert after > 0.9 > before
-    assert foreseen > 0.8
+    assert foreseen > 0.9
 
 
 def test_what_is_wanted_is_the_same_for_a_mirror_image():
