@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,6 +56,14 @@ def test_the_record_is_of_ratios_that_are_measured() -> None:
 def test_recorded_rows_name_no_place_of_a_machine(file: Path) -> None:
     assert "/root" not in file.read_text()
     assert "/tmp" not in file.read_text()
+
+
+def test_what_others_compute_meanwhile_is_not_counted_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    time_in_turn = script("keep").time_in_turn
+    ways = {"all": lambda: time.sleep(0.02), "locator": lambda: time.sleep(0.01)}
+    for threads, waits in ((1, False), (2, True)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert (time_in_turn(ways, seconds=0)["all"] > 0.015) == waits
 
 
 def test_rank_correlation_is_of_order_alone() -> None:

@@ -18,6 +18,8 @@ from msmae.errors import UserError
 from msmae.evidence import budget as evidence
 from msmae.evidence.predictions import read_predictions
 from msmae.exchange.checkpoint import read_card, write_card
+from msmae.look.selectors import Look
+from msmae.method.packed import Packed, can_pack
 from msmae.stages.adapt import disagreement, fit_locator, wanted_patches
 from msmae.stages.budget import budget
 from msmae.stages.predictor import Model, load
@@ -137,6 +139,17 @@ def choose(model: Model, selector: str, keep: float) -> None:
     model.card = dataclasses.replace(
         model.card, keep={**model.card.keep, "choice": {"selector": selector, "keep": keep}}
     )
+
+
+def test_predictions_come_of_packed_weights_and_say_what_the_plain_ones_say(finished: Path):
+    model, images = load(finished), images_of(finished)
+    for keep, plain in ((1.0, Look(model.network, selector="all")), (0.25, model.prepared)):
+        found = model.predict(images, keep, calibrated=False)
+        with torch.no_grad():
+            expected = plain(model.to_scale(images), int(64 * keep)).softmax(dim=1)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert isinstance(model.look("all").model.head, Packed if can_pack(model.network) else torch.nn.Linear)
+    assert model.look("locator").model is model.look("grid").model  # packed once
 
 
 def test_the_same_patches_are_shown_and_encoded(finished: Path):

@@ -205,6 +205,17 @@ def test_a_glance_of_the_whole_grid_sees_what_the_encoder_sees():
     torch.testing.assert_close(tokens, encoder.embed(IMAGES)[:, 1:])
 
 
+def test_a_coarse_token_lies_in_the_middle_of_the_patches_it_covers():
+    encoder = classifier().encoder  # 6 x 8 patches
+    glance = Glance(encoder, (2, 4))
+    with torch.no_grad():
+        encoder.pos_embed[0, 1:] = torch.rand(PATCHES, 24)
+        black = torch.zeros(1, 2, 24, 32)
+        found = glance(black, encoder) - encoder.patch_embed(torch.zeros(1, 1, 32)) - glance.coarse
+    means = encoder.pos_embed[0, 1:].reshape(2, 3, 4, 2, 24).mean(dim=(1, 3)).reshape(1, 8, 24)
+    torch.testing.assert_close(found, means)
+
+
 def test_the_glance_counts_among_the_kept():
     look = look_of("locator", glance=(2, 2))
     logits, positions = look.look(IMAGES, 12)

@@ -72,8 +72,8 @@ def locator_macs(locator: Locator, encoder: VisionTransformer) -> Macs:
 def glance_macs(glance: Glance, encoder: VisionTransformer) -> Macs:
     """The coarse tokens and their positions."""
     tokens = glance.grid[0] * glance.grid[1] * encoder.patch_embed.proj.weight.numel()
-    shrinking = shrink_macs(glance.shrink, encoder.channels) + shrink_macs(glance.cover, encoder.width)
-    return Macs(tokens + shrinking, 0)
+    positions = glance.grid[0] * glance.grid[1] * encoder.patches * encoder.width
+    return Macs(tokens + positions + shrink_macs(glance.shrink, encoder.channels), 0)
 
 
 def early_macs(encoder: VisionTransformer, kept: int) -> Macs:

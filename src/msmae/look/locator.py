@@ -85,13 +85,16 @@ class Glance(nn.Module):
         self.grid, self.patch_size = grid, encoder.patch_size
         whole = (encoder.grid[0] * encoder.patch_size, encoder.grid[1] * encoder.patch_size)
         self.shrink = Shrink(whole, (grid[0] * encoder.patch_size, grid[1] * encoder.patch_size))
-        self.cover = Shrink(encoder.grid, grid)
+        rows, columns = (
+            averaging(before, after).T.contiguous() for before, after in zip(encoder.grid, grid, strict=True)
+        )
+        self.register_buffer("cover", torch.kron(rows, columns), persistent=False)  # [G, N]
         self.coarse = nn.Parameter(torch.zeros(1, 1, encoder.width))
 
     def forward(self, images: Tensor, encoder: VisionTransformer) -> Tensor:
         """Images [B, C, H, W] -> tokens [B, G, D]."""
-        positions = encoder.pos_embed[:, 1:].transpose(1, 2).reshape(1, -1, *encoder.grid)  # [1, D, h, w]
-        positions = self.cover(positions).flatten(2).transpose(1, 2)  # [1, G, D]
+        assert isinstance(self.cover, Tensor)
+        positions = self.cover.to(images.dtype) @ encoder.pos_embed[0, 1:]  # [G, D]
         tokens: Tensor = encoder.patch_embed(patchify(self.shrink(images), self.patch_size))
         placed: Tensor = tokens + positions + self.coarse
         return placed

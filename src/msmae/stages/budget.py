@@ -157,7 +157,7 @@ def points_of(model: Model, *, shares: list[float], selectors: list[str]) -> lis
         if name == "locator" and model.prepared is None:
             continue
         for share in shares:
-            look = look_with(model, name)
+            look = look_with(model.network, model.prepared, name)
             if share * look.model.encoder.patches >= look.coarse + 1:
                 points.append(Point(name, share))
     return points
@@ -165,7 +165,7 @@ def points_of(model: Model, *, shares: list[float], selectors: list[str]) -> lis
 
 def looking(model: Model, point: Point) -> tuple[Look, int]:
     """The module of a point, and how many tokens it keeps."""
-    look = look_with(model, point.selector)
+    look = look_with(model.network, model.prepared, point.selector)
     return look, kept_tokens(look, point.keep)
 
 
@@ -178,7 +178,7 @@ def images_per_second(model: Model, prepared: Prepared, points: list[Point]) -> 
     seconds: dict[Point, list[float]] = {point: [] for point in points}
     for turn in range(ROUNDS + 1):
         for point in points:
-            look, kept = looking(model, point)
+            look, kept = model.look(point.selector), looking(model, point)[1]
             began = time.perf_counter()
             look(images, kept)
             if model.device.type == "cuda":

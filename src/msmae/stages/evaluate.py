@@ -70,7 +70,7 @@ def evaluate_kept(prepared: Prepared, run: Path, *, keep: Keep, selector: str | 
     """
     model = load(run)
     share, name = share_and_selector(model, keep, selector)
-    look = look_with(model, name)
+    look = look_with(model.network, model.prepared, name)
     rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
     began = time.perf_counter()
     probabilities = predict_rows(model, prepared, rows, keep=share, selector=name)

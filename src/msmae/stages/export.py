@@ -46,7 +46,7 @@ def export(
         raise UserError("only classifiers are exported", where=run, mend="name the run of a classifier")
     path = Path(out) if out else Path(run) / "model" / "model.onnx"
     share, name = share_and_selector(model, keep, selector)
-    look, card = look_with(model, name), model.card
+    look, card = look_with(model.network, model.prepared, name), model.card
     path.parent.mkdir(parents=True, exist_ok=True)
     write_onnx(
         path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msmae.errors import UserError
 from msmae.look.selectors import SELECTORS, Look
+from msmae.method.transfer import Classifier
 
 if TYPE_CHECKING:
     from msmae.stages.predictor import Model
@@ -46,14 +47,14 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
     return float(keep), selector or (model.prepared.selector if model.prepared else "self")
 
 
-def look_with(model: Model, selector: str) -> Look:
+def look_with(network: Classifier, prepared: Look | None, selector: str) -> Look:
     """The look of a selector: around the prepared weights where patches are never embedded, around the model's own
     where all patches pass the first blocks."""
-    if selector in ("all", "early", "merge") or model.prepared is None:
-        return Look(model.network, selector=selector).eval()
-    if selector == model.prepared.selector:
-        return model.prepared
-    return Look(model.prepared.model, selector=selector, glance=model.prepared.glance, guide=model.network).eval()
+    if selector in ("all", "early", "merge") or prepared is None:
+        return Look(network, selector=selector).eval()
+    if selector == prepared.selector:
+        return prepared
+    return Look(prepared.model, selector=selector, glance=prepared.glance, guide=network).eval()
 
 
 def kept_tokens(look: Look, share: float) -> int:

@@ -17,6 +17,7 @@ from msmae.exchange.checkpoint import ModelCard, load_model
 from msmae.exchange.look import load_look
 from msmae.look.selectors import Look
 from msmae.method.attention import patch_maps
+from msmae.method.packed import packed
 from msmae.method.segmenter import Segmenter
 from msmae.method.transfer import Classifier
 from msmae.stages.inputs import Images, in_batches, read_batch
@@ -43,10 +44,17 @@ class Model:
         self.network = network.to(device).eval()
         self.prepared = None if prepared is None else prepared.to(device).eval()
         self.card = card
+        self.packed: tuple[Classifier, Look | None] | None = None  # both for prediction, from the first one on
         self.warned = False  # about dropping patches unprepared
         self.device = torch.device(device)
         self.mean = torch.tensor(card.mean, device=device).reshape(1, -1, 1, 1)
         self.std = torch.tensor(card.std, device=device).reshape(1, -1, 1, 1)
+
+    def look(self, selector: str) -> Look:
+        """What predicts, its weights packed. To change them, change ``network`` before the first prediction."""
+        if self.packed is None:
+            self.packed = packed(self.network), None if self.prepared is None else packed(self.prepared)
+        return look_with(*self.packed, selector)
 
     @property
     def classes(self) -> list[str]:
@@ -81,7 +89,7 @@ class Model:
                 or "auto" where nothing was chosen.
         """
         share, name = share_and_selector(self, keep, selector)
-        look = look_with(self, name)
+        look = self.look(name)
         kept = kept_tokens(look, share)
         generator = torch.Generator().manual_seed(0)  # for `random`
         logits = torch.cat(
@@ -116,7 +124,7 @@ class Model:
     def looked_at(self, images: Images, keep: Keep = "auto", *, selector: str | None = None) -> Tensor:
         """The positions [B, K] of the patches that :meth:`predict` encodes, in the row-by-row grid."""
         share, name = share_and_selector(self, keep, selector)
-        look = look_with(self, name)
+        look = self.look(name)
         parts = []
         for batch in self.prepared_batches(images, 256):
             positions = look.look(batch, kept_tokens(look, share), torch.Generator().manual_seed(0))[1]
