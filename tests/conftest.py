@@ -46,3 +46,11 @@ def pretrained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "pre"
     msmae.pretrain(str(data), out=str(out), preset="tiny")
     return out
+
+
+@pytest.fixture(scope="session")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the arm msmae on that phantom, for all tests: they leave it as it is."""
+    out = tmp_path_factory.mktemp("runs") / "msmae"
+    msmae.run(str(data), out=str(out), preset="tiny")
+    return out

@@ -55,6 +55,7 @@ def test_a_compiled_network_learns_the_same_and_is_saved_under_the_same_names(da
     assert max(float((plain[name] - fast[name]).abs().max()) for name in plain) < 2e-5
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_compiled_it_is_said_at_once(data: str, tmp_path: Path) -> None:
     """In a process of its own, whose machine has no C++ compiler."""
     call = [

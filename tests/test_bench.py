@@ -37,6 +37,7 @@ def threads() -> object:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_the_verb_measures_every_stage_and_writes_what_it_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +155,7 @@ def test_another_failure_is_not_taken_for_want_of_memory() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+@pytest.mark.slow
 def test_a_cpu_without_room_is_told_apart() -> None:
     program = """
 import resource, torch
@@ -174,6 +176,7 @@ except Exception as error:
     assert "fits" in done.stdout
 
 
+@pytest.mark.slow
 def test_peak_memory_holds_the_activations() -> None:
     """512 images of 36 patches, 4 blocks of width 128: in fp32 at least what the perceptrons keep for the way back."""
     megabytes = peak_megabytes(dataclasses.replace(SMALL, batch=512), CPU)

@@ -72,10 +72,10 @@ def test_words_as_a_person_types_them() -> None:
             "0.8",
         ),
         (["run", "phantom", "--out", "{tmp}/r", "--model.image_size", "60", "--model.patch_size", "8"], "60"),
-        (["run", "phantom", "--out", "{tmp}/r", "--preset", "tiny", "--pretrain.mask_ratio", "0.75"], "0.75"),
+        (["run", "{data}", "--out", "{tmp}/r", "--preset", "tiny", "--pretrain.mask_ratio", "0.75"], "0.75"),
         (["run", "phantom", "--out", "{tmp}/r", "--method", "msma"], "no method 'msma'"),
         (["run", "phantom", "--out", "{tmp}/r", "--preset", "huge"], "no preset 'huge'"),
-        (["run", "phantom", "--out", "{tmp}/r", "--init", "none.pth"], "none.pth"),
+        (["run", "{data}", "--out", "{tmp}/r", "--init", "none.pth"], "none.pth"),
         (["predict", "{tmp}/none", "{tmp}", "--out", "{tmp}/p"], "no images"),
         (["masks", "{tmp}/none"], "no pre-trained model"),
         (["evaluate", "{tmp}/none"], "no model"),
@@ -83,9 +83,9 @@ def test_words_as_a_person_types_them() -> None:
     ],
 )
 def test_wrong_input_is_one_sentence_and_code_2(
-    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], said: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_code([word.replace("{tmp}", str(tmp_path)) for word in words]) == 2
+    assert exit_code([word.replace("{tmp}", str(tmp_path)).replace("{data}", str(data)) for word in words]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error

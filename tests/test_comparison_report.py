@@ -141,6 +141,7 @@ def test_the_pictures_and_the_masks_side_by_side(page: Page) -> None:
     assert "nearest neighbours" not in page.text.lower().replace("linear probe and nearest neighbours", "")
 
 
+@pytest.mark.slow
 def test_nothing_points_outside_and_no_torch(folder: Path, page: Page) -> None:
     for place in (*page.attributes("src"), *page.attributes("href"), *page.attributes("xlink:href")):
         assert place.startswith(("#", "data:"))
@@ -271,6 +272,7 @@ def test_an_arm_that_always_gives_one_answer_is_shown(tmp_path: Path) -> None:
     assert "msmae against majority: better" in page.text
 
 
+@pytest.mark.slow
 def test_the_independent_script_agrees_and_notices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Path(__file__).parent.parent / "experiments" / "recompute.py"
     assert "import msmae" not in script.read_text()

@@ -51,6 +51,7 @@ def refresh_on_one_rank(rank: int, world: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_every_rank_holds_the_maps_of_all(tmp_path: Path) -> None:
     mp.spawn(refresh_on_one_rank, args=(2, free_port(), str(tmp_path)), nprocs=2)
     banks = [torch.load(tmp_path / f"bank-{rank}.pt")["maps"] for rank in (0, 1)]

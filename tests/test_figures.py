@@ -57,6 +57,7 @@ def test_curves_pass_through_scikit_learns_points(rows: list[tuple[int, bool]]) 
     np.testing.assert_allclose(steps, average_precision_score(truth, scores), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_bands_hold_the_true_curves_about_19_times_in_20() -> None:
     """Two normals 1.5 apart, 60 of 200 images with the class: the true curves are known."""
     grid = np.linspace(0, 1, 101)

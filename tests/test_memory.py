@@ -29,6 +29,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc has these options")
+@pytest.mark.slow
 def test_freed_memory_is_used_again() -> None:
     def faults(keep: bool) -> int:
         words = [sys.executable, "-c", PROGRAM.format(keep=keep)]

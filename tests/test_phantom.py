@@ -59,6 +59,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 # What makes it more than a toy
 
 
+@pytest.mark.slow
 def test_pixels_do_not_give_the_class_away(phantom: Drawn):
     """PCA and a support vector machine on the pixels stay at or below 0.60 balanced accuracy."""
     from sklearn.decomposition import PCA
@@ -112,6 +113,7 @@ def test_the_conspicuous_patch_is_rarely_the_lesion(phantom: Drawn, measure: str
     assert touched[np.arange(len(score)), score.argmax(1)].mean() <= 0.40
 
 
+@pytest.mark.slow
 def test_local_texture_tells_the_class(phantom: Drawn):
     """The energies of an 8-pixel window, at their maximum over the image, are enough for a linear model."""
     from sklearn.linear_model import LogisticRegression

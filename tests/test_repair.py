@@ -54,6 +54,7 @@ def messy(draw: st.DrawFn) -> tuple[Manifest, Fingerprints]:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow], deadline=None)
 @given(messy())
+@pytest.mark.slow
 def test_a_repaired_data_set_leaks_nothing_and_loses_nothing_unsaid(data: tuple[Manifest, Fingerprints]) -> None:
     manifest, prints = data
     try:

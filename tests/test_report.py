@@ -77,6 +77,7 @@ def test_the_same_files_give_the_same_bytes(run: Path, page: Page) -> None:
     assert not (run / "report.html.part").exists()
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_predictions(classes=("a", "b"), patients=6))
     code = (
@@ -128,6 +129,7 @@ PIECES = {
 }
 
 
+@pytest.mark.slow
 def test_a_missing_piece_is_named_and_breaks_nothing(tmp_path: Path) -> None:
     whole = write_run(tmp_path / "whole", make_predictions(classes=("a", "b"), patients=6))
     for lost, name in PIECES.items():

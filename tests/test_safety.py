@@ -12,20 +12,14 @@ import torch
 import msmae
 from msmae.cli import main
 from msmae.config import make_settings
-from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
 from msmae.stages.folder import describe_run, read_run
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture
+def world(data: Path, finished: Path) -> tuple[Path, Path]:
     """A small phantom and a finished run on it: (manifest, run)."""
-    folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MSMAE_CACHE", str(folder / "cache"))
-        make_phantom(folder / "data", images=90, size=32)
-        msmae.run(str(folder / "data" / "manifest.csv"), out=str(folder / "run"), preset="tiny")
-        yield folder / "data" / "manifest.csv", folder / "run"
+    return data, finished
 
 
 def copy_of(run: Path, tmp_path: Path) -> Path:

@@ -25,14 +25,6 @@ from msmae.errors import UserError
 from msmae.evidence.predictions import read_predictions
 
 
-@pytest.fixture(scope="module")
-def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the arm msmae."""
-    out = tmp_path_factory.mktemp("runs") / "msmae"
-    msmae.run(str(data), out=str(out), preset="tiny")
-    return out
-
-
 def figures(run: Path) -> dict[str, Any]:
     """metrics.json without what is exempt from determinism."""
     metrics = json.loads((run / "metrics.json").read_text())
@@ -87,6 +79,7 @@ def test_the_model_is_used_as_the_contract_says(finished: Path, data: Path) -> N
         model.predict(torch.rand(3, 3, 32, 32))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_figures(finished: Path, data: Path, tmp_path: Path) -> None:
     msmae.run(str(data), out=str(tmp_path / "again"), preset="tiny")
     assert figures(tmp_path / "again") == figures(finished)
@@ -177,6 +170,7 @@ def test_an_unfinished_run_refuses_other_settings(finished: Path, data: Path, tm
         msmae.run(str(data), out=str(tmp_path / "mine"), preset="tiny", overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_an_earlier_version_began_goes_on(finished: Path, data: Path, tmp_path: Path) -> None:
     """Settings that have been added since stand at their defaults; another value than that is other settings."""
     out = tmp_path / "unfinished"
@@ -191,6 +185,7 @@ def test_a_run_that_an_earlier_version_began_goes_on(finished: Path, data: Path,
     assert figures(out) == figures(finished)
 
 
+@pytest.mark.slow
 def test_pretrain_then_finetune_then_evaluate(data: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "steps"
     msmae.pretrain(str(data), out=str(out), preset="tiny")
@@ -238,6 +233,7 @@ def test_masks_of_data_alone_are_random(data: Path, tmp_path: Path) -> None:
     assert np.unique(content["images"][0]["map"]) == [1.0]
 
 
+@pytest.mark.slow
 def test_rows_without_a_label_join_pretraining(data: Path, tmp_path: Path) -> None:
     manifest = msmae.open_dataset(data)
     labels = manifest.table["label"].to_numpy().copy()
@@ -251,6 +247,7 @@ def test_rows_without_a_label_join_pretraining(data: Path, tmp_path: Path) -> No
     assert log["step"].max() == 4 * steps_an_epoch - 1, "all training rows are shown"
 
 
+@pytest.mark.slow
 def test_multi_label_runs_through(data: Path, tmp_path: Path) -> None:
     manifest = msmae.open_dataset(data)
     labels = [f"{label};bright" if i % 3 == 0 else label for i, label in enumerate(manifest.table["label"])]
@@ -299,6 +296,7 @@ def test_images_smaller_than_a_patch_are_refused(data: Path, tmp_path: Path) -> 
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_rectangular_images_and_any_patch_size(data: Path, tmp_path: Path) -> None:
     changes = {"image_size": (24, 36), "patch_size": 6, "channels": 3}
     metrics = msmae.run(str(data), out=str(tmp_path / "r"), preset="tiny", model=changes)
@@ -306,6 +304,7 @@ def test_rectangular_images_and_any_patch_size(data: Path, tmp_path: Path) -> No
     assert msmae.load(tmp_path / "r").card.channels == 3
 
 
+@pytest.mark.slow
 def test_starting_from_given_weights(
     data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,6 +359,7 @@ def leaking(data: Path) -> Path:
     return data.parent / "leaking.csv"
 
 
+@pytest.mark.slow
 def test_leakage_into_test_stops_with_code_3(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from msmae.cli import main
 

@@ -39,6 +39,7 @@ def held(seconds: float) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+@pytest.mark.slow
 def test_training_waits_until_the_measurement_ends() -> None:
     with held(1.5):
         began = time.monotonic()
@@ -53,6 +54,7 @@ def test_nobody_waits_where_nothing_is_measured() -> None:
     assert time.monotonic() - began < SECONDS_BETWEEN_LOOKS
 
 
+@pytest.mark.slow
 def test_a_killed_measurement_holds_nobody_up() -> None:
     with held(60) as process:
         process.kill()
@@ -66,6 +68,7 @@ def test_the_process_that_measures_does_not_wait_for_itself() -> None:
     assert OWN not in os.environ
 
 
+@pytest.mark.slow
 def test_two_measurements_take_turns() -> None:
     with held(1.0) as process, alone():
         assert process.wait(5) == 0

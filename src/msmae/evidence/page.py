@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msmae.evidence import wording
 from msmae.evidence.cases import readable
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def make_page(template: str, **content: Any) -> str:
     """A template of `templates/` with ``content``, as text; a name that is missing from it is an error."""
+    from markupsafe import Markup
+
+    css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    return environment().get_template(template).render(css=css, **content)
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Where the templates are found; it keeps them compiled, for there is a page a run."""
     import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "svg": Markup,  # only what `figures` drew goes through it
         "count": wording.count,
         "split": wording.split_name,
@@ -32,5 +45,4 @@ def make_page(template: str, **content: Any) -> str:
         "percentage": wording.percentage,
         "readable": readable,
     }
-    css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(css=css, **content)
+    return made
