@@ -1,7 +1,7 @@
 """Weights laid out once as the processor multiplies them, not anew at every call.
 
 The processor's products read a weight in blocks. A plain ``nn.Linear`` lays it out at every call, which takes as long
-for 50 tokens as for 12,000: one image at a time, up to a quarter of the time (docs/performance.md).
+for 50 tokens as for 12,000: with one image at a time, up to a quarter of it (docs/keep.md).
 """
 
 from __future__ import annotations
