@@ -26,7 +26,7 @@ demo: $(STAMP)   ## the main job on the embedded phantom: runs/demo
 test: $(STAMP)   ## the whole test suite
 	@$(BIN)/python -m pytest
 
-quick: $(STAMP)  ## the tests that take seconds
+quick: $(STAMP)  ## the tests that take seconds (two minutes in all)
 	@$(BIN)/python -m pytest -m "not slow"
 
 check: $(STAMP)  ## format, lint, types
