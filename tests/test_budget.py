@@ -21,8 +21,9 @@ from msmae.exchange.checkpoint import read_card, write_card
 from msmae.look.selectors import Look
 from msmae.method.packed import Packed, can_pack
 from msmae.stages.adapt import disagreement, fit_locator, wanted_patches
-from msmae.stages.budget import budget
+from msmae.stages.budget import Point, budget, tell_on_test
 from msmae.stages.predictor import Model, load
+from msmae.stages.prepare import prepare_again
 from msmae.stages.verbs import evaluate
 from saved_run import make_predictions, write_run
 from spots import SPLITS, looking_at_bright_patches, of_the_bright, prepared_of, write_spots
@@ -39,6 +40,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     after = load(folder / "run").predict(images_of(folder / "run"))
     assert torch.equal(before, after)  # what the model says of whole images stays
     return folder / "run"
+
+
+def test_what_is_told_of_test_is_calibrated_as_the_runs_own_evidence_is(finished: Path):
+    prepared, whole = prepare_again(finished), Point("all", 1.0)
+    asked: dict[str, Any] = {"classes": prepared.manifest.classes, "multilabel": False, "resamples": 100, "seed": 0}
+    told = tell_on_test(load(finished), prepared, whole=whole, chosen=whole, margin=0.1, asked=asked)
+    assert told is not None
+    metrics = json.loads((finished / "metrics.json").read_text())["splits"]["test"]["metrics"]
+    for name in ("ece", "auroc", "balanced_accuracy"):
+        assert told[name] == pytest.approx(metrics[name]["value"], abs=1e-6)
 
 
 def images_of(run: Path) -> list[str]:

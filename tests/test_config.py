@@ -77,6 +77,7 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
         "msmae-hints": {"hints"},
         "msmae-hints-gradient": {"hints", "maps"},
         "msmae-hints-shuffled": {"hints", "policy"},
+        "msmae-evidence": {"policy", "evidence"},
         "msmae-released": {"policy", "softmax_twice", "pool"},
     }
     with pytest.raises(UserError, match="no method 'msma'"):

@@ -258,6 +258,7 @@ def test_every_arm_differs_only_in_what_its_name_says():
         "msmae-hints": (0.1, 0.45, 0.30, "attention"),
         "msmae-hints-gradient": (0.1, 0.45, 0.30, "attention"),
         "msmae-hints-shuffled": (0.1, 0.45, 0.30, "shuffled"),
+        "msmae-evidence": (0.1, 0.45, 0.30, "uniform"),
         "msmae-released": (0.1, 0.45, 0.30, "ones"),
     }
     assert {name for name, arm in ARMS.items() if arm.softmax_twice or arm.pool == "mean"} == {"msmae-released"}

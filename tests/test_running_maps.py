@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import msmae
 from msmae.config import Settings
 from msmae.data.geometry import random_geometry, whole_image
 from msmae.look.sensitivity import token_lengths
@@ -17,6 +20,7 @@ from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
 from msmae.stages.equal_budget import Price, finetuning_epochs
 from msmae.stages.running_maps import FLOOR, RunningMaps, answer
+from spots import write_spots
 
 GRID = (4, 6)
 
@@ -139,3 +143,15 @@ def test_fine_tuning_on_all_patches_costs_every_arm_the_same() -> None:
         Settings().finetune, epochs=30, refresh_every=6))  # fmt: skip
     dear = Price(4.0, 1.0, 1.2)
     assert finetuning_epochs(given, "supmae", dear, Price(4.0, 1.0, 0.0)) == 30
+
+
+@pytest.mark.slow
+def test_a_run_fine_tunes_on_what_its_own_answers_hung_on(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "pretrain": {"epochs": 1, "uniform_epochs": 1}, "finetune": {"epochs": 12, "draw": "own", "base_lr": 1e-2},
+    }  # fmt: skip
+    msmae.run(str(write_spots(tmp_path)), out=str(tmp_path / "run"), method="msmae-evidence", preset="tiny", **settings)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=False)
+    maps = last["map_bank"]["maps"]  # what a killed run goes on from
+    assert float(maps.isnan().float().mean()) < 0.5
+    assert float(maps.nanmean()) > 0

@@ -199,10 +199,17 @@ def predict_split(model: Model, prepared: Prepared, point: Point, *, split: str)
 def tell_on_test(
     model: Model, prepared: Prepared, *, whole: Point, chosen: Point, margin: float, asked: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """What the choice does on the test images, class by class; they are looked at here only."""
+    """What the choice does on the test images, class by class; they are looked at here only.
+
+    Probabilities are calibrated on validation, each point's own, as they are wherever the model predicts.
+    """
     if not len(prepared.ids("test")):
         return None
-    frames = [predict_split(model, prepared, point, split="test") for point in (whole, chosen)]
+    both = [
+        pd.concat([predict_split(model, prepared, point, split=split) for split in ("val", "test")], ignore_index=True)
+        for point in (whole, chosen)
+    ]
+    frames = [calibrate(frame, prepared)[0] for frame in both]
     by_class = evidence.loss_by_class(*frames, **asked)
     (found,) = evidence.losses(frames[0], frames[1:], split="test", **asked)
     return {**found, "per_class": by_class, "cautions": evidence.cautions(by_class, margin=margin)}
