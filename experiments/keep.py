@@ -3,7 +3,8 @@
 Takes the finished runs of experiments/arms.py in runs/experiments/DATA (or --runs FOLDER), prepares each one's model,
 measures its budget, and collects into results/DATA+keep/ARM/SEED: budget.json, the test predictions from all patches
 and from the quarter that the locator keeps, and what share of the lesion patches was kept, where masks exist. What is
-finished is not made again; killed, the same command goes on. `make results` pools what is collected.
+finished is not made again; killed, the same command goes on. `make results` pools what is collected. Results hold no
+weights: on another machine, `arms.py DATA --weights --arms msmae` first, and --runs runs/experiments/DATA+weights.
 
 Settings were tried on brain-tumor-mri, PneumoniaMNIST and the phantom, test images of theirs included (docs/keep.md):
 only the test images of ham10000 are predicted here for the first time.
