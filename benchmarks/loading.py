@@ -70,7 +70,7 @@ def make_step(case: Case, batch: Batch, classes: int) -> Callable[[], None]:
 
     def step() -> None:
         geometry = random_geometry(len(batch.ids), scale=(0.5, 1.0), flip=0.5, generator=generator)
-        images = geometry.apply((batch.images - 128) / 64, (case.side, case.side))
+        images = geometry.apply((batch.images.float() - 128) / 64, (case.side, case.side))
         plan = plan_patches(geometry.apply_to_maps(maps, encoder.grid), 0.45, 0.30, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
             loss = msmae_loss(images, model(images, plan), plan, batch.labels, patch_size=case.patch).total

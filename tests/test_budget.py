@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +358,10 @@ def test_a_run_without_a_budget_has_no_such_section(tmp_path: Path):
 
     page = write_report(write_run(tmp_path, make_predictions())).read_text(encoding="utf-8")
     assert "Looking at less" not in page
+
+
+def test_a_model_that_has_predicted_can_be_copied_and_pickled(finished: Path):
+    model, images = load(finished), images_of(finished)[:3]
+    said = model.predict(images, keep=0.25)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(twin.predict(images, keep=0.25), said)

@@ -61,3 +61,21 @@ def test_in_bfloat16_it_says_the_same():
 def test_other_numbers_are_not_packed():
     look = look_of("all").double()
     assert packed(look) is look
+
+
+@needs_packing
+def test_weights_that_change_after_a_prediction_are_laid_out_anew():
+    look = look_of("all")
+    quick = packed(look)
+    with torch.no_grad():
+        quick(IMAGES, 48)
+        for parameter in look.parameters():
+            parameter.add_(0.05 * torch.ones_like(parameter))
+        torch.testing.assert_close(quick(IMAGES, 48), look(IMAGES, 48), atol=1e-5, rtol=1e-4)
+
+
+@needs_packing
+def test_under_autocast_it_answers_as_the_plain_network_does():
+    look = look_of("all")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(packed(look)(IMAGES, 48), look(IMAGES, 48))

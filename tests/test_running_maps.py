@@ -63,6 +63,14 @@ def test_what_a_patch_has_shown_is_averaged_from_visit_to_visit(running: Running
     assert running.bank[torch.tensor([8])].isnan().all()
 
 
+def test_a_place_shown_twice_in_one_step_remembers_the_mean(running: RunningMaps) -> None:
+    ids, cells = torch.tensor([7, 9, 7]), torch.tensor([[0, 1], [4, 4], [2, 0]])
+    running.record(ids, cells, torch.tensor([[1.0, 2.0], [5.0, 7.0], [3.0, 9.0]]))
+    assert running.bank[torch.tensor([7])].flatten()[:3].tolist() == [5.0, 2.0, 3.0]
+    assert running.bank[torch.tensor([9])].flatten()[4] == 6.0
+    assert int(running.bank.maps.isnan().sum()) == 3 * 24 - 4
+
+
 def test_the_most_telling_patch_and_its_neighbours_weigh_most(running: RunningMaps) -> None:
     cells = torch.arange(24).unsqueeze(0)
     lengths = torch.zeros(1, 24)

@@ -72,7 +72,9 @@ def not_inferior(found: Gain) -> str:
 
 
 def lesions(folder: Path) -> str:
-    """Share of the lesion patches in the located quarter, a mean over the seeds."""
+    """Share of the lesion patches in the located quarter, a mean over the seeds; what is not known is said."""
+    if not any(folder.glob("*/*/lesions.json")):
+        return "not collected"
     found = [json.loads(path.read_text(encoding="utf-8"))["kept"] for path in sorted(folder.glob("*/*/lesions.json"))]
     known = [share for share in found if share is not None]
     return f"{100 * np.mean(known):.1f} %" if known else "no masks"

@@ -10,21 +10,35 @@ import copy
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class Packed(nn.Module):
-    """A linear layer for prediction. It shares the weight it was made of, and must be made again when that changes."""
+    """A linear layer for prediction: it shares the weight it was made of, and lays it out anew when it changed."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
-        self.blocks = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.pack()
+
+    def pack(self) -> None:
+        """Lay the weight out as it is now."""
+        self.made_of = self.state()
+        self.blocks = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+
+    def state(self) -> tuple[int, int, torch.dtype]:
+        """What changes whenever the weight does: its version, its place in memory, its dtype."""
+        return self.weight._version, self.weight.data_ptr(), self.weight.dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
+        if torch.is_autocast_enabled("cpu") or x.dtype != self.weight.dtype or self.weight.device.type != "cpu":
+            return F.linear(x, self.weight, self.bias)
+        if self.state() != self.made_of:
+            self.pack()
         out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, self.blocks, self.bias, "none", [], "")
         return out
 

@@ -95,10 +95,11 @@ def finetuning_epochs(settings: Settings, arm: str, reference: Price, price: Pri
     fine = settings.finetune
     assert fine.epochs is not None
     assert fine.refresh_every is not None
+    if fine.draw == "all":  # the same work for every arm, whatever a clock says of it
+        return fine.epochs
 
     def spent(name: str, cost: Price, epochs: int) -> float:
-        draws_from_maps = fine.draw == "own" and find_arm(name).guided
-        maps = len(range(0, epochs, fine.refresh_every or 1)) if draws_from_maps else 0
+        maps = len(range(0, epochs, fine.refresh_every or 1)) if find_arm(name).guided else 0
         return epochs * cost.supervised + maps * cost.map
 
     return most_epochs(lambda n: spent(arm, price, n), spent("msmae", reference, fine.epochs), price.supervised)

@@ -22,7 +22,7 @@ from msmae.stages.guidance import maps_of_arm, plan_of_arm
 from msmae.stages.hints import plan_with_hints
 from msmae.stages.prepare import Prepared
 from msmae.stages.pretrain import pretrained_card
-from msmae.stages.refresh import refresh_bank
+from msmae.stages.refresh import gather, refresh_bank
 from msmae.stages.running_maps import RunningMaps, answer
 from msmae.stages.supervised import SupervisedModule, train_supervised
 from msmae.stages.training import decayed
@@ -70,7 +70,9 @@ class FinetuneModule(SupervisedModule):
         weights = geometry.apply_to_maps(running.weights(ids), self.bank.grid)
         keep = plan_with_hints(weights, *self.ratios, hints=self.arm.evidence, generator=self.generator).keep
         logits, lengths = answer(self.model, images, keep.to(self.device))
-        running.record(ids, geometry.cells(keep, self.bank.grid), lengths.cpu())
+        cells = geometry.cells(keep, self.bank.grid)
+        ids, shown = gather(ids, torch.stack([cells.float(), lengths.cpu()], dim=1))  # of all processes, [B, 2, K]
+        running.record(ids, shown[:, 0].long(), shown[:, 1])
         return logits
 
     def configure_optimizers(self) -> Any:

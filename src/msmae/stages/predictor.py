@@ -51,10 +51,14 @@ class Model:
         self.std = torch.tensor(card.std, device=device).reshape(1, -1, 1, 1)
 
     def look(self, selector: str) -> Look:
-        """What predicts, its weights packed. To change them, change ``network`` before the first prediction."""
+        """What predicts, its weights packed."""
         if self.packed is None:
             self.packed = packed(self.network), None if self.prepared is None else packed(self.prepared)
         return look_with(*self.packed, selector)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles pack their weights themselves."""
+        return {**self.__dict__, "packed": None}
 
     @property
     def classes(self) -> list[str]:

@@ -47,10 +47,16 @@ class RunningMaps:
         return wide / wide.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12) + FLOOR
 
     def record(self, ids: Tensor, cells: Tensor, lengths: Tensor) -> None:
-        """Remember what the patches at cells [B, K] of the samples ids [B] have shown, lengths [B, K]."""
-        maps = self.bank[ids]
-        flat = maps.flatten(1)
-        before = flat.gather(1, cells)
-        lengths = lengths.to(flat)
-        now = torch.where(before.isnan(), lengths, before + NEWEST * (lengths - before))
-        self.bank.refresh(ids, flat.scatter(1, cells, now).reshape(maps.shape))
+        """Remember what the patches at cells [B, K] of the samples ids [B] have shown, lengths [B, K].
+
+        The mean, where a place was shown more than once.
+        """
+        ids, rows = torch.unique(ids, return_inverse=True)  # an image may be drawn twice
+        maps = self.bank[ids].flatten(1)  # [U, N]
+        places = (rows.unsqueeze(1) * maps.shape[1] + cells).flatten()  # and two patches of a crop may share a cell
+        shown, times = torch.zeros(2, maps.numel())
+        shown.index_add_(0, places, lengths.to(shown).flatten())
+        times.index_add_(0, places, torch.ones(len(places)))
+        now = (shown / times).reshape(maps.shape)  # [U, N], nan where nothing was shown
+        blended = torch.where(maps.isnan(), now, maps + NEWEST * (now - maps))
+        self.bank.refresh(ids, torch.where(now.isnan(), maps, blended).reshape(-1, *self.bank.grid))
