@@ -27,10 +27,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from msmae.exchange.look import build_look
 from msmae.look.cost import look_macs
 from msmae.look.selectors import Look
-from msmae.method.packed import packed
 from msmae.method.transfer import Classifier
 from msmae.method.vit import SIZES, VisionTransformer
 from msmae.stages.adapt import describe_look
+from msmae.stages.packed import packed
 from msmae.stages.timing import alone
 
 KEPT = 49

@@ -21,9 +21,9 @@ from msmae.evidence import budget as evidence
 from msmae.evidence.predictions import read_predictions
 from msmae.exchange.checkpoint import read_card, write_card
 from msmae.look.selectors import Look
-from msmae.method.packed import Packed, can_pack
 from msmae.stages.adapt import disagreement, fit_locator, wanted_patches
 from msmae.stages.budget import Point, budget, tell_on_test
+from msmae.stages.packed import Packed, can_pack
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import prepare_again
 from msmae.stages.verbs import evaluate

@@ -8,9 +8,9 @@ from torch import nn
 
 from msmae.look.locator import Glance, Locator
 from msmae.look.selectors import SELECTORS, Look
-from msmae.method.packed import Packed, can_pack, packed
 from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
+from msmae.stages.packed import Packed, can_pack, packed
 
 IMAGES = torch.randn(3, 2, 24, 32, generator=torch.Generator().manual_seed(1))
 

@@ -17,11 +17,11 @@ from msmae.exchange.checkpoint import ModelCard, load_model
 from msmae.exchange.look import load_look
 from msmae.look.selectors import Look
 from msmae.method.attention import patch_maps
-from msmae.method.packed import packed
 from msmae.method.segmenter import Segmenter
 from msmae.method.transfer import Classifier
 from msmae.stages.inputs import Images, in_batches, read_batch
 from msmae.stages.looking import Keep, kept_tokens, look_with, share_and_selector
+from msmae.stages.packed import packed
 
 
 class Model:
