@@ -29,7 +29,7 @@ from msmae.stages.bench import CASES
 from msmae.stages.bench_work import Case
 from msmae.stages.prepare import cache_folder
 from msmae.stages.timing import alone
-from msmae.stages.turns import Row, in_turns, processor_name, ratio_row
+from msmae.stages.turns import Row, in_turns, processor_kind, ratio_row
 
 HERE = Path(__file__).parent
 NAMES = {"facebook-mae": "facebookresearch/mae", "msmae": "Talented-Q/MSMAE", "amt": "guijiejie/AMT"}
@@ -167,7 +167,7 @@ def checkouts(options: argparse.Namespace) -> dict[str, Path]:
 
 
 def device(options: argparse.Namespace) -> str:
-    return f"{processor_name()}, {options.threads} threads"
+    return processor_kind(options.threads)
 
 
 @contextmanager

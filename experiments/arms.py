@@ -1,93 +1,28 @@
 """Question a: which arm diagnoses best, budgets being equal?  python experiments/arms.py DATA [--scale cpu|gpu]
 
-DATA is pneumoniamnist, pneumoniamnist+longer, brain-tumor-mri, ham10000, phantom, phantom-small or phantom-smaller; the
-public ones are looked for in MSMAE_DATA, or in ../shared/data. With +own, fine-tuning sees the quarter of the patches
-that the arm keeps, and more images for the same multiply-accumulates. Work goes to runs/experiments/<data>, results to
-results/<data>; killed, the same command goes on. The same command may be started several times: the processes share the
-runs. Results hold no weights: `--weights` trains again what is collected, into runs/experiments/<data>+weights, and
-collects nothing (experiments/keep.py takes its models from there).
+DATA is a study of experiments/studies.py; public data is looked for in MSMAE_DATA, or in ../shared/data. With +own,
+fine-tuning sees the quarter of the patches that the arm keeps, and more images for the same multiply-accumulates; with
++half, msmae is shown half as many. Work goes to runs/experiments/<data>, results to results/<data>; killed, the same
+command goes on. The same command may be started several times: the processes share the runs. Results hold no weights:
+`--weights` trains again what is collected, into runs/experiments/<data>+weights, and collects nothing
+(experiments/keep.py takes its models from there).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from collect import collect, restore
+from studies import GPU, STUDIES, Study
 
 import msmae
 from msmae.data.phantom import make_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PUBLIC = Path(os.environ.get("MSMAE_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
-ARMS = [
-    "vit", "mae", "supmae", "amt", "msmae", "msmae-hints", "msmae-shuffled", "msmae-hints-shuffled", "msmae-released",
-    "majority", "pca-svm", "small-cnn",
-]  # fmt: skip
-GPU: dict[str, Any] = {"preset": "gpu", "arms": [*ARMS, "resnet18"], "seeds": [0, 1, 2, 3, 4]}
-
-
-@dataclass(frozen=True)
-class Study:
-    """One data set and its budget on 2 CPU cores, in images shown."""
-
-    source: str
-    pretrain: int
-    finetune: int
-    repair: bool = False
-    """The published split leaks: a clean one is cut first (`msmae check --repair`)."""
-    lesion: float | None = None
-    """The phantom, with lesions of this share of the side."""
-    budget: str = "epochs"
-    """What is equal for all arms."""
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    arms: list[str] = field(default_factory=lambda: ARMS)
-
-
-FOUR_BLOCKS: dict[str, dict[str, Any]] = {
-    "model": {"depth": 4},
-    "pretrain": {"batch_size": 64, "base_lr": 4e-3, "label_weight": 1.0},
-    "finetune": {"base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)},
-}
-OWN_DRAW = {**FOUR_BLOCKS, "finetune": {**FOUR_BLOCKS["finetune"], "draw": "own"}}
-"""Fine-tuning sees the quarter that the arm keeps, of as many more images as that costs no more for."""
-OWN_ARMS = ["supmae", "msmae-evidence", "msmae"]
-STUDIES = {
-    "pneumoniamnist": Study(
-        "pneumoniamnist/pneumoniamnist.npz",
-        pretrain=60_000,
-        finetune=24_000,
-        budget="gmacs",
-        settings={"pretrain": {"label_weight": 1.0}},
-    ),
-    "pneumoniamnist+longer": Study("pneumoniamnist/pneumoniamnist.npz", pretrain=200_000, finetune=100_000),
-    "brain-tumor-mri": Study(
-        "brain-tumor-mri", pretrain=160_000, finetune=40_000, repair=True, budget="gmacs", settings=FOUR_BLOCKS
-    ),
-    "ham10000": Study("ham10000", pretrain=100_000, finetune=60_000, budget="gmacs", settings=FOUR_BLOCKS),
-    "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
-    "phantom-small": Study(
-        "phantom", pretrain=60_000, finetune=20_000, lesion=0.2, budget="gmacs", settings=FOUR_BLOCKS
-    ),
-    "phantom-smaller": Study(
-        "phantom", pretrain=60_000, finetune=20_000, lesion=0.17, budget="gmacs", settings=FOUR_BLOCKS
-    ),
-    "phantom-smaller+own": Study(
-        "phantom", pretrain=60_000, finetune=65_000, lesion=0.17, budget="gmacs", settings=OWN_DRAW, arms=OWN_ARMS
-    ),
-    "brain-tumor-mri+own": Study(
-        "brain-tumor-mri",
-        pretrain=160_000,
-        finetune=130_000,
-        repair=True,
-        budget="gmacs",
-        settings=OWN_DRAW,
-        arms=OWN_ARMS,
-    ),
-}
 
 
 def settings_of(study: Study, asked: argparse.Namespace) -> dict[str, Any]:

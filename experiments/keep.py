@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from arms import PUBLIC, REPOSITORY, STUDIES
+from arms import PUBLIC, REPOSITORY
 from collect import copy
+from studies import STUDIES
 
 from msmae.evidence.predictions import write_predictions
 from msmae.stages.budget import Point, budget, predict_split

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from arms import PUBLIC, REPOSITORY, STUDIES
+from arms import PUBLIC, REPOSITORY
 from collect import collect, restore
 
 import msmae
@@ -28,6 +28,8 @@ from msmae.stages.prepare import divide
 ARMS = ["msmae", "supmae", "mae", "none"]
 PAIRS = [["msmae", "none"], ["msmae", "mae"], ["msmae", "supmae"], ["supmae", "none"], ["mae", "none"]]
 EXPERIMENTS = REPOSITORY / "runs" / "experiments"
+PRETRAIN = 80_000
+"""Images shown in pre-training."""
 
 
 def main() -> None:
@@ -124,7 +126,7 @@ class Bench:
                     return None
                 msmae.pretrain(
                     self.manifest, out=str(here), method=part.arm, seed=part.seed,
-                    pretrain={"presentations": STUDIES["ham10000"].pretrain}, **self.common,
+                    pretrain={"presentations": PRETRAIN}, **self.common,
                 )  # fmt: skip
         return here
 

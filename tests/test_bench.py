@@ -15,6 +15,7 @@ import torch
 from msmae.errors import UserError
 from msmae.method.vit import SIZES
 from msmae.stages import bench_work as work
+from msmae.stages import turns
 from msmae.stages.bench import CASES, bench, find_device, find_dtypes
 from msmae.stages.bench_memory import fitting, peak_megabytes
 from msmae.stages.bench_rows import STAGES
@@ -102,6 +103,23 @@ def test_sides_take_turns() -> None:
     times = in_turns([lambda: side("a"), lambda: side("b")], rounds=3)
     assert "".join(order) == "abababab"  # the first of each warms up
     assert times == [[3.0, 5.0, 7.0], [4.0, 6.0, 8.0]]
+
+
+@pytest.mark.parametrize(
+    ("has", "gain", "kind"),
+    [
+        (True, 4.4, "chip, 2 threads, bfloat16 4 x"),
+        (True, 0.56, "chip, 2 threads, bfloat16 0.5 x"),
+        (False, 4.4, "chip, 2 threads"),
+    ],
+)
+def test_processors_of_one_name_that_multiply_bfloat16_unlike_are_two_kinds(
+    monkeypatch: pytest.MonkeyPatch, has: bool, gain: float, kind: str
+) -> None:
+    monkeypatch.setattr(turns, "processor_name", lambda: "chip")
+    monkeypatch.setattr(turns, "cpu_has_bfloat16", lambda: has)
+    monkeypatch.setattr(turns, "bfloat16_gain", lambda: gain)
+    assert turns.processor_kind(2) == kind
 
 
 def test_spread_tells_a_busy_machine() -> None:

@@ -24,6 +24,7 @@ from msmae.look.selectors import Look
 from msmae.stages.adapt import disagreement, fit_locator, wanted_patches
 from msmae.stages.budget import Point, budget, tell_on_test
 from msmae.stages.packed import Packed, can_pack
+from msmae.stages.precision import cpu_has_bfloat16
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import prepare_again
 from msmae.stages.verbs import evaluate
@@ -63,6 +64,18 @@ def images_of(run: Path) -> list[str]:
 def content_of(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "budget.json").read_text(encoding="utf-8"))
     return found
+
+
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason="the processor has no bfloat16")
+@pytest.mark.parametrize("keep", [1.0, 0.25])
+def test_a_model_predicts_in_bfloat16(finished: Path, keep: float):
+    images, exact, quick = images_of(finished), load(finished), load(finished, precision="bf16")
+    assert {parameter.dtype for parameter in quick.look("locator").parameters()} == {torch.bfloat16}
+    expected, found = (model.predict(images, keep) for model in (exact, quick))
+    assert found.dtype == expected.dtype
+    assert not torch.equal(found, expected)
+    assert (found - expected).abs().max() < 0.05
+    assert quick.attention(images).dtype == torch.float32
 
 
 # --- the verb

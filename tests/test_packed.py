@@ -58,6 +58,14 @@ def test_in_bfloat16_it_says_the_same():
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
 
 
+def test_weights_made_in_inference_mode_are_packed_too():
+    """They have no version, by which other weights tell that they changed."""
+    with torch.inference_mode():
+        look = look_of("all").to(torch.float64).to(torch.float32)
+        assert look.model.head.weight.is_inference()
+        torch.testing.assert_close(packed(look)(IMAGES, 48), look(IMAGES, 48), atol=1e-5, rtol=1e-4)
+
+
 def test_other_numbers_are_not_packed():
     look = look_of("all").double()
     assert packed(look) is look

@@ -95,3 +95,19 @@ def test_a_data_set_beside_another_leaves_its_interval_as_it_was(tmp_path: Path)
     alone = table(tmp_path, "msmae", "supmae").splitlines()[2]
     collected(tmp_path / "ankles", seeds=2, better=2.0)
     assert alone in table(tmp_path, "msmae", "supmae").splitlines()
+
+
+def test_an_arms_variant_is_compared_with_the_data_set_it_varies(tmp_path: Path) -> None:
+    collected(tmp_path / "lungs", seeds=3, better=2.0)
+    collected(tmp_path / "lungs+half", seeds=2, better=2.6)
+    collected(tmp_path / "moles", seeds=2, better=2.0)  # has no such variant
+    rows = table(tmp_path, "msmae+half", "supmae").splitlines()
+    frames = [
+        read_predictions(tmp_path / folder / arm / seed / "predictions.csv")
+        for seed in "01"
+        for folder, arm in (("lungs+half", "msmae"), ("lungs", "supmae"))
+    ]
+    sampled = resample_together(matched(frames, classes=classes_of(frames[0]), split="test"), seed=0)
+    expected = 100 * difference_over_seeds(sampled[::2], sampled[1::2], "balanced_accuracy")["value"]
+    assert len(rows) == 3
+    assert rows[2].startswith(f"| lungs | 2 | {expected:+.1f} (")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import logging
 
+import pytest
+import torch
+
+from msmae.errors import UserError
 from msmae.stages import precision
-from msmae.stages.precision import bfloat16_gain, choose_precision
+from msmae.stages.precision import bfloat16_gain, choose_precision, prediction_dtype
 
 
 def test_what_is_asked_for_is_used():
@@ -33,3 +37,20 @@ def test_the_gain_is_measured_once():
     first = bfloat16_gain()
     assert first > 0
     assert bfloat16_gain() == first
+
+
+def test_prediction_takes_the_numbers_asked_for_where_the_processor_has_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    cpu = torch.device("cpu")
+    assert prediction_dtype("fp32", cpu) is torch.float32
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    assert prediction_dtype("bf16", cpu) is torch.bfloat16
+    assert not caplog.records
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    with caplog.at_level(logging.WARNING, logger="msmae"):
+        assert prediction_dtype("bf16", cpu) is torch.float32
+    (record,) = caplog.records
+    assert "no bfloat16" in record.message
+    with pytest.raises(UserError, match="no precision 'fp8'"):
+        prediction_dtype("fp8", cpu)

@@ -149,6 +149,10 @@ class PretrainSettings:
     """Share of patches to reconstruct; None: the arm's."""
     throw_ratio: float | None = None
     """Share of patches that are neither encoded nor reconstructed; None: the arm's."""
+    temperature: float = 1.0
+    """How closely the draw follows the maps: above 1 less closely, under 1 more (paper: 1, as the maps say)."""
+    uniform_share: float = 0.0
+    """Share of the draw's weight that is spread evenly, whatever the maps say (paper: none)."""
     label_weight: float | None = None
     """Weight of the cross-entropy; None: the arm's (paper: 0.1)."""
     normalise_pixels: bool = False
@@ -163,6 +167,15 @@ class PretrainSettings:
         for name in ("uniform_epochs", "label_weight"):
             value = getattr(self, name)
             require(value is None or value >= 0, "is negative", where=f"pretrain.{name}", mend="give 0 or more")
+        require(
+            self.temperature > 0, "must be above 0", where="pretrain.temperature", mend="1 follows the maps as they are"
+        )
+        require(
+            0 <= self.uniform_share <= 1,
+            "is no share",
+            where="pretrain.uniform_share",
+            mend="give a number from 0 to 1",
+        )
         self.ratios(Arm(mask_ratio=0.01, throw_ratio=0.0))
 
     def ratios(self, arm: Arm) -> tuple[float, float]:

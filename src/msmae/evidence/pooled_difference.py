@@ -44,6 +44,7 @@ def table(results: Path, first: str, second: str) -> str:
 
     Args:
         results: holds DATA/ARM/SEED/predictions.csv. Seeds that only one of the two arms has are left out.
+        first, second: an arm, or ``ARM+VARIANT``: its runs in DATA+VARIANT.
     """
     rows, pooled = [], []
     for folder in sorted(path.parent for path in results.glob("*/comparison.json")):
@@ -70,13 +71,20 @@ def own_seed(folder: Path) -> int:
 
 def common_seeds(folder: Path, first: str, second: str) -> list[str]:
     """The seeds for which both arms have predictions."""
-    of_each = [{path.parent.name for path in folder.glob(f"{arm}/*/predictions.csv")} for arm in (first, second)]
+    of_each = [{path.parent.name for path in runs_of(folder, arm).glob("*/predictions.csv")} for arm in (first, second)]
     return sorted(of_each[0] & of_each[1])
+
+
+def runs_of(folder: Path, arm: str) -> Path:
+    """Where an arm's runs are: those of ``msmae+half`` are the runs of ``msmae`` in DATA+half."""
+    name, plus, variant = arm.partition("+")
+    return folder.with_name(f"{folder.name}{plus}{variant}") / name
 
 
 def gain(folder: Path, first: str, second: str, seeds: Sequence[str], *, seed: int) -> Gain:
     """One data set's mean difference over its seeds, on the test split."""
-    pairs = [[read_predictions(folder / arm / name / "predictions.csv") for arm in (first, second)] for name in seeds]
+    both = runs_of(folder, first), runs_of(folder, second)
+    pairs = [[read_predictions(runs / name / "predictions.csv") for runs in both] for name in seeds]
     return gains(pairs, [METRIC], seed=seed)[METRIC]
 
 

@@ -75,6 +75,20 @@ def plan_patches(
     return PatchPlan(mask=order[:, :masked], throw=order[:, masked : masked + thrown], keep=order[:, masked + thrown :])
 
 
+def tempered(maps: Tensor, temperature: float = 1.0, uniform_share: float = 0.0) -> Tensor:
+    """The weights of a draw that follows maps [B, N] or [B, h, w] more or less closely than they say; not in the paper.
+
+    They are ``w ** (1 / temperature)``: a temperature above 1 evens the draw, one under 1 sharpens it. Then they are
+    brought to the sum of 1 and mixed with even weights, to which ``uniform_share`` of it goes. At (1, 0): the maps.
+    """
+    if temperature == 1 and uniform_share == 0:
+        return maps
+    weights = maps.flatten(1).float()  # [B, N]
+    sharp = (weights / weights.amax(dim=1, keepdim=True).clamp(min=1e-12)) ** (1 / temperature)
+    shares = sharp / sharp.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    return ((1 - uniform_share) * shares + uniform_share / weights.shape[1]).reshape(maps.shape)
+
+
 def draw_order(maps: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """All patches of maps [B, N] or [B, h, w] in the order of such a draw: [B, N].
 

@@ -30,8 +30,11 @@ class Packed(nn.Module):
         self.blocks = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
 
     def state(self) -> tuple[int, int, torch.dtype]:
-        """What changes whenever the weight does: its version, its place in memory, its dtype."""
-        return self.weight._version, self.weight.data_ptr(), self.weight.dtype
+        """What changes whenever the weight does: its version (one made in inference mode has none), its place in
+        memory, its dtype.
+        """
+        version = 0 if self.weight.is_inference() else self.weight._version
+        return version, self.weight.data_ptr(), self.weight.dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""

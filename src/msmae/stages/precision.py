@@ -1,11 +1,19 @@
-"""In which numbers to train: bfloat16 where it is faster on this machine, which its flags alone do not tell."""
+"""In which numbers to train and to predict: training takes bfloat16 where it is faster on this machine, which its flags
+alone do not tell; prediction takes it where it is asked for.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import cache
 
 import torch
+
+from msmae.errors import UserError
+
+log = logging.getLogger("msmae")
+PREDICTION = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 WORTH = 1.2
 """How much faster the products must be for mixed precision to pay its casts."""
@@ -21,6 +29,25 @@ def choose_precision(precision: str, accelerator: str = "auto") -> str:
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if cpu_has_bfloat16() and bfloat16_gain() >= WORTH else "32-true"
+
+
+def prediction_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The numbers of a precision, ``fp32`` or ``bf16``; float32, with one line that says so, where the device has no
+    bfloat16. Raises ``UserError`` for any other.
+    """
+    if precision not in PREDICTION:
+        raise UserError(f"no precision '{precision}'", where="precision", mend=f"choose {' or '.join(PREDICTION)}")
+    if precision == "bf16" and not has_bfloat16(device):
+        log.warning("this %s has no bfloat16: predicting in float32", "processor" if device.type == "cpu" else "device")
+        return torch.float32
+    return PREDICTION[precision]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 itself."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type != "cpu" or cpu_has_bfloat16()
 
 
 def cpu_has_bfloat16() -> bool:

@@ -18,6 +18,7 @@ def predict(
     sliding: bool = False,
     batch_size: int = 256,
     device: str = "cpu",
+    precision: str = "fp32",
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
@@ -33,6 +34,7 @@ def predict(
             resolution, instead of being brought to the model's size; right for a model trained at that scale.
         batch_size: images predicted at a time.
         device: cpu, cuda, ...
+        precision: fp32, or bf16: up to twice as fast where the processor has it, with a few thousandths of difference.
 
     Returns:
         The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation
@@ -57,7 +59,7 @@ def predict(
     from msmae.stages.segmentation.masks import write_masks
     from msmae.stages.segmentation.predictor import SegmentationModel
 
-    model = load(run, device=device)
+    model = load(run, device=device, precision=precision)
     if isinstance(model, SegmentationModel):
         if keep != 1 or selector:
             raise UserError("outlining needs every patch", where="--keep", mend="leave it out")

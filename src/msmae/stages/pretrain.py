@@ -16,7 +16,7 @@ from msmae.data.loader import Batch
 from msmae.exchange.checkpoint import ModelCard, build_model, save_model
 from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank
-from msmae.method.masking import POLICIES, PatchPlan, plan_patches
+from msmae.method.masking import POLICIES, PatchPlan, plan_patches, tempered
 from msmae.method.msmae import MSMAE, Reconstruction, msmae_loss
 from msmae.stages.guidance import maps_of_arm, plan_of_arm
 from msmae.stages.map_watch import MapWatch
@@ -96,6 +96,7 @@ class PretrainModule(StageModule):
         """The plan of a batch from its aligned weights [B, h, w]."""
         if self.warming_up:
             return plan_patches(torch.ones_like(weights), 0.75, 0.0, self.generator)
+        weights = tempered(weights, self.settings.temperature, self.settings.uniform_share)
         return plan_of_arm(self.arm, weights, self.generator, ratios=self.ratios)
 
     def see(self, images: Tensor, plan: PatchPlan, weights: Tensor) -> Reconstruction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from msmae.stages.precision import bfloat16_gain, cpu_has_bfloat16
 
 BUSY = 0.15
 """Spread of one side's times (the middle half of them over their median) above which the machine is called busy."""
@@ -45,10 +48,18 @@ class Row:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of a GPU, or of the processor with the number of threads in use."""
+    """The name of a GPU, or the kind of processor with the number of threads in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{processor_name()}, {torch.get_num_threads()} threads"
+    return processor_kind(torch.get_num_threads())
+
+
+def processor_kind(threads: int) -> str:
+    """A processor's name, the threads in use, and how many times as fast it multiplies bfloat16, to a power of two:
+    machines of one name were seen to differ in it.
+    """
+    kind = f"{processor_name()}, {threads} threads"
+    return f"{kind}, bfloat16 {2.0 ** round(math.log2(bfloat16_gain())):g} x" if cpu_has_bfloat16() else kind
 
 
 def processor_name() -> str:

@@ -1,0 +1,104 @@
+"""The data sets and budgets of experiments/arms.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+ARMS = [
+    "vit", "mae", "supmae", "amt", "msmae", "msmae-hints", "msmae-shuffled", "msmae-hints-shuffled", "msmae-released",
+    "majority", "pca-svm", "small-cnn",
+]  # fmt: skip
+GPU: dict[str, Any] = {"preset": "gpu", "arms": [*ARMS, "resnet18"], "seeds": [0, 1, 2, 3, 4]}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set and its budget on 2 CPU cores, in images shown."""
+
+    source: str
+    pretrain: int
+    finetune: int
+    repair: bool = False
+    """The published split leaks: a clean one is cut first (`msmae check --repair`)."""
+    lesion: float | None = None
+    """The phantom, with lesions of this share of the side."""
+    budget: str = "epochs"
+    """What is equal for all arms."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arms: list[str] = field(default_factory=lambda: ARMS)
+
+
+FOUR_BLOCKS: dict[str, dict[str, Any]] = {
+    "model": {"depth": 4},
+    "pretrain": {"batch_size": 64, "base_lr": 4e-3, "label_weight": 1.0},
+    "finetune": {"base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)},
+}
+OWN_DRAW = {**FOUR_BLOCKS, "finetune": {**FOUR_BLOCKS["finetune"], "draw": "own"}}
+"""Fine-tuning sees the quarter that the arm keeps, of as many more images as that costs no more for."""
+OWN_ARMS = ["supmae", "msmae-evidence", "msmae"]
+STUDIES = {
+    "pneumoniamnist": Study(
+        "pneumoniamnist/pneumoniamnist.npz",
+        pretrain=60_000,
+        finetune=24_000,
+        budget="gmacs",
+        settings={"pretrain": {"label_weight": 1.0}},
+    ),
+    "pneumoniamnist+longer": Study("pneumoniamnist/pneumoniamnist.npz", pretrain=200_000, finetune=100_000),
+    "brain-tumor-mri": Study(
+        "brain-tumor-mri", pretrain=160_000, finetune=40_000, repair=True, budget="gmacs", settings=FOUR_BLOCKS
+    ),
+    "ham10000": Study("ham10000", pretrain=100_000, finetune=60_000, budget="gmacs", settings=FOUR_BLOCKS),
+    "phantom": Study("phantom", pretrain=60_000, finetune=30_000),
+    "phantom-small": Study(
+        "phantom", pretrain=60_000, finetune=20_000, lesion=0.2, budget="gmacs", settings=FOUR_BLOCKS
+    ),
+    "phantom-smaller": Study(
+        "phantom", pretrain=60_000, finetune=20_000, lesion=0.17, budget="gmacs", settings=FOUR_BLOCKS
+    ),
+    "phantom-smaller+own": Study(
+        "phantom", pretrain=60_000, finetune=65_000, lesion=0.17, budget="gmacs", settings=OWN_DRAW, arms=OWN_ARMS
+    ),
+    "brain-tumor-mri+own": Study(
+        "brain-tumor-mri",
+        pretrain=160_000,
+        finetune=130_000,
+        repair=True,
+        budget="gmacs",
+        settings=OWN_DRAW,
+        arms=OWN_ARMS,
+    ),
+}
+STUDIES |= {
+    f"{name}+half": replace(
+        STUDIES[name], pretrain=STUDIES[name].pretrain // 2, finetune=STUDIES[name].finetune // 2, arms=["msmae"]
+    )
+    for name in ("pneumoniamnist", "brain-tumor-mri", "ham10000")
+}
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "mask-30": {"mask_ratio": 0.30, "throw_ratio": 0.45},
+    "mask-60": {"mask_ratio": 0.60, "throw_ratio": 0.15},
+    "throw-0": {"mask_ratio": 0.75, "throw_ratio": 0.0},
+    "keep-40": {"mask_ratio": 0.45, "throw_ratio": 0.15},
+    "refresh-1": {"refresh_every": 1},
+    "start-0": {"uniform_epochs": 0},
+    "start-14": {"uniform_epochs": 14},
+    "temperature-2": {"temperature": 2.0},
+    "temperature-0.5": {"temperature": 0.5},
+    "uniform-50": {"uniform_share": 0.5},
+    "label-0.1": {"label_weight": 0.1},
+    "norm-pix": {"normalise_pixels": True},
+    "crop-20": {"crop_scale": (0.2, 1.0)},
+}
+"""One setting of pre-training that differs, each: ``phantom-small+mask-30``, ... Epochs are equal, costs are not."""
+SMALL = STUDIES["phantom-small"]
+STUDIES |= {
+    f"phantom-small+{name}": replace(
+        SMALL,
+        settings={**SMALL.settings, "pretrain": {**SMALL.settings["pretrain"], **setting}},
+        budget="epochs",
+        arms=["msmae"],
+    )
+    for name, setting in ABLATIONS.items()
+}
