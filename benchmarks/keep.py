@@ -24,12 +24,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from msmae.exchange.look import build_look
 from msmae.look.cost import look_macs
+from msmae.look.locator import Glance
 from msmae.look.selectors import Look
 from msmae.method.transfer import Classifier
 from msmae.method.vit import SIZES, VisionTransformer
-from msmae.stages.adapt import describe_look
+from msmae.stages.adapt import glances, new_locator
 from msmae.stages.packed import packed
 from msmae.stages.timing import alone
 
@@ -40,7 +40,9 @@ WAYS = ("all", "locator", "given", "early", "merge", "self")
 def look_of(way: str, classifier: Classifier) -> Look:
     """The way of looking, as the predictor builds it."""
     if way == "locator":
-        return build_look(classifier, describe_look(classifier.encoder, "locator")).eval()
+        encoder = classifier.encoder
+        glance = Glance(encoder, glances(encoder)[0])
+        return Look(classifier, selector="locator", locator=new_locator(encoder), glance=glance).eval()
     return Look(classifier, selector="grid" if way == "given" else way).eval()
 
 

@@ -21,7 +21,8 @@ from msmae.evidence import budget as evidence
 from msmae.evidence.predictions import read_predictions
 from msmae.exchange.checkpoint import read_card, write_card
 from msmae.look.selectors import Look
-from msmae.stages.adapt import disagreement, fit_locator, wanted_patches
+from msmae.method.vit import VisionTransformer
+from msmae.stages.adapt import disagreement, fit_locator, glances, wanted_patches
 from msmae.stages.budget import Point, budget, tell_on_test
 from msmae.stages.packed import Packed, can_pack
 from msmae.stages.precision import cpu_has_bfloat16
@@ -183,7 +184,27 @@ def test_the_same_patches_are_shown_and_encoded(finished: Path):
     positions = model.looked_at(images, 0.25)
     coarse = model.prepared.coarse if model.prepared else 0
     assert positions.shape == (12, 16 - coarse)
-    assert coarse == 4
+    assert coarse in (4, 9)
+
+
+def test_the_glance_that_answers_better_on_validation_is_kept(finished: Path):
+    model, prepared = load(finished), prepare_again(finished)
+    found = model.card.keep["glances"]
+    assert set(found) == {"2x2", "3x3"}
+    rows, columns = model.card.keep["glance"]
+    assert found[f"{rows}x{columns}"] == min(found.values())
+    ids = prepared.ids("val")
+    answers = model.look("locator")(model.to_scale(torch.from_numpy(prepared.store.fetch(ids)).float()), 16)
+    own = torch.nn.functional.cross_entropy(answers, torch.from_numpy(prepared.targets[ids]))
+    assert own.item() == pytest.approx(min(found.values()), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(224, [(4, 4), (5, 5)]), (128, [(2, 2), (3, 3)]), (64, [(1, 1)]), (32, [(1, 1)])]
+)
+def test_a_glance_leaves_patches_of_a_quarter(side: int, expected: list[tuple[int, int]]):
+    encoder = VisionTransformer(image_size=(side, side), patch_size=16, channels=1, width=4, depth=1, heads=1)
+    assert glances(encoder) == expected
 
 
 @pytest.mark.parametrize("keep", [0, -0.1, 1.01, float("nan"), "most"])
@@ -193,7 +214,7 @@ def test_a_share_outside_0_to_1_is_refused(finished: Path, keep: Any):
 
 
 def test_a_share_that_leaves_no_patch_is_refused(finished: Path):
-    with pytest.raises(UserError, match=r"keep 0.05 of 64 patches is 3, and the glance takes 4.*at least 0.0781"):
+    with pytest.raises(UserError, match=r"keep 0.05 of 64 patches is 3, and the glance takes \d.*at least 0.\d"):
         load(finished).predict(images_of(finished), 0.05)
     with pytest.raises(UserError, match=r"keep 0.01 of 64 patches is none.*at least 0.0156"):
         load(finished).predict(images_of(finished), 0.01, selector="early")
@@ -247,7 +268,7 @@ def test_evaluate_keeps_the_runs_evidence(finished: Path):
     kept, whole = (read_predictions(finished / f"predictions{end}.csv") for end in ("_keep", ""))
     assert kept[["patient_id", "split", "label"]].equals(whole[["patient_id", "split", "label"]])
     assert not np.allclose(kept["prob_level 0"], whole["prob_level 0"])
-    assert metrics["cost"]["gmacs_predict"] < 0.4 * content_of(finished)["rows"][0]["gmacs"]
+    assert metrics["cost"]["gmacs_predict"] < 0.42 * content_of(finished)["rows"][0]["gmacs"]
 
 
 def test_predict_takes_keep_from_the_command_line(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

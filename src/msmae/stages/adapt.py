@@ -2,14 +2,16 @@
 
 First the locator learns, from the training images, to foresee what the classifier's answers hang on. Then a copy of
 the classifier goes on learning from the tokens that the locator keeps, another number of them in every step; the
-classifier itself sees everything, stays as it is, and teaches. The copy is stored beside the model, so predictions
-from all patches remain what they were.
+classifier itself sees everything, stays as it is, and teaches. How much of the quarter is a glance is tried: a copy
+each, of which the better one on validation stays. It is stored beside the model, so predictions from all patches
+remain what they were.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from torch import Tensor
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.exchange.checkpoint import load_model
-from msmae.exchange.look import build_look, save_look
-from msmae.look.locator import Locator
+from msmae.exchange.look import save_look
+from msmae.look.locator import Glance, Locator
 from msmae.look.selectors import Look
 from msmae.look.sensitivity import sensitivity, widened
 from msmae.method.attention import MapBank
@@ -36,6 +38,10 @@ LEAST, MOST = 0.125, 0.5
 """Shares of the tokens that are kept in training."""
 TEACHING = 0.5
 """Weight of the all-patch classifier's answers; the rest is the labels'."""
+RATE = 0.25
+"""Learning rate over fine-tuning's: the copy has learned already."""
+GLANCES = (1 / 4, 3 / 8)
+"""Sides of the glance over the patch grid's that are tried."""
 LOCATOR_RATE = 1e-2
 LOCATOR_SHARE = 3
 """Images the locator is shown for each that the classifier is: they cost a hundredth."""
@@ -47,32 +53,55 @@ def adapt_model(prepared: Prepared, run: Path, *, presentations: int, selector: 
     """Prepare RUN's model, and write RUN/model/keep.safetensors; an unfinished training in RUN/keep is gone on with."""
     network, card = load_model(run / "model")
     assert isinstance(network, Classifier)
-    described = describe_look(network.encoder, selector)
     torch.manual_seed(prepared.seed + 2)
-    look = build_look(student_of(network, prepared.settings.finetune.drop_path), described)
-    if look.locator is not None:
-        described["foreseen"] = fit_locator(
-            look.locator, network, prepared, presentations=LOCATOR_SHARE * presentations
-        )
-        look.locator.requires_grad_(False)
-    epochs = max(1, round(presentations / len(prepared.ids("train"))))
-    finetune = dataclasses.replace(prepared.settings.finetune, epochs=epochs)
-    adapting = dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, finetune=finetune))
-    described |= {"presentations": epochs * len(prepared.ids("train"))}
-    train_supervised(
-        AdaptModule(look, network, adapting),
-        run / "keep",
-        save=lambda: save_look(run / "model", look, dataclasses.replace(card, keep=described)),
-    )
+    found: dict[str, Any] = {}
+    locator = new_locator(network.encoder) if selector == "locator" else None
+    if locator is not None:
+        found["foreseen"] = fit_locator(locator, network, prepared, presentations=LOCATOR_SHARE * presentations)
+        locator.requires_grad_(False)
+    images = len(prepared.ids("train"))
+    epochs = max(1, round(presentations / images))
+    found["presentations"] = epochs * images
+    adapting = with_rate_and_epochs(prepared, epochs)
+    looks: dict[str, Look] = {}
+    losses: dict[str, float] = {}
+    for rows, columns in glances(network.encoder):
+        student = student_of(network, prepared.settings.finetune.drop_path)
+        glance, name = Glance(student.encoder, (rows, columns)), f"{rows}x{columns}"
+        looks[name] = Look(student, selector=selector, locator=locator, glance=glance)
+        losses |= train_look(looks[name], network, adapting, run / "keep" / name)
+    if losses:
+        best = looks[min(losses, key=losses.__getitem__)]
+        keep = describe_look(best) | found | {"glances": losses}
+        save_look(run / "model", best, dataclasses.replace(card, keep=keep))
 
 
-def describe_look(encoder: VisionTransformer, selector: str) -> dict[str, Any]:
-    """A locator a sixth as wide as the encoder, and a glance of about a sixteenth of the patches."""
-    side = [max(1, round(length / 4)) for length in encoder.grid]
+def new_locator(encoder: VisionTransformer) -> Locator:
+    """A locator a sixth as wide as the encoder."""
+    return Locator(encoder, width=max(16, encoder.width // 6), cell=CELL)
+
+
+def glances(encoder: VisionTransformer) -> list[tuple[int, int]]:
+    """The glances (rows, columns) to try: those that leave a patch of a quarter of the tokens, or a single token."""
+    height, width = encoder.grid
+    grids = [(max(1, round(share * height)), max(1, round(share * width))) for share in GLANCES]
+    return list(dict.fromkeys(grid for grid in grids if math.prod(grid) < encoder.patches // 4)) or [(1, 1)]
+
+
+def with_rate_and_epochs(prepared: Prepared, epochs: int) -> Prepared:
+    """Fine-tuning's settings, at the rate of preparing and for so many epochs."""
+    settings = prepared.settings.finetune
+    finetune = dataclasses.replace(settings, epochs=epochs, base_lr=RATE * settings.base_lr)
+    return dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, finetune=finetune))
+
+
+def describe_look(look: Look) -> dict[str, Any]:
+    """What ``exchange.look.build_look`` makes it anew from."""
+    locator, glance = look.locator, look.glance
     return {
-        "selector": selector,
-        "locator": {"width": max(16, encoder.width // 6), "cell": CELL} if selector == "locator" else None,
-        "glance": side,
+        "selector": look.selector,
+        "locator": None if locator is None else {"width": locator.position.shape[1], "cell": locator.cell},
+        "glance": None if glance is None else list(glance.grid),
     }
 
 
@@ -127,6 +156,23 @@ def foreseen(locator: Locator, classifier: Classifier, images: Tensor) -> Tensor
     quarter = max(1, wanted.shape[1] // 4)
     found, best = (wanted.gather(1, order.topk(quarter, dim=1).indices).sum(dim=1) for order in (scores, wanted))
     return found / best.clamp(min=1e-12)
+
+
+def train_look(look: Look, teacher: Classifier, prepared: Prepared, folder: Path) -> dict[str, float]:
+    """Train a look in a folder, or go on with it; gives back, in the main process, {folder's name: validation loss}."""
+    module = AdaptModule(look, teacher, prepared)
+    losses: dict[str, float] = {}
+    train_supervised(module, folder, save=lambda: losses.update({folder.name: loss_of_quarter(module)}))
+    return losses
+
+
+@torch.no_grad()
+def loss_of_quarter(module: AdaptModule) -> float:
+    """The validation loss from a quarter of the tokens."""
+    module.eval()
+    for number, batch in enumerate(module.val_dataloader()):
+        module.validation_step(batch, number)
+    return float(module.val_loss(*module.val_answers()))
 
 
 class AdaptModule(SupervisedModule):

@@ -68,11 +68,20 @@ class SupervisedModule(StageModule):
         self.val_outputs.append((self.model(self.normalise(batch.images)).float(), batch.labels))
 
     def on_validation_epoch_end(self) -> None:
+        logits, labels = self.val_answers()
+        self.log("val_loss", self.val_loss(logits, labels), prog_bar=True, sync_dist=True)
+        self.log("val_balanced_accuracy", balanced_accuracy(logits, labels), prog_bar=True, sync_dist=True)
+
+    def val_answers(self) -> tuple[Tensor, Tensor]:
+        """Logits and labels of the validation images since the last call."""
         logits, labels = (torch.cat(parts) for parts in zip(*self.val_outputs, strict=True))
         self.val_outputs.clear()
+        return logits, labels
+
+    def val_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy without smoothing, classes counting alike where training balances them."""
         assert isinstance(self.even, Tensor)
-        self.log("val_loss", label_loss(logits, labels, weights=self.even), prog_bar=True, sync_dist=True)
-        self.log("val_balanced_accuracy", balanced_accuracy(logits, labels), prog_bar=True, sync_dist=True)
+        return label_loss(logits, labels, weights=self.even)
 
     def configure_optimizers(self) -> Any:
         """AdamW (0.9, 0.999); weight decay on matrices only."""
