@@ -6,8 +6,9 @@ and from the quarter that the locator keeps, and what share of the lesion patche
 finished is not made again; killed, the same command goes on. `make results` pools what is collected. Results hold no
 weights: on another machine, `arms.py DATA --weights --arms msmae` first, and --runs runs/experiments/DATA+weights.
 
-Settings were tried on brain-tumor-mri, PneumoniaMNIST and the phantom, test images of theirs included (docs/keep.md):
-only the test images of ham10000 are predicted here for the first time.
+Settings were tried on brain-tumor-mri, PneumoniaMNIST and the phantom, test images of theirs included, and the glance and
+the rate of preparing on the validation images of seed 0 of ham10000, whose test images had been read with the settings
+before (docs/keep.md).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import Prepared, prepare_again
 
 QUARTER = Point("locator", 0.25)
-FILES = ("budget.json", "predictions_all.csv", "predictions_quarter.csv", "lesions.json")
+FILES = ("budget.json", "keep/predictions_all.csv", "keep/predictions_quarter.csv", "keep/lesions.json")
+"""Those in keep/ are of this experiment: a run has a predictions_quarter.csv of its own, by the attention."""
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
     results = REPOSITORY / "results" / f"{asked.data}+keep"
     for seed in asked.seeds:
         run, target = runs / asked.arm / seed, results / asked.arm / seed
-        if all((target / name).is_file() for name in FILES):
+        if all((target / Path(name).name).is_file() for name in FILES):
             print(f"{target}: there already")
             continue
         if not (run / "metrics.json").is_file():
@@ -59,15 +61,15 @@ def main() -> None:
             budget(str(run), presentations=asked.presentations)
         write_quarter(run)
         for name in FILES:
-            copy(run / name, target / name, roots=[PUBLIC, REPOSITORY, runs])
+            copy(run / name, target / Path(name).name, roots=[PUBLIC, REPOSITORY, runs])
 
 
 def write_quarter(run: Path) -> None:
     """The test images predicted from all patches and from the located quarter, and the lesion patches in it."""
-    prepared, model = prepare_again(run), load(run)
+    prepared, model, folder = prepare_again(run), load(run), run / "keep"
     for name, point in (("all", Point("all", 1.0)), ("quarter", QUARTER)):
-        write_predictions(predict_split(model, prepared, point, split="test"), run / f"predictions_{name}.csv")
-    (run / "lesions.json").write_text(json.dumps(lesions_kept(model, prepared), indent=1) + "\n", encoding="utf-8")
+        write_predictions(predict_split(model, prepared, point, split="test"), folder / f"predictions_{name}.csv")
+    (folder / "lesions.json").write_text(json.dumps(lesions_kept(model, prepared), indent=1) + "\n", encoding="utf-8")
 
 
 def lesions_kept(model: Model, prepared: Prepared) -> dict[str, Any]:
