@@ -2,10 +2,10 @@
 
 DATA is a study of experiments/studies.py; public data is looked for in MSMAE_DATA, or in ../shared/data. With +own,
 fine-tuning sees the quarter of the patches that the arm keeps, and more images for the same multiply-accumulates; with
-+half, msmae is shown half as many. Work goes to runs/experiments/<data>, results to results/<data>; killed, the same
-command goes on. The same command may be started several times: the processes share the runs. Results hold no weights:
-`--weights` trains again what is collected, into runs/experiments/<data>+weights, and collects nothing
-(experiments/keep.py takes its models from there).
++half, msmae is shown half as many; with +labels-10, a tenth of the training labels is left. Work goes to
+runs/experiments/<data>, results to results/<data>; killed, the same command goes on. The same command may be started
+several times: the processes share the runs. Results hold no weights: `--weights` trains again what is collected, into
+runs/experiments/<data>+weights, and collects nothing (experiments/keep.py takes its models from there).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from collect import collect, restore
+from fewer_labels import write_fewer_labels
 from studies import GPU, STUDIES, Study
 
 import msmae
 from msmae.data.phantom import make_phantom
+from msmae.stages.check import check
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PUBLIC = Path(os.environ.get("MSMAE_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
@@ -40,6 +42,25 @@ def settings_of(study: Study, asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def images_of(study: Study, name: str) -> str:
+    """Where the images of a study are: cleaned, generated or without most of their labels, as it asks."""
+    folder = REPOSITORY / "runs" / "experiments"
+    base = name.partition("+")[0]  # a variant has the images of what it varies
+    data = study.source if study.source == "phantom" else str(PUBLIC / study.source)
+    if study.repair:
+        clean = folder / f"{base}.csv"
+        if not clean.is_file():
+            clean.parent.mkdir(parents=True, exist_ok=True)
+            check(data, repair=str(clean))
+        data = str(clean)
+    if study.lesion:
+        make_phantom(folder / f"{base}-images", lesion=study.lesion, seed=1)  # trials in docs/lab-notes.md had seed 0
+        data = str(folder / f"{base}-images" / "manifest.csv")
+    if study.labels < 1:
+        data = str(write_fewer_labels(data, study.labels, folder / f"{name}.csv"))
+    return data
+
+
 def main() -> None:
     """Compare the arms on one data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -53,21 +74,7 @@ def main() -> None:
     study = STUDIES[asked.data]
     name = asked.data if asked.scale == "cpu" else f"{asked.data}+gpu"
     work, results = REPOSITORY / "runs" / "experiments" / name, REPOSITORY / "results" / name
-    images = asked.data.partition("+")[0]  # a variant has the images of what it varies
-    data = study.source if study.source == "phantom" else str(PUBLIC / study.source)
-    if study.repair:
-        clean = REPOSITORY / "runs" / "experiments" / f"{images}.csv"
-        if not clean.is_file():
-            clean.parent.mkdir(parents=True, exist_ok=True)
-            from msmae.stages.check import check
-
-            check(data, repair=str(clean))
-        data = str(clean)
-    if study.lesion:
-        folder = REPOSITORY / "runs" / "experiments" / f"{images}-images"
-        make_phantom(folder, lesion=study.lesion, seed=1)  # the trials in docs/lab-notes.md had seed 0
-        data = str(folder / "manifest.csv")
-    settings = settings_of(study, asked)
+    data, settings = images_of(study, asked.data), settings_of(study, asked)
     if asked.threads:
         settings["trainer"] = {"threads": asked.threads}
     if asked.weights:

@@ -23,6 +23,8 @@ class Study:
     """The published split leaks: a clean one is cut first (`msmae check --repair`)."""
     lesion: float | None = None
     """The phantom, with lesions of this share of the side."""
+    labels: float = 1.0
+    """Share of the training labels that is left (fewer_labels.py)."""
     budget: str = "epochs"
     """What is equal for all arms."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -75,6 +77,12 @@ STUDIES |= {
         STUDIES[name], pretrain=STUDIES[name].pretrain // 2, finetune=STUDIES[name].finetune // 2, arms=["msmae"]
     )
     for name in ("pneumoniamnist", "brain-tumor-mri", "ham10000")
+}
+STUDIES |= {
+    f"{name}+labels-{percent}": replace(
+        STUDIES[name], labels=percent / 100, arms=["vit", "mae", "supmae", "msmae", "pca-svm"]
+    )
+    for name, percent in (("pneumoniamnist", 10), ("pneumoniamnist", 1), ("brain-tumor-mri", 10))
 }
 ABLATIONS: dict[str, dict[str, Any]] = {
     "mask-30": {"mask_ratio": 0.30, "throw_ratio": 0.45},
