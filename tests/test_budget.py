@@ -115,6 +115,8 @@ def test_the_choice_is_one_of_the_points_and_is_told_by_class(finished: Path):
 
 def test_the_report_shows_it(finished: Path):
     page = (finished / "report.html").read_text(encoding="utf-8")
+    rows, columns = load(finished).card.keep["glance"]
+    assert f"The image seen from afar takes\n  {rows} × {columns} of the tokens" in page
     assert "Looking at less" in page
     assert "Balanced accuracy over speed" in page
     assert "What was looked at" in page
