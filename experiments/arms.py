@@ -80,7 +80,7 @@ def main() -> None:
     if asked.weights:
         msmae.compare(data, out=f"{work}+weights", **settings)
         return
-    restore(results, work)
+    restore(results, work, roots=[PUBLIC, REPOSITORY])
     try:
         msmae.compare(data, out=str(work), **settings)
     finally:

@@ -28,15 +28,31 @@ def collect(work: Path, results: Path, *, roots: list[Path]) -> int:
     return len(finished(results))
 
 
-def restore(results: Path, work: Path) -> None:
-    """Put collected runs where a comparison looks for them: a run that exists is not made again."""
+def restore(results: Path, work: Path, *, roots: list[Path]) -> None:
+    """Put collected runs where a comparison looks for them: a run that exists is not made again. Its images are named
+    where they are on this machine, as in the runs that will stand beside it.
+    """
     for run in finished(results):
         target = work / run.relative_to(results)
         if not (target / "metrics.json").is_file():
             shutil.copytree(run, target, dirs_exist_ok=True)
+            for file in target.glob("predictions*.csv"):
+                name_in_full(file, roots=roots)
     if (results / "comparison.json").is_file() and not (work / "comparison.json").is_file():
         work.mkdir(parents=True, exist_ok=True)
         shutil.copy(results / "comparison.json", work)
+
+
+def name_in_full(predictions: Path, *, roots: list[Path]) -> None:
+    """Put before each image's path the folder in which there is such a file; left as it is where there is none."""
+    table = pd.read_csv(predictions, dtype=str, keep_default_na=False)
+
+    def in_full(path: str) -> str:
+        folders = (root for root in roots if (root / path.partition("#")[0]).exists())
+        return next((f"{root}/{path}" for root in folders), path)
+
+    table["image_path"] = table["image_path"].map(in_full)
+    table.to_csv(predictions, index=False, lineterminator="\n")
 
 
 def finished(folder: Path) -> list[Path]:

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
     work, results = asked.work.resolve(), asked.results.resolve()
-    restore(results, work)
+    restore(results, work, roots=[PUBLIC, REPOSITORY])
     write_plan(work, asked)
     bench = Bench(asked, manifest=split_of(asked), work=work)
     try:

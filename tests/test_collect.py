@@ -1,0 +1,49 @@
+"""experiments/collect.py: what goes to results/ and comes back, on another machine too."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "collect.py"
+
+
+@pytest.fixture
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPT), run_name="collect")
+
+
+def finished_run(work: Path, paths: list[str]) -> Path:
+    run = work / "msmae" / "0"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    pd.DataFrame({"image_path": paths, "label": "a"}).to_csv(run / "predictions.csv", index=False)
+    return run
+
+
+def test_what_is_restored_names_the_images_of_this_machine(script: dict[str, Any], tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for root in (there, here):
+        (root / "moles").mkdir(parents=True)
+        (root / "moles" / "a.png").touch()
+        (root / "chests.npz").touch()
+    finished_run(tmp_path / "work", [f"{there}/moles/a.png", f"{there}/chests.npz#train/3"])
+    script["collect"](tmp_path / "work", tmp_path / "results", roots=[there])
+    collected = (tmp_path / "results" / "msmae" / "0" / "predictions.csv").read_text()
+    assert collected == "image_path,label\nmoles/a.png,a\nchests.npz#train/3,a\n"
+    script["restore"](tmp_path / "results", tmp_path / "again", roots=[tmp_path / "empty", here])
+    back = pd.read_csv(tmp_path / "again" / "msmae" / "0" / "predictions.csv")["image_path"].tolist()
+    assert back == [f"{here}/moles/a.png", f"{here}/chests.npz#train/3"]
+    script["collect"](tmp_path / "again", tmp_path / "results", roots=[here])
+    assert (tmp_path / "results" / "msmae" / "0" / "predictions.csv").read_text() == collected
+
+
+def test_a_run_that_is_here_is_not_replaced(script: dict[str, Any], tmp_path: Path) -> None:
+    finished_run(tmp_path / "results", ["old.png"])
+    run = finished_run(tmp_path / "work", ["new.png"])
+    script["restore"](tmp_path / "results", tmp_path / "work", roots=[tmp_path])
+    assert "new.png" in (run / "predictions.csv").read_text()
