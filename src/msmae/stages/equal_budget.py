@@ -69,7 +69,7 @@ def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[s
     if price == reference and prepared.settings.finetune.draw == "all":
         return settings
     for_pretraining = pre.epochs * reference.pretrain + refreshes(settings) * reference.map
-    epochs = fine.epochs if arm in BASELINES else finetuning_epochs(settings, arm, reference, price)
+    epochs = finetuning_epochs(settings, arm, reference, price)
     if price.pretrain == 0:
         epochs += round(for_pretraining / price.supervised * pool(prepared) / len(prepared.ids("train")))
     if epochs != fine.epochs:
@@ -95,11 +95,12 @@ def finetuning_epochs(settings: Settings, arm: str, reference: Price, price: Pri
     fine = settings.finetune
     assert fine.epochs is not None
     assert fine.refresh_every is not None
-    if fine.draw == "all":  # the same work for every arm, whatever a clock says of it
+    if fine.draw == "all" and arm not in BASELINES:  # the same work for every arm, whatever a clock says of it
         return fine.epochs
 
     def spent(name: str, cost: Price, epochs: int) -> float:
-        maps = len(range(0, epochs, fine.refresh_every or 1)) if find_arm(name).guided else 0
+        guided = fine.draw == "own" and name not in BASELINES and find_arm(name).guided
+        maps = len(range(0, epochs, fine.refresh_every or 1)) if guided else 0
         return epochs * cost.supervised + maps * cost.map
 
     return most_epochs(lambda n: spent(arm, price, n), spent("msmae", reference, fine.epochs), price.supervised)
