@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--arm", default="msmae")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--runs", type=Path, help="folder of ARM/SEED runs; default runs/experiments/DATA")
-    parser.add_argument("--presentations", type=int, default=20_000)
+    parser.add_argument("--presentations", type=int, default=100_000)
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
     if asked.threads:

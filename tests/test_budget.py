@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from msmae.stages.packed import Packed, can_pack
 from msmae.stages.precision import cpu_has_bfloat16
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import prepare_again
-from msmae.stages.verbs import evaluate
+from msmae.stages.verbs import evaluate, finetune
 from saved_run import make_predictions, write_run
 from spots import SPLITS, looking_at_bright_patches, of_the_bright, prepared_of, write_spots
 
@@ -189,7 +190,7 @@ def test_the_same_patches_are_shown_and_encoded(finished: Path):
     assert coarse in (4, 9)
 
 
-def test_the_glance_that_answers_better_on_validation_is_kept(finished: Path):
+def test_the_glance_that_answers_better_on_validation_goes_on(finished: Path):
     model, prepared = load(finished), prepare_again(finished)
     found = model.card.keep["glances"]
     assert set(found) == {"2x2", "3x3"}
@@ -198,7 +199,43 @@ def test_the_glance_that_answers_better_on_validation_is_kept(finished: Path):
     ids = prepared.ids("val")
     answers = model.look("locator")(model.to_scale(torch.from_numpy(prepared.store.fetch(ids)).float()), 16)
     own = torch.nn.functional.cross_entropy(answers, torch.from_numpy(prepared.targets[ids]))
-    assert own.item() == pytest.approx(min(found.values()), abs=1e-3)
+    assert own.item() == pytest.approx(model.card.keep["loss"], abs=1e-3)
+    tried = {folder.name for folder in (finished / "keep").iterdir()}
+    assert tried == {"2x2-1", "3x3-1", f"{rows}x{columns}-1-2"}  # epochs of each try, then of the one that goes on
+
+
+def test_preparing_is_twice_as_long_as_fine_tuning_unless_told(tmp_path: Path):
+    settings: dict[str, Any] = {"finetune": {"epochs": 2}, "pretrain": {"epochs": 2, "uniform_epochs": 1}}
+    msmae.run(str(write_spots(tmp_path)), out=str(tmp_path / "run"), preset="tiny", **settings)
+    budget(str(tmp_path / "run"), ratios=["0.25"], selectors=["grid"])
+    assert load(tmp_path / "run").card.keep["presentations"] == 2 * 2 * SPLITS.count("train")
+
+
+def test_a_model_fitted_anew_is_not_prepared_from_the_old_ones_trainings(finished: Path, tmp_path: Path):
+    shutil.copytree(finished, tmp_path / "run")
+    evaluate(str(tmp_path / "run"), keep=0.25)
+    finetune(str(tmp_path / "run"), overwrite=True)
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not left & {"keep", "budget.json", "looks", "metrics_keep.json", "predictions_keep.csv"}
+    assert load(tmp_path / "run").prepared is None
+
+
+def test_shares_that_leave_no_patch_are_refused(finished: Path, tmp_path: Path):
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(UserError, match=r"leave no patch.*--ratios"):
+        budget(str(tmp_path / "run"), ratios=["0.001"], presentations=0, overwrite=True)
+    assert not (tmp_path / "run" / "budget.json").exists()
+
+
+def test_an_evaluation_of_a_quarter_names_its_own_files(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(finished, tmp_path / "run")
+    evaluate(str(tmp_path / "run"), keep=0.25, selector="grid")
+    shown = capsys.readouterr().out
+    assert "from 25 % of the tokens (grid)" in shown
+    assert "predictions_keep.csv" in shown
+    assert "predictions.csv" not in shown
 
 
 @pytest.mark.parametrize(
@@ -253,13 +290,30 @@ def test_a_model_never_trained_with_dropping_warns_once_and_has_no_auto(
 
 
 def test_damaged_weights_are_named(finished: Path, tmp_path: Path):
-    import shutil
-
     copy = tmp_path / "model"
     shutil.copytree(finished / "model", copy)
     (copy / "keep.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"cannot be read.*keep\.safetensors"):
         load(copy)
+    (copy / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"card cannot be read.*config\.json"):
+        load(copy)
+
+
+def test_damaged_settings_are_named_and_a_folder_is_no_file_to_export_to(finished: Path, tmp_path: Path):
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(UserError, match=r"is a folder.*--out"):
+        msmae.export(str(finished), out=str(tmp_path))
+    for content in ("a: [", "a: 1"):
+        (tmp_path / "run" / "config.yaml").write_text(content, encoding="utf-8")
+        with pytest.raises(UserError, match=r"settings cannot be read.*config\.yaml"):
+            evaluate(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("device", ["foo", "mps", "cuda:7"])
+def test_a_device_that_is_not_there_is_refused(finished: Path, device: str):
+    with pytest.raises(UserError, match=f"no device '{device}'"):
+        load(finished, device=device)
 
 
 def test_evaluate_keeps_the_runs_evidence(finished: Path):
@@ -351,7 +405,7 @@ CLASSES = ("benign", "malignant", "normal")
 def test_a_loss_is_paired_and_positive_where_it_is_worse():
     frame = make_predictions(patients=60)
     same, less = evidence.losses(frame, [frame, worse(frame, 1 / 3)], classes=CLASSES, resamples=200)
-    assert (same["loss"], same["low"], same["high"]) == (0.0, None, None)
+    assert (same["loss"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
     assert less["loss"] > 0.05
     assert 0 < less["low"] < less["loss"] < less["high"]
     assert less["auroc_loss"]["value"] > 0
@@ -368,9 +422,23 @@ def test_the_fastest_of_those_shown_not_to_be_worse_is_chosen():
     assert evidence.choose(rows, margin=0.001) == 0
 
 
-def test_answers_that_are_the_same_need_no_interval_and_unknown_losses_do():
-    assert evidence.choose([row("all", 1), row("grid", 2)], margin=0.0) == 1
+def test_a_loss_without_an_interval_is_not_shown_to_be_small():
+    assert evidence.choose([row("all", 1), row("grid", 2, high=0.0)], margin=0.0) == 1
+    assert evidence.choose([row("all", 1), row("grid", 2)], margin=0.5) == 0
     assert evidence.choose([row("all", 1), {**row("grid", 2), "loss": None}], margin=0.5) == 0
+
+
+def test_errors_that_cancel_are_not_equal_answers():
+    """Thirteen patients, one of them of the rarest class: no interval, and two answers that differ both ways."""
+    frame = make_predictions(patients=60)
+    few = pd.concat([frame[frame["label"] == name].head(n) for name, n in zip(CLASSES, (6, 6, 1), strict=True)])
+    few = few.assign(patient_id=[str(i) for i in range(len(few))], predicted=few["label"])
+    first, second = few.index[:2]
+    one, other = few.copy(), few.copy()
+    one.loc[first, "predicted"] = other.loc[second, "predicted"] = CLASSES[1]
+    (lost,) = evidence.losses(one, [other], classes=CLASSES, split=few["split"].iloc[0], resamples=200)
+    assert lost["loss"] == pytest.approx(0.0, abs=1e-12)
+    assert evidence.choose([row("all", 1), {**row("grid", 2), **lost}], margin=0.005) == 0
 
 
 def test_slower_than_all_is_never_chosen():

@@ -255,7 +255,7 @@ def test_equal_macs_leave_every_arm_the_same_sum(prepared: Prepared) -> None:
         step = prices[arm].pretrain or prices[arm].supervised
         reference = prices["msmae"]
         goal = 3 * reference.map + pre.epochs * reference.pretrain + fine.epochs * reference.supervised
-        rounded = 1 if arm == "small-cnn" else 1 / 2  # what pre-training and what fine-tuning spend, each to half a step
+        rounded = 1 if arm == "small-cnn" else 1 / 2  # of both stages, each to half a step
         if arm != "small-cnn" or step < goal:
             assert abs(spent[arm] - goal) <= rounded * step + 1e-9
     assert settings_of_arm(prepared, "mae", budget="epochs", prices=prices) == prepared.settings

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ import msmae
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
 from msmae.stages.predictor import Model
+from spots import write_spots
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +74,16 @@ def test_arms_of_labels_refuse_data_without(method: str, unlabelled: Path, tmp_p
         msmae.pretrain(str(unlabelled), out=str(tmp_path / "run"), preset="tiny", method=method)
     with pytest.raises(UserError, match="no training image has a label"):
         msmae.run(str(unlabelled), out=str(tmp_path / "run"), preset="tiny", method="mae")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_without_a_label_stops_a_run_before_it_trains(split: str, tmp_path: Path) -> None:
+    table = pd.read_csv(write_spots(tmp_path), dtype=str, keep_default_na=False)
+    table.loc[table["split"] == split, "label"] = ""
+    table.to_csv(tmp_path / "partly.csv", index=False)
+    with pytest.raises(UserError, match=f"no image of the {split} split has a label"):
+        msmae.run(str(tmp_path / "partly.csv"), out=str(tmp_path / "run"), preset="tiny")
     assert not (tmp_path / "run").exists()
 
 

@@ -31,13 +31,16 @@ def losses(
     """Of each set of predictions: ``balanced_accuracy``, ``auroc``, ``ece``, and ``loss`` with ``low`` and ``high``.
 
     ``loss`` is the balanced accuracy given up against ``whole``, as a fraction, positive = worse, with its paired
-    95 % interval over patients; ``auroc_loss`` the same, {"value", "low", "high"}. What is undefined is None.
+    95 % interval over patients; ``auroc_loss`` the same, {"value", "low", "high"}. What is undefined is None; that of
+    answers which are the same, image by image, is not: nothing is lost.
     """
     runs = matched([whole, *kept], classes=classes, split=split, multilabel=multilabel)
     everything, *others = resample_together(runs, resamples=resamples, seed=seed)
     rows = []
-    for other in others:
+    for other, run in zip(others, runs[1:], strict=True):
         lost = difference(everything, other, "balanced_accuracy")
+        if np.array_equal(run.predicted, runs[0].predicted):
+            lost |= {"low": 0.0, "high": 0.0}
         rows.append(
             {name: plain(other.value.overall[name][0]) for name in MEASURES}
             | {"loss": lost["value"], "low": lost["low"], "high": lost["high"]}
@@ -52,13 +55,11 @@ ENDS = ("value", "low", "high")
 def choose(rows: Sequence[dict[str, Any]], *, margin: float) -> int:
     """The fastest row whose loss is shown to be under the margin; the row of all patches is one of them.
 
-    A row of equal answers has no interval, and no loss: it counts.
+    A row without an interval is not shown to lose little, whatever its loss.
     """
 
     def not_inferior(row: dict[str, Any]) -> bool:
-        if row["selector"] == "all" or (row["loss"] == 0 and row["high"] is None):
-            return True
-        return row["high"] is not None and row["high"] <= margin
+        return row["selector"] == "all" or (row["high"] is not None and row["high"] <= margin)
 
     fitting = [number for number, row in enumerate(rows) if not_inferior(row)]
     return max(fitting, key=lambda number: rows[number]["images_per_s"])

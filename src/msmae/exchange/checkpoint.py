@@ -122,7 +122,10 @@ def read_card(folder: Path) -> ModelCard:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError("no saved model here", where=str(folder), mend="name the folder of a finished run")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"the card cannot be read: {error}", where=str(path), mend="copy the model again") from error
     if content.get("format_version") != FORMAT_VERSION:
         raise UserError(
             f"model format {content.get('format_version')} is not the one this library reads ({FORMAT_VERSION})",

@@ -2,16 +2,18 @@
 
 First the locator learns, from the training images, to foresee what the classifier's answers hang on. Then a copy of
 the classifier goes on learning from the tokens that the locator keeps, another number of them in every step; the
-classifier itself sees everything, stays as it is, and teaches. How much of the quarter is a glance is tried: a copy
-each, of which the better one on validation stays. It is stored beside the model, so predictions from all patches
-remain what they were.
+classifier itself sees everything, stays as it is, and teaches. How much of the quarter is a glance is tried shortly: a
+copy each, of which the better one on validation goes on. It is stored beside the model, so predictions from all
+patches remain what they were.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from msmae.method.attention import MapBank
 from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
 from msmae.stages.finetune import layer_of
+from msmae.stages.folder import write_json
 from msmae.stages.prepare import Prepared
 from msmae.stages.supervised import SupervisedModule, train_supervised
 from msmae.stages.training import decayed
@@ -38,42 +41,55 @@ LEAST, MOST = 0.125, 0.5
 """Shares of the tokens that are kept in training."""
 TEACHING = 0.5
 """Weight of the all-patch classifier's answers; the rest is the labels'."""
-RATE = 0.25
-"""Learning rate over fine-tuning's: the copy has learned already."""
+TRIED = 0.2
+"""Share of the preparing for which every glance is tried; the better one then has all of it."""
 GLANCES = (1 / 4, 3 / 8)
 """Sides of the glance over the patch grid's that are tried."""
 LOCATOR_RATE = 1e-2
-LOCATOR_SHARE = 3
-"""Images the locator is shown for each that the classifier is: they cost a hundredth."""
+PRESENTATIONS = 2
+"""Images shown for each that fine-tuning was, unless told otherwise: a quarter of the tokens is cheaper."""
 CELL = 4
 """Pixels to which the locator shrinks a patch's side."""
 
 
-def adapt_model(prepared: Prepared, run: Path, *, presentations: int, selector: str = "locator") -> None:
-    """Prepare RUN's model, and write RUN/model/keep.safetensors; an unfinished training in RUN/keep is gone on with."""
+def adapt_model(prepared: Prepared, run: Path, *, presentations: int | None, selector: str = "locator") -> None:
+    """Prepare RUN's model, and write RUN/model/keep.safetensors; an unfinished training in RUN/keep is gone on with.
+
+    ``presentations``: images shown; None: in proportion to fine-tuning's.
+    """
     network, card = load_model(run / "model")
     assert isinstance(network, Classifier)
+    images, epochs = len(prepared.ids("train")), prepared.settings.finetune.epochs
+    assert epochs is not None
+    if presentations is None:
+        presentations = PRESENTATIONS * epochs * images
     torch.manual_seed(prepared.seed + 2)
     found: dict[str, Any] = {}
     locator = new_locator(network.encoder) if selector == "locator" else None
     if locator is not None:
-        found["foreseen"] = fit_locator(locator, network, prepared, presentations=LOCATOR_SHARE * presentations)
+        found["foreseen"] = fit_locator(locator, network, prepared, presentations=presentations)
         locator.requires_grad_(False)
-    images = len(prepared.ids("train"))
-    epochs = max(1, round(presentations / images))
-    found["presentations"] = epochs * images
-    adapting = with_rate_and_epochs(prepared, epochs)
+    short, whole = (max(1, round(share * presentations / images)) for share in (TRIED, 1))
     looks: dict[str, Look] = {}
     losses: dict[str, float] = {}
     for rows, columns in glances(network.encoder):
         student = student_of(network, prepared.settings.finetune.drop_path)
         glance, name = Glance(student.encoder, (rows, columns)), f"{rows}x{columns}"
         looks[name] = Look(student, selector=selector, locator=locator, glance=glance)
-        losses |= train_look(looks[name], network, adapting, run / "keep" / name)
-    if losses:
-        best = looks[min(losses, key=losses.__getitem__)]
-        keep = describe_look(best) | found | {"glances": losses}
-        save_look(run / "model", best, dataclasses.replace(card, keep=keep))
+        losses[name] = train_look(looks[name], network, prepared, folder_of(run, name, short), epochs=short)
+    name = min(losses, key=losses.__getitem__)
+    look, found = looks[name], found | {"presentations": whole * images, "glances": losses}
+
+    def save(loss: float) -> None:
+        keep = describe_look(look) | found | {"loss": loss}
+        save_look(run / "model", look, dataclasses.replace(card, keep=keep))
+
+    train_look(look, network, prepared, folder_of(run, name, short, whole), epochs=whole, save=save)
+
+
+def folder_of(run: Path, glance: str, *epochs: int) -> Path:
+    """Where a look is trained: what is found there was begun with the same glance for as many epochs."""
+    return run / "keep" / "-".join([glance, *map(str, epochs)])
 
 
 def new_locator(encoder: VisionTransformer) -> Locator:
@@ -88,10 +104,9 @@ def glances(encoder: VisionTransformer) -> list[tuple[int, int]]:
     return list(dict.fromkeys(grid for grid in grids if math.prod(grid) < encoder.patches // 4)) or [(1, 1)]
 
 
-def with_rate_and_epochs(prepared: Prepared, epochs: int) -> Prepared:
-    """Fine-tuning's settings, at the rate of preparing and for so many epochs."""
-    settings = prepared.settings.finetune
-    finetune = dataclasses.replace(settings, epochs=epochs, base_lr=RATE * settings.base_lr)
+def with_epochs(prepared: Prepared, epochs: int) -> Prepared:
+    """Fine-tuning's settings for so many epochs."""
+    finetune = dataclasses.replace(prepared.settings.finetune, epochs=epochs)
     return dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, finetune=finetune))
 
 
@@ -158,12 +173,32 @@ def foreseen(locator: Locator, classifier: Classifier, images: Tensor) -> Tensor
     return found / best.clamp(min=1e-12)
 
 
-def train_look(look: Look, teacher: Classifier, prepared: Prepared, folder: Path) -> dict[str, float]:
-    """Train a look in a folder, or go on with it; gives back, in the main process, {folder's name: validation loss}."""
-    module = AdaptModule(look, teacher, prepared)
-    losses: dict[str, float] = {}
-    train_supervised(module, folder, save=lambda: losses.update({folder.name: loss_of_quarter(module)}))
-    return losses
+def train_look(
+    look: Look,
+    teacher: Classifier,
+    prepared: Prepared,
+    folder: Path,
+    *,
+    epochs: int,
+    save: Callable[[float], None] = lambda _: None,
+) -> float:
+    """Train a look in a folder, or go on with it; gives back the validation loss from a quarter of the tokens.
+
+    ``save`` is called with that loss, by the main process.
+    """
+    module, told = AdaptModule(look, teacher, with_epochs(prepared, epochs)), folder / "loss.json"
+
+    def measure() -> None:
+        write_json(told, {"loss": loss_of_quarter(module)})
+        save(told_loss(told))
+
+    train_supervised(module, folder, save=measure)
+    return told_loss(told)
+
+
+def told_loss(path: Path) -> float:
+    """The loss that the main process wrote down, so that all processes know it."""
+    return float(json.loads(path.read_text(encoding="utf-8"))["loss"])
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ def budget(
     run: str,
     *,
     margin: float = 0.005,
-    presentations: int = 20_000,
+    presentations: int | None = None,
     ratios: list[str] = RATIOS,
     selectors: list[str] = DROPPING,
     overwrite: bool = False,
@@ -62,7 +62,8 @@ def budget(
     Args:
         run: folder of a finished run.
         margin: balanced accuracy that may be given up, as a fraction.
-        presentations: images shown to prepare the model, where it is not prepared yet; 0: measure it as it is.
+        presentations: images shown to prepare the model, where it is not prepared yet; twice as many as fine-tuning was
+            shown unless given; 0: measure it as it is.
         ratios: shares of the tokens to measure.
         selectors: what chooses them: random, grid, self, early, merge or locator.
         overwrite: prepare and measure again where that has been done.
@@ -75,7 +76,8 @@ def budget(
     """
     folder, shares = Path(run), sorted({share_of(ratio) for ratio in ratios})
     require(margin >= 0, f"{margin} is negative", where="--margin", mend="give 0 or more, as a fraction")
-    require(presentations >= 0, f"{presentations} is negative", where="--presentations", mend="give 0 or more")
+    if presentations is not None:
+        require(presentations >= 0, f"{presentations} is negative", where="--presentations", mend="give 0 or more")
     for name in selectors:
         require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=f"known: {', '.join(DROPPING)}")
     if not (folder / "model").is_dir():
@@ -87,9 +89,11 @@ def budget(
     if overwrite:
         forget_look(folder)
     prepared = prepare_again(folder)
-    if presentations and load(folder).prepared is None:
+    if presentations != 0 and load(folder).prepared is None:
         adapt_model(prepared, folder, presentations=presentations)
     points = points_of(load(folder), shares=shares, selectors=list(selectors))
+    if len(points) == 1:
+        raise UserError("these shares leave no patch to look at", where="--ratios", mend="give larger ones, as 0.25")
     content = measure(folder, prepared, margin=margin, points=points)
     show(content)
     return content
@@ -240,7 +244,14 @@ def show(content: dict[str, Any]) -> None:
 
 def forget_look(folder: Path) -> None:
     """Remove what was prepared and chosen; the model itself stays."""
-    for path in (folder / "model" / FILE, folder / "budget.json"):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / "keep", ignore_errors=True)
+    forget_measured(folder)
+    (folder / "model" / FILE).unlink(missing_ok=True)
     write_card(folder / "model", replace(read_card(folder / "model"), keep={}))
+
+
+def forget_measured(folder: Path) -> None:
+    """Remove from a run what was measured and drawn from some of the patches, and unfinished preparing."""
+    for name in ("budget.json", "metrics_keep.json", "predictions_keep.csv"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("keep", "looks"):
+        shutil.rmtree(folder / name, ignore_errors=True)

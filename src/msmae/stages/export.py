@@ -45,6 +45,7 @@ def export(
     if not isinstance(model, Model):
         raise UserError("only classifiers are exported", where=run, mend="name the run of a classifier")
     path = Path(out) if out else Path(run) / "model" / "model.onnx"
+    require(not path.is_dir(), f"{path} is a folder", where="--out", mend="name a file, as model.onnx")
     share, name = share_and_selector(model, keep, selector)
     look, card = look_with(model.network, model.prepared, name), model.card
     path.parent.mkdir(parents=True, exist_ok=True)

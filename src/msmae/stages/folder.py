@@ -208,8 +208,12 @@ def read_run(run: Path) -> tuple[dict[str, Any], Settings]:
     path = run / "config.yaml"
     if not path.is_file():
         raise UserError("this is not a run's folder: it has no config.yaml", where=str(run), mend="name a run's --out")
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return config, merge_layers([config["settings"]])
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = config["settings"]
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise UserError("the run's settings cannot be read", where=str(path), mend="copy the run again") from error
+    return config, merge_layers([settings])
 
 
 def change_settings(run: Path, groups: dict[str, Any]) -> None:

@@ -162,6 +162,14 @@ def predicted_names(probabilities: np.ndarray, classes: Sequence[str], *, multil
     return [";".join(c for c, p in zip(classes, row, strict=True) if p > 0.5) or ";" for row in probabilities]
 
 
+def check_device(device: str | torch.device) -> None:
+    """Raise ``UserError`` where nothing can be computed on such a device here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such name; none of it on this machine
+        raise UserError(f"this machine shows no device '{device}'", where="device", mend="use cpu") from error
+
+
 def load(run: str | Path, *, device: str | torch.device = "cpu", precision: str = "fp32") -> Any:
     """The model of a finished run (RUN, or its folder ``model``): a :class:`Model`, or of a segmentation run a
     ``SegmentationModel``.
@@ -175,8 +183,7 @@ def load(run: str | Path, *, device: str | torch.device = "cpu", precision: str 
     Raises:
         UserError: there is none, it cannot be read, it is a pre-trained encoder only, or no such precision.
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise UserError("this machine shows no CUDA device", where="device", mend="use cpu")
+    check_device(device)
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     network, card = load_model(folder)

@@ -316,8 +316,16 @@ def decide_schedules(prepared: Prepared) -> Settings:
 
 
 def check_labels(prepared: Prepared, *, pretrain_only: bool) -> None:
-    """Raise ``UserError`` where no training image has a label and something is to be learned from labels."""
+    """Raise ``UserError`` where no training image has a label and something is to be learned from labels, or where none
+    of validation or test has one and something is to be chosen or tested by them."""
     if len(prepared.ids("train")) > 0:
+        for split in () if pretrain_only else ("val", "test"):
+            if len(prepared.ids(split)) == 0 and len(prepared.manifest.ids(split)) > 0:
+                raise UserError(
+                    f"no image of the {split} split has a label",
+                    where=str(prepared.manifest.root),
+                    mend="label them, or leave them out: `msmae predict` is for images without labels",
+                )
         return
     weight = prepared.settings.pretrain.label_weight
     arms = [name for name, arm in ARMS.items() if arm.pretrains and arm.label_weight == 0]

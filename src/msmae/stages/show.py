@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,18 @@ def show_notes(notes: Iterable[str]) -> None:
         print(f"- {printable(note)}")
 
 
-def show_result(metrics: dict[str, Any], run: Path, *, console: Console | None = None) -> None:
-    """Print validation and test figures with their 95 % intervals, and the paths of the run's files."""
+FILES = ("report.html", "metrics.json", "predictions.csv", "segmentation.csv", "model")
+
+
+def show_result(
+    metrics: dict[str, Any], run: Path, *, files: Sequence[str] = FILES, console: Console | None = None
+) -> None:
+    """Print validation and test figures with their 95 % intervals, and the paths of those of the files that exist."""
     console = console or Console()
     splits = metrics["splits"]
     title = f"{metrics['arm']}, seed {metrics['seed']}"
+    if "keep" in metrics:
+        title += f", from {100 * metrics['keep']['keep']:g} % of the tokens ({metrics['keep']['selector']})"
     table = Table(
         title=title,
         title_justify="left",
@@ -57,9 +64,9 @@ def show_result(metrics: dict[str, Any], run: Path, *, console: Console | None =
             continue
         table.add_row(label, *(figure(splits[name]["metrics"].get(key)) for name in shown))
     console.print(table)
-    for name in ("report.html", "metrics.json", "predictions.csv", "segmentation.csv", "model"):
+    for name in files:
         if (run / name).exists():
-            console.print(f"  {name:16} {run / name}", highlight=False, soft_wrap=True)
+            console.print(f"  {name:20} {run / name}", highlight=False, soft_wrap=True)
 
 
 def figure(entry: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import pytorch_lightning as pl
@@ -102,6 +103,8 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
     if module.prepared.settings.trainer.compile:
         assert isinstance(module.model, nn.Module)
         compile_network(module.model, trainer.strategy.root_device)
+    if checkpoint.is_file():
+        check_readable(checkpoint)
     try:
         trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     except RuntimeError as error:
@@ -112,6 +115,16 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
             where="batch_size",
             mend=smaller_batch(module.batch_size, module.accumulate),
         ) from error
+
+
+def check_readable(checkpoint: Path) -> None:
+    """Raise ``UserError`` where a checkpoint was cut short: PyTorch's are zip archives, whose list comes last."""
+    if not is_zipfile(checkpoint):
+        raise UserError(
+            "the checkpoint is damaged",
+            where=str(checkpoint),
+            mend="delete it, and the same command begins this stage again",
+        )
 
 
 def smaller_batch(batch_size: int, accumulate: int) -> str:

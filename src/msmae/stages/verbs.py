@@ -182,7 +182,9 @@ def _evaluate_again(
         from msmae.stages.prepare import prepare_again
 
         metrics = evaluate_kept(prepare_again(folder), folder, keep=keep, selector=selector)
-    elif segments:
+        show_result(metrics, folder, files=("metrics_keep.json", "predictions_keep.csv"))
+        return metrics
+    if segments:
         from msmae.stages.segment import evaluate_again
 
         metrics = evaluate_again(folder)
@@ -238,6 +240,9 @@ def forget_model(folder: Path) -> None:
     """Remove a run's classifier and what was drawn from it; the pre-trained encoder stays."""
     import shutil
 
+    from msmae.stages.budget import forget_measured
+
+    forget_measured(folder)
     shutil.rmtree(folder / "model")
     for name in ("metrics.json", "predictions.csv", "report.html", "model_card.md", "claim_2024.md", "tripod_ai.md"):
         (folder / name).unlink(missing_ok=True)
