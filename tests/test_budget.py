@@ -310,6 +310,22 @@ def test_damaged_settings_are_named_and_a_folder_is_no_file_to_export_to(finishe
             evaluate(str(tmp_path / "run"))
 
 
+@pytest.mark.parametrize(("keep", "selector"), [(0.25, "locator"), (0.5, "grid"), (0.25, "early")])
+def test_every_measured_share_has_a_calibration_of_its_own(finished: Path, tmp_path: Path, keep: float, selector: str):
+    """What a model says of a share is what the evaluation of that share says, whatever `auto` chose."""
+    shutil.copytree(finished, tmp_path / "run")
+    evaluate(str(tmp_path / "run"), keep=keep, selector=selector)
+    told = read_predictions(tmp_path / "run" / "predictions_keep.csv")
+    told = told[told["split"] == "test"].set_index("image_path").loc[images_of(finished)]
+    said = load(finished).predict(images_of(finished), keep, selector=selector)
+    expected = told[[f"prob_level {i}" for i in range(4)]].to_numpy(float)
+    np.testing.assert_allclose(said.numpy(), expected, atol=2e-5)
+    other = load(finished).calibrate(
+        load(finished).predict(images_of(finished), keep, selector=selector, calibrated=False)
+    )
+    assert np.abs(other.numpy() - expected).max() > 1e-4  # that of all patches is another one
+
+
 @pytest.mark.parametrize("device", ["foo", "mps", "cuda:7"])
 def test_a_device_that_is_not_there_is_refused(finished: Path, device: str):
     with pytest.raises(UserError, match=f"no device '{device}'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 import shutil
 import signal
@@ -76,6 +77,16 @@ def test_channels_and_depth_are_those_of_the_files(tmp_path: Path, mode: str, ch
     assert store.images.shape[1] == channels
     assert store.images.dtype == ("uint16" if mode == "I;16" else "uint8")
     assert opened(manifest_of(tmp_path, ["I0.png"] if mode == "I;16" else [f"{mode[0]}0.png"]), tmp_path).masks is None
+
+
+def test_a_colour_image_among_grey_ones_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = write_images(tmp_path, 5) + write_images(tmp_path, 1, mode="RGB")
+    opened(manifest_of(tmp_path, names), tmp_path)
+    assert re.search(r"1 image is stored in colour, the others in grey \(the first: .*R0\.png\)", caplog.text)
+    caplog.clear()
+    opened(manifest_of(tmp_path, names[:5]), tmp_path)
+    opened(manifest_of(tmp_path, names), tmp_path, channels=1)  # asked for
+    assert "stored in" not in caplog.text
 
 
 def test_dicom_keeps_its_units_and_its_depth(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from msmae.data.manifest import Manifest
 from msmae.data.masks import MaskRule, read_class_mask, read_layers
 from msmae.errors import UserError
 
+log = logging.getLogger("msmae")
 CHUNK = 64
 SURVEY = 16
 
@@ -134,7 +136,8 @@ def _range(text: str) -> str:
 
 
 def common_channels(sources: list[ImageSource], *, workers: int) -> int:
-    """The channels that serve all images: 1 if all are grey, 3 if grey and colour are mixed, n if all have n."""
+    """The channels that serve all images: 1 if all are grey, 3 if grey and colour are mixed (which is told), n if all
+    have n."""
 
     def attempt(source: ImageSource) -> int:
         try:
@@ -143,13 +146,23 @@ def common_channels(sources: list[ImageSource], *, workers: int) -> int:
             return 0  # the reason is told when it is decoded
 
     with ThreadPoolExecutor(workers) as pool:
-        found = sorted(set(pool.map(attempt, sources)) - {0})
+        counts = list(pool.map(attempt, sources))
+    found = sorted(set(counts) - {0})
     if not found:
         return 1
     if found != [1, 3] and len(found) > 1:
         raise UserError(
             f"the images have different numbers of channels ({', '.join(map(str, found))})",
             mend="set channels, or keep only images of one kind",
+        )
+    if len(found) > 1:
+        rarer = min(found, key=counts.count)
+        log.warning(
+            "%s stored in %s, the others in %s (the first: %s): all are read in colour; model.channels 1 reads them in "
+            "grey",
+            "1 image is" if counts.count(rarer) == 1 else f"{counts.count(rarer):,} images are",
+            *(("grey", "colour") if rarer == 1 else ("colour", "grey")),
+            sources[counts.index(rarer)].path,
         )
     return found[-1]
 

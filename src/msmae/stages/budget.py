@@ -133,12 +133,17 @@ def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Poi
         for point, measured in zip(points, found, strict=True)
     ]
     number = evidence.choose(rows, margin=margin)
-    chosen, calibrator = points[number], fitted[points[number]][1]
-    card = with_keep(model.card, choice=asdict(chosen), calibration=asdict(calibrator) if calibrator else {})
+    chosen = points[number]
+    calibrations = [
+        {**asdict(point), "calibration": asdict(calibrator) if calibrator else {}}
+        for point, (_, calibrator, _) in fitted.items()
+        if point is not whole
+    ]
+    card = with_keep(model.card, choice=asdict(chosen), calibrations=calibrations)
     write_card(folder / "model", card)
     content = {
         "margin": margin,
-        "prepared": {k: v for k, v in card.keep.items() if k not in ("choice", "calibration")} or None,
+        "prepared": {k: v for k, v in card.keep.items() if k not in ("choice", "calibrations")} or None,
         "images_at_a_time": BATCH,
         "rows": rows,
         "choice": {

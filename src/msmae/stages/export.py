@@ -38,7 +38,7 @@ def export(
     """
     require(format == "onnx", f"no format '{format}'", where="--format", mend="choose onnx")
     from msmae.exchange.onnx_file import Exported, write_onnx
-    from msmae.stages.looking import kept_tokens, look_with, share_and_selector
+    from msmae.stages.looking import calibration_at, kept_tokens, look_with, share_and_selector
     from msmae.stages.predictor import Model, load
 
     model = load(run)
@@ -55,7 +55,7 @@ def export(
         image_shape=(card.channels, *card.image_size),
         metadata={
             "classes": card.classes,
-            "calibration": (card.keep.get("calibration") if name != "all" else None) or card.calibration,
+            "calibration": calibration_at(card, share, name),
             "keep": {"selector": name, "keep": share},
             "reading": asdict(card)["reading"],
         },

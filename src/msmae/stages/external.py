@@ -226,7 +226,7 @@ def predict_external(model: Model, prepared: Prepared, *, share: float, selector
     rate = len(rows) / (time.perf_counter() - began)
     frame = predictions_frame(own, prepared, rows, classes=model.classes, multilabel=model.card.multilabel)
     columns = [f"prob_{name}" for name in model.classes]
-    frame[columns] = model.calibrate(torch.from_numpy(own), dropped=selector != "all").numpy()
+    frame[columns] = model.calibrate(torch.from_numpy(own), share, selector).numpy()
     return frame, rate
 
 

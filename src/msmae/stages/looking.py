@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msmae.errors import UserError
+from msmae.exchange.checkpoint import ModelCard
 from msmae.look.selectors import SELECTORS, Look
 from msmae.method.transfer import Classifier
 
@@ -45,6 +46,17 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
             log.warning("this model was never prepared for dropping patches: expect it to lose; %s", PREPARE)
         model.warned = True
     return float(keep), selector or (model.prepared.selector if model.prepared else "self")
+
+
+def calibration_at(card: ModelCard, share: float, selector: str) -> dict[str, Any]:
+    """What calibrates the answers from a share of the tokens: what was fitted to them; at a share that was not
+    measured, to the nearest of the same selector; else to all patches. Empty: nothing was fitted.
+    """
+    fitted = [point for point in card.keep.get("calibrations", []) if point["selector"] == selector]
+    if selector == "all" or not fitted:
+        return card.calibration
+    nearest: dict[str, Any] = min(fitted, key=lambda point: abs(point["keep"] - share))["calibration"]
+    return nearest
 
 
 def look_with(network: Classifier, prepared: Look | None, selector: str) -> Look:

@@ -69,7 +69,7 @@ def predict(
     batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
     own = torch.cat([model.predict(batch, keep, selector=selector, calibrated=False) for batch in batches])
     share, chosen_by = share_and_selector(model, keep, selector)
-    probabilities = model.calibrate(own, dropped=chosen_by != "all").double()
+    probabilities = model.calibrate(own, share, chosen_by).double()
     frame = pd.DataFrame({"image_path": [str(file) for file in files]})
     for column in ("patient_id", "split", "label"):
         frame[column] = ""

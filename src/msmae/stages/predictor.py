@@ -20,7 +20,7 @@ from msmae.method.attention import patch_maps
 from msmae.method.segmenter import Segmenter
 from msmae.method.transfer import Classifier
 from msmae.stages.inputs import Images, in_batches, read_batch
-from msmae.stages.looking import Keep, kept_tokens, look_with, share_and_selector
+from msmae.stages.looking import Keep, calibration_at, kept_tokens, look_with, share_and_selector
 from msmae.stages.packed import packed
 from msmae.stages.precision import prediction_dtype
 
@@ -103,7 +103,7 @@ class Model:
             [look(batch, kept, generator).float() for batch in self.prepared_batches(images, batch_size)]
         )
         probabilities = (logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1)).cpu()
-        return self.calibrate(probabilities, dropped=name != "all") if calibrated else probabilities
+        return self.calibrate(probabilities, share, name) if calibrated else probabilities
 
     def classify(
         self, images: Images, keep: Keep = 1.0, *, selector: str | None = None, batch_size: int = 256
@@ -114,9 +114,9 @@ class Model:
         probabilities = self.predict(images, keep, selector=selector, batch_size=batch_size, calibrated=False)
         return predicted_names(probabilities.numpy(), self.classes, multilabel=self.card.multilabel)
 
-    def calibrate(self, probabilities: Tensor, *, dropped: bool = False) -> Tensor:
-        """Calibrated probabilities [B, C] for the network's own; ``dropped``: from some of the patches."""
-        fitted = (self.card.keep.get("calibration") if dropped else None) or self.card.calibration
+    def calibrate(self, probabilities: Tensor, share: float = 1.0, selector: str = "all") -> Tensor:
+        """Calibrated probabilities [B, C] for the network's own, from this share of the tokens."""
+        fitted = calibration_at(self.card, share, selector)
         if not fitted:
             return probabilities
         calibrator = Calibrator(**fitted)

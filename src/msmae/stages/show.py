@@ -44,7 +44,7 @@ def show_result(
     console = console or Console()
     splits = metrics["splits"]
     title = f"{metrics['arm']}, seed {metrics['seed']}"
-    if "keep" in metrics:
+    if metrics.get("keep", {}).get("selector", "all") != "all":
         title += f", from {100 * metrics['keep']['keep']:g} % of the tokens ({metrics['keep']['selector']})"
     table = Table(
         title=title,
