@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import msmae
 from msmae.errors import UserError
@@ -324,6 +325,12 @@ def test_every_measured_share_has_a_calibration_of_its_own(finished: Path, tmp_p
         load(finished).predict(images_of(finished), keep, selector=selector, calibrated=False)
     )
     assert np.abs(other.numpy() - expected).max() > 1e-4  # that of all patches is another one
+
+
+def test_a_file_smaller_than_a_patch_is_refused(finished: Path, tmp_path: Path):
+    Image.fromarray(np.zeros((3, 9), np.uint8)).save(tmp_path / "small.png")
+    with pytest.raises(UserError, match=r"3 x 9 pixels, less than one patch of 4.*small\.png"):
+        load(finished).predict([tmp_path / "small.png"])
 
 
 @pytest.mark.parametrize("device", ["foo", "mps", "cuda:7"])

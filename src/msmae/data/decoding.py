@@ -12,10 +12,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from msmae.data.checks import by
 from msmae.data.images import (
     ImageSource,
     Reading,
+    check_sides,
     count_channels,
     fit_image,
     fit_mask,
@@ -75,12 +75,7 @@ class Job:
         """Image and mask, and the check that they have the same size before they are resized."""
         source = self.sources[row]
         array = read_source(source, reading=self.reading)  # [C, H, W]
-        if min(array.shape[1:]) < self.smallest:
-            raise UserError(
-                f"the image is {by(array.shape[1:])} pixels, less than one patch of {self.smallest}",
-                where=source.path,
-                mend="leave it out, or set a smaller model.patch_size",
-            )
+        check_sides(array, smallest=self.smallest, where=source.path)
         image = fit_image(array, size=self.size, channels=self.channels, where=source.path)
         return image, self.mask(row, shape=(array.shape[1], array.shape[2]))
 

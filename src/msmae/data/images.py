@@ -214,9 +214,23 @@ def fit_mask(mask: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(mask[rows[:, None], columns])
 
 
-def load_image(source: ImageSource, *, size: tuple[int, int], channels: int, reading: Reading) -> np.ndarray:
+def load_image(
+    source: ImageSource, *, size: tuple[int, int], channels: int, reading: Reading, smallest: int = 1
+) -> np.ndarray:
     """Read and fit one image: [channels, *size]. The one path by which pixels reach a store or a prediction."""
-    return fit_image(read_source(source, reading=reading), size=size, channels=channels, where=source.path)
+    array = read_source(source, reading=reading)  # [C, H, W]
+    check_sides(array, smallest=smallest, where=source.path)
+    return fit_image(array, size=size, channels=channels, where=source.path)
+
+
+def check_sides(array: np.ndarray, *, smallest: int, where: str) -> None:
+    """Raise ``UserError`` for an image [C, H, W] with a side of fewer pixels."""
+    if min(array.shape[1:]) < smallest:
+        raise UserError(
+            f"the image is {by(array.shape[1:])} pixels, less than one patch of {smallest}",
+            where=where,
+            mend="leave it out, or set a smaller model.patch_size for training",
+        )
 
 
 def load_images(
@@ -225,6 +239,7 @@ def load_images(
     size: tuple[int, int],
     channels: int,
     reading: Reading | None = None,
+    smallest: int = 1,
 ) -> np.ndarray:
     """Read and fit images for prediction -> [B, channels, *size], equal to what a store of the same settings holds.
 
@@ -236,7 +251,7 @@ def load_images(
 
     def attempt(source: ImageSource) -> np.ndarray | UserError:
         try:
-            return load_image(source, size=size, channels=channels, reading=reading or Reading())
+            return load_image(source, size=size, channels=channels, reading=reading or Reading(), smallest=smallest)
         except UserError as error:
             return error
 

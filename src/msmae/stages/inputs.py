@@ -41,7 +41,8 @@ def read_batch(images: Images, card: ModelCard, *, size: tuple[int, int] | None)
         if size is None:
             images = read_alike(paths, card, reading)
         else:
-            images = load_images(paths, size=size, channels=card.channels, reading=reading)
+            patch = card.patch_size
+            images = load_images(paths, size=size, channels=card.channels, reading=reading, smallest=patch)
         check_numbers(card, images.dtype.name, paths)
     batch = torch.as_tensor(images).float()
     check_images(batch, channels=card.channels)
