@@ -66,7 +66,10 @@ def test_words_as_a_person_types_them() -> None:
         (["run", "nowhere", "--out", "{tmp}/r"], "nowhere"),
         (["run", "phantom"], "out"),
         (["run", "phantom", "--out", "{tmp}/r", "--pretrain.epocs", "3"], "epocs"),
-        (["run", "phantom", "--out", "{tmp}/r", "--pretrain.epochs", "many"], "--pretrain.epochs is 'many', not a whole number"),
+        (
+            ["run", "phantom", "--out", "{tmp}/r", "--pretrain.epochs", "many"],
+            "--pretrain.epochs is 'many', not a whole number",
+        ),
         (["run", "phantom", "--out", "{tmp}/r", "--seed", "1.5"], "--seed is '1.5', not a whole number: see"),
         (["predict", "{tmp}", "{tmp}", "--out", "{tmp}/p", "--keep", "nan"], "--keep is 'nan', not a number or auto"),
         (
