@@ -6,9 +6,9 @@ and from the quarter that the locator keeps, and what share of the lesion patche
 finished is not made again; killed, the same command goes on. `make results` pools what is collected. Results hold no
 weights: on another machine, `arms.py DATA --weights --arms msmae` first, and --runs runs/experiments/DATA+weights.
 
-Settings were tried on brain-tumor-mri, PneumoniaMNIST and the phantom, test images of theirs included, and the glance
-and the rate of preparing on the validation images of seed 0 of ham10000, whose test images had been read with the
-settings before (docs/keep.md).
+Settings were tried on brain-tumor-mri, PneumoniaMNIST and the phantom, test images of theirs included; the glance, the
+rate and the length of preparing on the validation images of seed 0 of these and of ham10000, whose test images had been
+read with the settings before (docs/keep.md).
 """
 
 from __future__ import annotations
