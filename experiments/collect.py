@@ -36,18 +36,20 @@ def restore(results: Path, work: Path, *, roots: list[Path]) -> None:
         target = work / run.relative_to(results)
         if not (target / "metrics.json").is_file():
             shutil.copytree(run, target, dirs_exist_ok=True)
-            for file in target.glob("predictions*.csv"):
-                name_in_full(file, roots=roots)
+        for file in target.glob("predictions*.csv"):  # those put there before, too
+            name_in_full(file, roots=roots)
     if (results / "comparison.json").is_file() and not (work / "comparison.json").is_file():
         work.mkdir(parents=True, exist_ok=True)
         shutil.copy(results / "comparison.json", work)
 
 
 def name_in_full(predictions: Path, *, roots: list[Path]) -> None:
-    """Put before each image's path the folder in which there is such a file; left as it is where there is none."""
+    """Put before each relative path the folder in which there is such a file; left as it is where there is none."""
     table = pd.read_csv(predictions, dtype=str, keep_default_na=False)
 
     def in_full(path: str) -> str:
+        if Path(path).is_absolute():
+            return path
         folders = (root for root in roots if (root / path.partition("#")[0]).exists())
         return next((f"{root}/{path}" for root in folders), path)
 

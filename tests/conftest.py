@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import msmae
+from budgeted import budgeted_run
 from msmae.data.phantom import make_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -54,3 +55,9 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "msmae"
     msmae.run(str(data), out=str(out), preset="tiny")
     return out
+
+
+@pytest.fixture(scope="session")
+def budgeted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of seconds, whose budget is measured, for all tests: they leave it as it is."""
+    return budgeted_run(tmp_path_factory.mktemp("budget"))

@@ -47,3 +47,13 @@ def test_a_run_that_is_here_is_not_replaced(script: dict[str, Any], tmp_path: Pa
     run = finished_run(tmp_path / "work", ["new.png"])
     script["restore"](tmp_path / "results", tmp_path / "work", roots=[tmp_path])
     assert "new.png" in (run / "predictions.csv").read_text()
+
+
+def test_runs_restored_before_name_their_images_in_full_too(script: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    finished_run(tmp_path / "results", ["a.png"])
+    run = finished_run(tmp_path / "work", ["a.png", f"{tmp_path}/a.png", "elsewhere.png"])
+    for _ in range(2):
+        script["restore"](tmp_path / "results", tmp_path / "work", roots=[tmp_path])
+        paths = pd.read_csv(run / "predictions.csv")["image_path"].tolist()
+        assert paths == [f"{tmp_path}/a.png", f"{tmp_path}/a.png", "elsewhere.png"]

@@ -211,24 +211,17 @@ def collect(function: Callable[..., Any], parsed: dict[str, Any], words: Sequenc
     return chosen | groups
 
 
-KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "text",
-    "tuple": "two numbers",
-    "NoneType": "none",
-}
-
-
 def tidy(message: str) -> str:
     """A parser's message on one line, types in words."""
+    from msmae.config.layers import WORDS
+
     line = " ".join(message.split()).removesuffix(".")
     key, value = re.match(r'Parser key "([^"]+)": ', line), re.search(r"(?:Given|Got) value: (.*)$", line)
     expected = re.findall(r"Expected (?:an? )?(?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\])", line)
     if not (key and value and expected):
         return line
-    kinds = [KINDS.get(kind, kind) or literal.replace("'", "") for kind, literal in expected]
+    words = {kind.__name__: text for kind, text in WORDS.items()} | {"tuple": "two numbers"}
+    kinds = [words.get(kind, kind) or literal.replace("'", "") for kind, literal in expected]
     return f"--{key.group(1)} is '{value.group(1)}', not {' or '.join(kinds)}"
 
 

@@ -15,6 +15,10 @@ from msmae.errors import UserError
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GROUPS: dict[str, Any] = get_type_hints(Settings)
+WORDS: dict[Any, str] = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none",
+}  # fmt: skip
+"""What a setting of a plain type must be, in words."""
 T = TypeVar("T")
 
 
@@ -160,9 +164,8 @@ def one_of(choices: tuple[Any, ...]) -> str:
 
 def words_for(expected: Any) -> str:
     """A type in words: a whole number, a number, two numbers, text."""
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    if expected in plain:
-        return plain[expected]
+    if expected in WORDS:
+        return WORDS[expected]
     if get_origin(expected) is tuple:
         return f"{len(get_args(expected))} numbers"
     return " or ".join(words_for(argument) for argument in get_args(expected))

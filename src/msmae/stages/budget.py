@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import time
@@ -21,7 +22,7 @@ from msmae.exchange.checkpoint import read_card, write_card
 from msmae.exchange.look import FILE, with_keep
 from msmae.look.cost import look_macs
 from msmae.look.selectors import SELECTORS, Look
-from msmae.stages.adapt import adapt_model
+from msmae.stages.adapt import adapt_model, glances
 from msmae.stages.calibrate import calibrate
 from msmae.stages.evaluate import predict_rows, predictions_frame
 from msmae.stages.folder import read_run, write_json
@@ -86,14 +87,15 @@ def budget(
         raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")
     if (folder / "budget.json").is_file() and not overwrite:
         raise UserError("the run's budget is measured already", where=run, mend="add --overwrite to do it again")
+    check_shares(load(folder), shares, selectors, prepares=presentations != 0)
     if overwrite:
         forget_look(folder)
     prepared = prepare_again(folder)
     if presentations != 0 and load(folder).prepared is None:
         adapt_model(prepared, folder, presentations=presentations)
     points = points_of(load(folder), shares=shares, selectors=list(selectors))
-    if len(points) == 1:
-        raise UserError("these shares leave no patch to look at", where="--ratios", mend="give larger ones, as 0.25")
+    if len(points) == 1:  # the larger glance may have won, or a locator was asked for and never prepared
+        raise UserError("these shares leave no patch to look at", where="--ratios", mend="give larger ones, as 0.5")
     content = measure(folder, prepared, margin=margin, points=points)
     show(content)
     return content
@@ -107,6 +109,18 @@ def share_of(ratio: float | str) -> float:
         share = 0.0
     require(0 < share < 1, f"'{ratio}' is no share", where="--ratios", mend="give numbers above 0 and under 1")
     return share
+
+
+def check_shares(model: Model, shares: list[float], selectors: list[str], *, prepares: bool) -> None:
+    """Refuse shares none of which leaves a patch beside the smallest glance, before anything is removed or trained."""
+    encoder, with_glance = model.network.encoder, prepares and not {"early", "merge"} & set(selectors)
+    least = 1 + (min(math.prod(glance) for glance in glances(encoder)) if with_glance else 0)
+    require(
+        max(shares) * encoder.patches >= least,
+        "these shares leave no patch to look at",
+        where="--ratios",
+        mend=f"give larger ones, as 0.25; at least {least / encoder.patches:.4f}",
+    )
 
 
 def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Point]) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+"""A run of seconds, whose budget is measured; and what is in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import msmae
+from msmae.stages.budget import budget
+from msmae.stages.predictor import load
+from spots import write_spots
+
+
+def budgeted_run(folder: Path) -> Path:
+    """The run, made in a folder."""
+    settings: dict[str, Any] = {"finetune": {"epochs": 2}, "pretrain": {"epochs": 2, "uniform_epochs": 1}}
+    msmae.run(str(write_spots(folder)), out=str(folder / "run"), preset="tiny", **settings)
+    before = load(folder / "run").predict(images_of(folder / "run"))
+    budget(str(folder / "run"), presentations=64, ratios=["0.25", "0.5"], margin=0.3)
+    after = load(folder / "run").predict(images_of(folder / "run"))
+    assert torch.equal(before, after)  # what the model says of whole images stays
+    return folder / "run"
+
+
+def images_of(run: Path) -> list[str]:
+    """The test images."""
+    table = pd.read_csv(run / "manifest.csv")
+    return [str(path) for path in table.loc[table["split"] == "test", "image_path"]]
+
+
+def content_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "budget.json").read_text(encoding="utf-8"))
+    return found
