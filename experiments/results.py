@@ -1,8 +1,8 @@
 """``make results``: every table of RESULTS.md, rebuilt from the predictions and segmentations in results/.
 
 RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME,
-``{{ FIRST against SECOND }}`` by what one arm gains over another in all of results/, and ``{{ keep }}`` by what looking
-at a quarter costs in all of results/*+keep.
+``{{ FIRST against SECOND }}`` by what one arm gains over another in all of results/, ``{{ keep }}`` by what looking
+at a quarter costs in all of results/*+keep, and ``{{ arms }}`` by one figure of every arm on every data set.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import json
 import re
 from pathlib import Path
 
+from studies import ARMS
+
 from msmae.errors import UserError
-from msmae.evidence import pooled_difference, pooled_loss
+from msmae.evidence import arms_table, pooled_difference, pooled_loss
 from msmae.evidence.comparison_report import write_comparison
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 
@@ -23,6 +25,8 @@ def page(template: str, results: Path) -> str:
     """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
 
     def tables(match: re.Match[str]) -> str:
+        if match.group(1) == "arms":
+            return match.group(0)  # below, from the tables that are written here
         if match.group(1) == "keep":
             return pooled_loss.table(results)
         first, against, second = match.group(1).partition(" against ")
@@ -40,7 +44,8 @@ def page(template: str, results: Path) -> str:
         text = (folder / "comparison_table.md").read_text(encoding="utf-8")
         return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
 
-    return re.sub(r"\{\{ ([\w+ -]+) \}\}", tables, template)
+    text = re.sub(r"\{\{ ([\w+ -]+) \}\}", tables, template)
+    return text.replace("{{ arms }}", arms_table.table(results, ARMS))
 
 
 def main() -> None:

@@ -19,7 +19,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def script() -> dict[str, Any]:
     """The names in experiments/results.py."""
-    return runpy.run_path(str(REPOSITORY / "experiments" / "results.py"), run_name="results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(REPOSITORY / "experiments"))
+        return runpy.run_path(str(REPOSITORY / "experiments" / "results.py"), run_name="results")
 
 
 @pytest.mark.slow
