@@ -1,10 +1,13 @@
-"""Question b: what does looking at a quarter cost?  python experiments/keep.py DATA [--arm msmae] [--seeds 0 1 2]
+"""Question b: what does looking at a quarter cost?  python experiments/keep.py DATA [--seeds 0 1 2] [--even]
 
 Takes the finished runs of experiments/arms.py in runs/experiments/DATA (or --runs FOLDER), prepares each one's model,
 measures its budget, and collects into results/DATA+keep/ARM/SEED: budget.json, the test predictions from all patches
 and from the quarter that the locator keeps, and what share of the lesion patches was kept, where masks exist. What is
 finished is not made again; killed, the same command goes on. `make results` pools what is collected. Results hold no
 weights: on another machine, `arms.py DATA --weights --arms msmae` first, and --runs runs/experiments/DATA+weights.
+
+--even is the control: a copy of each run is prepared alike, for as many images, but for patches that are spread evenly
+(the selector `grid`, with the glance that suits it) instead of chosen; into results/DATA+keep-even/ARM/SEED.
 
 Settings were tried on brain-tumor-mri, PneumoniaMNIST and the phantom, test images of theirs included; the glance, the
 rate and the length of preparing on the validation images of seed 0 of these and of ham10000, whose test images had been
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +30,15 @@ from collect import copy
 from studies import STUDIES
 
 from msmae.evidence.predictions import write_predictions
-from msmae.stages.budget import Point, budget, predict_split
+from msmae.stages.adapt import adapt_model
+from msmae.stages.budget import Point, budget, forget_look, predict_split
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import Prepared, prepare_again
 
-QUARTER = Point("locator", 0.25)
+QUARTER, EVEN = Point("locator", 0.25), Point("grid", 0.25)
 FILES = ("budget.json", "keep/predictions_all.csv", "keep/predictions_quarter.csv", "keep/lesions.json")
 """Those in keep/ are of this experiment: a run has a predictions_quarter.csv of its own, by the attention."""
+FILES_EVEN = ("keep/predictions_quarter.csv",)
 
 
 def main() -> None:
@@ -43,25 +49,45 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--runs", type=Path, help="folder of ARM/SEED runs; default runs/experiments/DATA")
     parser.add_argument("--presentations", type=int, default=100_000)
+    parser.add_argument("--even", action="store_true", help="the control: patches spread evenly")
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)
     runs = asked.runs or REPOSITORY / "runs" / "experiments" / asked.data
-    results = REPOSITORY / "results" / f"{asked.data}+keep"
+    variant, files = (f"{asked.data}+keep-even", FILES_EVEN) if asked.even else (f"{asked.data}+keep", FILES)
     for seed in asked.seeds:
-        run, target = runs / asked.arm / seed, results / asked.arm / seed
-        if all((target / Path(name).name).is_file() for name in FILES):
+        run, target = runs / asked.arm / seed, REPOSITORY / "results" / variant / asked.arm / seed
+        if all((target / Path(name).name).is_file() for name in files):
             print(f"{target}: there already")
             continue
         if not (run / "metrics.json").is_file():
             print(f"{run}: not finished yet")
             continue
-        if not (run / "budget.json").is_file():
-            budget(str(run), presentations=asked.presentations)
-        write_quarter(run)
-        for name in FILES:
+        if asked.even:
+            run = write_even_quarter(
+                run, REPOSITORY / "runs" / "experiments" / variant / asked.arm / seed, asked.presentations
+            )
+        else:
+            if not (run / "budget.json").is_file():
+                budget(str(run), presentations=asked.presentations)
+            write_quarter(run)
+        for name in files:
             copy(run / name, target / Path(name).name, roots=[PUBLIC, REPOSITORY, runs])
+
+
+def write_even_quarter(run: Path, control: Path, presentations: int) -> Path:
+    """A copy of a run, prepared for evenly spread patches, and what it says of the test images; the copy's folder."""
+    if not control.is_dir():
+        heavy = shutil.ignore_patterns("keep", "looks", "panels", "logs", "checkpoints", "pretrained")
+        shutil.copytree(run, control, ignore=heavy)
+        forget_look(control)
+    prepared = prepare_again(control)
+    if load(control).prepared is None:
+        adapt_model(prepared, control, presentations=presentations, selector=EVEN.selector)
+    found = predict_split(load(control), prepared, EVEN, split="test")
+    write_predictions(found, control / "keep" / "predictions_quarter.csv")
+    return control
 
 
 def write_quarter(run: Path) -> None:

@@ -2,7 +2,8 @@
 
 RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME,
 ``{{ FIRST against SECOND }}`` by what one arm gains over another in all of results/, ``{{ keep }}`` by what looking
-at a quarter costs in all of results/*+keep, and ``{{ arms }}`` by one figure of every arm on every data set.
+at a quarter costs in all of results/*+keep, ``{{ keep-even }}`` by what choosing it gains over spreading it evenly, and
+``{{ arms }}`` by one figure of every arm on every data set.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def page(template: str, results: Path) -> str:
     def tables(match: re.Match[str]) -> str:
         if match.group(1) == "arms":
             return match.group(0)  # below, from the tables that are written here
-        if match.group(1) == "keep":
-            return pooled_loss.table(results)
+        if match.group(1) in ("keep", "keep-even"):
+            return (pooled_loss.table if match.group(1) == "keep" else pooled_loss.gain_table)(results)
         first, against, second = match.group(1).partition(" against ")
         if against:
             return pooled_difference.table(results, first, second)

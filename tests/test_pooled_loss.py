@@ -10,11 +10,12 @@ import pytest
 
 from msmae.evidence.paired import matched, resample_together
 from msmae.evidence.pooled_difference import Gain
-from msmae.evidence.pooled_loss import losses, not_inferior, runs_of, table
+from msmae.evidence.pooled_loss import gain_table, losses, not_inferior, runs_of, table
 from msmae.evidence.predictions import read_predictions, write_predictions
 from msmae.evidence.seeds import difference_over_seeds
 from saved_run import make_predictions
 
+BOTH = ("keep", "keep-even")
 CLASSES = ("benign", "malignant", "normal")
 
 
@@ -81,3 +82,23 @@ def test_not_being_worse_must_be_shown():
     assert not_inferior(Gain(0.002, ((4e-4, 50.0),))) == "not shown"  # it may be: nobody knows
     assert not_inferior(Gain(0.002, ((1e-6, 50.0), (1e-5, 2.0)))) == "not shown"  # the seeds disagree
     assert not_inferior(Gain(0.02, ((1e-6, 50.0),))) == "not shown"
+
+
+def test_what_choosing_gains_is_told_of_the_runs_that_have_both(tmp_path: Path):
+    assert gain_table(tmp_path) == "*Not run yet.*"
+    for name, seeds in (("moles", 3), ("lungs", 2)):
+        collected(tmp_path / f"{name}+keep", seeds=seeds, wrong=20)
+        collected(tmp_path / f"{name}+keep-even", seeds=2, wrong=3)
+    collected(tmp_path / "knees+keep-even", seeds=2, wrong=3)  # never chosen
+    _, _, lungs, moles, both = gain_table(tmp_path).splitlines()
+    assert lungs.startswith("| lungs | 2 | +")
+    assert moles.startswith("| moles | 2 | +")
+    assert both.startswith("| **2 data sets, equal weights** | | +")
+    pairs = [
+        [read_predictions(tmp_path / f"moles+{name}" / "msmae" / seed / "predictions_quarter.csv") for name in BOTH]
+        for seed in "01"
+    ]
+    frames = [frame for pair in pairs for frame in pair]
+    sampled = resample_together(matched(frames, classes=CLASSES, split="test"), seed=0)
+    expected = difference_over_seeds(sampled[::2], sampled[1::2], "balanced_accuracy")
+    assert f"| {100 * expected['value']:+.2f} (" in moles

@@ -1,7 +1,9 @@
-"""What looking at a quarter costs, pooled over seeds and data sets, from predictions that were kept.
+"""What looking at a quarter costs, and what choosing it gains, pooled over seeds and data sets, from predictions that
+were kept.
 
-A folder DATA+keep/ARM/SEED holds the test predictions of one run from all patches and from the quarter. Losses have the
-intervals of `evidence.pooled_difference`: patients and seeds both count, and a data set with one seed is not pooled.
+A folder DATA+keep/ARM/SEED holds the test predictions of one run from all patches and from the chosen quarter, and
+DATA+keep-even/ARM/SEED those of a copy that was prepared for a quarter spread evenly. Differences have the intervals of
+`evidence.pooled_difference`: patients and seeds both count, and a data set with one seed is not pooled.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from msmae.evidence.pooled_difference import Gain, gains, own_seed, together
 from msmae.evidence.predictions import read_predictions
 
 MARGIN = 0.01
+QUARTER = "predictions_quarter.csv"
 METRICS = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 
 
@@ -22,7 +25,7 @@ def table(results: Path) -> str:
     """A Markdown table of the folders results/DATA+keep: each data set (mean over its runs), and all, each weighing the
     same; and whether the whole interval of all lies under the margin. "*Not run yet.*" where there is none.
     """
-    folders = sorted(path for path in results.glob("*+keep") if any(path.glob("*/*/predictions_quarter.csv")))
+    folders = sorted(path for path in results.glob("*+keep") if any(path.glob(f"*/*/{QUARTER}")))
     if not folders:
         return "*Not run yet.*"
     lines = [
@@ -49,9 +52,34 @@ def table(results: Path) -> str:
     return "\n".join(lines)
 
 
+def gain_table(results: Path) -> str:
+    """A Markdown table of what the chosen quarter is ahead of the even one, where a run has both: each data set, and
+    all together. "*Not run yet.*" where there is none.
+    """
+    rows, pooled = [], []
+    for folder in sorted(results.glob("*+keep-even")):
+        chosen = folder.with_name(folder.name.removesuffix("-even"))
+        runs = [run for run in runs_of(folder) if (chosen / run.relative_to(folder) / QUARTER).is_file()]
+        if not runs:
+            continue
+        pairs = [[read_predictions(at / QUARTER) for at in (chosen / run.relative_to(folder), run)] for run in runs]
+        found = gains(pairs, list(METRICS), seed=own_seed(folder))
+        single = len(runs) == 1
+        name = chosen.name.removesuffix("+keep") + " (patients only; not pooled)" * single
+        rows.append(f"| {name} | {len(runs)} | {' | '.join(points(found[metric]) for metric in METRICS)} |")
+        pooled += [] if single else [found]
+    if not rows:
+        return "*Not run yet.*"
+    if len(pooled) > 1:
+        of_all = " | ".join(points(together([found[metric] for found in pooled])) for metric in METRICS)
+        rows.append(f"| **{len(pooled)} data sets, equal weights** | | {of_all} |")
+    heads = " | ".join(f"{name}: chosen − even, points (95 % interval)" for name in METRICS.values())
+    return "\n".join([f"| data | runs | {heads} |", "|---|---|" + "---|" * len(METRICS), *rows])
+
+
 def runs_of(folder: Path) -> list[Path]:
     """The runs ARM/SEED that were collected."""
-    return sorted(path.parent for path in folder.glob("*/*/predictions_quarter.csv"))
+    return sorted(path.parent for path in folder.glob(f"*/*/{QUARTER}"))
 
 
 def losses(runs: list[Path], *, seed: int) -> dict[str, Gain]:
@@ -61,7 +89,7 @@ def losses(runs: list[Path], *, seed: int) -> dict[str, Gain]:
 
 
 def points(found: Gain) -> str:
-    """Hundredths with two digits; positive = worse than all patches."""
+    """Hundredths with two digits."""
     low, high = found.interval()
     return f"{100 * found.value:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})".replace("-", "−")
 
