@@ -2,8 +2,8 @@
 
 RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME,
 ``{{ FIRST against SECOND }}`` by what one arm gains over another in all of results/, ``{{ keep }}`` by what looking
-at a quarter costs in all of results/*+keep, ``{{ keep-even }}`` by what choosing it gains over spreading it evenly, and
-``{{ arms }}`` by one figure of every arm on every data set.
+at a quarter costs in all of results/*+keep, ``{{ keep-even }}`` by what choosing it gains over spreading it evenly,
+``{{ maps of NAME }}`` by what answers hang on, and ``{{ arms }}`` by one figure of every arm on every data set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from studies import ARMS
 
 from msmae.errors import UserError
-from msmae.evidence import arms_table, pooled_difference, pooled_loss
+from msmae.evidence import arms_table, map_curves, pooled_difference, pooled_loss
 from msmae.evidence.comparison_report import write_comparison
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 
@@ -30,6 +30,8 @@ def page(template: str, results: Path) -> str:
             return match.group(0)  # below, from the tables that are written here
         if match.group(1) in ("keep", "keep-even"):
             return (pooled_loss.table if match.group(1) == "keep" else pooled_loss.gain_table)(results)
+        if match.group(1).startswith("maps of "):
+            return map_curves.table(results, match.group(1).removeprefix("maps of "))
         first, against, second = match.group(1).partition(" against ")
         if against:
             return pooled_difference.table(results, first, second)
