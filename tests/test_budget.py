@@ -73,6 +73,11 @@ def test_the_report_shows_it(budgeted: Path):
     assert page.count("data:image/png") >= 8
 
 
+def test_what_preparing_went_on_from_is_removed_and_its_curves_stay(budgeted: Path):
+    assert not list((budgeted / "keep").rglob("*.ckpt"))
+    assert list((budgeted / "keep").rglob("metrics.csv"))
+
+
 def test_a_measured_run_is_not_measured_again_unasked(budgeted: Path):
     with pytest.raises(UserError, match=r"measured already.*--overwrite"):
         budget(str(budgeted))

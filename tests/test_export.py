@@ -32,10 +32,11 @@ def look_of(selector: str) -> Look:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("selector", STATIC)
-def test_the_file_says_what_the_model_says(selector: str, tmp_path: Path):
+def test_the_file_says_what_the_model_says(selector: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     kept = 24 if selector == "all" else 10
     model = Exported(look_of(selector), kept=kept, mean=[100.0], std=[50.0], multilabel=False)
     write_onnx(tmp_path / "model.onnx", model, image_shape=(1, 16, 24), metadata={"classes": ["a", "b", "c"]})
+    assert [record for record in caplog.records if record.name.startswith("torch.onnx")] == []
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for images in (torch.rand(1, 1, 16, 24) * 255, torch.rand(5, 1, 16, 24) * 255):
         (found,) = session.run(None, {"images": images.numpy()})

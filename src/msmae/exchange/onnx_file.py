@@ -7,7 +7,10 @@ batch is static. Calibration stays outside: its numbers are in the file's metada
 from __future__ import annotations
 
 import json
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,18 @@ class Exported(nn.Module):
         return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
 
 
+@contextmanager
+def only_errors_of(name: str) -> Iterator[None]:
+    """Let a library's log say errors only."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def write_onnx(path: Path, model: Exported, *, image_shape: tuple[int, int, int], metadata: dict[str, Any]) -> None:
     """Write the model for images [batch, C, H, W] of this shape and any batch size; ``metadata`` goes along as JSON.
 
@@ -55,7 +70,7 @@ def write_onnx(path: Path, model: Exported, *, image_shape: tuple[int, int, int]
         raise UserError(f"{EXTRA}: {error}", mend="pip install 'msmae[onnx]'") from error
     model = model.eval().requires_grad_(False)
     example = torch.zeros(2, *image_shape)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), only_errors_of("torch.onnx"):  # it warns of packages that nothing here needs
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             model,

@@ -93,6 +93,8 @@ def budget(
     prepared = prepare_again(folder)
     if presentations != 0 and load(folder).prepared is None:
         adapt_model(prepared, folder, presentations=presentations)
+        for needless in (folder / "keep").glob("*/checkpoints"):  # nothing goes on from there any more
+            shutil.rmtree(needless)
     points = points_of(load(folder), shares=shares, selectors=list(selectors))
     if len(points) == 1:  # the larger glance may have won, or a locator was asked for and never prepared
         raise UserError("these shares leave no patch to look at", where="--ratios", mend="give larger ones, as 0.5")
