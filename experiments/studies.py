@@ -48,7 +48,11 @@ OWN_ARMS = ["supmae", "msmae-evidence", "msmae"]
 STUDIES = {
     "pneumoniamnist": Study(CHESTS, pretrain=60_000, finetune=24_000, budget="gmacs", settings=WHOLE_CHESTS),
     "pneumoniamnist+small-crops": Study(
-        CHESTS, pretrain=60_000, finetune=24_000, budget="gmacs", settings={"pretrain": {"label_weight": 1.0}}
+        CHESTS,
+        pretrain=60_000,
+        finetune=24_000,
+        budget="gmacs",
+        settings={"pretrain": {"label_weight": 1.0}, "finetune": {"crop_scale": (0.5, 1.0)}},
     ),
     "brain-tumor-mri": Study(
         "brain-tumor-mri", pretrain=160_000, finetune=40_000, repair=True, budget="gmacs", settings=FOUR_BLOCKS
