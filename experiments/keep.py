@@ -79,9 +79,11 @@ def main() -> None:
 def write_even_quarter(run: Path, control: Path, presentations: int) -> Path:
     """A copy of a run, prepared for evenly spread patches, and what it says of the test images; the copy's folder."""
     if not control.is_dir():
+        unfinished = control.with_name(f"{control.name}.part")
         heavy = shutil.ignore_patterns("keep", "looks", "panels", "logs", "checkpoints", "pretrained")
-        shutil.copytree(run, control, ignore=heavy)
-        forget_look(control)
+        shutil.copytree(run, unfinished, ignore=heavy, dirs_exist_ok=True)
+        forget_look(unfinished)
+        unfinished.rename(control)
     prepared = prepare_again(control)
     if load(control).prepared is None:
         adapt_model(prepared, control, presentations=presentations, selector=EVEN.selector)

@@ -3,8 +3,8 @@
 Deletion and insertion (Petsiuk et al., arXiv 1806.07421) on the test images of finished runs: patches are blanked (set
 to the mean of the data) in the order of a map, from the whole image on, or shown in this order, from a blank image on,
 and the fine-tuned model is asked each time. A map that marks what the answers hang on makes them fall sooner, or come
-sooner. Beside the attention of the pre-trained and of the fine-tuned encoder: that of random weights, which must know
-nothing, and a random order. Collects into results/DATA+maps/ARM/SEED/curves.csv; `make results` tabulates.
+sooner. Beside the attention of the pre-trained and of the fine-tuned encoder: that of random weights, which have
+learned nothing, and a random order. Collects into results/DATA+maps/ARM/SEED/curves.csv; `make results` tabulates.
 """
 
 from __future__ import annotations
@@ -53,8 +53,12 @@ def main() -> None:
             if target.is_file():
                 print(f"{target}: there already")
                 continue
+            if not (runs / arm / seed / "metrics.json").is_file():
+                print(f"{runs / arm / seed}: not finished yet")
+                continue
+            curves = curves_of_run(runs / arm / seed)
             target.parent.mkdir(parents=True, exist_ok=True)
-            curves_of_run(runs / arm / seed).to_csv(target, index=False, lineterminator="\n", float_format="%.5f")
+            curves.to_csv(target, index=False, lineterminator="\n", float_format="%.5f")
             print(target)
 
 
@@ -70,7 +74,7 @@ def curves_of_run(run: Path) -> pd.DataFrame:
         for rows in np.array_split(ids, max(1, len(ids) // 256))
     ]
     rows, whole = [], [names_given(model.network, batch) for batch in batches]
-    for name, maps in maps_to_try(run, model.network).items():
+    for name, maps in maps_to_try(run, model.network, seed=prepared.seed).items():
         orders = [maps(batch).flatten(1).argsort(dim=1, descending=True) for batch in batches]  # [B, N] each
         for curve in ("deletion", "insertion"):
             for step in range(STEPS + 1):
@@ -84,14 +88,14 @@ def curves_of_run(run: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["map", "curve", "share", "probability", "balanced_accuracy"])
 
 
-def maps_to_try(run: Path, classifier: Classifier) -> dict[str, Maps]:
+def maps_to_try(run: Path, classifier: Classifier, *, seed: int) -> dict[str, Maps]:
     """What a map is, by name: images [B, C, H, W] -> [B, h, w]."""
     pretrained, card = load_model(run / "pretrained")
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     untrained = build_model(card).eval()
     assert isinstance(pretrained, MSMAE)
     assert isinstance(untrained, MSMAE)
-    chance = torch.Generator().manual_seed(0)
+    chance = torch.Generator().manual_seed(seed)
 
     def attention(encoder: VisionTransformer) -> Maps:
         return torch.inference_mode()(lambda images: patch_maps(encoder, images))

@@ -28,8 +28,10 @@ def page(template: str, results: Path) -> str:
     def tables(match: re.Match[str]) -> str:
         if match.group(1) == "arms":
             return match.group(0)  # below, from the tables that are written here
-        if match.group(1) in ("keep", "keep-even"):
-            return (pooled_loss.table if match.group(1) == "keep" else pooled_loss.gain_table)(results)
+        if match.group(1) == "keep":
+            return pooled_loss.table(results)
+        if match.group(1) == "keep-even":
+            return pooled_loss.gain_table(results)
         if match.group(1).startswith("maps of "):
             return map_curves.table(results, match.group(1).removeprefix("maps of "))
         first, against, second = match.group(1).partition(" against ")

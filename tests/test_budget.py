@@ -117,7 +117,7 @@ def test_a_model_fitted_anew_is_not_prepared_from_the_old_ones_trainings(budgete
 
 @pytest.mark.parametrize(
     ("ratio", "asked"),
-    [("0.001", {"presentations": 0}), ("0.001", {}), ("0.02", {"selectors": ["locator"]})],  # 0.02 of 64 is the glance
+    [("0.001", {"presentations": 0}), ("0.001", {}), ("0.14", {"selectors": ["locator"]})],  # 8 tokens; a glance has 9
 )
 def test_shares_that_leave_no_patch_are_refused_before_anything_is_removed(
     budgeted: Path, tmp_path: Path, ratio: str, asked: dict[str, Any]

@@ -61,6 +61,23 @@ def test_patches_are_blanked_or_shown_in_the_order_of_the_map(script: dict[str, 
         torch.testing.assert_close(chance, logits.softmax(dim=1)[torch.arange(2), given])
 
 
+def test_what_the_map_wants_most_is_blanked_first(
+    script: dict[str, Any], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def remember(_: Any, images: torch.Tensor, order: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        seen.append(order)
+        return torch.zeros(len(images)), torch.zeros(len(images), 4)
+
+    inside = script["curves_of_run"].__globals__
+    by_place = {"places": lambda images: torch.arange(images[0, 0].numel() // 16.0).expand(len(images), -1)}
+    monkeypatch.setitem(inside, "answers", remember)
+    monkeypatch.setitem(inside, "maps_to_try", lambda *_, **__: by_place)
+    script["curves_of_run"](finished)
+    assert all((order[0].diff() == -1).all() for order in seen)  # the last patch is wanted most
+
+
 def test_every_map_has_both_curves_of_a_run(script: dict[str, Any], finished: Path) -> None:
     curves = script["curves_of_run"](finished)
     assert curves.groupby(["map", "curve"]).size().eq(script["STEPS"] + 1).all()

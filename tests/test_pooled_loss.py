@@ -54,6 +54,12 @@ def test_a_table_of_what_was_collected(tmp_path: Path):
     assert lines[4].endswith("| 93.0 % |")
     assert lines[5].startswith("| **2 data sets, equal weights** |")
     assert "balanced accuracy: not shown" in lines[-1]
+    collected(tmp_path / "hips+early+keep", seeds=2, wrong=5)
+    collected(tmp_path / "lungs+early+keep", seeds=2, wrong=5)
+    variants = table(tmp_path).splitlines()
+    assert variants[2].startswith("| hips+early | 2 |")  # nothing else has its patients
+    assert variants[4].startswith("| lungs+early (not pooled: the same patients) | 2 |")
+    assert variants[-3].startswith("| **3 data sets, equal weights** |")
 
 
 def test_one_changed_prediction_changes_the_table(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,7 +23,7 @@ def table(results: Path, order: Sequence[str] = ()) -> str:
     for file in sorted(results.glob("*/table.csv")):
         plan = json.loads((file.parent / "comparison.json").read_text(encoding="utf-8"))
         if "+" not in file.parent.name and plan.get("task") != "segmentation":
-            columns[f"{file.parent.name}, {counted(plan['seeds'])}"] = cells(pd.read_csv(file))
+            columns[f"{file.parent.name}, {counted(seeds_of(file.parent, plan))}"] = cells(pd.read_csv(file))
     if not columns:
         return "*Not run yet.*"
     found = list(dict.fromkeys(arm for column in columns.values() for arm in column))
@@ -31,9 +32,15 @@ def table(results: Path, order: Sequence[str] = ()) -> str:
     return "\n".join([f"| arm | {' | '.join(columns)} |", "|---|" + "---|" * len(columns), *rows])
 
 
-def counted(seeds: Sequence[int]) -> str:
-    """``3 seeds``."""
-    return f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+def seeds_of(folder: Path, plan: dict[str, Any]) -> int:
+    """How many seeds all arms of a comparison have finished: those that are compared."""
+    runs = ([folder / arm / str(seed) / "predictions.csv" for arm in plan["arms"]] for seed in plan["seeds"])
+    return sum(all(file.is_file() for file in of_seed) for of_seed in runs)
+
+
+def counted(seeds: int) -> str:
+    """``3 seeds``; of one seed the interval is of patients only, and that is said."""
+    return f"{seeds} seeds" if seeds != 1 else "1 seed (patients only)"
 
 
 def cells(figures: pd.DataFrame) -> dict[str, str]:

@@ -38,11 +38,10 @@ def table(results: Path) -> str:
     for folder in folders:
         runs = runs_of(folder)
         lost = losses(runs, seed=own_seed(folder))
-        single = len(runs) == 1
+        note = why_not_pooled(folder, len(runs))
         figures = " | ".join(points(lost[metric]) for metric in METRICS)
-        note = " (patients only; not pooled)" * single
         lines.append(f"| {folder.name.removesuffix('+keep')}{note} | {len(runs)} | {figures} | {lesions(folder)} |")
-        pooled += [] if single else [lost]
+        pooled += [] if note else [lost]
     if len(pooled) > 1:
         all_of = {metric: together([lost[metric] for lost in pooled]) for metric in METRICS}
         figures = " | ".join(points(found) for found in all_of.values())
@@ -64,10 +63,10 @@ def gain_table(results: Path) -> str:
             continue
         pairs = [[read_predictions(at / QUARTER) for at in (chosen / run.relative_to(folder), run)] for run in runs]
         found = gains(pairs, list(METRICS), seed=own_seed(folder))
-        single = len(runs) == 1
-        name = chosen.name.removesuffix("+keep") + " (patients only; not pooled)" * single
+        note = why_not_pooled(folder, len(runs))
+        name = chosen.name.removesuffix("+keep") + note
         rows.append(f"| {name} | {len(runs)} | {' | '.join(points(found[metric]) for metric in METRICS)} |")
-        pooled += [] if single else [found]
+        pooled += [] if note else [found]
     if not rows:
         return "*Not run yet.*"
     if len(pooled) > 1:
@@ -75,6 +74,17 @@ def gain_table(results: Path) -> str:
         rows.append(f"| **{len(pooled)} data sets, equal weights** | | {of_all} |")
     heads = " | ".join(f"{name}: chosen − even, points (95 % interval)" for name in METRICS.values())
     return "\n".join([f"| data | runs | {heads} |", "|---|---|" + "---|" * len(METRICS), *rows])
+
+
+def why_not_pooled(folder: Path, runs: int) -> str:
+    """What is said beside a data set's name: of one seed the seeds' luck is unknown, and a variant shares its patients
+    with the data set that it varies. Empty where it is pooled.
+    """
+    if runs == 1:
+        return " (patients only; not pooled)"
+    base, _, variant = folder.name.partition("+")
+    original = folder.with_name(f"{base}+{variant.rpartition('+')[2]}")
+    return " (not pooled: the same patients)" if original != folder and original.is_dir() else ""
 
 
 def runs_of(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ def adapt_model(prepared: Prepared, run: Path, *, presentations: int | None, sel
         save_look(run / "model", look, dataclasses.replace(card, keep=keep))
 
     train_look(look, network, prepared, folder_of(run, name, short, whole), epochs=whole, save=save)
+    for needless in (run / "keep").glob("*/checkpoints"):  # nothing goes on from there any more
+        shutil.rmtree(needless, ignore_errors=True)  # another process may be at it, too
 
 
 def folder_of(run: Path, glance: str, *epochs: int) -> Path:

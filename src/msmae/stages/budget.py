@@ -26,7 +26,7 @@ from msmae.stages.adapt import adapt_model, glances
 from msmae.stages.calibrate import calibrate
 from msmae.stages.evaluate import predict_rows, predictions_frame
 from msmae.stages.folder import read_run, write_json
-from msmae.stages.looking import kept_tokens, look_with
+from msmae.stages.looking import kept_tokens, look_with, share_for
 from msmae.stages.panels import draw_looks
 from msmae.stages.predictor import Model, load
 from msmae.stages.prepare import Prepared, prepare_again
@@ -88,16 +88,14 @@ def budget(
     if (folder / "budget.json").is_file() and not overwrite:
         raise UserError("the run's budget is measured already", where=run, mend="add --overwrite to do it again")
     check_shares(load(folder), shares, selectors, prepares=presentations != 0)
+    if presentations == 0 and list(selectors) == ["locator"] and (overwrite or load(folder).prepared is None):
+        raise UserError("without preparing there is no locator", where="--presentations", mend="leave it out")
     if overwrite:
         forget_look(folder)
     prepared = prepare_again(folder)
     if presentations != 0 and load(folder).prepared is None:
         adapt_model(prepared, folder, presentations=presentations)
-        for needless in (folder / "keep").glob("*/checkpoints"):  # nothing goes on from there any more
-            shutil.rmtree(needless)
     points = points_of(load(folder), shares=shares, selectors=list(selectors))
-    if len(points) == 1:  # the larger glance may have won, or a locator was asked for and never prepared
-        raise UserError("these shares leave no patch to look at", where="--ratios", mend="give larger ones, as 0.5")
     content = measure(folder, prepared, margin=margin, points=points)
     show(content)
     return content
@@ -114,14 +112,14 @@ def share_of(ratio: float | str) -> float:
 
 
 def check_shares(model: Model, shares: list[float], selectors: list[str], *, prepares: bool) -> None:
-    """Refuse shares none of which leaves a patch beside the smallest glance, before anything is removed or trained."""
+    """Refuse shares none of which leaves a patch beside the largest glance, before anything is removed or trained."""
     encoder, with_glance = model.network.encoder, prepares and not {"early", "merge"} & set(selectors)
-    least = 1 + (min(math.prod(glance) for glance in glances(encoder)) if with_glance else 0)
+    least = 1 + (max(math.prod(glance) for glance in glances(encoder)) if with_glance else 0)
     require(
         max(shares) * encoder.patches >= least,
         "these shares leave no patch to look at",
         where="--ratios",
-        mend=f"give larger ones, as 0.25; at least {least / encoder.patches:.4f}",
+        mend=f"give one of at least {share_for(least, encoder.patches):.4f}",
     )
 
 

@@ -69,6 +69,11 @@ def look_with(network: Classifier, prepared: Look | None, selector: str) -> Look
     return Look(prepared.model, selector=selector, glance=prepared.glance, guide=network).eval()
 
 
+def share_for(tokens: int, patches: int) -> float:
+    """The least share, of four digits, that keeps so many tokens."""
+    return math.ceil(1e4 * tokens / patches) / 1e4
+
+
 def kept_tokens(look: Look, share: float) -> int:
     """How many tokens a share keeps. Raises ``UserError`` where no patch is left."""
     patches = look.model.encoder.patches
@@ -78,6 +83,6 @@ def kept_tokens(look: Look, share: float) -> int:
         raise UserError(
             f"keep {share} of {patches} patches is {kept or 'none'}{coarse}",
             where="keep",
-            mend=f"at least {(look.coarse + 1) / patches:.4f}",
+            mend=f"at least {share_for(look.coarse + 1, patches):.4f}",
         )
     return kept
