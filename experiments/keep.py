@@ -33,7 +33,7 @@ from msmae.evidence.predictions import write_predictions
 from msmae.stages.adapt import adapt_model
 from msmae.stages.budget import Point, budget, forget_look, predict_split
 from msmae.stages.predictor import Model, load
-from msmae.stages.prepare import Prepared, prepare_again
+from msmae.stages.prepare import Prepared, cache_folder, prepare_again
 
 QUARTER, EVEN = Point("locator", 0.25), Point("grid", 0.25)
 FILES = ("budget.json", "keep/predictions_all.csv", "keep/predictions_quarter.csv", "keep/lesions.json")
@@ -73,7 +73,7 @@ def main() -> None:
                 budget(str(run), presentations=asked.presentations)
             write_quarter(run)
         for name in files:
-            copy(run / name, target / Path(name).name, roots=[PUBLIC, REPOSITORY, runs])
+            copy(run / name, target / Path(name).name, roots=[PUBLIC, REPOSITORY, runs, cache_folder()])
 
 
 def write_even_quarter(run: Path, control: Path, presentations: int) -> Path:

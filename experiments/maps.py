@@ -32,6 +32,8 @@ from msmae.stages.supervised import balanced_accuracy
 
 STEPS = 8
 """Parts of the image that are blanked, or shown, one after the other."""
+IMAGES = 600
+"""Test images at most, spread over all of them."""
 Maps = Callable[[Tensor], Tensor]
 
 
@@ -68,6 +70,7 @@ def curves_of_run(run: Path) -> pd.DataFrame:
     """
     prepared, model = prepare_again(run), load(run)
     ids = prepared.ids("test")
+    ids = ids[np.linspace(0, len(ids) - 1, min(len(ids), IMAGES)).astype(int)]
     labels = torch.from_numpy(prepared.targets[ids])
     batches = [
         next(model.prepared_batches(prepared.store.fetch(rows).astype(np.float32), len(rows)))
