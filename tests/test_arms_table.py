@@ -16,9 +16,9 @@ def test_every_arm_has_its_figure_in_the_order_asked_for(tmp_path: Path) -> None
     write_folder(tmp_path / "chests", arms={"supmae": 1.0, "msmae": 2.6}, seeds=(0,))
     write_folder(tmp_path / "moles", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0, 1))
     write_folder(tmp_path / "moles+half", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0, 1))
-    (tmp_path / "moles" / "mae" / "2").mkdir()  # of a third seed that is asked for, nothing is finished
+    (tmp_path / "moles" / "mae" / "2").mkdir()  # of a third seed, and of vit, nothing is finished
     plan = tmp_path / "moles" / "comparison.json"
-    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"seeds": [0, 1, 2]}))
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"seeds": [0, 1, 2], "arms": ["mae", "msmae", "vit"]}))
     for folder in tmp_path.iterdir():
         write_comparison(folder, resamples=100)
     head, _, *rows = table(tmp_path, ["msmae", "vit", "mae"]).splitlines()

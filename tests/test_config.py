@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msmae.config import ARMS, GROUPS, Settings, find_arm, make_settings, merge_layers, presets
+from msmae.config import ARMS, GROUPS, PretrainSettings, Settings, find_arm, make_settings, merge_layers, presets
 from msmae.errors import UserError
 
 
@@ -88,3 +88,16 @@ def test_every_setting_says_what_it_is_for() -> None:
     """Each group's fields are either plain by name or explained in a docstring; the help is made from them."""
     assert set(GROUPS) == {"dataset", "model", "pretrain", "finetune", "segment", "evaluate", "trainer"}
     assert all(kind.__doc__ for kind in GROUPS.values())
+
+
+@pytest.mark.parametrize(
+    ("arm", "given", "expected"),
+    [
+        ("mae", 1.0, 0.0), ("amt", 1.0, 0.0), ("mae", None, 0.0),
+        ("supmae", 1.0, 1.0), ("msmae", None, 0.1), ("msmae", 0.0, 0.0),
+    ],
+)  # fmt: skip
+def test_an_arm_without_labels_learns_none_whatever_weight_the_others_are_given(
+    arm: str, given: float | None, expected: float
+) -> None:
+    assert PretrainSettings(label_weight=given).weight_of_labels(ARMS[arm]) == expected

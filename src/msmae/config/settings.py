@@ -154,7 +154,7 @@ class PretrainSettings:
     uniform_share: float = 0.0
     """Share of the draw's weight that is spread evenly, whatever the maps say (paper: none)."""
     label_weight: float | None = None
-    """Weight of the cross-entropy; None: the arm's (paper: 0.1)."""
+    """Weight of the cross-entropy, in arms that learn labels (`mae` and `amt` do not); None: the arm's (paper: 0.1)."""
     normalise_pixels: bool = False
     """Reconstruct per-patch normalised pixels."""
     crop_scale: tuple[float, float] = (0.5, 1.0)
@@ -177,6 +177,10 @@ class PretrainSettings:
             mend="give a number from 0 to 1",
         )
         self.ratios(Arm(mask_ratio=0.01, throw_ratio=0.0))
+
+    def weight_of_labels(self, arm: Arm) -> float:
+        """The weight of the cross-entropy under an arm; no setting makes an arm without labels learn them."""
+        return arm.label_weight if self.label_weight is None or arm.label_weight == 0 else self.label_weight
 
     def ratios(self, arm: Arm) -> tuple[float, float]:
         """Mask and throw ratio under an arm. Raises ``UserError`` where they leave no patch to see."""

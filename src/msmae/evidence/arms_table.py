@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -23,7 +22,9 @@ def table(results: Path, order: Sequence[str] = ()) -> str:
     for file in sorted(results.glob("*/table.csv")):
         plan = json.loads((file.parent / "comparison.json").read_text(encoding="utf-8"))
         if "+" not in file.parent.name and plan.get("task") != "segmentation":
-            columns[f"{file.parent.name}, {counted(seeds_of(file.parent, plan))}"] = cells(pd.read_csv(file))
+            column = cells(pd.read_csv(file))
+            seeds = seeds_of(file.parent, list(column), plan["seeds"])
+            columns[f"{file.parent.name}, {counted(seeds)}"] = column
     if not columns:
         return "*Not run yet.*"
     found = list(dict.fromkeys(arm for column in columns.values() for arm in column))
@@ -32,9 +33,9 @@ def table(results: Path, order: Sequence[str] = ()) -> str:
     return "\n".join([f"| arm | {' | '.join(columns)} |", "|---|" + "---|" * len(columns), *rows])
 
 
-def seeds_of(folder: Path, plan: dict[str, Any]) -> int:
-    """How many seeds all arms of a comparison have finished: those that are compared."""
-    runs = ([folder / arm / str(seed) / "predictions.csv" for arm in plan["arms"]] for seed in plan["seeds"])
+def seeds_of(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> int:
+    """How many of the seeds all arms that are shown have finished: those that are compared."""
+    runs = ([folder / arm / str(seed) / "predictions.csv" for arm in arms] for seed in seeds)
     return sum(all(file.is_file() for file in of_seed) for of_seed in runs)
 
 

@@ -327,14 +327,13 @@ def check_labels(prepared: Prepared, *, pretrain_only: bool) -> None:
                     mend="label them, or leave them out: `msmae predict` is for images without labels",
                 )
         return
-    weight = prepared.settings.pretrain.label_weight
     arms = [name for name, arm in ARMS.items() if arm.pretrains and arm.label_weight == 0]
     without = f"`msmae pretrain` with --method {' or '.join(arms)} needs none"
     if not pretrain_only:
         raise UserError(
             "no training image has a label", where=str(prepared.manifest.root), mend=f"add labels; {without}"
         )
-    if prepared.arm.label_weight if weight is None else weight:
+    if prepared.settings.pretrain.weight_of_labels(prepared.arm):
         raise UserError(
             f"no training image has a label, and the arm {prepared.method} learns from labels in pre-training",
             where=str(prepared.manifest.root),

@@ -62,7 +62,7 @@ class PretrainModule(StageModule):
         super().__init__(prepared, settings, ids=ids)
         self.model, self.settings, self.arm = model, settings, arm
         self.ratios = settings.ratios(arm)
-        self.label_weight = arm.label_weight if settings.label_weight is None else settings.label_weight
+        self.label_weight = settings.weight_of_labels(arm)
         self.bank = MapBank(torch.from_numpy(ids), model.encoder.grid)
 
     @property
