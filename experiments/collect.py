@@ -5,6 +5,7 @@ Paths become relative to the data's folder, so that the files say the same on ev
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -53,8 +54,12 @@ def name_in_full(predictions: Path, *, roots: list[Path]) -> None:
         folders = (root for root in roots if (root / path.partition("#")[0]).exists())
         return next((f"{root}/{path}" for root in folders), path)
 
-    table["image_path"] = table["image_path"].map(in_full)
-    table.to_csv(predictions, index=False, lineterminator="\n")
+    paths = table["image_path"].map(in_full)
+    if paths.equals(table["image_path"]):
+        return
+    unfinished = predictions.with_name(f"{predictions.name}.{os.getpid()}")  # another process may be at it, or end this
+    table.assign(image_path=paths).to_csv(unfinished, index=False, lineterminator="\n")
+    unfinished.replace(predictions)
 
 
 def finished(folder: Path) -> list[Path]:

@@ -57,3 +57,13 @@ def test_runs_restored_before_name_their_images_in_full_too(script: dict[str, An
         script["restore"](tmp_path / "results", tmp_path / "work", roots=[tmp_path])
         paths = pd.read_csv(run / "predictions.csv")["image_path"].tolist()
         assert paths == [f"{tmp_path}/a.png", f"{tmp_path}/a.png", "elsewhere.png"]
+
+
+def test_what_is_named_in_full_already_is_not_written_again(script: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    finished_run(tmp_path / "results", ["a.png"])
+    file = finished_run(tmp_path / "work", [f"{tmp_path}/a.png"]) / "predictions.csv"
+    before = file.stat().st_mtime_ns, file.stat().st_ino
+    script["restore"](tmp_path / "results", tmp_path / "work", roots=[tmp_path])
+    assert before == (file.stat().st_mtime_ns, file.stat().st_ino)
+    assert [path.name for path in file.parent.iterdir() if "predictions" in path.name] == ["predictions.csv"]
