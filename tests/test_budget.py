@@ -115,6 +115,16 @@ def test_a_model_fitted_anew_is_not_prepared_from_the_old_ones_trainings(budgete
     assert load(tmp_path / "run").prepared is None
 
 
+def test_the_locator_alone_is_refused_where_nothing_will_be_prepared(budgeted: Path, tmp_path: Path):
+    shutil.copytree(budgeted, tmp_path / "run")
+    with pytest.raises(UserError, match="without preparing there is no locator"):
+        budget(str(tmp_path / "run"), selectors=["locator"], presentations=0, overwrite=True)
+    assert load(tmp_path / "run").prepared is not None
+    (tmp_path / "run" / "budget.json").unlink()  # as if killed after preparing
+    with pytest.raises(UserError, match="leave no patch"):
+        budget(str(tmp_path / "run"), selectors=["locator"], presentations=0, ratios=["0.1"])
+
+
 @pytest.mark.parametrize(
     ("ratio", "asked"),
     [("0.001", {"presentations": 0}), ("0.001", {}), ("0.14", {"selectors": ["locator"]})],  # 8 tokens; a glance has 9

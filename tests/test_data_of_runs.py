@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import msmae
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
+from msmae.exchange.checkpoint import load_model
 from msmae.stages.predictor import Model
 from spots import write_spots
 
@@ -90,6 +92,21 @@ def test_a_split_without_a_label_stops_a_run_before_it_trains(split: str, tmp_pa
 def test_an_arm_of_labels_told_to_ignore_them_needs_none(unlabelled: Path, tmp_path: Path) -> None:
     msmae.pretrain(str(unlabelled), out=str(tmp_path / "run"), preset="tiny", pretrain={"label_weight": 0.0})
     assert (tmp_path / "run/pretrained").is_dir()
+
+
+def test_mae_learns_no_labels_where_a_comparison_weighs_them(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = []
+    for name, given in (("plain", None), ("weighed", 1.0)):
+        assert "learns no labels" not in caplog.text
+        with caplog.at_level("INFO", logger="msmae"):
+            msmae.pretrain(
+                str(data), out=str(tmp_path / name), preset="tiny", method="mae", pretrain={"label_weight": given}
+            )
+        weights.append(load_model(tmp_path / name / "pretrained")[0].state_dict())
+    assert "mae learns no labels: pretrain.label_weight is not used" in caplog.text
+    assert all(torch.equal(one, weights[1][key]) for key, one in weights[0].items())
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ import msmae
 from msmae.data.manifest import Manifest
 from msmae.errors import UserError
 from msmae.evidence.predictions import read_predictions
-from msmae.exchange.checkpoint import load_model
 
 
 def figures(run: Path) -> dict[str, Any]:
@@ -390,13 +389,3 @@ def test_a_checkpoint_that_was_cut_short_is_named(data: Path, tmp_path: Path) ->
         msmae.finetune(str(tmp_path / "run"))
     last.unlink()
     assert msmae.finetune(str(tmp_path / "run"))["splits"]
-
-
-def test_mae_learns_no_labels_where_a_comparison_weighs_them(data: Path, tmp_path: Path) -> None:
-    weights = []
-    for name, given in (("plain", None), ("weighed", 1.0)):
-        msmae.pretrain(
-            str(data), out=str(tmp_path / name), preset="tiny", method="mae", pretrain={"label_weight": given}
-        )
-        weights.append(load_model(tmp_path / name / "pretrained")[0].state_dict())
-    assert all(torch.equal(one, weights[1][key]) for key, one in weights[0].items())

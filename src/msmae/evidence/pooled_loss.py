@@ -39,13 +39,11 @@ def table(results: Path) -> str:
         runs = runs_of(folder)
         lost = losses(runs, seed=own_seed(folder))
         note = why_not_pooled(folder, len(runs))
-        figures = " | ".join(points(lost[metric]) for metric in METRICS)
-        lines.append(f"| {folder.name.removesuffix('+keep')}{note} | {len(runs)} | {figures} | {lesions(folder)} |")
+        lines.append(f"| {folder.name.removesuffix('+keep')}{note} | {len(runs)} | {cells(lost)} | {lesions(folder)} |")
         pooled += [] if note else [lost]
     if len(pooled) > 1:
         all_of = {metric: together([lost[metric] for lost in pooled]) for metric in METRICS}
-        figures = " | ".join(points(found) for found in all_of.values())
-        lines.append(f"| **{len(pooled)} data sets, equal weights** | | {figures} | |")
+        lines.append(f"| **{len(pooled)} data sets, equal weights** | | {cells(all_of)} | |")
         verdicts = [f"{METRICS[metric]}: {not_inferior(found)}" for metric, found in all_of.items()]
         lines += ["", f"Non-inferiority at {100 * MARGIN:g} point: {'; '.join(verdicts)}."]
     return "\n".join(lines)
@@ -64,14 +62,13 @@ def gain_table(results: Path) -> str:
         pairs = [[read_predictions(at / QUARTER) for at in (chosen / run.relative_to(folder), run)] for run in runs]
         found = gains(pairs, list(METRICS), seed=own_seed(folder))
         note = why_not_pooled(folder, len(runs))
-        name = chosen.name.removesuffix("+keep") + note
-        rows.append(f"| {name} | {len(runs)} | {' | '.join(points(found[metric]) for metric in METRICS)} |")
+        rows.append(f"| {chosen.name.removesuffix('+keep')}{note} | {len(runs)} | {cells(found)} |")
         pooled += [] if note else [found]
     if not rows:
         return "*Not run yet.*"
     if len(pooled) > 1:
-        of_all = " | ".join(points(together([found[metric] for found in pooled])) for metric in METRICS)
-        rows.append(f"| **{len(pooled)} data sets, equal weights** | | {of_all} |")
+        all_of = {metric: together([found[metric] for found in pooled]) for metric in METRICS}
+        rows.append(f"| **{len(pooled)} data sets, equal weights** | | {cells(all_of)} |")
     heads = " | ".join(f"{name}: chosen − even, points (95 % interval)" for name in METRICS.values())
     return "\n".join([f"| data | runs | {heads} |", "|---|---|" + "---|" * len(METRICS), *rows])
 
@@ -98,8 +95,13 @@ def losses(runs: list[Path], *, seed: int) -> dict[str, Gain]:
     return gains(pairs, list(METRICS), seed=seed)
 
 
+def cells(found: dict[str, Gain]) -> str:
+    """The cells of one row."""
+    return " | ".join(points(found[metric]) for metric in METRICS)
+
+
 def points(found: Gain) -> str:
-    """Hundredths with two digits."""
+    """Hundredths with two digits and a sign: what the table's head says it is ahead by, or gives up."""
     low, high = found.interval()
     return f"{100 * found.value:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})".replace("-", "−")
 

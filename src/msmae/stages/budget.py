@@ -87,9 +87,10 @@ def budget(
         raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")
     if (folder / "budget.json").is_file() and not overwrite:
         raise UserError("the run's budget is measured already", where=run, mend="add --overwrite to do it again")
-    check_shares(load(folder), shares, selectors, prepares=presentations != 0)
-    if presentations == 0 and list(selectors) == ["locator"] and (overwrite or load(folder).prepared is None):
-        raise UserError("without preparing there is no locator", where="--presentations", mend="leave it out")
+    model = load(folder)
+    check_shares(
+        model, shares, selectors, prepared=presentations != 0 or (model.prepared is not None and not overwrite)
+    )
     if overwrite:
         forget_look(folder)
     prepared = prepare_again(folder)
@@ -111,9 +112,13 @@ def share_of(ratio: float | str) -> float:
     return share
 
 
-def check_shares(model: Model, shares: list[float], selectors: list[str], *, prepares: bool) -> None:
-    """Refuse shares none of which leaves a patch beside the largest glance, before anything is removed or trained."""
-    encoder, with_glance = model.network.encoder, prepares and not {"early", "merge"} & set(selectors)
+def check_shares(model: Model, shares: list[float], selectors: list[str], *, prepared: bool) -> None:
+    """Refuse what leaves nothing to measure before anything is removed or trained: no share with a patch beside the
+    largest glance of a model that is ``prepared``, or will be; of one that is not, the locator alone.
+    """
+    if set(selectors) == {"locator"} and not prepared:
+        raise UserError("without preparing there is no locator", where="--presentations", mend="leave it out")
+    encoder, with_glance = model.network.encoder, prepared and not {"early", "merge"} & set(selectors)
     least = 1 + (max(math.prod(glance) for glance in glances(encoder)) if with_glance else 0)
     require(
         max(shares) * encoder.patches >= least,

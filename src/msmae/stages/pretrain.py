@@ -63,6 +63,8 @@ class PretrainModule(StageModule):
         self.model, self.settings, self.arm = model, settings, arm
         self.ratios = settings.ratios(arm)
         self.label_weight = settings.weight_of_labels(arm)
+        if settings.label_weight and not self.label_weight:
+            log.info("%s learns no labels: pretrain.label_weight is not used", prepared.method)
         self.bank = MapBank(torch.from_numpy(ids), model.encoder.grid)
 
     @property
