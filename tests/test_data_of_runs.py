@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_an_arm_of_labels_told_to_ignore_them_needs_none(unlabelled: Path, tmp_p
 
 
 def test_mae_learns_no_labels_where_a_comparison_weighs_them(
-    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = []
     for name, given in (("plain", None), ("weighed", 1.0)):
@@ -107,6 +108,11 @@ def test_mae_learns_no_labels_where_a_comparison_weighs_them(
         weights.append(load_model(tmp_path / name / "pretrained")[0].state_dict())
     assert "mae learns no labels: pretrain.label_weight is not used" in caplog.text
     assert all(torch.equal(one, weights[1][key]) for key, one in weights[0].items())
+    told = re.findall(r"^pretrain \d+/.*", capsys.readouterr().out, flags=re.MULTILINE)
+    assert told
+    assert not [
+        line for line in told if "reconstruction" not in line or "label" in line
+    ]  # no curve of what is not learned
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,17 @@ def test_a_run_records_what_it_is_made_from_as_whole_paths(tmp_path: Path, monke
     describe_run(Path("run"), given={"init": "./mae.pth", "from": "none"}, **words)
     with pytest.raises(UserError, match=r"other settings \(init\)"):
         describe_run(Path("run"), given={"init": "run/config.yaml", "from": "none"}, **words)
+
+
+def test_a_run_that_goes_on_with_other_software_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words: dict[str, Any] = {"data": "phantom", "method": "msmae", "seed": 0, "settings": make_settings("tiny")}
+    for _ in range(2):
+        describe_run(tmp_path / "run", given={"init": None}, **words)
+    assert caplog.text == ""
+    file = tmp_path / "run" / "environment.json"
+    record = json.loads(file.read_text())
+    record["packages"]["torch"] = "2.1.0"
+    del record["packages"]["safetensors"]  # not recorded by an earlier version: nothing to compare
+    file.write_text(json.dumps(record))
+    describe_run(tmp_path / "run", given={"init": None}, **words)
+    assert f"begun with other software (torch 2.1.0, now {version('torch')}): what comes" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -20,6 +21,8 @@ from msmae.errors import UserError
 
 if TYPE_CHECKING:
     from msmae.data.manifest import Manifest
+
+log = logging.getLogger("msmae")
 
 FORMAT_VERSION = 1
 PACKAGES = (
@@ -120,10 +123,30 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
                 where=str(run),
                 mend="use the same, choose another --out, or add --overwrite",
             )
+        tell_of_other_software(run)
         return
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "environment.json", environment())
     write_text(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def tell_of_other_software(run: Path) -> None:
+    """Warn where an unfinished run was begun with other software than it goes on with: its record is of the first."""
+    path = run / "environment.json"
+    before = software(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    now = software(environment())
+    other = [f"{name} {before[name]}, now {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+    if other:
+        log.warning(
+            "%s was begun with other software (%s): what comes of it is of neither alone; --overwrite begins anew",
+            run,
+            "; ".join(other),
+        )
+
+
+def software(record: dict[str, Any]) -> dict[str, str | None]:
+    """The versions of what decides a run's numbers, and their precision."""
+    return {"msmae": record.get("msmae"), "precision": record.get("auto_precision"), **record.get("packages", {})}
 
 
 def whole_paths(config: dict[str, Any]) -> dict[str, str]:

@@ -129,7 +129,8 @@ class PretrainModule(StageModule):
             softmax_twice=self.arm.softmax_twice,
         )
         self.log("reconstruction", losses.reconstruction, prog_bar=True)
-        self.log("label", losses.label, prog_bar=True)
+        if self.label_weight:  # what is not learned is not shown as if it were
+            self.log("label", losses.label, prog_bar=True)
         return self.guard(losses.total, ids)
 
     def configure_optimizers(self) -> Any:
