@@ -1,9 +1,16 @@
-"""``make results``: every table of RESULTS.md, rebuilt from the predictions and segmentations in results/.
+"""``make results``: every table and picture of RESULTS.md, rebuilt from the predictions in results/.
 
-RESULTS.md is experiments/results_page.md with each ``{{ NAME }}`` replaced by the tables of results/NAME,
-``{{ FIRST against SECOND }}`` by what one arm gains over another in all of results/, ``{{ keep }}`` by what looking
-at a quarter costs in all of results/*+keep, ``{{ keep-even }}`` by what choosing it gains over spreading it evenly,
-``{{ maps of NAME }}`` by what answers hang on, and ``{{ arms }}`` by one figure of every arm on every data set.
+RESULTS.md is experiments/results_page.md with each ``{{ ... }}`` replaced:
+
+    NAME                    the tables of results/NAME
+    FIRST against SECOND    what an arm gains over another in all of results/; firsts, by commas, share a picture
+    settings of NAME ARM    what one setting that differs does: the variants results/NAME+*, against ARM as it is there
+    maps over NAME          how well the maps of its arms find the lesions while they are learned
+    maps of NAME            what the answers hang on
+    keep, keep-even         what looking at a quarter costs in all of results/*+keep; what choosing it gains
+    arms                    one figure of every arm on every data set
+
+Pictures go to results/pictures.
 """
 
 from __future__ import annotations
@@ -15,42 +22,107 @@ from pathlib import Path
 from studies import ARMS
 
 from msmae.errors import UserError
-from msmae.evidence import arms_table, map_curves, pooled_difference, pooled_loss
+from msmae.evidence import ablations, arms_table, map_curves, pooled_difference, pooled_loss
+from msmae.evidence.comparison_files import read_comparison
 from msmae.evidence.comparison_report import write_comparison
+from msmae.evidence.figures.canvas import as_file
+from msmae.evidence.figures.comparison import Line, forest_figure
+from msmae.evidence.pooled_difference import Gain
+from msmae.evidence.run_files import write_whole
+from msmae.evidence.sections.maps import maps
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NOT_YET = "*Not run yet.*"
 
 
 def page(template: str, results: Path) -> str:
     """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
+    text = re.sub(r"\{\{ (?!arms \}\})([\w+, -]+) \}\}", lambda match: filled(match.group(1), results), template)
+    return text.replace("{{ arms }}", arms_table.table(results, ARMS))  # from the tables that the others have written
 
-    def tables(match: re.Match[str]) -> str:
-        if match.group(1) == "arms":
-            return match.group(0)  # below, from the tables that are written here
-        if match.group(1) == "keep":
-            return pooled_loss.table(results)
-        if match.group(1) == "keep-even":
-            return pooled_loss.gain_table(results)
-        if match.group(1).startswith("maps of "):
-            return map_curves.table(results, match.group(1).removeprefix("maps of "))
-        first, against, second = match.group(1).partition(" against ")
-        if against:
-            return pooled_difference.table(results, first, second)
-        folder = results / match.group(1)
-        if not (folder / "comparison.json").is_file():
-            return "*Not run yet.*"
-        plan = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-        write = write_segmentation_comparison if plan.get("task") == "segmentation" else write_comparison
-        try:
-            write(folder)
-        except UserError as problem:  # no seed is finished for all arms
-            return f"*Not finished: {problem.what}.*"
-        text = (folder / "comparison_table.md").read_text(encoding="utf-8")
-        return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
 
-    text = re.sub(r"\{\{ ([\w+ -]+) \}\}", tables, template)
-    return text.replace("{{ arms }}", arms_table.table(results, ARMS))
+def filled(asked: str, results: Path) -> str:
+    """What stands in the place of ``{{ asked }}``."""
+    if asked == "keep":
+        return pooled_loss.table(results)
+    if asked == "keep-even":
+        return pooled_loss.gain_table(results)
+    if found := re.fullmatch(r"maps of (\S+)", asked):
+        return map_curves.table(results, found[1])
+    if found := re.fullmatch(r"maps over (\S+)", asked):
+        return maps_while_learning(results, found[1])
+    if found := re.fullmatch(r"settings of (\S+) (\S+)", asked):
+        return settings(results, found[1], found[2])
+    if found := re.fullmatch(r"(.+) against (\S+)", asked):
+        return gains(results, found[1].split(", "), found[2])
+    return comparison(results / asked)
+
+
+def comparison(folder: Path) -> str:
+    """The tables of a comparison, whose own files are written anew."""
+    if not (folder / "comparison.json").is_file():
+        return NOT_YET
+    plan = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    write = write_segmentation_comparison if plan.get("task") == "segmentation" else write_comparison
+    try:
+        write(folder)
+    except UserError as problem:  # no seed is finished for all arms
+        return f"*Not finished: {problem.what}.*"
+    text = (folder / "comparison_table.md").read_text(encoding="utf-8")
+    return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
+
+
+def gains(results: Path, firsts: list[str], second: str) -> str:
+    """A table for each of the first arms, and above them one picture where there are more than three rows to draw."""
+    found = {first: pooled_difference.differences(results, first, second) for first in firsts}
+    tables = [pooled_difference.table(rows, first, second) for first, rows in found.items()]
+    lines = []
+    for first, rows in found.items():
+        lines += [line(f"{first}, {row.data}{' (one seed)' * (row.seeds == 1)}", row.gain) for row in rows]
+        everything = pooled_difference.pooled(rows)
+        lines += [line(f"{first}, {sum(row.seeds > 1 for row in rows)} pooled", everything)] if everything else []
+    if len(lines) > 3:
+        alt = f"Points of balanced accuracy of {' and of '.join(firsts)} over {second}, by data set and pooled"
+        svg = forest_figure(lines, label=f"points of balanced accuracy over {second}", alt=alt, percent=True, zero=True)
+        tables.insert(0, picture(results, f"{'-'.join(firsts)}-against-{second}", svg, alt))
+    return "\n\n".join(tables)
+
+
+def settings(results: Path, data: str, arm: str) -> str:
+    """The table of an arm's variants, under its picture."""
+    rows = ablations.ablations(results, data, arm)
+    if not rows:
+        return NOT_YET
+    alt = f"Points of balanced accuracy of {arm} with one setting that differs, over {arm} as it is, on {data}"
+    lines = [line(row.setting, row.gain) for row in rows]
+    svg = forest_figure(
+        lines, label=f"points of balanced accuracy over {arm} as it is", alt=alt, percent=True, zero=True
+    )
+    return f"{picture(results, f'settings-{data}', svg, alt)}\n\n{ablations.table(rows, arm)}"
+
+
+def maps_while_learning(results: Path, data: str) -> str:
+    """The picture of how well maps find lesions, over pre-training."""
+    if not (results / data / "comparison.json").is_file():
+        return NOT_YET
+    found = maps(read_comparison(results / data))
+    alt = f"AUROC of the maps against the lesions of {data}, over the epochs of pre-training"
+    return picture(results, f"maps-{data}", found["picture"], alt) if found else NOT_YET
+
+
+def line(name: str, gain: Gain) -> Line:
+    """A row of a picture."""
+    low, high = gain.interval()
+    return Line(name, mean=gain.value, low=low, high=high, dots=())
+
+
+def picture(results: Path, name: str, svg: str, alt: str) -> str:
+    """Write results/pictures/NAME.svg, and give back what shows it in RESULTS.md."""
+    (results / "pictures").mkdir(exist_ok=True)
+    name = name.replace("+", "-")
+    write_whole(results / "pictures" / f"{name}.svg", as_file(svg))
+    return f"![{alt}](results/pictures/{name}.svg)"
 
 
 def main() -> None:

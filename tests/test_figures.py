@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from msmae.evidence.decision import decision_curve
 from msmae.evidence.figures import fonts
 from msmae.evidence.figures.bands import _band, precision_recall, roc
-from msmae.evidence.figures.canvas import PAGE
+from msmae.evidence.figures.canvas import PAGE, as_file
 from msmae.evidence.figures.curves import precision_recall_figure, roc_figure, short
 from msmae.evidence.figures.decision import decision_figure
 from msmae.evidence.figures.fonts import drawable
@@ -148,6 +148,17 @@ def test_svgs_are_whole_scale_and_take_the_pages_colours() -> None:
         names = [element.get("id") for element in root.iter() if element.get("id")]
         assert set(names) == pointed
         assert len(names) == len(set(names))
+
+
+def test_a_picture_of_its_own_brings_its_colours_and_paper() -> None:
+    for kind, svg in figures().items():
+        alone = as_file(svg)
+        root = ET.fromstring(alone)
+        assert [element.tag for element in root][:2] == [f"{SVG}style", f"{SVG}rect"], kind
+        style = root[0].text or ""
+        assert root[1].get("fill") == "var(--paper)"
+        for scheme in (style.partition("@media")[0], style.partition("@media")[2]):  # light, dark
+            assert set(re.findall(r"var\((--[\w-]+)\)", alone)) <= set(re.findall(r"(--[\w-]+):", scheme)), kind
 
 
 def test_letters_stay_letters() -> None:

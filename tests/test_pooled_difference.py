@@ -9,10 +9,15 @@ import pytest
 from scipy.stats import t as student
 
 from msmae.evidence.paired import matched, resample_together
-from msmae.evidence.pooled_difference import Gain, common_seeds, gain, points, table, together
+from msmae.evidence.pooled_difference import Gain, common_seeds, differences, gain, points, table, together
 from msmae.evidence.predictions import classes_of, read_predictions, write_predictions
 from msmae.evidence.seeds import difference_over_seeds
 from saved_run import make_predictions
+
+
+def table_of(results: Path, first: str, second: str) -> str:
+    """The table of what one arm gains over another."""
+    return table(differences(results, first, second), first, second)
 
 
 def collected(folder: Path, *, seeds: int, better: float, worse: float = 1.0) -> Path:
@@ -48,21 +53,21 @@ def test_the_pooled_mean_has_the_variance_of_a_mean_of_independent_parts() -> No
 
 
 def test_a_data_set_of_one_seed_is_shown_and_not_pooled(tmp_path: Path) -> None:
-    assert table(tmp_path, "msmae", "supmae") == "*Not run yet.*"
+    assert table_of(tmp_path, "msmae", "supmae") == "*Not run yet.*"
     collected(tmp_path / "lungs", seeds=2, better=2.0)
     collected(tmp_path / "moles", seeds=1, better=2.0)
-    lines = table(tmp_path, "msmae", "supmae").splitlines()
+    lines = table_of(tmp_path, "msmae", "supmae").splitlines()
     assert lines[2].startswith("| lungs | 2 | +")
     assert lines[3].startswith("| moles | 1 | ")
     assert lines[3].endswith("(patients only; not pooled) |")
     assert len(lines) == 4
     collected(tmp_path / "skin", seeds=3, better=1.5)
-    assert table(tmp_path, "msmae", "supmae").splitlines()[-1].startswith("| **2 data sets, equal weights** | | **+")
+    assert table_of(tmp_path, "msmae", "supmae").splitlines()[-1].startswith("| **2 data sets, equal weights** | | **+")
 
 
 def test_one_changed_prediction_changes_the_table(tmp_path: Path) -> None:
     folder = collected(tmp_path / "lungs", seeds=2, better=3.0)
-    before = table(tmp_path, "msmae", "supmae")
+    before = table_of(tmp_path, "msmae", "supmae")
     path = folder / "msmae" / "0" / "predictions.csv"
     frame = read_predictions(path)
     columns = [name for name in frame.columns if name.startswith("prob_")]
@@ -70,7 +75,7 @@ def test_one_changed_prediction_changes_the_table(tmp_path: Path) -> None:
     frame.loc[right, columns] = np.roll(frame.loc[right, columns].to_numpy(dtype=float), 1)
     frame.loc[right, "predicted"] = columns[int(np.argmax(frame.loc[right, columns]))].removeprefix("prob_")
     write_predictions(frame, path)
-    assert table(tmp_path, "msmae", "supmae") != before
+    assert table_of(tmp_path, "msmae", "supmae") != before
 
 
 def test_only_seeds_that_both_arms_have_are_compared(tmp_path: Path) -> None:
@@ -85,23 +90,23 @@ def test_points_are_signed() -> None:
 
 def test_a_variant_of_a_data_set_is_not_pooled_beside_it(tmp_path: Path) -> None:
     collected(tmp_path / "lungs", seeds=2, better=2.0)
-    alone = table(tmp_path, "msmae", "supmae")
+    alone = table_of(tmp_path, "msmae", "supmae")
     collected(tmp_path / "lungs+gpu", seeds=2, better=1.2)
-    assert table(tmp_path, "msmae", "supmae") == alone
+    assert table_of(tmp_path, "msmae", "supmae") == alone
 
 
 def test_a_data_set_beside_another_leaves_its_interval_as_it_was(tmp_path: Path) -> None:
     collected(tmp_path / "lungs", seeds=2, better=2.0)
-    alone = table(tmp_path, "msmae", "supmae").splitlines()[2]
+    alone = table_of(tmp_path, "msmae", "supmae").splitlines()[2]
     collected(tmp_path / "ankles", seeds=2, better=2.0)
-    assert alone in table(tmp_path, "msmae", "supmae").splitlines()
+    assert alone in table_of(tmp_path, "msmae", "supmae").splitlines()
 
 
 def test_an_arms_variant_is_compared_with_the_data_set_it_varies(tmp_path: Path) -> None:
     collected(tmp_path / "lungs", seeds=3, better=2.0)
     collected(tmp_path / "lungs+half", seeds=2, better=2.6)
     collected(tmp_path / "moles", seeds=2, better=2.0)  # has no such variant
-    rows = table(tmp_path, "msmae+half", "supmae").splitlines()
+    rows = table_of(tmp_path, "msmae+half", "supmae").splitlines()
     frames = [
         read_predictions(tmp_path / folder / arm / seed / "predictions.csv")
         for seed in "01"

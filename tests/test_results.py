@@ -38,6 +38,11 @@ def test_results_are_rebuilt_to_the_byte(script: dict[str, Any], tmp_path: Path)
         assert not re.search(r"[1-9](\.?\d){10}", table.read_text(encoding="utf-8")), (
             "digits that depend on the threads"
         )
+    pictures = {file.name for file in (REPOSITORY / "results" / "pictures").iterdir()}
+    assert pictures == set(re.findall(r"\]\(results/pictures/([^)]+)\)", page))
+    for name in pictures:
+        again = tmp_path / "results" / "pictures" / name
+        assert again.read_bytes() == (REPOSITORY / "results" / "pictures" / name).read_bytes(), name
 
 
 def test_one_changed_prediction_changes_the_table(script: dict[str, Any], tmp_path: Path) -> None:
@@ -55,8 +60,22 @@ def test_one_changed_prediction_changes_the_table(script: dict[str, Any], tmp_pa
     assert script["page"]("{{ moles }}", tmp_path) != before
 
 
+def test_several_arms_against_one_share_a_picture(script: dict[str, Any], tmp_path: Path) -> None:
+    for data in ("moles", "lungs"):
+        write_folder(tmp_path / data, arms={"mae": 0.8, "msmae": 2.6, "vit": 1.0}, seeds=(0, 1))
+    found = script["page"]("{{ msmae, mae against vit }}", tmp_path)
+    assert found.count("| data | seeds |") == 2
+    assert "(results/pictures/msmae-mae-against-vit.svg)" in found
+    drawn = (tmp_path / "pictures" / "msmae-mae-against-vit.svg").read_text(encoding="utf-8")
+    for name in ("msmae, lungs", "msmae, moles", "msmae, 2 pooled", "mae, 2 pooled", "points of balanced accuracy"):
+        assert f">{name}" in drawn
+    shutil.rmtree(tmp_path / "lungs")
+    assert "pictures" not in script["page"]("{{ mae against vit }}", tmp_path)  # one row: nothing to draw
+
+
 def test_a_comparison_that_was_not_run_is_named_so(script: dict[str, Any], tmp_path: Path) -> None:
-    assert script["page"]("{{ moles }}", tmp_path) == "*Not run yet.*"
+    for asked in ("moles", "maps over moles", "settings of moles msmae", "msmae against mae"):
+        assert script["page"](f"{{{{ {asked} }}}}", tmp_path) == "*Not run yet.*"
 
 
 def test_a_comparison_without_a_finished_seed_is_named_so(script: dict[str, Any], tmp_path: Path) -> None:

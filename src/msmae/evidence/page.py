@@ -19,7 +19,7 @@ def make_page(template: str, **content: Any) -> str:
     """A template of `templates/` with ``content``, as text; a name that is missing from it is an error."""
     from markupsafe import Markup
 
-    css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    css = Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("palette.css", "report.css")))
     return environment().get_template(template).render(css=css, **content)
 
 

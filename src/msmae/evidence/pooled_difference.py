@@ -38,30 +38,60 @@ class Gain:
         reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
         return self.value - reach, self.value + reach
 
+    def p_value(self) -> float:
+        """Two-sided, of no difference, by the same t; 1 where nothing differs at all."""
+        variance, freedom = satterthwaite(self.variances)
+        return float(2 * student.sf(abs(self.value) / variance**0.5, freedom)) if variance > 0 else 1.0
 
-def table(results: Path, first: str, second: str) -> str:
-    """A Markdown table of the balanced accuracy that ``first`` gains over ``second``: each data set, and all together.
+
+@dataclass(frozen=True)
+class Row:
+    """What one arm gains over another on one data set."""
+
+    data: str
+    seeds: int
+    gain: Gain
+
+    @property
+    def note(self) -> str:
+        """What to know of a single seed."""
+        return " (patients only; not pooled)" if self.seeds == 1 else ""
+
+
+def differences(results: Path, first: str, second: str) -> list[Row]:
+    """The balanced accuracy that ``first`` gains over ``second`` on each data set, by name.
 
     Args:
         results: holds DATA/ARM/SEED/predictions.csv. Seeds that only one of the two arms has are left out.
         first, second: an arm, or ``ARM+VARIANT``: its runs in DATA+VARIANT.
     """
-    rows, pooled = [], []
+    rows = []
     for folder in sorted(path.parent for path in results.glob("*/comparison.json")):
         if "+" in folder.name:  # a variant shares its patients with the data set it varies
             continue
         seeds = common_seeds(folder, first, second)
         if seeds:
-            found = gain(folder, first, second, seeds, seed=own_seed(folder))
-            single = len(seeds) == 1
-            rows.append(f"| {folder.name} | {len(seeds)} | {points(found)}{' (patients only; not pooled)' * single} |")
-            pooled += [] if single else [found]
+            rows.append(Row(folder.name, len(seeds), gain(folder, first, second, seeds, seed=own_seed(folder))))
+    return rows
+
+
+def pooled(rows: Sequence[Row]) -> Gain | None:
+    """All data sets that have several seeds together; None where there are not two of them."""
+    several = [row.gain for row in rows if row.seeds > 1]
+    return together(several) if len(several) > 1 else None
+
+
+def table(rows: Sequence[Row], first: str, second: str) -> str:
+    """A Markdown table of the rows and of all together; "*Not run yet.*" where there is none."""
     if not rows:
         return "*Not run yet.*"
-    if len(pooled) > 1:
-        rows.append(f"| **{len(pooled)} data sets, equal weights** | | **{points(together(pooled))}** |")
+    lines = [f"| {row.data} | {row.seeds} | {points(row.gain)}{row.note} |" for row in rows]
+    everything = pooled(rows)
+    if everything:
+        count = sum(row.seeds > 1 for row in rows)
+        lines.append(f"| **{count} data sets, equal weights** | | **{points(everything)}** |")
     head = f"| data | seeds | {first} − {second}, points of balanced accuracy (95 % interval) |"
-    return "\n".join([head, "|---|---|---|", *rows])
+    return "\n".join([head, "|---|---|---|", *lines])
 
 
 def own_seed(folder: Path) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ PAGE = {INK: "--ink", FAINT: "--faint", GRID: "--grid", PAPER: "--paper"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
 """Placeholder colour -> the CSS variable that a page must define."""
+
+COLOURS = Path(__file__).parents[1] / "templates" / "palette.css"
+"""The variables of our own pages, light and dark."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters: they can be searched, and use the page's font
@@ -96,6 +100,16 @@ def to_svg(axes: Axes, *, alt: str) -> str:
         svg = svg.replace(colour, f"var({variable})")
     svg = _drop_unused_names(svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt, quote=True)}" ', 1).strip()
+
+
+def as_file(svg: str) -> str:
+    """An ``<svg>`` of `to_svg` as a file of its own: with the colours of our pages, and paper beneath."""
+    inside = svg.index(">") + 1
+    style = (
+        f"{COLOURS.read_text(encoding='utf-8')}text {{ font-family: 'DejaVu Sans', Verdana, sans-serif !important; }}\n"
+    )
+    paper = f'<style>\n{style}</style>\n<rect width="100%" height="100%" fill="var({PAGE[PAPER]})"/>'
+    return f"{svg[:inside]}\n{paper}{svg[inside:]}\n"
 
 
 def _drop_unused_names(svg: str) -> str:

@@ -23,5 +23,6 @@ def history_figure(curves: Mapping[str, tuple[Sequence[int], np.ndarray]], *, la
             if len(values) > 1:
                 axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0)
         axes.set(xlabel="epochs of pre-training", ylabel=label)
+        axes.locator_params(axis="x", integer=True)
         axes.legend(loc="best")
         return to_svg(axes, alt=alt)
