@@ -110,9 +110,15 @@ def test_mae_learns_no_labels_where_a_comparison_weighs_them(
     assert all(torch.equal(one, weights[1][key]) for key, one in weights[0].items())
     told = re.findall(r"^pretrain \d+/.*", capsys.readouterr().out, flags=re.MULTILINE)
     assert told
-    assert not [
-        line for line in told if "reconstruction" not in line or "label" in line
-    ]  # no curve of what is not learned
+    assert not [line for line in told if "reconstruction" not in line or "label" in line]
+    logged = pd.read_csv(tmp_path / "weighed" / "logs" / "pretrain" / "csv" / "metrics.csv")
+    assert set(logged.columns) == {"epoch", "step", "images_per_s", "reconstruction"}  # no curve of what is not learned
+    assert set(logged.dropna(subset="reconstruction")["epoch"]) == {
+        0,
+        1,
+        2,
+        3,
+    }  # few steps make an epoch; each has its point
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:

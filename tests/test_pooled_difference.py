@@ -53,7 +53,7 @@ def test_the_pooled_mean_has_the_variance_of_a_mean_of_independent_parts() -> No
 
 
 def test_a_data_set_of_one_seed_is_shown_and_not_pooled(tmp_path: Path) -> None:
-    assert table_of(tmp_path, "msmae", "supmae") == "*Not run yet.*"
+    assert table_of(tmp_path, "msmae", "supmae") == "*msmae − supmae: not run yet.*"
     collected(tmp_path / "lungs", seeds=2, better=2.0)
     collected(tmp_path / "moles", seeds=1, better=2.0)
     lines = table_of(tmp_path, "msmae", "supmae").splitlines()

@@ -387,3 +387,11 @@ def test_a_browser_shows_it_without_sideways_scrolling(tmp_path: Path, width: in
     scroll, requests = in_a_browser(tmp_path, "run/report.html", width=width)
     assert scroll <= width
     assert requests == 0
+
+
+def test_a_run_that_went_on_with_other_software_is_to_be_read_with_care(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_predictions(classes=("a", "b")))
+    record = json.loads((run / "environment.json").read_text())
+    put(run / "environment.json", {**record, "went_on_with": ["torch 2.14.0"]})
+    page = page_of(run)
+    assert "went on with other software than it was begun with (torch 2.14.0)" in page.text

@@ -159,8 +159,19 @@ def test_a_run_that_goes_on_with_other_software_says_so(tmp_path: Path, caplog: 
     assert caplog.text == ""
     file = tmp_path / "run" / "environment.json"
     record = json.loads(file.read_text())
+    now = f"{version('torch')}"
     record["packages"]["torch"] = "2.1.0"
     del record["packages"]["safetensors"]  # not recorded by an earlier version: nothing to compare
     file.write_text(json.dumps(record))
     describe_run(tmp_path / "run", given={"init": None}, **words)
-    assert f"begun with other software (torch 2.1.0, now {version('torch')}): what comes" in caplog.text
+    assert f"begun with other software (torch 2.1.0, now {now}): what comes" in caplog.text
+    assert json.loads(file.read_text()) == {**record, "went_on_with": [f"torch {now}"]}
+    file.write_text(json.dumps({**record, "packages": {}, "msmae": "0.0.1", "auto_precision": "16-mixed"}))
+    describe_run(tmp_path / "run", given={"init": None}, **words)
+    assert f"(msmae 0.0.1, now {msmae.__version__}; precision 16-mixed, now " in caplog.text
+    for damaged in (file.read_text()[:40], "7"):
+        file.write_text(damaged)
+        caplog.clear()
+        describe_run(tmp_path / "run", given={"init": None}, **words)
+        assert "environment.json cannot be read" in caplog.text
+        assert file.read_text() == damaged

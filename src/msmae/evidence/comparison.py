@@ -35,9 +35,10 @@ def compare_arms(
 
     For cross-validation, give the folds of a seed joined into one frame: every image predicted once. ``pairs`` are
     the differences asked (first minus second), by default every arm against every later one. Returns ``{"n",
-    "patients", "seeds", "arms": {arm: {metric: entry}}, "differences": [{"first", "second", "metrics": {metric:
-    entry}}]}`` ("n": images of one seed) with the entries of `mean_over_seeds` and `difference_over_seeds`, and in
-    the latter ``"p_holm"``: corrected over all pairs, for each metric by itself. Raises UserError for arms of
+    "patients", "unnamed", "seeds", "arms": {arm: {metric: entry}}, "differences": [{"first", "second", "metrics":
+    {metric: entry}}]}`` ("n": images of one seed; "unnamed": those that name no patient, each counted as one) with the
+    entries of `mean_over_seeds` and `difference_over_seeds`, and in the latter ``"p_holm"``: corrected over all pairs,
+    for each metric by itself. Raises UserError for arms of
     different seeds, test images or labels.
     """
     names = list(arms)
@@ -73,6 +74,7 @@ def compare_arms(
     return {
         "n": runs[0].images,
         "patients": resampled[0].patients,
+        "unnamed": unnamed(arms[names[0]][0], split=split),
         "seeds": seeds,
         "arms": {arm: {name: mean_over_seeds(of_arm[arm], name) for name in metrics} for arm in names},
         "differences": as_family(differences),
@@ -91,3 +93,9 @@ def as_family(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for pair, p_value in zip(family, corrected, strict=True):
             pair["metrics"][name]["p_holm"] = p_value
     return family
+
+
+def unnamed(predictions: pd.DataFrame, *, split: str) -> int:
+    """Labelled images of a split that name no patient: each stands for itself."""
+    asked = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
+    return int((asked["patient_id"] == "").sum()) if "patient_id" in asked else len(asked)

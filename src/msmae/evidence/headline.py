@@ -231,6 +231,11 @@ def cautions(run: RunFiles) -> list[str]:
             "Training favoured rare classes: the answers keep that, the probabilities do not, so an answer may stand "
             "beside a small probability."
         )
+    if run.environment.get("went_on_with"):
+        found.append(
+            "The run went on with other software than it was begun with "
+            f"({', '.join(run.environment['went_on_with'])}): its figures are of neither alone."
+        )
     found += disagreement(run)
     return found
 

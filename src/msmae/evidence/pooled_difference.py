@@ -38,11 +38,6 @@ class Gain:
         reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
         return self.value - reach, self.value + reach
 
-    def p_value(self) -> float:
-        """Two-sided, of no difference, by the same t; 1 where nothing differs at all."""
-        variance, freedom = satterthwaite(self.variances)
-        return float(2 * student.sf(abs(self.value) / variance**0.5, freedom)) if variance > 0 else 1.0
-
 
 @dataclass(frozen=True)
 class Row:
@@ -82,9 +77,9 @@ def pooled(rows: Sequence[Row]) -> Gain | None:
 
 
 def table(rows: Sequence[Row], first: str, second: str) -> str:
-    """A Markdown table of the rows and of all together; "*Not run yet.*" where there is none."""
+    """A Markdown table of the rows and of all together; where there is none it says which is not run yet."""
     if not rows:
-        return "*Not run yet.*"
+        return f"*{first} − {second}: not run yet.*"
     lines = [f"| {row.data} | {row.seeds} | {points(row.gain)}{row.note} |" for row in rows]
     everything = pooled(rows)
     if everything:

@@ -84,6 +84,12 @@ class RunFiles:
         return Path(data.rstrip("/")).stem if data else self.folder.resolve().name
 
 
+def software(environment: dict[str, Any]) -> dict[str, str | None]:
+    """Of environment.json: the versions of what decides a run's numbers, and their precision."""
+    known = {"msmae": environment.get("msmae"), "precision": environment.get("auto_precision")}
+    return known | dict(environment.get("packages") or {})
+
+
 def read_run_files(run: Path) -> RunFiles:
     """Read a RUN folder.
 

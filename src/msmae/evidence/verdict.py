@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from msmae.evidence.wording import PERCENT, describe, figure_value, number, of
+from msmae.evidence.wording import PERCENT, count, describe, figure_value, number, of
 
 ALPHA = 0.05
 TIE = 1e-9
@@ -163,7 +163,9 @@ def answers(planned: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
 def how_sure(result: Mapping[str, Any], planned: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     """What the certainty rests on, and how small a difference could have been missed."""
     patients, images = result["patients"], result["n"]
-    units = of(patients, "patient") if patients < images else f"{of(images, 'test image')}"
+    units = of(patients, "patient") if patients < images else of(images, "test image")
+    if patients < images and result["unnamed"]:
+        units = f"{of(images, 'test image')}, of which {count(result['unnamed'])} name no patient and count as one each"
     found = [f"It rests on {of(result['seeds'], 'seed')} and {units}."]
     if result["seeds"] == 1:
         found.append(

@@ -67,7 +67,8 @@ def write_onnx(path: Path, model: Exported, *, image_shape: tuple[int, int, int]
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"{EXTRA}: {error}", mend="pip install 'msmae[onnx]'") from error
+        mend = "where msmae was cloned: .venv/bin/pip install -e '.[onnx]'"
+        raise UserError(f"{EXTRA}: {error}", mend=mend) from error
     model = model.eval().requires_grad_(False)
     example = torch.zeros(2, *image_shape)
     with warnings.catch_warnings(), only_errors_of("torch.onnx"):  # it warns of packages that nothing here needs

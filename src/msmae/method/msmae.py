@@ -2,6 +2,11 @@
 
 Paper: Mao et al., "Medical supervised masked autoencoders", arXiv 2305.05871, section 3; the autoencoder is MAE's
 (arXiv 2111.06377).
+
+A plan (`method.masking`) says which patches of an image are kept, which are masked, and, by leaving them out, which are
+thrown. The maps that it is drawn from come from the encoder (`method.attention`); when they are made and when the
+drawing begins to follow them is training's business (`stages.pretrain`), not the model's. The label is learned from
+the kept patches alone.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ class MSMAE(nn.Module):
     """Encoder over the kept patches, light decoder over kept and masked ones, linear head on the class token.
 
     Args:
-        encoder: sees [CLS] and the kept patches.
+        encoder: sees [CLS] and the kept patches; its position embedding is fixed from here on, as in MAE.
         classes: number of classes of the linear head.
         decoder_width, decoder_depth, decoder_heads: the decoder's size (paper: 512, 8, 16).
         pool: what the head reads: the class token ("cls", the paper) or the mean of the patch tokens ("mean").
@@ -141,11 +146,11 @@ def label_loss(
         known = ~labels.isnan().any(dim=1)
         target = labels * (1 - smoothing) + 0.5 * smoothing
         terms = F.binary_cross_entropy_with_logits(logits, target.nan_to_num(), pos_weight=weights, reduction="none")
-        terms, share = terms.mean(dim=1), known.float()
+        terms, weight = terms.mean(dim=1), known.float()
     else:
         known = labels >= 0
         scores = logits.softmax(dim=1) if softmax_twice else logits
         classes = labels.clamp(min=0)
         terms = F.cross_entropy(scores, classes, weights, reduction="none", label_smoothing=smoothing)
-        share = known * (1.0 if weights is None else weights[classes])
-    return (terms * known).sum() / share.sum().clamp(min=1e-12)
+        weight = known * (1.0 if weights is None else weights[classes])
+    return (terms * known).sum() / weight.sum().clamp(min=1e-12)

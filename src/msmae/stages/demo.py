@@ -29,9 +29,10 @@ def demo(*, out: str = "runs/demo", method: str = "msmae", seed: int = 0, overwr
 
         metrics: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
         show_result(metrics, Path(out))
-        return metrics
-    metrics = run("phantom", out=out, method=method, preset="demo", seed=seed, overwrite=overwrite)
-    if (Path(out) / "pretrained").is_dir():
+    else:
+        metrics = run("phantom", out=out, method=method, preset="demo", seed=seed, overwrite=overwrite)
+    pictured = (Path(out) / "masks" / "masks.json").is_file()  # or the demo ended before its pictures
+    if (Path(out) / "pretrained").is_dir() and not pictured:
         from msmae.stages.masks import masks
 
         masks(out)

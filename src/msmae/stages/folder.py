@@ -18,6 +18,7 @@ import yaml
 from msmae import __version__
 from msmae.config import Settings, merge_layers
 from msmae.errors import UserError
+from msmae.evidence.run_files import software
 
 if TYPE_CHECKING:
     from msmae.data.manifest import Manifest
@@ -131,22 +132,22 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
 
 
 def tell_of_other_software(run: Path) -> None:
-    """Warn where an unfinished run was begun with other software than it goes on with: its record is of the first."""
+    """Warn where an unfinished run was begun with other software than it goes on with, and add that to its record."""
     path = run / "environment.json"
-    before = software(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    now = software(environment())
-    other = [f"{name} {before[name]}, now {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+    try:
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as problem:
+        log.warning("%s cannot be read (%s): with what software this run was begun is not known", path, problem)
+        return
+    before, now = software(record), software(environment())
+    other = [name for name in now if before.get(name, now[name]) != now[name]]
     if other:
+        write_json(path, {**record, "went_on_with": [f"{name} {now[name]}" for name in other]})
         log.warning(
             "%s was begun with other software (%s): what comes of it is of neither alone; --overwrite begins anew",
             run,
-            "; ".join(other),
+            "; ".join(f"{name} {before[name]}, now {now[name]}" for name in other),
         )
-
-
-def software(record: dict[str, Any]) -> dict[str, str | None]:
-    """The versions of what decides a run's numbers, and their precision."""
-    return {"msmae": record.get("msmae"), "precision": record.get("auto_precision"), **record.get("packages", {})}
 
 
 def whole_paths(config: dict[str, Any]) -> dict[str, str]:

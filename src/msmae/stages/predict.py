@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from msmae.data.listing import count
 from msmae.errors import UserError
 
 
@@ -79,7 +80,7 @@ def predict(
     Path(out).mkdir(parents=True, exist_ok=True)
     write_predictions(frame, Path(out) / "predictions.csv")
     seen = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
-    print(f"{len(frame)} images predicted{seen}: {Path(out) / 'predictions.csv'}")
+    print(f"{count(len(frame), 'image')} predicted{seen}: {Path(out) / 'predictions.csv'}")
     return frame
 
 

@@ -27,6 +27,9 @@ from msmae.stages.training import LastCheckpoint, StageModule, check_trainer, de
 
 log = logging.getLogger("msmae")
 
+EVEN = 0.75
+"""Share of the patches that is masked, evenly and none thrown, until an arm's own draw begins (the released code)."""
+
 
 def pretrained_card(prepared: Prepared) -> ModelCard:
     """The card of the pre-trained model that these settings make."""
@@ -97,7 +100,7 @@ class PretrainModule(StageModule):
     def draw(self, weights: Tensor) -> PatchPlan:
         """The plan of a batch from its aligned weights [B, h, w]."""
         if self.warming_up:
-            return plan_patches(torch.ones_like(weights), 0.75, 0.0, self.generator)
+            return plan_patches(torch.ones_like(weights), EVEN, 0.0, self.generator)
         weights = tempered(weights, self.settings.temperature, self.settings.uniform_share)
         return plan_of_arm(self.arm, weights, self.generator, ratios=self.ratios)
 

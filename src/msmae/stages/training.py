@@ -29,6 +29,9 @@ from msmae.stages.precision import choose_precision
 from msmae.stages.prepare import Prepared
 from msmae.stages.timing import Courtesy
 
+LOG_EVERY = 10
+"""Steps between two that are logged."""
+
 
 def make_trainer(
     run: Path, stage: str, *, epochs: int, settings: TrainerSettings, callbacks: list[Callback], accumulate: int = 1
@@ -46,10 +49,10 @@ def make_trainer(
         strategy=settings.strategy,
         num_nodes=settings.num_nodes,
         precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
-        callbacks=[*callbacks, StageProgress(stage)],
+        callbacks=[*callbacks, StageProgress(stage), EveryEpochLogged()],
         logger=[TensorBoardLogger(logs, name=stage, version=""), CSVLogger(logs, name=stage, version="csv")],
         accumulate_grad_batches=accumulate,
-        log_every_n_steps=10,
+        log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
@@ -258,6 +261,13 @@ def decayed(name: str, parameter: nn.Parameter) -> bool:
 NUMBER = (int, float, Tensor)
 SHORT = {"val_balanced_accuracy": "val_bal_acc"}
 SECONDS_BETWEEN_LINES = 20.0
+
+
+class EveryEpochLogged(Callback):
+    """Where an epoch has fewer steps than Lightning waits between two logged ones, its last is logged."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.log_every_n_steps = min(LOG_EVERY, int(trainer.num_training_batches))  # type: ignore[attr-defined]
 
 
 class StageProgress(Callback):
