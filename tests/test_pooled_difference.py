@@ -9,7 +9,17 @@ import pytest
 from scipy.stats import t as student
 
 from msmae.evidence.paired import matched, resample_together
-from msmae.evidence.pooled_difference import Gain, common_seeds, differences, gain, points, table, together
+from msmae.evidence.pooled_difference import (
+    Draws,
+    Gain,
+    common_seeds,
+    differences,
+    gain,
+    own_seed,
+    points,
+    table,
+    together,
+)
 from msmae.evidence.predictions import classes_of, read_predictions, write_predictions
 from msmae.evidence.seeds import difference_over_seeds
 from saved_run import make_predictions
@@ -17,7 +27,7 @@ from saved_run import make_predictions
 
 def table_of(results: Path, first: str, second: str) -> str:
     """The table of what one arm gains over another."""
-    return table(differences(results, first, second), first, second)
+    return table(differences(results, first, second, Draws()), first, second)
 
 
 def collected(folder: Path, *, seeds: int, better: float, worse: float = 1.0) -> Path:
@@ -35,9 +45,9 @@ def collected(folder: Path, *, seeds: int, better: float, worse: float = 1.0) ->
 
 def test_one_data_sets_interval_is_the_comparisons_own(tmp_path: Path) -> None:
     folder = collected(tmp_path / "a", seeds=3, better=2.0)
-    found = gain(folder, "msmae", "supmae", ["0", "1", "2"], seed=0)
+    found = gain(folder, "msmae", "supmae", ["0", "1", "2"], Draws())
     frames = [read_predictions(folder / arm / s / "predictions.csv") for s in "012" for arm in ("msmae", "supmae")]
-    sampled = resample_together(matched(frames, classes=classes_of(frames[0]), split="test"), seed=0)
+    sampled = resample_together(matched(frames, classes=classes_of(frames[0]), split="test"), seed=own_seed(folder))
     expected = difference_over_seeds(sampled[::2], sampled[1::2], "balanced_accuracy")
     assert found.value == pytest.approx(expected["value"], abs=1e-12)
     assert found.interval() == pytest.approx((expected["low"], expected["high"]), abs=1e-9)
@@ -116,3 +126,13 @@ def test_an_arms_variant_is_compared_with_the_data_set_it_varies(tmp_path: Path)
     expected = 100 * difference_over_seeds(sampled[::2], sampled[1::2], "balanced_accuracy")["value"]
     assert len(rows) == 3
     assert rows[2].startswith(f"| lungs | 2 | {expected:+.1f} (")
+
+
+def test_draws_that_are_shared_give_the_same_tables(tmp_path: Path) -> None:
+    collected(tmp_path / "lungs", seeds=3, better=2.0)
+    collected(tmp_path / "lungs+half", seeds=2, better=1.5)
+    shared = Draws()
+    for first, second in (("msmae", "supmae"), ("msmae+half", "msmae"), ("msmae", "supmae")):
+        rows = differences(tmp_path, first, second, shared)
+        assert table(rows, first, second) == table_of(tmp_path, first, second)
+    assert len(shared.known) == 3 + 3 + 2

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from msmae.evidence.intervals import LEVEL
-from msmae.evidence.paired import matched, resample_together
+from msmae.evidence.paired import Resampled, matched, resample_together
 from msmae.evidence.predictions import classes_of, read_predictions
 from msmae.evidence.seeds import satterthwaite, variances
 
@@ -53,12 +53,29 @@ class Row:
         return " (patients only; not pooled)" if self.seeds == 1 else ""
 
 
-def differences(results: Path, first: str, second: str) -> list[Row]:
+class Draws:
+    """The runs that were resampled so far: many tables ask for one run, whose draws are the same in all of them."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[Path, int], Resampled] = {}
+
+    def of(self, files: Sequence[Path], *, seed: int) -> list[Resampled]:
+        """The test predictions in these files, resampled alike. Raises UserError unless their images are the same."""
+        frames = [read_predictions(file) for file in files]
+        runs = matched(frames, classes=classes_of(frames[0]), split="test", names=[str(file) for file in files])
+        for file, run in zip(files, runs, strict=True):
+            if (file, seed) not in self.known:
+                self.known[file, seed] = resample_together([run], seed=seed)[0]
+        return [self.known[file, seed] for file in files]
+
+
+def differences(results: Path, first: str, second: str, draws: Draws) -> list[Row]:
     """The balanced accuracy that ``first`` gains over ``second`` on each data set, by name.
 
     Args:
         results: holds DATA/ARM/SEED/predictions.csv. Seeds that only one of the two arms has are left out.
         first, second: an arm, or ``ARM+VARIANT``: its runs in DATA+VARIANT.
+        draws: of other differences in the same results; files must not change between the two.
     """
     rows = []
     for folder in sorted(path.parent for path in results.glob("*/comparison.json")):
@@ -66,7 +83,7 @@ def differences(results: Path, first: str, second: str) -> list[Row]:
             continue
         seeds = common_seeds(folder, first, second)
         if seeds:
-            rows.append(Row(folder.name, len(seeds), gain(folder, first, second, seeds, seed=own_seed(folder))))
+            rows.append(Row(folder.name, len(seeds), gain(folder, first, second, seeds, draws)))
     return rows
 
 
@@ -106,11 +123,10 @@ def runs_of(folder: Path, arm: str) -> Path:
     return folder.with_name(f"{folder.name}{plus}{variant}") / name
 
 
-def gain(folder: Path, first: str, second: str, seeds: Sequence[str], *, seed: int) -> Gain:
+def gain(folder: Path, first: str, second: str, seeds: Sequence[str], draws: Draws) -> Gain:
     """One data set's mean difference over its seeds, on the test split."""
-    both = runs_of(folder, first), runs_of(folder, second)
-    pairs = [[read_predictions(runs / name / "predictions.csv") for runs in both] for name in seeds]
-    return gains(pairs, [METRIC], seed=seed)[METRIC]
+    files = [runs_of(folder, arm) / name / "predictions.csv" for name in seeds for arm in (first, second)]
+    return mean_gain(draws.of(files, seed=own_seed(folder)), METRIC)
 
 
 def gains(pairs: Sequence[Sequence[pd.DataFrame]], metrics: Sequence[str], *, seed: int) -> dict[str, Gain]:
@@ -119,14 +135,15 @@ def gains(pairs: Sequence[Sequence[pd.DataFrame]], metrics: Sequence[str], *, se
     """
     frames = [frame for pair in pairs for frame in pair]
     sampled = resample_together(matched(frames, classes=classes_of(frames[0]), split="test"), seed=seed)
-    together = list(zip(sampled[::2], sampled[1::2], strict=True))
-    found = {}
-    for name in metrics:
-        values = np.array([a.value.overall[name][0] - b.value.overall[name][0] for a, b in together])  # [S]
-        draws = np.mean([a.draws.overall[name] - b.draws.overall[name] for a, b in together], axis=0)  # [R]
-        luck = variances(values, draws[~np.isnan(draws)], patients=sampled[0].patients)
-        found[name] = Gain(float(values.mean()), luck)
-    return found
+    return {name: mean_gain(sampled, name) for name in metrics}
+
+
+def mean_gain(sampled: Sequence[Resampled], metric: str) -> Gain:
+    """What the first of each two has over the second, a mean over the pairs."""
+    pairs = list(zip(sampled[::2], sampled[1::2], strict=True))
+    values = np.array([a.value.overall[metric][0] - b.value.overall[metric][0] for a, b in pairs])  # [S]
+    means = np.mean([a.draws.overall[metric] - b.draws.overall[metric] for a, b in pairs], axis=0)  # [R]
+    return Gain(float(values.mean()), variances(values, means[~np.isnan(means)], patients=sampled[0].patients))
 
 
 def together(gains: Sequence[Gain]) -> Gain:
