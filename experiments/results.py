@@ -4,7 +4,6 @@ RESULTS.md is experiments/results_page.md with each ``{{ ... }}`` replaced:
 
     NAME                    the tables of results/NAME
     FIRST against SECOND    what an arm gains over another in all of results/; firsts, by commas, share a picture
-    settings of NAME ARM    what one setting that differs does: the variants results/NAME+*, against ARM as it is there
     maps over NAME          how well the maps of its arms find the lesions while they are learned
     maps of NAME            what the answers hang on
     keep, keep-even         what looking at a quarter costs in all of results/*+keep; what choosing it gains
@@ -22,7 +21,7 @@ from pathlib import Path
 from studies import ARMS
 
 from msmae.errors import UserError
-from msmae.evidence import ablations, arms_table, map_curves, pooled_difference, pooled_loss
+from msmae.evidence import arms_table, map_curves, pooled_difference, pooled_loss
 from msmae.evidence.comparison_files import read_comparison
 from msmae.evidence.comparison_report import write_comparison
 from msmae.evidence.figures.canvas import as_file
@@ -38,11 +37,12 @@ NOT_YET = "*Not run yet.*"
 
 def page(template: str, results: Path) -> str:
     """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
-    text = re.sub(r"\{\{ (?!arms \}\})([\w+, -]+) \}\}", lambda match: filled(match.group(1), results), template)
+    draws = pooled_difference.Draws()
+    text = re.sub(r"\{\{ (?!arms \}\})([\w+, -]+) \}\}", lambda match: filled(match.group(1), results, draws), template)
     return text.replace("{{ arms }}", arms_table.table(results, ARMS))  # from the tables that the others have written
 
 
-def filled(asked: str, results: Path) -> str:
+def filled(asked: str, results: Path, draws: pooled_difference.Draws) -> str:
     """What stands in the place of ``{{ asked }}``."""
     if asked == "keep":
         return pooled_loss.table(results)
@@ -52,10 +52,8 @@ def filled(asked: str, results: Path) -> str:
         return map_curves.table(results, found[1])
     if found := re.fullmatch(r"maps over (\S+)", asked):
         return maps_while_learning(results, found[1])
-    if found := re.fullmatch(r"settings of (\S+) (\S+)", asked):
-        return settings(results, found[1], found[2])
     if found := re.fullmatch(r"(.+) against (\S+)", asked):
-        return gains(results, found[1].split(", "), found[2])
+        return gains(results, found[1].split(", "), found[2], draws)
     return comparison(results / asked)
 
 
@@ -73,9 +71,9 @@ def comparison(folder: Path) -> str:
     return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
 
 
-def gains(results: Path, firsts: list[str], second: str) -> str:
+def gains(results: Path, firsts: list[str], second: str, draws: pooled_difference.Draws) -> str:
     """A table for each of the first arms, and above them one picture where there are more than three rows to draw."""
-    found = {first: pooled_difference.differences(results, first, second) for first in firsts}
+    found = {first: pooled_difference.differences(results, first, second, draws) for first in firsts}
     tables = [pooled_difference.table(rows, first, second) for first, rows in found.items()]
     lines = []
     for first, rows in found.items():
@@ -87,19 +85,6 @@ def gains(results: Path, firsts: list[str], second: str) -> str:
         svg = forest_figure(lines, label=f"points of balanced accuracy over {second}", alt=alt, percent=True, zero=True)
         tables.insert(0, picture(results, f"{'-'.join(firsts)}-against-{second}", svg, alt))
     return "\n\n".join(tables)
-
-
-def settings(results: Path, data: str, arm: str) -> str:
-    """The table of an arm's variants, under its picture."""
-    rows = ablations.ablations(results, data, arm)
-    if not rows:
-        return NOT_YET
-    alt = f"Points of balanced accuracy of {arm} with one setting that differs, over {arm} as it is, on {data}"
-    lines = [line(row.setting, row.gain) for row in rows]
-    svg = forest_figure(
-        lines, label=f"points of balanced accuracy over {arm} as it is", alt=alt, percent=True, zero=True
-    )
-    return f"{picture(results, f'settings-{data}', svg, alt)}\n\n{ablations.table(rows, arm)}"
 
 
 def maps_while_learning(results: Path, data: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,34 @@ def test_several_arms_against_one_share_a_picture(script: dict[str, Any], tmp_pa
 
 
 def test_a_comparison_that_was_not_run_is_named_so(script: dict[str, Any], tmp_path: Path) -> None:
-    for asked in ("moles", "maps over moles", "settings of moles msmae", "msmae against mae"):
+    for asked in ("moles", "maps over moles"):
         assert script["page"](f"{{{{ {asked} }}}}", tmp_path) == "*Not run yet.*"
+    assert script["page"]("{{ msmae, vit against mae }}", tmp_path) == (
+        "*msmae − mae: not run yet.*\n\n*vit − mae: not run yet.*"
+    )
 
 
 def test_a_comparison_without_a_finished_seed_is_named_so(script: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "moles").mkdir()
     (tmp_path / "moles" / "comparison.json").write_text('{"arms": ["msmae"], "seeds": [0], "classes": ["a", "b"]}')
     assert script["page"]("{{ moles }}", tmp_path).startswith("*Not finished: none of 1 arms has a finished run")
+
+
+def test_what_the_pages_point_at_is_there_and_committed() -> None:
+    """A file that an ignore rule leaves out is there for its maker alone."""
+    pages = [REPOSITORY / "README.md", REPOSITORY / "RESULTS.md", *(REPOSITORY / "docs").glob("*.md")]
+    targets = {
+        (page.parent / target.partition("#")[0]).resolve()
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s][^)\s]*)\)", page.read_text(encoding="utf-8"))
+        if "://" not in target
+    }
+    assert len(targets) > 10
+    assert not [str(target) for target in targets if not target.exists()]
+    if (REPOSITORY / ".git").exists():
+        names = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+        known = {(REPOSITORY / name).resolve() for name in names.splitlines()}
+        assert not [str(target) for target in targets if target.is_file() and target not in known]
 
 
 def test_no_machine_is_named_in_the_results() -> None:
