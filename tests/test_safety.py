@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,13 @@ def test_a_run_that_goes_on_with_other_software_says_so(tmp_path: Path, caplog: 
         describe_run(tmp_path / "run", given={"init": None}, **words)
         assert "environment.json cannot be read" in caplog.text
         assert file.read_text() == damaged
+
+
+@pytest.mark.slow
+def test_a_thread_that_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    script = tmp_path / "held.py"
+    script.write_text(
+        "import os, signal, threading, time\nfrom msmae.cli import end\nsignal.signal(signal.SIGTERM, end)\n"
+        "threading.Thread(target=time.sleep, args=(300,)).start()\nos.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    assert subprocess.run([sys.executable, str(script)], timeout=60).returncode == 143

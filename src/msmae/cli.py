@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -36,10 +37,20 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
+def end(*_: object) -> NoReturn:
+    """Answer SIGTERM: exit, after 20 s also from what a library's thread still holds up (files are written whole or not
+    at all, so nothing is cut).
+    """
+    late = threading.Timer(20, os._exit, (143,))
+    late.daemon = True
+    late.start()
+    sys.exit(143)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 2 the input is wrong, 3 leakage, 130/143 interrupted and resumable."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end)
     try:
         sys.exit(dispatch(words))
     except UserError as error:
