@@ -154,6 +154,16 @@ def test_a_run_records_what_it_is_made_from_as_whole_paths(tmp_path: Path, monke
         describe_run(Path("run"), given={"init": "run/config.yaml", "from": "none"}, **words)
 
 
+def test_a_demo_that_ended_before_its_pictures_makes_them(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("masks"))
+    msmae.demo(out=str(out))
+    picture = out / "masks" / "masks.png"
+    made = picture.stat().st_mtime_ns
+    msmae.demo(out=str(out))
+    assert picture.stat().st_mtime_ns == made  # and once only
+
+
 def test_a_run_that_goes_on_with_other_software_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     words: dict[str, Any] = {"data": "phantom", "method": "msmae", "seed": 0, "settings": make_settings("tiny")}
     for _ in range(2):
@@ -171,7 +181,7 @@ def test_a_run_that_goes_on_with_other_software_says_so(tmp_path: Path, caplog: 
     file.write_text(json.dumps({**record, "packages": {}, "msmae": "0.0.1", "auto_precision": "16-mixed"}))
     describe_run(tmp_path / "run", given={"init": None}, **words)
     assert f"(msmae 0.0.1, now {msmae.__version__}; precision 16-mixed, now " in caplog.text
-    for damaged in (file.read_text()[:40], "7"):
+    for damaged in (file.read_text()[:40], "7", '{"packages": "torch"}'):
         file.write_text(damaged)
         caplog.clear()
         describe_run(tmp_path / "run", given={"init": None}, **words)

@@ -98,4 +98,4 @@ def as_family(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def unnamed(predictions: pd.DataFrame, *, split: str) -> int:
     """Labelled images of a split that name no patient: each stands for itself."""
     asked = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
-    return int((asked["patient_id"] == "").sum()) if "patient_id" in asked else len(asked)
+    return int((asked["patient_id"] == "").sum())

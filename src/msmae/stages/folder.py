@@ -136,10 +136,10 @@ def tell_of_other_software(run: Path) -> None:
     path = run / "environment.json"
     try:
         record = dict(json.loads(path.read_text(encoding="utf-8")))
+        before, now = software(record), software(environment())
     except (OSError, ValueError, TypeError) as problem:
         log.warning("%s cannot be read (%s): with what software this run was begun is not known", path, problem)
         return
-    before, now = software(record), software(environment())
     other = [name for name in now if before.get(name, now[name]) != now[name]]
     if other:
         write_json(path, {**record, "went_on_with": [f"{name} {now[name]}" for name in other]})

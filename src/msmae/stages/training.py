@@ -267,7 +267,8 @@ class EveryEpochLogged(Callback):
     """Where an epoch has fewer steps than Lightning waits between two logged ones, its last is logged."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.log_every_n_steps = min(LOG_EVERY, int(trainer.num_training_batches))  # type: ignore[attr-defined]
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        trainer.log_every_n_steps = min(LOG_EVERY, max(1, steps))  # type: ignore[attr-defined]
 
 
 class StageProgress(Callback):

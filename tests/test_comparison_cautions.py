@@ -1,0 +1,35 @@
+"""What must be known of a comparison's runs before its figures are believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from saved_run import put
+from test_comparison_report import page_of, write_folder
+
+
+def test_runs_of_different_software_are_named_as_such(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "moles", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0, 1))
+    told = "not all made with the same software"
+    assert told not in page_of(folder).text
+    file = folder / "msmae" / "1" / "environment.json"
+    record = json.loads(file.read_text())
+    put(file, record | {"auto_precision": "16-mixed", "packages": {"torch": "2.1.0", "numpy": "2.0"}})
+    assert f"{told} (torch differ)" in page_of(folder).text  # what the others do not tell is not compared
+    put(file, record | {"went_on_with": ["msmae 0.2.0"]})
+    assert f"{told} (msmae differ)" in page_of(folder).text
+
+
+def test_images_that_name_no_patient_are_not_called_patients(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "moles", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0, 1))
+    for file in folder.glob("*/*/predictions.csv"):
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+        tested = frame.index[frame["split"] == "test"]
+        frame.loc[tested[:40], "patient_id"] = ""
+        frame.to_csv(file, index=False)
+    assert "It rests on 2 seeds and 120 test images, of which 40 name no patient and count as one each." in (
+        page_of(folder).text
+    )
