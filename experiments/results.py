@@ -4,6 +4,7 @@ RESULTS.md is experiments/results_page.md with each ``{{ ... }}`` replaced:
 
     NAME                    the tables of results/NAME
     FIRST against SECOND    what an arm gains over another in all of results/; firsts, by commas, share a picture
+    settings of ARM in NAME one setting of pre-training that differs, each (studies.ABLATIONS); other arms beside them
     maps over NAME          how well the maps of its arms find the lesions while they are learned
     maps of NAME            what the answers hang on
     keep, keep-even         what looking at a quarter costs in all of results/*+keep; what choosing it gains
@@ -18,10 +19,10 @@ import json
 import re
 from pathlib import Path
 
-from studies import ARMS
+from studies import ABLATIONS, ARMS
 
 from msmae.errors import UserError
-from msmae.evidence import arms_table, map_curves, pooled_difference, pooled_loss
+from msmae.evidence import ablations, arms_table, map_curves, pooled_difference, pooled_loss
 from msmae.evidence.comparison_files import read_comparison
 from msmae.evidence.comparison_report import write_comparison
 from msmae.evidence.figures.canvas import as_file
@@ -52,6 +53,8 @@ def filled(asked: str, results: Path, draws: pooled_difference.Draws) -> str:
         return map_curves.table(results, found[1])
     if found := re.fullmatch(r"maps over (\S+)", asked):
         return maps_while_learning(results, found[1])
+    if found := re.fullmatch(r"settings of (\S+) in (\S+)", asked):
+        return settings(results, found[1], found[2], draws)
     if found := re.fullmatch(r"(.+) against (\S+)", asked):
         return gains(results, found[1].split(", "), found[2], draws)
     return comparison(results / asked)
@@ -85,6 +88,19 @@ def gains(results: Path, firsts: list[str], second: str, draws: pooled_differenc
         svg = forest_figure(lines, label=f"points of balanced accuracy over {second}", alt=alt, percent=True, zero=True)
         tables.insert(0, picture(results, f"{'-'.join(firsts)}-against-{second}", svg, alt))
     return "\n\n".join(tables)
+
+
+def settings(results: Path, arm: str, data: str, draws: pooled_difference.Draws) -> str:
+    """The table of an arm's variants, even masks beside them, under its picture."""
+    others = ["supmae", *(f"{arm}+{name}" for name in ABLATIONS)]
+    rows = ablations.ablations(results, data, arm, others, draws)
+    if not rows:
+        return NOT_YET
+    alt = f"Points of balanced accuracy of {arm} with one setting that differs, over {arm} as it is, on {data}"
+    label = f"points of balanced accuracy over {arm} as it is"
+    lines = [line(row.what.replace("pretrain.", ""), row.gain) for row in rows]
+    svg = forest_figure(lines, label=label, alt=alt, percent=True, zero=True)
+    return f"{picture(results, f'settings-of-{arm}-{data}', svg, alt)}\n\n{ablations.table(rows, arm)}"
 
 
 def maps_while_learning(results: Path, data: str) -> str:

@@ -48,6 +48,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(verb in shown for verb in VERBS)
+    assert exit_code(["check", "--help"]) == 0
+    assert "an option of {true,false} that is given no value is true" in " ".join(capsys.readouterr().out.split())
     assert exit_code(["--version"]) == 0
 
 
@@ -97,3 +99,21 @@ def test_wrong_input_is_one_sentence_and_code_2(
     assert error.startswith("msmae: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "r").exists(), "nothing is half-written"
+
+
+def test_messages_go_where_a_progress_bar_shows_them_above_itself() -> None:
+    """As on a terminal: one logged while the bar is drawn stands on a line of its own."""
+    code = """
+import logging
+from rich.console import Console
+from rich.progress import Progress
+from msmae.cli import quiet_logging
+quiet_logging()
+with Progress(console=Console(force_terminal=True, width=60)) as progress:
+    progress.add_task("pretrain", total=2)
+    progress.refresh()
+    logging.getLogger("msmae").info("epoch 3 begins")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "epoch 3 begins" not in done.stderr  # the bar has it
+    assert "epoch 3 begins" in [line.split("\x1b[2K")[-1].strip() for line in done.stdout.splitlines()]

@@ -22,7 +22,7 @@ from msmae.exchange.checkpoint import build_model
 from msmae.method.attention import MapBank
 from msmae.method.masking import POLICIES, PatchPlan, patch_counts, plan_patches, tempered
 from msmae.method.msmae import MSMAE
-from msmae.stages.pretrain import PretrainModule, pretrained_card
+from msmae.stages.pretrain import PretrainModule, pretrain_model, pretrained_card
 from spots import prepared_of, write_spots
 
 FALSE_ALARM = 1e-4
@@ -313,3 +313,20 @@ def test_pretraining_draws_as_its_settings_say(tmp_path: Path):
     assert masked[0.0] > 0.97
     assert 0.58 < masked[0.5] < 0.67  # a half, and a quarter of the other half
     assert 0.21 < masked[1.0] < 0.29
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("msmae", ["epoch 3: from here on the draw follows the maps, 45% masked, 30% thrown"]),
+        ("supmae", ["epoch 3: from here on the draw stays even, 45% masked, 30% thrown"]),
+        ("mae", []),  # masks as it began
+    ],
+)
+def test_it_is_said_when_the_draw_of_an_arm_begins(
+    method: str, said: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    prepared = prepared_of(write_spots(tmp_path), method)
+    with caplog.at_level("INFO", logger="msmae"):
+        pretrain_model(prepared, tmp_path / "run")
+    assert [line for line in caplog.messages if line.startswith("epoch")] == said

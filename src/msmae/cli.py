@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import keyword
+import logging
 import os
 import re
 import signal
@@ -130,6 +131,7 @@ def make_parser(verb: str, function: Callable[..., Any], words: Sequence[str] = 
         prog=f"msmae {verb}",
         description=VERBS[verb][1],
         usage=f"msmae {verb} {synopsis(parameters)}",
+        epilog="Hyphens do as well as underscores; an option of {true,false} that is given no value is true.",
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -236,11 +238,17 @@ def tidy(message: str) -> str:
     return f"--{key.group(1)} is '{value.group(1)}', not {' or '.join(kinds)}"
 
 
+class StandardError(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is standard error at the moment: a progress bar puts itself there, and lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def quiet_logging() -> None:
     """Our own messages, on standard error, one line each."""
-    import logging
-
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[StandardError()])
     logging.getLogger("msmae").setLevel(logging.INFO)
 
 

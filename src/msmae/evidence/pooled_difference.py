@@ -38,6 +38,11 @@ class Gain:
         reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
         return self.value - reach, self.value + reach
 
+    def p_value(self) -> float:
+        """Two-sided, of no difference, by the same t; 1 where nothing differs at all."""
+        variance, freedom = satterthwaite(self.variances)
+        return float(2 * student.sf(abs(self.value) / variance**0.5, freedom)) if variance > 0 else 1.0
+
 
 @dataclass(frozen=True)
 class Row:

@@ -83,8 +83,19 @@ class PretrainModule(StageModule):
         guided = self.arm.guided and not self.warming_up
         return guided and (self.current_epoch - self.settings.uniform_epochs) % self.settings.refresh_every == 0
 
+    def say_what_begins(self) -> None:
+        """One line where an arm's own draw takes the place of even masks."""
+        mask, throw = self.ratios
+        if self.current_epoch != self.settings.uniform_epochs or (not self.arm.guided and self.ratios == (EVEN, 0.0)):
+            return
+        draw = "the draw follows the maps" if self.arm.guided else "the draw stays even"
+        shares = f"{mask:.0%} masked, {throw:.0%} thrown"
+        log.info("epoch %d: from here on %s, %s", self.current_epoch + 1, draw, shares)
+
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
+        if self.trainer.is_global_zero:
+            self.say_what_begins()
         if self.refresh_due():
             share = self.train_ids[self.global_rank :: self.trainer.world_size]
             with self.forward_precision():

@@ -1,0 +1,107 @@
+"""What one setting that differs does to an arm: the variants DATA+NAME of a data set, each against the arm as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from msmae.evidence.markdown import escape
+from msmae.evidence.pooled_difference import Draws, Gain, common_seeds, gain, points, runs_of
+from msmae.evidence.significance import holm
+from msmae.evidence.verdict import p_value
+
+STAGES = ("model", "pretrain", "finetune")
+AT_THE_END = {"auroc": "AUROC of map against lesion", "masked": "lesion patches masked, %", "kept": "kept, %"}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One variant, or another arm to see it beside."""
+
+    what: str
+    """What differs: ``pretrain.mask_ratio 0.3, pretrain.throw_ratio 0.45``; the name of another arm."""
+    seeds: int
+    gain: Gain
+    """Over the arm as it is."""
+    maps: dict[str, float]
+    """Figures of the last maps that were looked at, means over the seeds."""
+    gmacs: float
+    """Of an image in pre-training, its map left out."""
+
+
+def ablations(results: Path, data: str, arm: str, others: Sequence[str], draws: Draws) -> list[Ablation]:
+    """What each of ``others`` gains over ``arm``, in their order; those that share no seed with it are left out.
+
+    Args:
+        results: holds DATA/ARM/SEED and DATA+VARIANT/ARM/SEED.
+        data: the data set of the arm as it is.
+        others: ``ARM+VARIANT``, or an arm of the same comparison.
+        draws: of other differences in the same results.
+    """
+    folder = results / data
+    found = []
+    for other in others:
+        seeds = common_seeds(folder, other, arm)
+        if seeds:
+            runs = [runs_of(folder, other) / seed for seed in seeds]
+            differs = what_differs(runs_of(folder, arm) / seeds[0], runs[0]) if "+" in other else other
+            difference = gain(folder, other, arm, seeds, draws)
+            found.append(Ablation(differs, len(seeds), difference, last_maps(runs), gmacs(runs)))
+    return found
+
+
+def what_differs(usual: Path, run: Path) -> str:
+    """The settings of the model and of training in which two runs differ, and what they are in the second."""
+    before, after = (yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")) for path in (usual, run))
+    named = [
+        f"{stage}.{setting} {plain(value)}"
+        for stage in STAGES
+        for setting, value in after["settings"][stage].items()
+        if value != before["settings"][stage].get(setting)
+    ]
+    return ", ".join(named) or "nothing"
+
+
+def plain(value: Any) -> str:
+    """A setting's value in words: a range is ``0.2 to 1``."""
+    return " to ".join(f"{part:g}" for part in value) if isinstance(value, list) else str(value).lower()
+
+
+def last_maps(runs: Sequence[Path]) -> dict[str, float]:
+    """What the maps of the last epoch that was watched were worth, means over the runs; nan where none was watched."""
+    watched = [pd.read_csv(run / "map_quality.csv").iloc[-1] for run in runs if (run / "map_quality.csv").is_file()]
+    return {name: float(np.mean([last[name] for last in watched])) if watched else np.nan for name in AT_THE_END}
+
+
+def gmacs(runs: Sequence[Path]) -> float:
+    """Billions of multiply-accumulates of an image in pre-training, its map left out, as the first run counts them."""
+    return float(json.loads((runs[0] / "metrics.json").read_text(encoding="utf-8"))["cost"]["gmacs_pretrain"])
+
+
+def table(rows: Sequence[Ablation], arm: str) -> str:
+    """A Markdown table, a variant a row; "*Not run yet.*" where there is none.
+
+    p is of no difference, corrected (Holm) for the number of rows; of one seed there is none, for it says nothing of
+    another training run.
+    """
+    if not rows:
+        return "*Not run yet.*"
+    tested = holm([row.gain.p_value() if row.seeds > 1 else None for row in rows])
+    heads = ["what differs", "seeds", f"against {arm}, points of balanced accuracy (95 % interval)", "Holm p"]
+    lines = [
+        f"| {' | '.join([*heads, *AT_THE_END.values(), 'GMAC an image'])} |",
+        "|---" * (len(heads) + len(AT_THE_END) + 1) + "|",
+    ]
+    for row, p in zip(rows, tested, strict=True):
+        note = " (patients only)" if row.seeds == 1 else ""
+        shares = [f"{100 * row.maps[name]:.1f}" for name in ("masked", "kept")]
+        figures = " | ".join([f"{row.maps['auroc']:.3f}", *shares, f"{row.gmacs:.4f}"]).replace("nan", "—")
+        lines.append(f"| {row.what} | {row.seeds} | {points(row.gain)}{note} | {escape(p_value(p))} | {figures} |")
+    return "\n".join(lines)
