@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 ARMS = [
-    "vit", "mae", "supmae", "amt", "msmae", "msmae-hints", "msmae-shuffled", "msmae-hints-shuffled", "msmae-released",
-    "majority", "pca-svm", "small-cnn",
+    "vit", "mae", "supmae", "amt", "msmae", "msmae-hints", "msmae-hints-rollout", "msmae-shuffled",
+    "msmae-hints-shuffled", "msmae-released", "majority", "pca-svm", "small-cnn",
 ]  # fmt: skip
 GPU: dict[str, Any] = {"preset": "gpu", "arms": [*ARMS, "resnet18"], "seeds": [0, 1, 2, 3, 4]}
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from msmae.method.attention import MapBank, average_heads, map_entropy, map_overlap, patch_maps
+from msmae.method.attention import MapBank, average_heads, map_entropy, map_overlap, patch_maps, rollout_maps
 from msmae.method.vit import Block, VisionTransformer
 from spots import looking_at_bright_patches
 
@@ -88,6 +88,33 @@ def test_only_the_class_query_and_the_keys_of_the_last_block_are_used():
         assert torch.equal(patch_maps(encoder, images), before)
         first.mlp.fc2.weight.mul_(2)  # whereas the blocks below count in full
         assert not torch.allclose(patch_maps(encoder, images), before, atol=1e-3)
+
+
+def test_rollout_follows_attention_back_to_the_patches():
+    """Against sums over every path: a token stays itself or is one that it attends to, half and half in every block."""
+    encoder = small_encoder()
+    images = torch.randn(3, 1, 12, 20)
+    seen: list[np.ndarray] = []
+    with torch.no_grad():
+        for block, x in encoder.before_each_block(images):
+            query, key, _ = block.attn.qkv(block.norm1(x)).double().chunk(3, dim=-1)  # [B, T, D] each
+            size = encoder.width // block.attn.heads
+            heads = [slice(i, i + size) for i in range(0, encoder.width, size)]
+            rows = [(query[..., h] @ key[..., h].mT / size**0.5).softmax(-1) for h in heads]
+            seen.append(np.mean([one.numpy() for one in rows], axis=0))  # [B, T, T]
+    expected = np.zeros((3, 15))
+    for image in range(3):
+        reach = np.eye(16)[0]  # from the class token, last block first
+        for rows in reversed(seen):
+            reach = 0.5 * reach + 0.5 * reach @ rows[image]
+        assert reach.sum() == pytest.approx(1)
+        expected[image] = reach[1:]
+    found = encoder.class_rollout(images)
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-4)
+    maps = rollout_maps(encoder, images)
+    assert maps.shape == (3, 3, 5)
+    assert not maps.requires_grad
+    torch.testing.assert_close(maps.flatten(1), average_heads(found.detach().unsqueeze(1)))
 
 
 def test_in_mixed_precision_no_two_patches_tie():

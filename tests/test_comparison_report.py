@@ -248,6 +248,7 @@ def test_the_questions_asked_beforehand() -> None:
     ]  # fmt: skip
     assert verdict.other_pairs(["vit", "mae", "supmae", "msmae"]) == [("vit", "mae"), ("vit", "supmae")]
     assert ("msmae-twoview", "supmae") in verdict.planned_pairs(["supmae", "msmae", "msmae-twoview"])
+    assert ("msmae-hints-rollout", "supmae") in verdict.planned_pairs(["supmae", "msmae", "msmae-hints-rollout"])
     assert verdict.planned_pairs(["a", "b"]) == [("a", "b")]
     assert verdict.other_pairs(["a", "b"]) == []
 

@@ -75,6 +75,7 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
         "supmae-twoview": {"policy", "label_view"},
         "msmae-twoview": {"label_view"},
         "msmae-hints": {"hints"},
+        "msmae-hints-rollout": {"hints", "maps"},
         "msmae-hints-gradient": {"hints", "maps"},
         "msmae-hints-shuffled": {"hints", "policy"},
         "msmae-evidence": {"policy", "evidence"},

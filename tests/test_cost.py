@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from msmae.config import ARMS
 from msmae.look.cost import sensitivity_macs
 from msmae.look.sensitivity import sensitivity
-from msmae.method.attention import patch_maps
-from msmae.method.cost import Macs, classifier_macs, encoder_macs, map_macs, msmae_macs
+from msmae.method.attention import patch_maps, rollout_maps
+from msmae.method.cost import Macs, classifier_macs, encoder_macs, map_macs, msmae_macs, rollout_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
@@ -139,6 +139,13 @@ def test_a_map_needs_no_more_than_one_row_of_the_last_block(size: tuple[int, int
     images = torch.randn(2, channels, *size)
     assert executed(lambda: patch_maps(encoder, images)) == 2 * map_macs(encoder).total
     assert map_macs(encoder).total < 0.8 * encoder_macs(encoder).total
+
+
+@pytest.mark.parametrize(("size", "patch", "channels"), SHAPES)
+def test_a_map_of_rollout(size: tuple[int, int], patch: int, channels: int):
+    encoder = encoder_of(size, patch, channels)
+    images = torch.randn(2, channels, *size)
+    assert executed(lambda: rollout_maps(encoder, images)) == 2 * rollout_macs(encoder).total
 
 
 def test_the_two_parts_of_a_count_are_what_they_are_called():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from msmae.config.arms import ARMS
 from msmae.look.sensitivity import sensitivity, widened
-from msmae.method.attention import patch_maps
+from msmae.method.attention import patch_maps, rollout_maps
+from msmae.method.cost import rollout_macs
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
@@ -81,6 +82,9 @@ def test_each_arm_has_its_own_map_and_plan(model: MSMAE):
     )
     assert torch.equal(paper, patch_maps(model.encoder, images))
     assert torch.equal(hints, paper)
+    followed = maps_of_arm(ARMS["msmae-hints-rollout"], model, images)
+    assert torch.equal(followed, rollout_maps(model.encoder, images))
+    assert not torch.allclose(followed, paper, atol=0.05)
     expected = widened(sensitivity(model, images))
     torch.testing.assert_close(ours, expected / expected.amax(dim=(1, 2), keepdim=True))
     assert ours.amax(dim=(1, 2)).tolist() == pytest.approx([1, 1, 1, 1])
@@ -102,4 +106,5 @@ def test_a_map_from_the_gradient_leaves_no_gradient_behind(model: MSMAE):
 def test_a_map_has_its_price_and_none_where_nothing_is_guided(model: MSMAE):
     assert map_price(ARMS["supmae"], model).total == 0
     assert map_price(ARMS["msmae-hints-gradient"], model).total > 2 * map_price(ARMS["msmae"], model).total
+    assert map_price(ARMS["msmae-hints-rollout"], model) == rollout_macs(model.encoder)
     assert map_price(ARMS["msmae-hints-shuffled"], model) == map_price(ARMS["msmae"], model)

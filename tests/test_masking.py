@@ -261,6 +261,7 @@ def test_every_arm_differs_only_in_what_its_name_says():
         "supmae-twoview": (0.1, 0.45, 0.30, "uniform"),
         "msmae-twoview": (0.1, 0.45, 0.30, "attention"),
         "msmae-hints": (0.1, 0.45, 0.30, "attention"),
+        "msmae-hints-rollout": (0.1, 0.45, 0.30, "attention"),
         "msmae-hints-gradient": (0.1, 0.45, 0.30, "attention"),
         "msmae-hints-shuffled": (0.1, 0.45, 0.30, "shuffled"),
         "msmae-evidence": (0.1, 0.45, 0.30, "uniform"),

@@ -99,6 +99,7 @@ def test_the_same_seed_gives_the_same_figures(finished: Path, data: Path, tmp_pa
         "msmae-released",
         "supmae-twoview",
         "msmae-twoview",
+        "msmae-hints-rollout",
         "msmae-hints-gradient",
     ],
 )

@@ -28,8 +28,9 @@ class Arm:
     hints: float = 0.0
     """Share of the kept patches that the map draws; all else is then drawn evenly. 0: the paper's plan, where the map
     draws what is masked."""
-    maps: Literal["attention", "gradient"] = "attention"
-    """Where the class token looks (paper), or how fast the class head's answer changes with a patch."""
+    maps: Literal["attention", "rollout", "gradient"] = "attention"
+    """Where the class token looks in the last block (paper) or through all blocks, or how fast the class head's answer
+    changes with a patch."""
     evidence: float = 0.0
     """Share of the kept patches that fine-tuning on the arm's own draw chooses by what the answers of its own earlier
     steps hung on (stages/running_maps.py); the rest is drawn evenly."""
@@ -55,6 +56,7 @@ ARMS: dict[str, Arm] = {
     "supmae-twoview": Arm(policy="uniform", label_view="uniform"),
     "msmae-twoview": Arm(label_view="attended"),
     "msmae-hints": Arm(hints=0.5),
+    "msmae-hints-rollout": Arm(hints=0.5, maps="rollout"),
     "msmae-hints-gradient": Arm(hints=0.5, maps="gradient"),
     "msmae-hints-shuffled": Arm(hints=0.5, policy="shuffled"),
     "msmae-evidence": Arm(policy="uniform", evidence=0.75),

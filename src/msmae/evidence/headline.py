@@ -41,6 +41,7 @@ ARMS = {
     "msmae-twoview": "pre-trained as msmae, its labels learned from a second view of attended patches",
     "msmae-shuffled": "pre-trained as msmae, but masked by the attention map of another image (a control)",
     "msmae-hints": "pre-trained with the labels, on patches half of which are those it attends to",
+    "msmae-hints-rollout": "pre-trained as msmae-hints, its attention followed back through all layers",
     "msmae-hints-gradient": "pre-trained with the labels, on patches half of which are those its answer hangs on",
     "msmae-hints-shuffled": "pre-trained as msmae-hints, but with the map of another image (a control)",
     "msmae-released": "pre-trained as the code released with the paper does it",

@@ -19,6 +19,7 @@ BESIDES = (
     ("msmae-twoview", "supmae-twoview"),
     ("msmae-hints", "supmae"),
     ("msmae-hints", "msmae-hints-shuffled"),
+    ("msmae-hints-rollout", "supmae"),
 )
 """Also asked beforehand: what labels are worth alone, what attention adds where the label has a view of its own, and
 what the map adds where it draws a part of what is kept."""

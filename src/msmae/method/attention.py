@@ -28,6 +28,14 @@ def patch_maps(encoder: VisionTransformer, images: Tensor) -> Tensor:
     return average_heads(encoder.class_attention(images).float()).reshape(-1, *encoder.grid)
 
 
+@torch.no_grad()
+def rollout_maps(encoder: VisionTransformer, images: Tensor) -> Tensor:
+    """Whole images [B, C, H, W] (normalised) -> maps [B, h, w] in [0, 1] of attention rollout. Not the paper's: the
+    last block's row is of tokens that have mixed already, and this follows them back to their patches.
+    """
+    return average_heads(encoder.class_rollout(images).unsqueeze(1)).reshape(-1, *encoder.grid)
+
+
 class MapBank:
     """The latest map of every training image, keyed by sample id. Before the first refresh every weight is one.
 

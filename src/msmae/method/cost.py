@@ -76,3 +76,15 @@ def map_macs(encoder: VisionTransformer) -> Macs:
     embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
     row = (tokens + 1) * encoder.width**2
     return Macs(blocks.linear + embedding + row, blocks.attention + tokens * encoder.width)
+
+
+def rollout_macs(encoder: VisionTransformer) -> Macs:
+    """The pass that makes one map of attention rollout: all blocks but the last, and of each once more the queries and
+    keys of all tokens, their products, and the product of two square matrices.
+    """
+    tokens, depth = 1 + encoder.patches, len(encoder.blocks)
+    blocks = blocks_macs(nn.ModuleList(list(encoder.blocks)[:-1]), tokens)
+    embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
+    linear = 2 * depth * tokens * encoder.width**2
+    attention = depth * (tokens**2 * encoder.width + tokens**3)
+    return Macs(blocks.linear + embedding + linear, blocks.attention + attention)

@@ -8,8 +8,8 @@ from torch import Tensor
 from msmae.config.arms import Arm
 from msmae.look.cost import sensitivity_macs
 from msmae.look.sensitivity import sensitivity, widened
-from msmae.method.attention import patch_maps
-from msmae.method.cost import Macs, map_macs
+from msmae.method.attention import patch_maps, rollout_maps
+from msmae.method.cost import Macs, map_macs, rollout_macs
 from msmae.method.masking import PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
@@ -20,6 +20,8 @@ def maps_of_arm(arm: Arm, model: MSMAE | Classifier, images: Tensor) -> Tensor:
     """Whole normalised images [B, C, H, W] -> the arm's maps [B, h, w] in [0, 1]."""
     if arm.maps == "attention":
         return patch_maps(model.encoder, images)
+    if arm.maps == "rollout":
+        return rollout_maps(model.encoder, images)
     telling = widened(sensitivity(model, images))  # [B, h, w]
     return telling / telling.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
 
@@ -37,4 +39,6 @@ def map_price(arm: Arm, model: MSMAE | Classifier) -> Macs:
     """What one map of the arm costs; nothing where no map guides it."""
     if not arm.guided:
         return Macs(0, 0)
-    return map_macs(model.encoder) if arm.maps == "attention" else sensitivity_macs(model)
+    if arm.maps == "gradient":
+        return sensitivity_macs(model)
+    return map_macs(model.encoder) if arm.maps == "attention" else rollout_macs(model.encoder)

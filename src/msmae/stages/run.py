@@ -30,7 +30,8 @@ def run(
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the run; an unfinished run in it is continued.
         method: arm of the comparison: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released, supmae-twoview,
-            msmae-twoview, msmae-hints, msmae-hints-gradient, msmae-hints-shuffled or msmae-evidence.
+            msmae-twoview, msmae-hints, msmae-hints-rollout, msmae-hints-gradient, msmae-hints-shuffled or
+            msmae-evidence.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.

@@ -1,0 +1,86 @@
+"""Question c: which layer's and which head's attention finds the lesion?  python experiments/layers.py DATA
+
+The method takes the class token's row in the last block, all heads together. Here every row of every block of a
+pre-trained encoder is held against the lesion masks of validation images, beside attention rollout (Abnar and Zuidema,
+arXiv 2005.00928) and the widened length of the answer's gradient. Nothing is trained. Collects into
+results/DATA+layers/ARM/SEED/layers.csv; `make results` tabulates.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+import torch
+from arms import REPOSITORY
+from studies import STUDIES
+from torch import Tensor
+
+from msmae.exchange.checkpoint import load_model
+from msmae.look.sensitivity import sensitivity, widened
+from msmae.method.attention import average_heads, rollout_maps
+from msmae.method.msmae import MSMAE
+from msmae.method.vit import VisionTransformer
+from msmae.stages.map_quality import lesion_patches, map_auroc, pointing
+from msmae.stages.map_watch import watched
+from msmae.stages.predictor import load
+from msmae.stages.prepare import prepare_again
+
+TOGETHER = "all"
+"""The name of all heads of a layer together."""
+
+
+def main() -> None:
+    """Look at every finished run that is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=STUDIES)
+    parser.add_argument("--arms", nargs="+", default=["supmae", "msmae"])
+    parser.add_argument("--threads", type=int)
+    asked = parser.parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    for arm in asked.arms:
+        for run in sorted((REPOSITORY / "runs" / "experiments" / asked.data / arm).glob("*")):
+            target = REPOSITORY / "results" / f"{asked.data}+layers" / arm / run.name / "layers.csv"
+            if target.is_file() or not (run / "metrics.json").is_file() or not (run / "pretrained").is_dir():
+                print(f"{run}: {'there already' if target.is_file() else 'not finished, or without its weights'}")
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            layers_of_run(run).to_csv(target, index=False, lineterminator="\n", float_format="%.5f")
+            print(target)
+
+
+def layers_of_run(run: Path) -> pd.DataFrame:
+    """Columns map, layer, head, auroc (against the lesion patches) and pointing; layers and heads count from 1."""
+    prepared, model = prepare_again(run), load_model(run / "pretrained")[0].eval()
+    assert isinstance(model, MSMAE)
+    ids = watched(prepared)
+    lesion = lesion_patches(torch.from_numpy(prepared.store.fetch_masks(ids)), model.encoder.patch_size)
+    images = torch.cat(list(load(run).prepared_batches(prepared.store.fetch(ids).astype("float32"), 256)))
+    return pd.DataFrame(
+        [(*name, map_auroc(maps, lesion), pointing(maps, lesion)) for name, maps in maps_to_try(model, images).items()],
+        columns=["map", "layer", "head", "auroc", "pointing"],
+    )
+
+
+def maps_to_try(model: MSMAE, images: Tensor) -> dict[tuple[str, str, str], Tensor]:
+    """Maps [B, h, w] of images [B, C, H, W] by (map, layer, head)."""
+    encoder, found = model.encoder, {}
+    for layer, rows in enumerate(class_rows(encoder, images), start=1):
+        found["attention", str(layer), TOGETHER] = average_heads(rows).reshape(-1, *encoder.grid)
+        for head in range(rows.shape[1]):
+            found["attention", str(layer), str(head + 1)] = rows[:, head].reshape(-1, *encoder.grid)
+    found["rollout", "", ""] = rollout_maps(encoder, images)
+    found["gradient, widened", "", ""] = widened(sensitivity(model, images))
+    return found
+
+
+@torch.inference_mode()
+def class_rows(encoder: VisionTransformer, images: Tensor) -> list[Tensor]:
+    """The class token's row of every block, [B, H, N] each."""
+    return [block.attn.class_row(block.norm1(x)) for block, x in encoder.before_each_block(images)]
+
+
+if __name__ == "__main__":
+    main()
