@@ -17,6 +17,7 @@ from arms import REPOSITORY
 from studies import STUDIES
 from torch import Tensor
 
+from msmae.evidence.map_layers import TOGETHER
 from msmae.exchange.checkpoint import load_model
 from msmae.look.sensitivity import sensitivity, widened
 from msmae.method.attention import average_heads, rollout_maps
@@ -26,9 +27,6 @@ from msmae.stages.map_quality import lesion_patches, map_auroc, pointing
 from msmae.stages.map_watch import watched
 from msmae.stages.predictor import load
 from msmae.stages.prepare import prepare_again
-
-TOGETHER = "all"
-"""The name of all heads of a layer together."""
 
 
 def main() -> None:

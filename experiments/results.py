@@ -7,6 +7,7 @@ RESULTS.md is experiments/results_page.md with each ``{{ ... }}`` replaced:
     settings of ARM in NAME one setting of pre-training that differs, each (studies.ABLATIONS); other arms beside them
     maps over NAME          how well the maps of its arms find the lesions while they are learned
     maps of NAME            what the answers hang on
+    layers of NAME          which layer's and which head's attention finds the lesion
     keep, keep-even         what looking at a quarter costs in all of results/*+keep; what choosing it gains
     arms                    one figure of every arm on every data set
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from studies import ABLATIONS, ARMS
 
 from msmae.errors import UserError
-from msmae.evidence import ablations, arms_table, map_curves, pooled_difference, pooled_loss
+from msmae.evidence import ablations, arms_table, map_curves, map_layers, pooled_difference, pooled_loss
 from msmae.evidence.comparison_files import read_comparison
 from msmae.evidence.comparison_report import write_comparison
 from msmae.evidence.figures.canvas import as_file
@@ -51,6 +52,8 @@ def filled(asked: str, results: Path, draws: pooled_difference.Draws) -> str:
         return pooled_loss.gain_table(results)
     if found := re.fullmatch(r"maps of (\S+)", asked):
         return map_curves.table(results, found[1])
+    if found := re.fullmatch(r"layers of (\S+)", asked):
+        return map_layers.table(results, found[1])
     if found := re.fullmatch(r"maps over (\S+)", asked):
         return maps_while_learning(results, found[1])
     if found := re.fullmatch(r"settings of (\S+) in (\S+)", asked):

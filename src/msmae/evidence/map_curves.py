@@ -39,6 +39,9 @@ def areas_of(curves: pd.DataFrame, *, arm: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "map", "curve", "area"])
 
 
-def spread(values: pd.Series) -> str:
+def spread(values: pd.Series, *, percent: bool = False) -> str:
     """The mean, and what the seeds range over."""
-    return f"{values.mean():.3f} ({values.min():.3f}–{values.max():.3f})" if len(values) > 1 else f"{values.mean():.3f}"
+    mean, low, high = (
+        f"{100 * x:.0f} %" if percent else f"{x:.3f}" for x in (values.mean(), values.min(), values.max())
+    )
+    return f"{mean} ({low.removesuffix(' %')}–{high.removesuffix(' %')})" if len(values) > 1 else mean
