@@ -1,8 +1,8 @@
 """Question c: which layer's and which head's attention finds the lesion?  python experiments/layers.py DATA
 
-The method takes the class token's row in the last block, all heads together. Here every row of every block of a
-pre-trained encoder is held against the lesion masks of validation images, beside attention rollout (Abnar and Zuidema,
-arXiv 2005.00928) and the widened length of the answer's gradient. Nothing is trained. Collects into
+The method takes the class token's row in the last block, all heads together. Here its rows in all blocks of a
+pre-trained encoder are held against the lesion masks of 200 validation images at most, beside attention rollout (Abnar
+and Zuidema, arXiv 2005.00928) and the widened length of the answer's gradient. Nothing is trained. Collects into
 results/DATA+layers/ARM/SEED/layers.csv; `make results` tabulates.
 """
 

@@ -101,9 +101,14 @@ def settings(results: Path, arm: str, data: str, draws: pooled_difference.Draws)
         return NOT_YET
     alt = f"Points of balanced accuracy of {arm} with one setting that differs, over {arm} as it is, on {data}"
     label = f"points of balanced accuracy over {arm} as it is"
-    lines = [line(row.what.replace("pretrain.", ""), row.gain) for row in rows]
+    lines = [
+        line(f"{row.what.replace('pretrain.', '')}{' (one seed)' * (row.seeds == 1)}", row.gain)
+        for row in rows
+        if row.gain
+    ]
     svg = forest_figure(lines, label=label, alt=alt, percent=True, zero=True)
-    return f"{picture(results, f'settings-of-{arm}-{data}', svg, alt)}\n\n{ablations.table(rows, arm)}"
+    drawn = picture(results, f"settings-of-{arm}-{data}", svg, alt)
+    return f"{drawn}\n\n{ablations.table(rows, arm, asked=len(ABLATIONS))}"
 
 
 def maps_while_learning(results: Path, data: str) -> str:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from msmae.method import attention
 from msmae.method.attention import MapBank, average_heads, map_entropy, map_overlap, patch_maps, rollout_maps
 from msmae.method.vit import Block, VisionTransformer
 from spots import looking_at_bright_patches
@@ -122,9 +123,19 @@ def test_in_mixed_precision_no_two_patches_tie():
     encoder = VisionTransformer(image_size=(56, 56), patch_size=4, channels=1, width=64, depth=1, heads=2)
     images = torch.randn(2, 1, 56, 56, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        rows = encoder.class_attention(images).flatten(0, 1)
+        rows = torch.cat([encoder.class_attention(images).flatten(0, 1), encoder.class_rollout(images)])
     assert rows.dtype == torch.float32
-    assert all(len(row.unique()) > 0.9 * 196 for row in rows)
+    assert all(len(row.unique()) > 0.95 * 196 for row in rows)
+
+
+def test_rollout_of_many_images_is_that_of_each(monkeypatch: pytest.MonkeyPatch):
+    encoder, images = small_encoder(), torch.randn(5, 1, 12, 20)
+    whole, given = rollout_maps(encoder, images), []
+    monkeypatch.setattr(attention, "SQUARES", 2 * 16**2)
+    roll = encoder.class_rollout
+    monkeypatch.setattr(encoder, "class_rollout", lambda part: given.append(len(part)) or roll(part))
+    torch.testing.assert_close(rollout_maps(encoder, images), whole)
+    assert given == [2, 2, 1]
 
 
 # --- the bank

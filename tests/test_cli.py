@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import io
+import logging
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
-from msmae.cli import VERBS, find_function, main, make_parser, plain_words
+from msmae.cli import VERBS, StandardError, find_function, main, make_parser, plain_words
 from msmae.config import GROUPS
 
 
@@ -58,6 +64,9 @@ def test_words_as_a_person_types_them() -> None:
     assert plain_words(["d", "--overwrite", "--pretrain.crop-scale=1"], function) == [
         "d", "--overwrite", "true", "--pretrain.crop_scale=1",
     ]  # fmt: skip
+    assert plain_words(["--pretrain.normalise-pixels", "--ordinal", "--trainer.compile", "false"], function) == [
+        "--pretrain.normalise_pixels", "true", "--dataset.ordinal", "true", "--trainer.compile", "false",
+    ]  # fmt: skip
     assert plain_words(["d", "--seed", "0"], function) == ["d", "--seed", "0"]
 
 
@@ -101,19 +110,33 @@ def test_wrong_input_is_one_sentence_and_code_2(
     assert not (tmp_path / "r").exists(), "nothing is half-written"
 
 
-def test_messages_go_where_a_progress_bar_shows_them_above_itself() -> None:
-    """As on a terminal: one logged while the bar is drawn stands on a line of its own."""
+def test_messages_stand_above_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the bar takes standard error over while it is drawn, and prints above itself what comes there."""
+    shown, bar = io.StringIO(), io.StringIO()
+    handler = StandardError()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with Progress(console=Console(file=bar, force_terminal=True, width=60)) as progress:
+        progress.add_task("pretrain", total=2)
+        progress.refresh()
+        handler.emit(logging.makeLogRecord({"msg": "epoch 3 begins"}))
+    handler.emit(logging.makeLogRecord({"msg": "done"}))
+    assert "epoch 3 begins" in [line.split("\x1b[2K")[-1].strip() for line in bar.getvalue().splitlines()]
+    assert shown.getvalue() == "done\n"
+
+
+def test_messages_go_to_a_file_where_standard_error_is_one() -> None:
+    """Standard output a terminal with a bar on it, standard error a file."""
     code = """
 import logging
-from rich.console import Console
-from rich.progress import Progress
 from msmae.cli import quiet_logging
+from msmae.stages.training import StageProgress
 quiet_logging()
-with Progress(console=Console(force_terminal=True, width=60)) as progress:
-    progress.add_task("pretrain", total=2)
-    progress.refresh()
+with StageProgress("pretrain").progress as progress:
+    assert progress.console.is_terminal
     logging.getLogger("msmae").info("epoch 3 begins")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "epoch 3 begins" not in done.stderr  # the bar has it
-    assert "epoch 3 begins" in [line.split("\x1b[2K")[-1].strip() for line in done.stdout.splitlines()]
+    ours, terminal = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", code], stdout=terminal, stderr=subprocess.PIPE, text=True, check=True)
+    os.close(terminal)
+    os.close(ours)
+    assert done.stderr == "epoch 3 begins\n"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from msmae.config import ARMS, GROUPS, PretrainSettings, Settings, find_arm, make_settings, merge_layers, presets
 from msmae.errors import UserError
+from msmae.evidence.headline import ARMS as SENTENCES
+from msmae.stages.compare import compare as stages_compare
+from msmae.stages.run import run as stages_run
 
 
 def test_later_layers_win(tmp_path: Path) -> None:
@@ -83,6 +87,17 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
     }
     with pytest.raises(UserError, match="no method 'msma'"):
         find_arm("msma")
+
+
+def test_every_arm_is_told_of_wherever_arms_are() -> None:
+    """In the help of the verbs that take one, in a report's first sentence, and in the README."""
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    for arm in ARMS:
+        for function in (stages_run, stages_compare):
+            assert re.search(rf"\b{arm}\b(?!-)", function.__doc__ or ""), f"{function.__name__} does not name {arm}"
+        assert arm in SENTENCES
+        family, _, variant = arm.rpartition("-")
+        assert f"`{arm}`" in readme or (f"`{family}`" in readme and f"`-{variant}`" in readme)
 
 
 def test_every_setting_says_what_it_is_for() -> None:

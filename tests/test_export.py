@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -15,9 +16,6 @@ from msmae.look.locator import Glance, Locator
 from msmae.look.selectors import Look
 from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
-
-onnxruntime = pytest.importorskip("onnxruntime", reason="the ONNX extra is not installed")
-pytest.importorskip("onnxscript", reason="the ONNX extra is not installed")
 
 
 def look_of(selector: str) -> Look:

@@ -319,8 +319,8 @@ def test_pretraining_draws_as_its_settings_say(tmp_path: Path):
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ("msmae", ["epoch 3: from here on the draw follows the maps, 45% masked, 30% thrown"]),
-        ("supmae", ["epoch 3: from here on the draw stays even, 45% masked, 30% thrown"]),
+        ("msmae", ["epoch 3: from here on the draw follows maps, 45 % masked, 30 % thrown"]),
+        ("supmae", ["epoch 3: from here on the draw stays even, 45 % masked, 30 % thrown"]),
         ("mae", []),  # masks as it began
     ],
 )

@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from test_ablations import runs as saved_runs
 from test_comparison_report import write_folder
+from test_map_layers import save as save_layers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -74,8 +76,24 @@ def test_several_arms_against_one_share_a_picture(script: dict[str, Any], tmp_pa
     assert "pictures" not in script["page"]("{{ mae against vit }}", tmp_path)  # one row: nothing to draw
 
 
+def test_what_settings_do_is_drawn_and_what_layers_see_is_told(script: dict[str, Any], tmp_path: Path) -> None:
+    saved_runs(tmp_path / "moles", seeds=2, separation=1.5)
+    saved_runs(tmp_path / "moles", seeds=2, separation=1.9, arm="supmae")
+    saved_runs(tmp_path / "moles+norm-pix", seeds=2, separation=1.7, normalise_pixels=True)
+    saved_runs(tmp_path / "moles+crop-20", seeds=1, separation=1.6, crop_scale=[0.2, 1.0])
+    found = script["page"]("{{ settings of msmae in moles }}", tmp_path)
+    assert [line.split(" | ")[0].strip("| ") for line in found.splitlines()[4:]] == [
+        "msmae as it is", "supmae", "pretrain.normalise_pixels true", "pretrain.crop_scale 0.2 to 1",
+    ]  # fmt: skip
+    drawn = (tmp_path / "pictures" / "settings-of-msmae-moles.svg").read_text(encoding="utf-8")
+    for name in ("supmae", "normalise_pixels true", "crop_scale 0.2 to 1 (one seed)"):
+        assert f">{name}<" in drawn
+    save_layers(tmp_path / "moles+layers" / "msmae" / "0", shift=0.0)
+    assert "| msmae (1) | rollout | 0.900 |" in script["page"]("{{ layers of moles }}", tmp_path)
+
+
 def test_a_comparison_that_was_not_run_is_named_so(script: dict[str, Any], tmp_path: Path) -> None:
-    for asked in ("moles", "maps over moles"):
+    for asked in ("moles", "maps over moles", "maps of moles", "layers of moles", "settings of msmae in moles"):
         assert script["page"](f"{{{{ {asked} }}}}", tmp_path) == "*Not run yet.*"
     assert script["page"]("{{ msmae, vit against mae }}", tmp_path) == (
         "*msmae − mae: not run yet.*\n\n*vit − mae: not run yet.*"

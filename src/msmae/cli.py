@@ -172,11 +172,15 @@ def synopsis(parameters: Mapping[str, inspect.Parameter]) -> str:
 def plain_words(words: Sequence[str], function: Callable[..., Any]) -> list[str]:
     """The words as the parser wants them: ``--allow-leakage`` is ``--allow_leakage true``, and what says how data is
     read needs no group: ``--on-error skip`` is ``--dataset.on_error skip``, as in ``msmae check``."""
-    from msmae.config import DatasetSettings
+    from msmae.config import GROUPS, DatasetSettings
 
     parameters = inspect.signature(function).parameters
     switches = {name for name, p in parameters.items() if isinstance(p.default, bool)}
-    reading = {field.name for field in dataclasses.fields(DatasetSettings)} if "settings" in parameters else set()
+    groups = GROUPS if "settings" in parameters else {}
+    switches |= {
+        f"{g}.{f.name}" for g, kind in groups.items() for f in dataclasses.fields(kind) if "bool" in str(f.type)
+    }
+    reading = {field.name for field in dataclasses.fields(DatasetSettings)} if groups else set()
     reading -= parameters.keys()
     plain: list[str] = []
     for i, word in enumerate(words):
@@ -190,7 +194,7 @@ def plain_words(words: Sequence[str], function: Callable[..., Any]) -> list[str]
         name += "_" if keyword.iskeyword(name[2:]) else ""  # Python's name of `--from` is `from_`
         plain.append(name + equals + value)
         following = words[i + 1] if i + 1 < len(words) else ""
-        if name[2:] in switches and not equals and following not in ("true", "false"):
+        if name[2:] in switches and not equals and following not in ("true", "false", "null"):
             plain.append("true")
     return plain
 
@@ -239,7 +243,9 @@ def tidy(message: str) -> str:
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is standard error at the moment: a progress bar puts itself there, and lines above itself."""
+    """Writes to what is standard error at the moment: on a terminal a progress bar puts itself there, and lines above
+    itself.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from msmae.config import GROUPS
 from msmae.evidence.markdown import escape
 from msmae.evidence.pooled_difference import Draws, Gain, common_seeds, gain, points, runs_of
 from msmae.evidence.significance import holm
 from msmae.evidence.verdict import p_value
 
 STAGES = ("model", "pretrain", "finetune")
-AT_THE_END = {"auroc": "AUROC of map against lesion", "masked": "lesion patches masked, %", "kept": "kept, %"}
+AT_THE_END = {"auroc": "AUROC of map against lesion", "pointing": "peak on the lesion, %"}
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Ablation:
     what: str
     """What differs: ``pretrain.mask_ratio 0.3, pretrain.throw_ratio 0.45``; the name of another arm."""
     seeds: int
-    gain: Gain
-    """Over the arm as it is."""
+    gain: Gain | None
+    """Over the arm as it is; None of the arm itself."""
     maps: dict[str, float]
     """Figures of the last maps that were looked at, means over the seeds."""
     gmacs: float
@@ -37,7 +38,8 @@ class Ablation:
 
 
 def ablations(results: Path, data: str, arm: str, others: Sequence[str], draws: Draws) -> list[Ablation]:
-    """What each of ``others`` gains over ``arm``, in their order; those that share no seed with it are left out.
+    """The arm as it is, then what each of ``others`` gains over it, in their order; those that share no seed with it
+    are left out. Empty where none is left.
 
     Args:
         results: holds DATA/ARM/SEED and DATA+VARIANT/ARM/SEED.
@@ -54,19 +56,27 @@ def ablations(results: Path, data: str, arm: str, others: Sequence[str], draws: 
             differs = what_differs(runs_of(folder, arm) / seeds[0], runs[0]) if "+" in other else other
             difference = gain(folder, other, arm, seeds, draws)
             found.append(Ablation(differs, len(seeds), difference, last_maps(runs), gmacs(runs)))
-    return found
+    if not found:
+        return []
+    own = sorted(path.parent for path in (folder / arm).glob("*/predictions.csv"))
+    return [Ablation(f"{arm} as it is", len(own), None, last_maps(own), gmacs(own)), *found]
 
 
 def what_differs(usual: Path, run: Path) -> str:
-    """The settings of the model and of training in which two runs differ, and what they are in the second."""
-    before, after = (yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")) for path in (usual, run))
-    named = [
-        f"{stage}.{setting} {plain(value)}"
-        for stage in STAGES
-        for setting, value in after["settings"][stage].items()
-        if value != before["settings"][stage].get(setting)
-    ]
+    """The settings of the model and of training in which two runs differ, and what they are in the second. One that is
+    younger than a run had its default there.
+    """
+    before, after = (settings_of(path) for path in (usual, run))
+    named = [f"{name} {plain(value)}" for name, value in after.items() if value != before[name]]
     return ", ".join(named) or "nothing"
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """``stage.setting`` -> its value in a run, ranges as lists."""
+    saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["settings"]
+    values = {f"{stage}.{name}": value for stage in STAGES for name, value in asdict(GROUPS[stage]()).items()}
+    values |= {f"{stage}.{name}": value for stage in STAGES for name, value in saved[stage].items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def plain(value: Any) -> str:
@@ -85,15 +95,17 @@ def gmacs(runs: Sequence[Path]) -> float:
     return float(json.loads((runs[0] / "metrics.json").read_text(encoding="utf-8"))["cost"]["gmacs_pretrain"])
 
 
-def table(rows: Sequence[Ablation], arm: str) -> str:
-    """A Markdown table, a variant a row; "*Not run yet.*" where there is none.
+def table(rows: Sequence[Ablation], arm: str, asked: int) -> str:
+    """A Markdown table, a row each; "*Not run yet.*" where there is none.
 
-    p is of no difference, corrected (Holm) for the number of rows; of one seed there is none, for it says nothing of
-    another training run.
+    p is of no difference, corrected (Holm) for all variants that were ``asked``, so that it does not turn on how many
+    have run; of one seed there is none, for it says nothing of another training run, nor of another arm, which is
+    tested with its own comparison.
     """
     if not rows:
         return "*Not run yet.*"
-    tested = holm([row.gain.p_value() if row.seeds > 1 else None for row in rows])
+    found = [row.gain.p_value() if row.gain and row.seeds > 1 and " " in row.what else None for row in rows]
+    tested = holm([*found, *[1.0] * (asked - sum(p is not None for p in found))])[: len(rows)]
     heads = ["what differs", "seeds", f"against {arm}, points of balanced accuracy (95 % interval)", "Holm p"]
     lines = [
         f"| {' | '.join([*heads, *AT_THE_END.values(), 'GMAC an image'])} |",
@@ -101,7 +113,7 @@ def table(rows: Sequence[Ablation], arm: str) -> str:
     ]
     for row, p in zip(rows, tested, strict=True):
         note = " (patients only)" if row.seeds == 1 else ""
-        shares = [f"{100 * row.maps[name]:.1f}" for name in ("masked", "kept")]
-        figures = " | ".join([f"{row.maps['auroc']:.3f}", *shares, f"{row.gmacs:.4f}"]).replace("nan", "—")
-        lines.append(f"| {row.what} | {row.seeds} | {points(row.gain)}{note} | {escape(p_value(p))} | {figures} |")
+        difference = f"{points(row.gain)}{note}" if row.gain else "—"
+        maps = f"{row.maps['auroc']:.3f} | {100 * row.maps['pointing']:.0f}".replace("nan", "—")
+        lines.append(f"| {row.what} | {row.seeds} | {difference} | {escape(p_value(p))} | {maps} | {row.gmacs:.4f} |")
     return "\n".join(lines)

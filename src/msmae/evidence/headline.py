@@ -44,6 +44,7 @@ ARMS = {
     "msmae-hints-rollout": "pre-trained as msmae-hints, its attention followed back through all layers",
     "msmae-hints-gradient": "pre-trained with the labels, on patches half of which are those its answer hangs on",
     "msmae-hints-shuffled": "pre-trained as msmae-hints, but with the map of another image (a control)",
+    "msmae-evidence": "pre-trained as supmae; with a draw of its own it is fine-tuned on what its answers hang on",
     "msmae-released": "pre-trained as the code released with the paper does it",
 }
 

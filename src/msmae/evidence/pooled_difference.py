@@ -38,10 +38,10 @@ class Gain:
         reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
         return self.value - reach, self.value + reach
 
-    def p_value(self) -> float:
-        """Two-sided, of no difference, by the same t; 1 where nothing differs at all."""
+    def p_value(self) -> float | None:
+        """Two-sided, of no difference, by the same t; None where no seed and no resample gives another number."""
         variance, freedom = satterthwaite(self.variances)
-        return float(2 * student.sf(abs(self.value) / variance**0.5, freedom)) if variance > 0 else 1.0
+        return float(2 * student.sf(abs(self.value) / variance**0.5, freedom)) if variance > 0 else None
 
 
 @dataclass(frozen=True)

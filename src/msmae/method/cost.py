@@ -16,7 +16,7 @@ from msmae.method.vit import Block, VisionTransformer
 
 
 class Macs(NamedTuple):
-    """MACs for one image: in linear and convolution layers, and in the two attention products."""
+    """MACs for one image: in linear and convolution layers, and in products of tokens with tokens."""
 
     linear: float
     attention: float
@@ -79,7 +79,7 @@ def map_macs(encoder: VisionTransformer) -> Macs:
 
 
 def rollout_macs(encoder: VisionTransformer) -> Macs:
-    """The pass that makes one map of attention rollout: all blocks but the last, and of each once more the queries and
+    """The pass that makes one map of attention rollout: all blocks but the last; then for every block the queries and
     keys of all tokens, their products, and the product of two square matrices.
     """
     tokens, depth = 1 + encoder.patches, len(encoder.blocks)

@@ -60,8 +60,8 @@ def compare(
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the comparison; each run is a folder ARM/SEED in it.
         arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released, supmae-twoview, msmae-twoview,
-            msmae-hints, msmae-hints-rollout, msmae-hints-gradient, msmae-hints-shuffled, and what a user would pick
-            instead: majority, pca-svm, resnet18, small-cnn.
+            msmae-hints, msmae-hints-rollout, msmae-hints-gradient, msmae-hints-shuffled, msmae-evidence, and what a
+            user would pick instead: majority, pca-svm, resnet18, small-cnn.
         seeds: seeds of the training.
         folds: cross-validation: every image is tested once; 0: the data's own test split, or one that is cut.
         budget: what is equal for all arms: epochs, gmacs or seconds.

@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 
 from msmae.config.arms import Arm
+from msmae.config.settings import PretrainSettings
 from msmae.look.cost import sensitivity_macs
 from msmae.look.sensitivity import sensitivity, widened
 from msmae.method.attention import patch_maps, rollout_maps
 from msmae.method.cost import Macs, map_macs, rollout_macs
-from msmae.method.masking import PatchPlan, plan_patches
+from msmae.method.masking import PatchPlan, plan_patches, tempered
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
 from msmae.stages.hints import plan_with_hints
+from msmae.stages.map_quality import Draw
 
 
 def maps_of_arm(arm: Arm, model: MSMAE | Classifier, images: Tensor) -> Tensor:
@@ -33,6 +35,17 @@ def plan_of_arm(
     if arm.hints:
         return plan_with_hints(weights, *ratios, hints=arm.hints, generator=generator)
     return plan_patches(weights, *ratios, generator)
+
+
+def draw_of_arm(arm: Arm, settings: PretrainSettings) -> Draw:
+    """How the arm's pre-training draws plans from maps [B, h, w]: tempered as its settings say, at their ratios."""
+    ratios = settings.ratios(arm)
+
+    def draw(maps: Tensor, generator: torch.Generator) -> PatchPlan:
+        weights = tempered(maps, settings.temperature, settings.uniform_share)
+        return plan_of_arm(arm, weights, generator, ratios=ratios)
+
+    return draw
 
 
 def map_price(arm: Arm, model: MSMAE | Classifier) -> Macs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from msmae.method.msmae import MSMAE
-from msmae.stages.guidance import maps_of_arm, plan_of_arm
+from msmae.stages.guidance import draw_of_arm, maps_of_arm
 from msmae.stages.map_quality import lesion_patches, map_auroc, pointing, role_shares
 from msmae.stages.prepare import Prepared
 from msmae.stages.training import StageModule
@@ -67,12 +66,11 @@ class MapWatch(Callback):
             )
         model.train(training)
         lesion = lesion_patches(torch.from_numpy(store.fetch_masks(self.ids)), model.encoder.patch_size)
-        ratios = self.prepared.settings.pretrain.ratios(arm)
         return {
             "auroc": map_auroc(maps, lesion),
             "pointing": pointing(maps, lesion),
             **role_shares(
-                maps, lesion, torch.Generator().manual_seed(0), draw=partial(plan_of_arm, arm, ratios=ratios)
+                maps, lesion, torch.Generator().manual_seed(0), draw=draw_of_arm(arm, self.prepared.settings.pretrain)
             ),
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ def masks(
     import torch
 
     from msmae.stages.folder import write_json
-    from msmae.stages.guidance import plan_of_arm
+    from msmae.stages.guidance import draw_of_arm
     from msmae.stages.map_quality import lesion_patches, lesion_shares
 
     if images < 1:
@@ -54,7 +53,7 @@ def masks(
         raise UserError(f"the split {split} has no images", where=source, mend="choose train, val or test")
     generator = torch.Generator().manual_seed(seed)
     scene = Scene(prepared, model)
-    draw = partial(plan_of_arm, prepared.arm, ratios=prepared.settings.pretrain.ratios(prepared.arm))
+    draw = draw_of_arm(prepared.arm, prepared.settings.pretrain)
     content: dict[str, Any] = {"source": source, "split": split, "grid": list(scene.grid), "lesion": None}
     if prepared.store.masks is not None:
         bearing = ids[prepared.store.fetch_masks(ids).any(axis=(1, 2))]

@@ -16,9 +16,9 @@ from msmae.data.loader import Batch
 from msmae.exchange.checkpoint import ModelCard, build_model, save_model
 from msmae.exchange.weights import load_encoder
 from msmae.method.attention import MapBank
-from msmae.method.masking import POLICIES, PatchPlan, plan_patches, tempered
+from msmae.method.masking import POLICIES, PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE, Reconstruction, msmae_loss
-from msmae.stages.guidance import maps_of_arm, plan_of_arm
+from msmae.stages.guidance import draw_of_arm, maps_of_arm
 from msmae.stages.map_watch import MapWatch
 from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.refresh import refresh_bank
@@ -64,7 +64,7 @@ class PretrainModule(StageModule):
         ids = prepared.ids("train", labelled=False)
         super().__init__(prepared, settings, ids=ids)
         self.model, self.settings, self.arm = model, settings, arm
-        self.ratios = settings.ratios(arm)
+        self.ratios, self.draw_of_arm = settings.ratios(arm), draw_of_arm(arm, settings)
         self.label_weight = settings.weight_of_labels(arm)
         if settings.label_weight and not self.label_weight:
             log.info("%s learns no labels: pretrain.label_weight is not used", prepared.method)
@@ -88,8 +88,8 @@ class PretrainModule(StageModule):
         mask, throw = self.ratios
         if self.current_epoch != self.settings.uniform_epochs or (not self.arm.guided and self.ratios == (EVEN, 0.0)):
             return
-        draw = "the draw follows the maps" if self.arm.guided else "the draw stays even"
-        shares = f"{mask:.0%} masked, {throw:.0%} thrown"
+        draw = "the draw follows maps" if self.arm.guided else "the draw stays even"
+        shares = f"{100 * mask:.0f} % masked, {100 * throw:.0f} % thrown"
         log.info("epoch %d: from here on %s, %s", self.current_epoch + 1, draw, shares)
 
     def on_train_epoch_start(self) -> None:
@@ -112,8 +112,7 @@ class PretrainModule(StageModule):
         """The plan of a batch from its aligned weights [B, h, w]."""
         if self.warming_up:
             return plan_patches(torch.ones_like(weights), EVEN, 0.0, self.generator)
-        weights = tempered(weights, self.settings.temperature, self.settings.uniform_share)
-        return plan_of_arm(self.arm, weights, self.generator, ratios=self.ratios)
+        return self.draw_of_arm(weights, self.generator)
 
     def see(self, images: Tensor, plan: PatchPlan, weights: Tensor) -> Reconstruction:
         """What the model says of images [B, C, H, W] under a plan; the arm may name the class from a second view."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -283,7 +284,7 @@ class StageProgress(Callback):
         self.courtesy = Courtesy()
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=16), TimeRemainingColumn(), TextColumn("left"),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}"), redirect_stderr=sys.stderr.isatty(),
         )  # fmt: skip
         self.seconds = 0.0  # spent in training epochs so far, those before an interruption included
         self.images = 0

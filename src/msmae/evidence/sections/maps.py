@@ -16,10 +16,10 @@ FILE = "map_quality.csv"
 FIGURES = {
     "auroc": ("AUROC of map against lesion", False),
     "pointing": ("most attended patch on the lesion", True),
-    "masked": ("lesion patches masked", True),
-    "kept": ("lesion patches kept", True),
+    "masked": ("lesion patches that a draw from it masks", True),
+    "kept": ("that it keeps", True),
 }
-"""Column -> what it is called, and whether it is a share."""
+"""Column -> what it is called, and whether it is a share. An arm whose draws are even makes none from its map."""
 
 
 @dataclass(frozen=True)
