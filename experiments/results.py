@@ -18,7 +18,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from studies import ABLATIONS, ARMS
 
@@ -34,17 +38,23 @@ from msmae.evidence.sections.maps import maps
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+ASKED = r"\{\{ (?!arms \}\})([\w+, -]+) \}\}"
+COMPARISON = r"\{\{ ([\w+-]+) \}\}"
 NOT_YET = "*Not run yet.*"
 
 
 def page(template: str, results: Path) -> str:
     """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
     draws = pooled_difference.Draws()
-    text = re.sub(r"\{\{ (?!arms \}\})([\w+, -]+) \}\}", lambda match: filled(match.group(1), results, draws), template)
+    found = [name for name in re.findall(COMPARISON, template) if (results / name / "comparison.json").is_file()]
+    several = ProcessPoolExecutor(mp_context=get_context("spawn")) if len(found) > 1 else ThreadPoolExecutor()
+    with several as pool:  # the comparisons take longest, and none needs another
+        begun = {name: pool.submit(writer_of(results / name), results / name) for name in found}
+        text = re.sub(ASKED, lambda match: filled(match.group(1), results, draws, begun), template)
     return text.replace("{{ arms }}", arms_table.table(results, ARMS))  # from the tables that the others have written
 
 
-def filled(asked: str, results: Path, draws: pooled_difference.Draws) -> str:
+def filled(asked: str, results: Path, draws: pooled_difference.Draws, begun: dict[str, Future[Any]]) -> str:
     """What stands in the place of ``{{ asked }}``."""
     if asked == "keep":
         return pooled_loss.table(results)
@@ -60,17 +70,19 @@ def filled(asked: str, results: Path, draws: pooled_difference.Draws) -> str:
         return settings(results, found[1], found[2], draws)
     if found := re.fullmatch(r"(.+) against (\S+)", asked):
         return gains(results, found[1].split(", "), found[2], draws)
-    return comparison(results / asked)
+    return comparison(results / asked, begun[asked]) if asked in begun else NOT_YET
 
 
-def comparison(folder: Path) -> str:
-    """The tables of a comparison, whose own files are written anew."""
-    if not (folder / "comparison.json").is_file():
-        return NOT_YET
+def writer_of(folder: Path) -> Callable[[Path], Any]:
+    """What writes a comparison's own files anew."""
     plan = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    write = write_segmentation_comparison if plan.get("task") == "segmentation" else write_comparison
+    return write_segmentation_comparison if plan.get("task") == "segmentation" else write_comparison
+
+
+def comparison(folder: Path, writing: Future[Any]) -> str:
+    """The tables of a comparison, when they are written."""
     try:
-        write(folder)
+        writing.result()
     except UserError as problem:  # no seed is finished for all arms
         return f"*Not finished: {problem.what}.*"
     text = (folder / "comparison_table.md").read_text(encoding="utf-8")

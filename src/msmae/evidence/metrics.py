@@ -88,17 +88,21 @@ class Metrics:
         """The metrics of the data themselves: every patient counted once (R = 1)."""
         return self(np.ones((1, self.patients)))
 
-    def __call__(self, weights: np.ndarray) -> Values:
-        """Evaluate under patient weights [R, P]: how often each patient was drawn, or any non-negative number."""
+    def __call__(self, weights: np.ndarray, *, areas: bool = True) -> Values:
+        """Evaluate under patient weights [R, P]: how often each patient was drawn, or any non-negative number. The
+        areas under curves take most of the time and can be left out.
+        """
         weights = np.asarray(weights, dtype=np.float64)
         totals = {name: weights @ block for name, block in self.sums.items()}  # [R, k] each
-        per_class = _per_class(totals, self.questions, weights)
+        per_class = _per_class(totals, self.questions if areas else (), weights)
         overall = (
             _multi_label(totals) if self.multilabel else _single_label(totals, ordinal=self.ordinal, binary=self.binary)
         )
-        overall["auroc_micro"], overall["auprc_micro"] = auroc_and_auprc(self.pooled, weights)
+        if areas:
+            overall["auroc_micro"], overall["auprc_micro"] = auroc_and_auprc(self.pooled, weights)
         for name, source in _macros(self.multilabel).items():
-            overall[name] = _mean_over(per_class[source], self.averaged[name])
+            if source in per_class:
+                overall[name] = _mean_over(per_class[source], self.averaged[name])
         return Values(overall=overall, per_class=per_class)
 
 
@@ -179,11 +183,12 @@ def _per_class(
 ) -> dict[str, np.ndarray]:
     n, classes = totals["n"], totals["truth"].shape[1]
     values = one_vs_rest(n, totals["truth"], totals["predicted"], totals["hits"])
-    areas = [auroc_and_auprc(question, weights) for question in questions]
+    if questions:
+        areas = [auroc_and_auprc(question, weights) for question in questions]
+        values["auroc"] = np.stack([auroc for auroc, _ in areas], axis=1)
+        values["auprc"] = np.stack([auprc for _, auprc in areas], axis=1)
     gaps = totals["class_gaps"].reshape(len(n), classes, ECE_BINS)
     return values | {
-        "auroc": np.stack([auroc for auroc, _ in areas], axis=1),
-        "auprc": np.stack([auprc for _, auprc in areas], axis=1),
         "brier": ratio(totals["squared_error"], n),
         "log_loss": ratio(totals["class_log_loss"], n),
         "ece": ratio(np.abs(gaps).sum(axis=2), n),

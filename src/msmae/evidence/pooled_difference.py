@@ -70,7 +70,7 @@ class Draws:
         runs = matched(frames, classes=classes_of(frames[0]), split="test", names=[str(file) for file in files])
         for file, run in zip(files, runs, strict=True):
             if (file, seed) not in self.known:
-                self.known[file, seed] = resample_together([run], seed=seed)[0]
+                self.known[file, seed] = resample_together([run], seed=seed, areas=False)[0]
         return [self.known[file, seed] for file in files]
 
 
