@@ -186,6 +186,17 @@ def test_pairing_is_worth_it() -> None:
     assert (paired["high"] - paired["low"]) / (2 * 1.96) < 0.5 * unpaired
 
 
+def test_without_areas_everything_else_is_the_same() -> None:
+    runs = [draw(np.random.default_rng(seed), patients=30, images_each=3, classes=3) for seed in (0, 1)]
+    whole, lean = (resample_together(runs, resamples=60, areas=areas) for areas in (True, False))
+    for full, some in zip(whole, lean, strict=True):
+        left = full.draws.overall.keys() - some.draws.overall.keys()
+        assert left == {"auroc", "auprc", "auroc_micro", "auprc_micro"}
+        for name, values in some.draws.overall.items():
+            np.testing.assert_array_equal(values, full.draws.overall[name])
+            np.testing.assert_array_equal(some.left_out.overall[name], full.left_out.overall[name])
+
+
 def test_a_run_and_itself_do_not_differ() -> None:
     same, _ = two_runs()
     found = paired_differences(same, same.sample(frac=1, random_state=0), classes=CLASSES, resamples=100)
