@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from studies import ABLATIONS, ARMS
+from threadpoolctl import threadpool_limits
 
 from msmae.errors import UserError
 from msmae.evidence import ablations, arms_table, map_curves, map_layers, pooled_difference, pooled_loss
@@ -47,8 +48,9 @@ def page(template: str, results: Path) -> str:
     """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
     draws = pooled_difference.Draws()
     found = [name for name in re.findall(COMPARISON, template) if (results / name / "comparison.json").is_file()]
-    several = ProcessPoolExecutor(mp_context=get_context("spawn")) if len(found) > 1 else ThreadPoolExecutor()
-    with several as pool:  # the comparisons take longest, and none needs another
+    alone = ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=threadpool_limits, initargs=(1,))
+    # the comparisons take longest, and none needs another
+    with threadpool_limits(1), alone if len(found) > 1 else ThreadPoolExecutor() as pool:
         begun = {name: pool.submit(writer_of(results / name), results / name) for name in found}
         text = re.sub(ASKED, lambda match: filled(match.group(1), results, draws, begun), template)
     return text.replace("{{ arms }}", arms_table.table(results, ARMS))  # from the tables that the others have written
