@@ -88,7 +88,7 @@ def comparison(folder: Path, writing: Future[Any]) -> str:
     except UserError as problem:  # no seed is finished for all arms
         return f"*Not finished: {problem.what}.*"
     text = (folder / "comparison_table.md").read_text(encoding="utf-8")
-    return re.sub(r"^#", "###", text.partition("\n")[2].strip(), flags=re.MULTILINE)
+    return re.sub(r"^#", "##", text.partition("\n")[2].strip(), flags=re.MULTILINE)
 
 
 def gains(results: Path, firsts: list[str], second: str, draws: pooled_difference.Draws) -> str:
@@ -99,7 +99,8 @@ def gains(results: Path, firsts: list[str], second: str, draws: pooled_differenc
     for first, rows in found.items():
         lines += [line(f"{first}, {row.data}{' (one seed)' * (row.seeds == 1)}", row.gain) for row in rows]
         everything = pooled_difference.pooled(rows)
-        lines += [line(f"{first}, {sum(row.seeds > 1 for row in rows)} pooled", everything)] if everything else []
+        count = len(pooled_difference.independent([row for row in rows if row.seeds > 1]))
+        lines += [line(f"{first}, {count} pooled", everything)] if everything else []
     if len(lines) > 3:
         alt = f"Points of balanced accuracy of {' and of '.join(firsts)} over {second}, by data set and pooled"
         svg = forest_figure(lines, label=f"points of balanced accuracy over {second}", alt=alt, percent=True, zero=True)

@@ -17,6 +17,7 @@ from msmae.evidence.pooled_difference import (
     gain,
     own_seed,
     points,
+    pooled,
     table,
     together,
 )
@@ -30,13 +31,16 @@ def table_of(results: Path, first: str, second: str) -> str:
     return table(differences(results, first, second, Draws()), first, second)
 
 
-def collected(folder: Path, *, seeds: int, better: float, worse: float = 1.0) -> Path:
-    """Runs of two arms on the same patients, of which the first separates the classes better."""
+def collected(folder: Path, *, seeds: int, better: float, worse: float = 1.0, patients: str = "") -> Path:
+    """Runs of two arms on the same patients, of which the first separates the classes better; the patients are the
+    folder's own unless others are named.
+    """
     folder.mkdir(parents=True)
     (folder / "comparison.json").write_text("{}")
     for seed in range(seeds):
         for arm, separation in (("msmae", better), ("supmae", worse)):
             frame = make_predictions(patients=60, splits=("test",), separation=separation, seed=100 * seed)
+            frame["patient_id"] = (patients or folder.name.partition("+")[0]) + frame["patient_id"]
             run = folder / arm / str(seed)
             run.mkdir(parents=True)
             write_predictions(frame, run / "predictions.csv")
@@ -73,6 +77,28 @@ def test_a_data_set_of_one_seed_is_shown_and_not_pooled(tmp_path: Path) -> None:
     assert len(lines) == 4
     collected(tmp_path / "skin", seeds=3, better=1.5)
     assert table_of(tmp_path, "msmae", "supmae").splitlines()[-1].startswith("| **2 data sets, equal weights** | | **+")
+
+
+def test_data_sets_of_the_same_patients_count_as_one(tmp_path: Path) -> None:
+    """As two phantoms whose lesions differ in size alone: what luck they share is not averaged away."""
+    collected(tmp_path / "large", seeds=3, better=2.0, patients="phantom")
+    collected(tmp_path / "small", seeds=2, better=1.5, patients="phantom")
+    assert "equal weights" not in table_of(tmp_path, "msmae", "supmae")
+    collected(tmp_path / "moles", seeds=3, better=1.2)
+    rows = differences(tmp_path, "msmae", "supmae", Draws())
+    large, moles, small = (row.gain for row in rows)
+    found = pooled(rows)
+    assert found is not None
+    assert found.value == pytest.approx(((large.value + small.value) / 2 + moles.value) / 2)
+    spread = [
+        np.mean([part[0] ** 0.5 for part in parts]) for parts in zip(large.variances, small.variances, strict=True)
+    ]
+    expected = (sum(s**2 for s in spread) + sum(part for part, _ in moles.variances)) / 4
+    assert sum(part for part, _ in found.variances) == pytest.approx(expected)
+    assert found.variances[1][1] == 1  # degrees of freedom: those of the two seeds
+    assert "| **2 data sets, equal weights; large and small, of the same patients, count as one** |" in table_of(
+        tmp_path, "msmae", "supmae"
+    )
 
 
 def test_one_changed_prediction_changes_the_table(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_one_changed_prediction_changes_the_table(script: dict[str, Any], tmp_pa
 def test_several_arms_against_one_share_a_picture(script: dict[str, Any], tmp_path: Path) -> None:
     for data in ("moles", "lungs"):
         write_folder(tmp_path / data, arms={"mae": 0.8, "msmae": 2.6, "vit": 1.0}, seeds=(0, 1))
+    for file in (tmp_path / "lungs").glob("*/*/predictions.csv"):
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        table.assign(patient_id="lung " + table["patient_id"]).to_csv(file, index=False)
     found = script["page"]("{{ msmae, mae against vit }}", tmp_path)
     assert found.count("| data | seeds |") == 2
     assert "(results/pictures/msmae-mae-against-vit.svg)" in found

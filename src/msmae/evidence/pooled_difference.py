@@ -2,7 +2,8 @@
 
 A data set weighs as much as any other. Its variance has the two parts that `evidence.seeds` gives it, patients and
 seeds; the pooled mean's is their sum over the square of the number of data sets, with Satterthwaite's degrees of
-freedom. Where a data set has one seed, the seeds' part is unknown: it is shown, and not pooled.
+freedom. Data sets that show the same patients count as one. Where a data set has one seed, the seeds' part is unknown:
+it is shown, and not pooled.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,6 +53,8 @@ class Row:
     data: str
     seeds: int
     gain: Gain
+    patients: frozenset[str] = frozenset()
+    """Of the test split; empty: not shared with any other data set."""
 
     @property
     def note(self) -> str:
@@ -88,14 +92,29 @@ def differences(results: Path, first: str, second: str, draws: Draws) -> list[Ro
             continue
         seeds = common_seeds(folder, first, second)
         if seeds:
-            rows.append(Row(folder.name, len(seeds), gain(folder, first, second, seeds, draws)))
+            found = gain(folder, first, second, seeds, draws)
+            rows.append(Row(folder.name, len(seeds), found, patients_of(runs_of(folder, first) / seeds[0])))
     return rows
+
+
+def patients_of(run: Path) -> frozenset[str]:
+    """The names of a run's test patients."""
+    table = read_predictions(run / "predictions.csv")
+    return frozenset(table.loc[table["split"] == "test", "patient_id"])
 
 
 def pooled(rows: Sequence[Row]) -> Gain | None:
     """All data sets that have several seeds together; None where there are not two of them."""
-    several = [row.gain for row in rows if row.seeds > 1]
-    return together(several) if len(several) > 1 else None
+    several = independent([row for row in rows if row.seeds > 1])
+    return together([of_same_patients([row.gain for row in group]) for group in several]) if len(several) > 1 else None
+
+
+def independent(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in groups of those that have the same test patients."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.patients or row.data, []).append(row)
+    return list(groups.values())
 
 
 def table(rows: Sequence[Row], first: str, second: str) -> str:
@@ -105,8 +124,10 @@ def table(rows: Sequence[Row], first: str, second: str) -> str:
     lines = [f"| {row.data} | {row.seeds} | {points(row.gain)}{row.note} |" for row in rows]
     everything = pooled(rows)
     if everything:
-        count = sum(row.seeds > 1 for row in rows)
-        lines.append(f"| **{count} data sets, equal weights** | | **{points(everything)}** |")
+        groups = independent([row for row in rows if row.seeds > 1])
+        shared = [" and ".join(row.data for row in group) for group in groups if len(group) > 1]
+        note = "".join(f"; {names}, of the same patients, count as one" for names in shared)
+        lines.append(f"| **{len(groups)} data sets, equal weights{note}** | | **{points(everything)}** |")
     head = f"| data | seeds | {first} − {second}, points of balanced accuracy (95 % interval) |"
     return "\n".join([head, "|---|---|---|", *lines])
 
@@ -156,6 +177,17 @@ def together(gains: Sequence[Gain]) -> Gain:
     share = 1 / len(gains) ** 2
     variances = tuple((part * share, degrees) for one in gains for part, degrees in one.variances)
     return Gain(float(np.mean([one.value for one in gains])), variances)
+
+
+def of_same_patients(gains: Sequence[Gain]) -> Gain:
+    """The mean over data sets that show the same patients: none of their luck is taken to cancel out."""
+    if len(gains) == 1:
+        return gains[0]
+    parts = [
+        (float(np.mean([variance**0.5 for variance, _ in of_one])) ** 2, min(degrees for _, degrees in of_one))
+        for of_one in zip(*(one.variances for one in gains), strict=True)
+    ]
+    return Gain(float(np.mean([one.value for one in gains])), tuple(parts))
 
 
 def points(found: Gain) -> str:
