@@ -19,8 +19,9 @@ from torch import Tensor
 
 from msmae.evidence.map_layers import TOGETHER
 from msmae.exchange.checkpoint import load_model
+from msmae.look.rollout import rollout_maps
 from msmae.look.sensitivity import sensitivity, widened
-from msmae.method.attention import average_heads, rollout_maps
+from msmae.method.attention import average_heads
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
 from msmae.stages.map_quality import lesion_patches, map_auroc, pointing
@@ -77,7 +78,11 @@ def maps_to_try(model: MSMAE, images: Tensor) -> dict[tuple[str, str, str], Tens
 @torch.inference_mode()
 def class_rows(encoder: VisionTransformer, images: Tensor) -> list[Tensor]:
     """The class token's row of every block, [B, H, N] each."""
-    return [block.attn.class_row(block.norm1(x)) for block, x in encoder.before_each_block(images)]
+    x, rows = encoder.embed(images), []
+    for block in encoder.blocks:
+        rows.append(block.attn.class_row(block.norm1(x)))
+        x = block(x)
+    return rows
 
 
 if __name__ == "__main__":

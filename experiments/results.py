@@ -48,12 +48,15 @@ def page(template: str, results: Path) -> str:
     """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
     draws = pooled_difference.Draws()
     found = [name for name in re.findall(COMPARISON, template) if (results / name / "comparison.json").is_file()]
-    alone = ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=threadpool_limits, initargs=(1,))
-    # the comparisons take longest, and none needs another
-    with threadpool_limits(1), alone if len(found) > 1 else ThreadPoolExecutor() as pool:
+    with threadpool_limits(1), side_by_side() if len(found) > 1 else ThreadPoolExecutor() as pool:
         begun = {name: pool.submit(writer_of(results / name), results / name) for name in found}
         text = re.sub(ASKED, lambda match: filled(match.group(1), results, draws, begun), template)
     return text.replace("{{ arms }}", arms_table.table(results, ARMS))  # from the tables that the others have written
+
+
+def side_by_side() -> ProcessPoolExecutor:
+    """Processes for the comparisons, which take longest and none of which needs another."""
+    return ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=threadpool_limits, initargs=(1,))
 
 
 def filled(asked: str, results: Path, draws: pooled_difference.Draws, begun: dict[str, Future[Any]]) -> str:

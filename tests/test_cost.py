@@ -11,10 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from msmae.config import ARMS
-from msmae.look.cost import sensitivity_macs
+from msmae.look.cost import rollout_macs, sensitivity_macs
+from msmae.look.rollout import rollout_maps
 from msmae.look.sensitivity import sensitivity
-from msmae.method.attention import patch_maps, rollout_maps
-from msmae.method.cost import Macs, classifier_macs, encoder_macs, map_macs, msmae_macs, rollout_macs
+from msmae.method.attention import patch_maps
+from msmae.method.cost import Macs, classifier_macs, encoder_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msmae.config.arms import ARMS
+from msmae.look.cost import rollout_macs
+from msmae.look.rollout import rollout_maps
 from msmae.look.sensitivity import sensitivity, widened
-from msmae.method.attention import patch_maps, rollout_maps
-from msmae.method.cost import rollout_macs
+from msmae.method.attention import patch_maps
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer

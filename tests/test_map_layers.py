@@ -12,7 +12,8 @@ import torch
 import msmae
 from msmae.data.phantom import make_phantom
 from msmae.evidence.map_layers import table
-from msmae.method.attention import patch_maps, rollout_maps
+from msmae.look.rollout import rollout_maps
+from msmae.method.attention import patch_maps
 from msmae.stages.map_watch import FILE
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

@@ -97,3 +97,15 @@ def merge_macs(encoder: VisionTransformer, kept: int) -> Macs:
         cost += Macs(tokens * weights_of(block.attn) + (tokens - merged) * weights_of(block.mlp), products)
         tokens -= merged
     return cost
+
+
+def rollout_macs(encoder: VisionTransformer) -> Macs:
+    """The pass that makes one map of attention rollout: all blocks but the last; then for every block the queries and
+    keys of all tokens, their products, and the product of two square matrices.
+    """
+    tokens, depth = 1 + encoder.patches, len(encoder.blocks)
+    blocks = blocks_macs(nn.ModuleList(list(encoder.blocks)[:-1]), tokens)
+    embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
+    linear = 2 * depth * tokens * encoder.width**2
+    attention = depth * (tokens**2 * encoder.width + tokens**3)
+    return Macs(blocks.linear + embedding + linear, blocks.attention + attention)

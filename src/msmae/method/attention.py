@@ -13,9 +13,6 @@ from torch import Tensor
 
 from msmae.method.vit import VisionTransformer
 
-SQUARES = 2**24
-"""Entries of the square matrices, one an image, that rollout holds at once (64 MiB)."""
-
 
 def average_heads(rows: Tensor) -> Tensor:
     """Rows [B, H, N] -> one map [B, N] in [0, 1]: min-max per head (a constant row becomes ones), then the mean."""
@@ -29,17 +26,6 @@ def average_heads(rows: Tensor) -> Tensor:
 def patch_maps(encoder: VisionTransformer, images: Tensor) -> Tensor:
     """Whole images [B, C, H, W] (normalised) -> maps [B, h, w] in [0, 1], without gradient."""
     return average_heads(encoder.class_attention(images).float()).reshape(-1, *encoder.grid)
-
-
-@torch.no_grad()
-def rollout_maps(encoder: VisionTransformer, images: Tensor) -> Tensor:
-    """Whole images [B, C, H, W] (normalised) -> maps [B, h, w] in [0, 1] of attention rollout. Not the paper's: the
-    last block's row is of tokens that have mixed already, and this follows them back to their patches.
-    """
-    at_once = max(1, SQUARES // (1 + encoder.patches) ** 2)
-    parts = [images[i : i + at_once] for i in range(0, len(images), at_once)]
-    rolled = torch.cat([encoder.class_rollout(part) for part in parts])  # [B, N]
-    return average_heads(rolled.unsqueeze(1)).reshape(-1, *encoder.grid)
 
 
 class MapBank:

@@ -16,7 +16,7 @@ from msmae.method.vit import Block, VisionTransformer
 
 
 class Macs(NamedTuple):
-    """MACs for one image: in linear and convolution layers, and in products of tokens with tokens."""
+    """MACs for one image: in linear and convolution layers, and in the two attention products."""
 
     linear: float
     attention: float
@@ -76,15 +76,3 @@ def map_macs(encoder: VisionTransformer) -> Macs:
     embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
     row = (tokens + 1) * encoder.width**2
     return Macs(blocks.linear + embedding + row, blocks.attention + tokens * encoder.width)
-
-
-def rollout_macs(encoder: VisionTransformer) -> Macs:
-    """The pass that makes one map of attention rollout: all blocks but the last; then for every block the queries and
-    keys of all tokens, their products, and the product of two square matrices.
-    """
-    tokens, depth = 1 + encoder.patches, len(encoder.blocks)
-    blocks = blocks_macs(nn.ModuleList(list(encoder.blocks)[:-1]), tokens)
-    embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
-    linear = 2 * depth * tokens * encoder.width**2
-    attention = depth * (tokens**2 * encoder.width + tokens**3)
-    return Macs(blocks.linear + embedding + linear, blocks.attention + attention)

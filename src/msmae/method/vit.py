@@ -7,9 +7,6 @@ Reference: Dosovitskiy et al., "An image is worth 16x16 words", arXiv 2010.11929
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -117,17 +114,6 @@ class Attention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # eight bits would tie the patches
             scores: Tensor = query.float() @ keys.float() * (width // self.heads) ** -0.5  # [B, H, 1, 1+N]
         return scores.softmax(dim=-1)[:, :, 0, 1:]
-
-    def mean_rows(self, x: Tensor) -> Tensor:
-        """What every token attends to, heads averaged: [B, T, D] -> [B, T, T], rows of sum 1."""
-        batch, tokens, width = x.shape
-        both = F.linear(x, self.qkv.weight[: 2 * width], self.qkv.bias[: 2 * width])
-        query, key = both.reshape(batch, tokens, 2, self.heads, -1).permute(2, 3, 0, 1, 4)  # [H, B, T, D/H] each
-        rows = torch.zeros(batch, tokens, tokens, device=x.device)
-        with torch.autocast(x.device.type, enabled=False):
-            for one, other in zip(query.float(), key.float(), strict=True):  # all heads at once would be large
-                rows += (one @ other.mT * (width // self.heads) ** -0.5).softmax(dim=-1)
-        return rows / self.heads
 
 
 class Mlp(nn.Module):
@@ -249,32 +235,14 @@ class VisionTransformer(nn.Module):
         Under autocast the tokens between the blocks are in its precision as well: no gradient needs them exactly, and
         the maps' order stays (docs/performance.md).
         """
-        for block, x in self.before_each_block(images):
-            last, tokens = block, x
-        return last.attn.class_row(last.norm1(tokens))
-
-    def class_rollout(self, images: Tensor) -> Tensor:
-        """What reaches the class token from each patch through all blocks: [B, C, H, W] -> [B, N].
-
-        Attention rollout (Abnar and Zuidema, arXiv 2005.00928): every block passes on half of each token and half of
-        what it attends to.
-        """
-        through = torch.eye(1 + self.patches, device=images.device).expand(images.shape[0], -1, -1)  # [B, 1+N, 1+N]
-        for block, x in self.before_each_block(images):
-            rows = block.attn.mean_rows(block.norm1(x))  # [B, 1+N, 1+N]
-            with torch.autocast(x.device.type, enabled=False):
-                through = (rows @ through + through) / 2
-        return through[:, 0, 1:]
-
-    def before_each_block(self, images: Tensor) -> Iterator[tuple[Block, Tensor]]:
-        """Each block, with the tokens [B, 1+N, D] of whole images that it is given."""
         x = self.embed(images)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        yield self.blocks[0], x  # type: ignore[misc]
-        for block, following in pairwise(self.blocks):
+        for block in self.blocks[:-1]:
             x = block(x)
-            yield following, x  # type: ignore[misc]
+        last = self.blocks[-1]
+        assert isinstance(last, Block)
+        return last.attn.class_row(last.norm1(x))
 
 
 def initialise(module: nn.Module) -> None:

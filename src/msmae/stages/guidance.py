@@ -7,10 +7,11 @@ from torch import Tensor
 
 from msmae.config.arms import Arm
 from msmae.config.settings import PretrainSettings
-from msmae.look.cost import sensitivity_macs
+from msmae.look.cost import rollout_macs, sensitivity_macs
+from msmae.look.rollout import rollout_maps
 from msmae.look.sensitivity import sensitivity, widened
-from msmae.method.attention import patch_maps, rollout_maps
-from msmae.method.cost import Macs, map_macs, rollout_macs
+from msmae.method.attention import patch_maps
+from msmae.method.cost import Macs, map_macs
 from msmae.method.masking import PatchPlan, plan_patches, tempered
 from msmae.method.msmae import MSMAE
 from msmae.method.transfer import Classifier
