@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-KEPT = ("metrics.json", "config.yaml", "predictions*.csv", "segmentation.csv", "map_quality.csv")
+KEPT = ("metrics.json", "config.yaml", "environment.json", "predictions*.csv", "segmentation.csv", "map_quality.csv")
 OF_THE_WHOLE = ("comparison.json", "audit.json")
 
 

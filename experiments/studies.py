@@ -93,27 +93,29 @@ STUDIES |= {
     )
     for name, percent in (("pneumoniamnist", 10), ("pneumoniamnist", 1), ("brain-tumor-mri", 10))
 }
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "mask-30": {"mask_ratio": 0.30, "throw_ratio": 0.45},
-    "mask-60": {"mask_ratio": 0.60, "throw_ratio": 0.15},
-    "throw-0": {"mask_ratio": 0.75, "throw_ratio": 0.0},
-    "keep-40": {"mask_ratio": 0.45, "throw_ratio": 0.15},
-    "refresh-1": {"refresh_every": 1},
-    "start-0": {"uniform_epochs": 0},
-    "start-14": {"uniform_epochs": 14},
-    "temperature-2": {"temperature": 2.0},
-    "temperature-0.5": {"temperature": 0.5},
-    "uniform-50": {"uniform_share": 0.5},
-    "label-0.1": {"label_weight": 0.1},
-    "norm-pix": {"normalise_pixels": True},
-    "crop-20": {"crop_scale": (0.2, 1.0)},
+ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "mask-30": {"pretrain": {"mask_ratio": 0.30, "throw_ratio": 0.45}},
+    "mask-60": {"pretrain": {"mask_ratio": 0.60, "throw_ratio": 0.15}},
+    "throw-0": {"pretrain": {"mask_ratio": 0.75, "throw_ratio": 0.0}},
+    "keep-40": {"pretrain": {"mask_ratio": 0.45, "throw_ratio": 0.15}},
+    "refresh-1": {"pretrain": {"refresh_every": 1}},
+    "start-0": {"pretrain": {"uniform_epochs": 0}},
+    "start-14": {"pretrain": {"uniform_epochs": 14}},
+    "temperature-2": {"pretrain": {"temperature": 2.0}},
+    "temperature-0.5": {"pretrain": {"temperature": 0.5}},
+    "uniform-50": {"pretrain": {"uniform_share": 0.5}},
+    "label-0.1": {"pretrain": {"label_weight": 0.1}},
+    "norm-pix": {"pretrain": {"normalise_pixels": True}},
+    "crop-20": {"pretrain": {"crop_scale": (0.2, 1.0)}},
+    "decoder-4": {"model": {"decoder_depth": 4}},
+    "pool-mean": {"finetune": {"pool": "mean"}},
 }
-"""One setting of pre-training that differs, each: ``phantom-small+mask-30``, ... Epochs are equal, costs are not."""
+"""One setting that differs, each: ``phantom-small+mask-30``, ... Epochs are equal, costs are not."""
 SMALL = STUDIES["phantom-small"]
 STUDIES |= {
     f"phantom-small+{name}": replace(
         SMALL,
-        settings={**SMALL.settings, "pretrain": {**SMALL.settings["pretrain"], **setting}},
+        settings={group: {**values, **setting.get(group, {})} for group, values in SMALL.settings.items()},
         budget="epochs",
         arms=["msmae"],
     )

@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections import namedtuple
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -304,22 +305,25 @@ def test_of_two_runs_at_once_one_decodes_and_the_other_waits(tmp_path: Path) -> 
     assert printed[0] == printed[1][-1:]
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """The system refuses to let a file grow beyond 10 kB, as a full disk would refuse any growth."""
+    """The system refuses to let a file grow beyond 10 kB, as a full disk would refuse any growth. It refuses pytest's
+    own log, too: the limit must be lifted before a test ends.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("small_files")
 def test_without_room_images_are_decoded_when_fetched_and_it_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [*write_images(tmp_path, 90, side=5), "gone.png"]
     masks = {"mask_path": [*names[:90], ""]}
-    with caplog.at_level(logging.WARNING):
+    with small_files(), caplog.at_level(logging.WARNING):
         store = opened(manifest_of(tmp_path, names, **masks), tmp_path, on_error="skip")
     assert "no room for the decoded images" in caplog.text
     assert isinstance(store.images, OnDemand)
