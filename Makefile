@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quick check results bench-check format lock clean
@@ -24,10 +25,10 @@ demo: $(STAMP)   ## the main job on the embedded phantom: runs/demo
 	@$(BIN)/msmae demo --out runs/demo
 
 test: $(STAMP)   ## the whole test suite
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 quick: $(STAMP)  ## the tests that take seconds (two minutes in all)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 check: $(STAMP)  ## format, lint, types
 	@$(BIN)/ruff format --check .

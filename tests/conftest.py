@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores (`make test`): each, and what it starts, has one
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import msmae
 from budgeted import budgeted_run
 from msmae.data.phantom import make_phantom

@@ -123,3 +123,15 @@ def test_the_p_value_is_of_the_same_t_as_the_interval() -> None:
     reach = just.interval()[1] - just.value
     assert Gain(reach, just.variances).p_value() == pytest.approx(0.05)
     assert Gain(0.0, ()).p_value() is None
+
+
+def test_settings_tried_with_other_software_are_said_to_be(tmp_path: Path) -> None:
+    runs(tmp_path / "moles", seeds=2, separation=1.5)
+    runs(tmp_path / "moles+norm", seeds=2, separation=1.6, normalise_pixels=True)
+    told = "these runs were not all made with the same software (precision differ)"
+    for seed, precision in enumerate(["32-true", "32-true", "bf16-mixed"]):
+        assert told not in table(rows_of(tmp_path), "msmae", asked=4)
+        folder = "moles" if seed == 0 else "moles+norm"
+        record = {"msmae": "0.1.0", "auto_precision": precision}
+        (tmp_path / folder / "msmae" / str(seed // 2) / "environment.json").write_text(json.dumps(record))
+    assert told in table(rows_of(tmp_path), "msmae", asked=4)

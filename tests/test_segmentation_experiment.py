@@ -44,7 +44,15 @@ def test_the_experiment_borrows_encoders_and_collects_small_files(
     assert not (work / "pretrained" / "msmae").exists(), "the comparison's encoder was there"
     assert (work / "pretrained" / "mae" / "0" / "pretrained").is_dir()
     collected = {path.name for path in results.rglob("*") if path.is_file()}
-    kept = {"metrics.json", "config.yaml", "segmentation.csv", "comparison.json", "comparison_table.md", "table.csv"}
+    kept = {
+        "metrics.json",
+        "config.yaml",
+        "environment.json",
+        "segmentation.csv",
+        "comparison.json",
+        "comparison_table.md",
+        "table.csv",
+    }
     assert collected == kept
     for path in results.rglob("*"):
         assert not path.is_file() or str(tmp_path) not in path.read_text(encoding="utf-8"), path

@@ -15,6 +15,7 @@ import yaml
 from msmae.config import GROUPS
 from msmae.evidence.markdown import escape
 from msmae.evidence.pooled_difference import Draws, Gain, common_seeds, gain, points, runs_of
+from msmae.evidence.run_files import different_software
 from msmae.evidence.significance import holm
 from msmae.evidence.verdict import p_value
 
@@ -35,6 +36,8 @@ class Ablation:
     """Figures of the last maps that were looked at, means over the seeds."""
     gmacs: float
     """Of an image in pre-training, its map left out."""
+    environments: tuple[dict[str, Any], ...] = ()
+    """What the runs recorded of their software and machine; runs that recorded nothing are left out."""
 
 
 def ablations(results: Path, data: str, arm: str, others: Sequence[str], draws: Draws) -> list[Ablation]:
@@ -55,11 +58,11 @@ def ablations(results: Path, data: str, arm: str, others: Sequence[str], draws: 
             runs = [runs_of(folder, other) / seed for seed in seeds]
             differs = what_differs(runs_of(folder, arm) / seeds[0], runs[0]) if "+" in other else other
             difference = gain(folder, other, arm, seeds, draws)
-            found.append(Ablation(differs, len(seeds), difference, last_maps(runs), gmacs(runs)))
+            found.append(Ablation(differs, len(seeds), difference, last_maps(runs), gmacs(runs), recorded(runs)))
     if not found:
         return []
     own = sorted(path.parent for path in (folder / arm).glob("*/predictions.csv"))
-    return [Ablation(f"{arm} as it is", len(own), None, last_maps(own), gmacs(own)), *found]
+    return [Ablation(f"{arm} as it is", len(own), None, last_maps(own), gmacs(own), recorded(own)), *found]
 
 
 def what_differs(usual: Path, run: Path) -> str:
@@ -95,6 +98,12 @@ def gmacs(runs: Sequence[Path]) -> float:
     return float(json.loads((runs[0] / "metrics.json").read_text(encoding="utf-8"))["cost"]["gmacs_pretrain"])
 
 
+def recorded(runs: Sequence[Path]) -> tuple[dict[str, Any], ...]:
+    """The environment.json of each run that has one."""
+    files = [run / "environment.json" for run in runs]
+    return tuple(json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file())
+
+
 def table(rows: Sequence[Ablation], arm: str, asked: int) -> str:
     """A Markdown table, a row each; "*Not run yet.*" where there is none.
 
@@ -116,4 +125,6 @@ def table(rows: Sequence[Ablation], arm: str, asked: int) -> str:
         difference = f"{points(row.gain)}{note}" if row.gain else "—"
         maps = f"{row.maps['auroc']:.3f} | {100 * row.maps['pointing']:.0f}".replace("nan", "—")
         lines.append(f"| {row.what} | {row.seeds} | {difference} | {escape(p_value(p))} | {maps} | {row.gmacs:.4f} |")
+    if other := different_software(record for row in rows for record in row.environments):
+        lines += ["", f"**Mind:** these runs were not all made with the same software ({', '.join(other)} differ)."]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,18 @@ def software(environment: dict[str, Any]) -> dict[str, str | None]:
     """Of environment.json: the versions of what decides a run's numbers, and their precision."""
     known = {"msmae": environment.get("msmae"), "precision": environment.get("auto_precision")}
     return known | dict(environment.get("packages") or {})
+
+
+def different_software(environments: Iterable[dict[str, Any]]) -> list[str]:
+    """What differs between the software of runs, or within one that went on with another: packages, ``precision``. An
+    empty record is not compared.
+    """
+    known: dict[str, set[Any]] = {}
+    for environment in filter(None, environments):
+        later = [tuple(entry.split(" ", 1)) for entry in environment.get("went_on_with", ())]
+        for name, version in [*software(environment).items(), *later]:
+            known.setdefault(name, set()).update({version} - {None})
+    return sorted(name for name, versions in known.items() if len(versions) > 1)
 
 
 def read_run_files(run: Path) -> RunFiles:

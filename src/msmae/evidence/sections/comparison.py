@@ -14,7 +14,7 @@ from msmae.evidence.cases import outcome
 from msmae.evidence.comparison_files import CHEAP, ComparisonFiles
 from msmae.evidence.headline import key_figure
 from msmae.evidence.predictions import Predictions, to_arrays
-from msmae.evidence.run_files import Panel, software
+from msmae.evidence.run_files import Panel, different_software
 from msmae.evidence.sections.results import reasons
 from msmae.evidence.wording import describe, of
 
@@ -189,7 +189,7 @@ def cautions(files: ComparisonFiles, analysis: Analysis) -> list[str]:
     for arm, seeds in files.runs.items():
         for seed, folds in zip(files.seeds, seeds, strict=True):
             found += [f"{arm}, seed {seed}: {told}" for run in folds for told in headline.disagreement(run)]
-    if other := different_software(files):
+    if other := different_software(run.environment for run in files.all_runs):
         told = "The runs were not all made with the same software"
         found.append(f"{told} ({', '.join(other)} differ): each has its environment.json.")
     for place, seed in enumerate(files.seeds):
@@ -205,16 +205,6 @@ def cautions(files: ComparisonFiles, analysis: Analysis) -> list[str]:
                 "or saw them at different sizes."
             )
     return found
-
-
-def different_software(files: ComparisonFiles) -> list[str]:
-    """The packages whose versions differ between runs, or within one that went on with another."""
-    known: dict[str, set[Any]] = {}
-    for environment in (run.environment for run in files.all_runs if run.environment):
-        later = [tuple(entry.split(" ", 1)) for entry in environment.get("went_on_with", ())]
-        for name, version in [*software(environment).items(), *later]:
-            known.setdefault(name, set()).update({version} - {None})
-    return sorted(name for name, versions in known.items() if len(versions) > 1)
 
 
 BASELINES = {
