@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,9 @@ from msmae.errors import UserError
 from msmae.evidence.predictions import read_predictions
 
 PAPER = ("messidor2", "btmd", "ham10000", "deeplesion", "chestxray2017", "busi")
+MEASURED = ("pneumoniamnist", "brain-tumor-mri", "ham10000")
 RECIPES = Path(msmae.__file__).parent / "recipes"
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +54,45 @@ def test_a_recipe_of_the_paper_holds_its_settings(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_recipe_says_what_to_expect(name: str) -> None:
-    text = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
-    header = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+    header = header_of(name)
     assert "The paper reports an accuracy of" in header
     assert "Expected with msmae:" in header
 
 
+def header_of(name: str) -> str:
+    """The comment above a recipe's settings, on one line."""
+    text = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").partition("extends:")[0]
+    return " ".join(line.removeprefix("# ") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measured_recipe_expects_what_was_measured(name: str) -> None:
+    files = sorted((REPOSITORY / "results" / name / "msmae").glob("*/metrics.json"))
+    found = [json.loads(file.read_text(encoding="utf-8"))["splits"]["test"]["metrics"] for file in files]
+    assert len(found) == 3
+    for metric, words, factor, digits in [
+        ("accuracy", "accuracy {} % ({} to {}", 100, 1),
+        ("balanced_accuracy", "balanced accuracy {} % ({} to {}", 100, 1),
+        ("auroc", "AUROC {} ({} to {}", 1, 3),
+    ]:
+        values = [factor * one[metric]["value"] for one in found]
+        figures = [f"{value:.{digits}f}" for value in (float(np.mean(values)), min(values), max(values))]
+        assert f" {words.format(*figures)}" in header_of(f"{name}-cpu"), metric
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measured_recipe_has_the_settings_that_were_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "experiments"))
+    asked = argparse.Namespace(scale="cpu", arms=None, seeds=None)
+    study = runpy.run_path(str(REPOSITORY / "experiments" / "studies.py"))["STUDIES"][name]
+    told = runpy.run_path(str(REPOSITORY / "experiments" / "arms.py"))["settings_of"](study, asked)
+    groups = {group: values for group, values in told.items() if isinstance(values, dict)}
+    assert make_settings(f"{name}-cpu") == make_settings(told["preset"], overrides=groups)
+
+
 def test_the_paper_has_six_recipes_and_no_preset_is_missing_here() -> None:
-    assert set(presets()) == {*PAPER, "paper", "cpu", "gpu", "tiny", "demo"}
+    measured = {f"{name}-cpu" for name in MEASURED}
+    assert set(presets()) == {*PAPER, *measured, "paper", "cpu", "gpu", "tiny", "demo"}
 
 
 def recipes(folder: Path, monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
@@ -100,6 +136,18 @@ def test_a_recipe_that_is_not_there_or_leads_back_to_itself_is_named(
     recipes(tmp_path, monkeypatch, a="extends: b\n", b="extends: c\n", c="extends: b\n")
     with pytest.raises(UserError, match=r"in a circle \(b -> c -> b\).*c\.yaml.*take `extends` out"):
         make_settings("a")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_first_steps_of_a_measured_recipe_run(name: str, photographs: Path, tmp_path: Path) -> None:
+    few = {"presentations": 24, "batch_size": 8}
+    msmae.run(
+        str(photographs), out=str(tmp_path / "run"), preset=f"{name}-cpu",
+        pretrain=few, finetune=few, evaluate={"resamples": 100}, trainer={"threads": 1},
+    )  # fmt: skip
+    predictions = read_predictions(tmp_path / "run" / "predictions.csv")
+    assert np.isfinite(predictions[["prob_bright", "prob_dark"]].to_numpy()).all()
 
 
 @pytest.mark.slow
