@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import msmae
 from msmae.cli import main
 from msmae.config import make_settings
 from msmae.errors import UserError
-from msmae.stages.folder import describe_run, read_run
+from msmae.stages.folder import check_writable, describe_run, read_run
 
 
 @pytest.fixture
@@ -197,3 +201,45 @@ def test_a_thread_that_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
         "threading.Thread(target=time.sleep, args=(300,)).start()\nos.kill(os.getpid(), signal.SIGTERM)\n"
     )
     assert subprocess.run([sys.executable, str(script)], timeout=60).returncode == 143
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_any_work(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"a file stands in the way of .*/file/run \(.*/file\): choose another --out"):
+        msmae.run(str(data), out=str(tmp_path / "file" / "run"), preset="tiny")
+    check_writable(tmp_path / "new" / "run")
+    before = os.geteuid()
+    with TemporaryDirectory() as closed:
+        Path(closed).chmod(0o555)
+        if before == 0:  # to root nothing is closed
+            os.seteuid(65534)
+        try:
+            with pytest.raises(UserError, match=rf"nothing may be written here \({closed}\): ask for the right, or"):
+                check_writable(Path(closed) / "run")
+        finally:
+            os.seteuid(before)
+
+
+def test_another_seed_is_not_taken_for_other_data(finished: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "unfinished"
+    shutil.copytree(finished, out)
+    (out / "metrics.json").unlink()
+    table = (out / "manifest.csv").read_text()
+    (out / "manifest.csv").write_text(
+        table.replace(",train,", ",other,").replace(",val,", ",train,").replace(",other,", ",val,")
+    )
+    for asked, named in [({"seed": 3}, "seed"), ({"dataset": {"val_fraction": 0.3}}, "dataset.val_fraction")]:
+        with pytest.raises(UserError, match=rf"started with other settings \({named}\)"):
+            msmae.run(str(data), out=str(out), preset="tiny", **asked)
+    with pytest.raises(UserError, match="the data has changed since this run was started"):
+        msmae.run(str(data), out=str(out), preset="tiny")
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_neither_a_path_nor_an_array_is_told(finished: Path) -> None:
+    model = msmae.load(finished)
+    with pytest.raises(UserError, match="Image is neither a path nor an array: give paths, or one array"):
+        model.predict([Image.new("L", (32, 32))])
+    array = np.zeros((1, 1, 32, 32), dtype=np.float32)
+    array.flags.writeable = False
+    assert model.predict(array).shape == (1, len(model.classes))

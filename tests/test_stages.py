@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,16 +140,22 @@ def test_the_maps_drawn_from_are_those_just_computed(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_same_command(data: Path, finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGTERM, ""), (signal.SIGINT, "the same command goes on")])
+def test_a_killed_run_goes_on_with_the_same_command(
+    number: signal.Signals, said: str, data: Path, finished: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "msmae", "run", str(data), "--out", str(out), "--preset", "tiny"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's background job does not
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 120
     while not (out / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 143, error
+    assert process.returncode == 128 + number, error
+    assert said in error
+    assert "Traceback" not in error
     assert not (out / "metrics.json").exists()
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert figures(out) == figures(finished)

@@ -15,6 +15,7 @@ from pandas.testing import assert_frame_equal
 
 from listed_files import rows, touch
 from msmae.data.layouts import open_dataset
+from msmae.data.tables import ColumnNames, read_csv_manifest
 from msmae.errors import UserError
 
 TABLE = "image_path,label,site\nx/1.png,a,Ulm\nx/2.png,b,Bonn\n"
@@ -140,10 +141,19 @@ def test_masks_and_container_rows_must_exist_too(tmp_path):
         ("image_path,label\n8.png,a\n1.png,b\n9.png,c\n", "2 files missing: 8.png, 9.png"),
         ("image_path,label\n1.png,a\n1.png,b\n2.png,a\n", "1 image with several rows that differ: 1.png"),
         ("image_path,label,split\n1.png,a,train\n2.png,b,holdout\n", "unknown split names: 'holdout'"),
-        ("image_path,label\n1.png,a,extra\n2.png,b\n", "1 row without the header's 2 cells, the first is row 2"),
+        ("image_path,label\n1.png,a,extra\n2.png,b\n", "1 row without the header's 2 cells, the first ends in line 2"),
+        (
+            "\n\nimage_path,label\n1.png,a\n\n2.png,b,extra\n",
+            "1 row without the header's 2 cells, the first ends in line 6",
+        ),
         ("image_path,label,label\n1.png,a,b\n", "columns of the same name: label"),
         ('image_path,label\n1.png,"a\n2.png,b\n', "no readable table"),
-        ("image_path,label\n,a\n2.png,b\n", "1 rows name no image"),
+        ("image_path,label\n,a\n2.png,b\n", "1 row without an image path, the first ends in line 2"),
+        ("image_path,label\n1.png,a\n1.png,a\n\n,b\n", "1 row without an image path, the first ends in line 5"),
+        (
+            "image_path,label,Patient ID,PatientID\n1.png,a,1,1\n",
+            "'Patient ID' and 'PatientID' may both be the patient_id.*name one: --patient-column NAME",
+        ),
     ],
 )
 def test_tables_that_cannot_be_used(text, message, tmp_path):
@@ -200,3 +210,35 @@ def test_no_table_makes_it_crash(content, tmp_path):
     (tmp_path / "m.csv").write_bytes(content)
     with pytest.raises(UserError):
         open_dataset(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("patient", ["Patient_ID", "PatientID", "patient-id", "PATIENT ID"])
+def test_columns_are_found_whatever_their_capitals_and_separators(patient: str, tmp_path: Path) -> None:
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).touch()
+    text = f"Image_Path;Label;{patient};Split\n1.png;a;7;Training\n2.png;b;8;Testing\n"
+    (tmp_path / "m.csv").write_text(text)
+    manifest = read_csv_manifest(tmp_path / "m.csv")
+    columns = ["image_path", "label", "patient_id", "split"]
+    assert manifest.table[columns].to_numpy().tolist() == [["1.png", "a", "7", "train"], ["2.png", "b", "8", "test"]]
+    assert f"the column '{patient}' is taken for the patient_id" in manifest.notes
+    assert manifest.where == str(tmp_path / "m.csv")
+
+
+def test_a_name_that_was_asked_for_is_taken_to_the_letter(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    (tmp_path / "m.csv").write_text("image_path,label,Case\n1.png,a,7\n")
+    with pytest.raises(
+        UserError, match=r"no column 'case' for the patient_id; .*: name the right one, --patient-column"
+    ):
+        read_csv_manifest(tmp_path / "m.csv", columns=ColumnNames(patient_id="case"))
+
+
+def test_a_column_that_may_name_patients_is_told_where_none_does(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    told = "no column names the patients; Subject may, and is not used: --patient-column NAME"
+    (tmp_path / "m.csv").write_text("image_path,label,Subject\n1.png,a,7\n")
+    assert told in read_csv_manifest(tmp_path / "m.csv").notes
+    assert told not in read_csv_manifest(tmp_path / "m.csv", columns=ColumnNames(patient_id="Subject")).notes
+    (tmp_path / "m.csv").write_text("image_path,label,Subject,patient_id\n1.png,a,7,7\n")
+    assert told not in read_csv_manifest(tmp_path / "m.csv").notes

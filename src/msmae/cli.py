@@ -12,7 +12,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from msmae.errors import UserError
@@ -38,28 +39,48 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
-def end(*_: object) -> NoReturn:
-    """Answer SIGTERM: exit, after 20 s also from what a library's thread still holds up (files are written whole or not
-    at all, so nothing is cut).
+def end(number: int, *_: object) -> NoReturn:
+    """Answer SIGTERM or Ctrl-C: exit, after 20 s also from what a library's thread still holds up (files are written
+    whole or not at all, so nothing is cut).
     """
-    late = threading.Timer(20, os._exit, (143,))
+    if number == signal.SIGINT:
+        print("\nmsmae: interrupted; the same command goes on, a training from its last checkpoint", file=sys.stderr)
+    late = threading.Timer(20, os._exit, (128 + number,))
     late.daemon = True
     late.start()
-    sys.exit(143)
+    sys.exit(128 + number)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and Ctrl-C are answered by :func:`end`, unless they are ignored here. An exception in their place is not
+    enough: the training library turns KeyboardInterrupt into an exit code of its own.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number, answer in before.items():
+        if answer is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, answer in before.items():
+            if answer is not None:  # set by Python, not by the program around it
+                signal.signal(number, answer)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 2 the input is wrong, 3 leakage, 130/143 interrupted and resumable."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, end)
     try:
-        sys.exit(dispatch(words))
+        with ended_by_signals():
+            code = dispatch(words)
+        sys.exit(code)
     except UserError as error:
         print(f"msmae: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\nmsmae: interrupted; the same command continues from the last epoch", file=sys.stderr)
-        sys.exit(130)
+    except PermissionError as error:
+        print(f"msmae: {error.strerror} ({error.filename}): ask for the right to it, or name another", file=sys.stderr)
+        sys.exit(UserError.exit_code)
     except BrokenPipeError:
         os._exit(0)
 
@@ -233,6 +254,7 @@ def tidy(message: str) -> str:
     from msmae.config.layers import WORDS
 
     line = " ".join(message.split()).removesuffix(".")
+    line = re.sub(r"(--\w+)_(?!\w)", r"\1", line)  # Python's name of `--from` is `from_`
     key, value = re.match(r'Parser key "([^"]+)": ', line), re.search(r"(?:Given|Got) value: (.*)$", line)
     expected = re.findall(r"Expected (?:an? )?(?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\])", line)
     if not (key and value and expected):

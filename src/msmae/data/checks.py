@@ -15,7 +15,7 @@ def check_file(path: Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise UserError("no such image", where=str(path), mend="check the path in the manifest") from None
+        raise UserError("no such image", where=str(path), mend="check the path") from None
     except (OSError, ValueError) as error:  # a loop of links, a name too long or with a zero byte, a closed folder
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"the path leads to no image ({reason})", where=str(path)) from None

@@ -41,15 +41,20 @@ class Manifest:
         How the data was recognised: ``folder``, ``csv``, ``medmnist``, ``ham10000``, ...
     ``notes``
         Sentences a person should read: what was recognised, guessed, left out or cut.
+    ``source``
+        The table that names the images; ``""``: a folder does, ``root``.
     """
 
     table: pd.DataFrame
     root: Path
     layout: str
     notes: tuple[str, ...] = ()
+    source: str = ""
 
     @classmethod
-    def from_table(cls, table: pd.DataFrame, *, root: Path, layout: str, notes: Iterable[str] = ()) -> Manifest:
+    def from_table(
+        cls, table: pd.DataFrame, *, root: Path, layout: str, notes: Iterable[str] = (), source: str = ""
+    ) -> Manifest:
         """Complete ``table`` (missing columns, missing values, the index) into a manifest.
 
         Raises ``UserError`` for an empty table, an empty ``image_path`` or an unknown split name.
@@ -61,11 +66,16 @@ class Manifest:
                 cells[column] = ""
         further = [column for column in cells if column not in COLUMNS]
         cells = cells[[*COLUMNS, *further]].astype(object).reset_index(drop=True)
-        _check_rows(cells, where=str(root))
-        return cls(cells, Path(root), layout, tuple(notes))
+        _check_rows(cells, where=source or str(root))
+        return cls(cells, Path(root), layout, tuple(notes), source)
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def where(self) -> str:
+        """What a person looks into when something is wrong with the data: the table, else the folder."""
+        return self.source or str(self.root)
 
     @cached_property
     def multilabel(self) -> bool:
@@ -125,9 +135,8 @@ class Manifest:
 
     def select(self, samples: Sequence[int] | np.ndarray) -> Manifest:
         """Only these images, in this order, numbered anew from 0."""
-        return Manifest.from_table(
-            self.table.iloc[np.asarray(samples, dtype=np.int64)], root=self.root, layout=self.layout, notes=self.notes
-        )
+        table = self.table.iloc[np.asarray(samples, dtype=np.int64)]
+        return Manifest.from_table(table, root=self.root, layout=self.layout, notes=self.notes, source=self.source)
 
     def with_splits(self, splits: Sequence[str] | np.ndarray, *, notes: Iterable[str] = ()) -> Manifest:
         """The same images with these splits ``[n]``; ``notes`` are added to those there are."""
@@ -138,7 +147,9 @@ class Manifest:
         table = self.table.copy()
         for name, values in columns.items():
             table[name] = pd.Series(list(values), index=table.index, dtype=object)
-        return Manifest.from_table(table, root=self.root, layout=self.layout, notes=(*self.notes, *notes))
+        return Manifest.from_table(
+            table, root=self.root, layout=self.layout, notes=(*self.notes, *notes), source=self.source
+        )
 
     def with_notes_first(self, *notes: str) -> Manifest:
         """The same images with ``notes`` before those there are."""

@@ -73,7 +73,7 @@ def repair(
     left_out = _left_out(manifest, columns, prints, duplicates)
     kept = np.array([sample for sample in range(len(manifest)) if sample not in left_out], dtype=np.int64)
     if len(kept) == 0:
-        raise UserError("no image is left after the repair", where=str(manifest.root), mend="see the audit for why")
+        raise UserError("no image is left after the repair", where=manifest.where, mend="see the audit for why")
     generous = find_duplicates(prints, near_bits=duplicates.threshold.widest)
     groups = _of_several(np.array(keep_together(manifest, generous, prints), dtype=object)[kept])
     names_patients = bool(columns.patients.any())

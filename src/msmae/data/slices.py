@@ -41,7 +41,11 @@ def expand_slices(manifest: Manifest, *, slices: str) -> Manifest:
                 rows.append(cells | {"axis": str(axis), "index": str(index), "frame": frame})
     note = f"{count(volumes, 'volume')} cut into {count(len(rows) - len(table) + volumes, 'slice')} ({slices})"
     return Manifest.from_table(
-        pd.DataFrame(rows, dtype=object), root=manifest.root, layout=manifest.layout, notes=[*manifest.notes, note]
+        pd.DataFrame(rows, dtype=object),
+        root=manifest.root,
+        layout=manifest.layout,
+        notes=[*manifest.notes, note],
+        source=manifest.source,
     )
 
 

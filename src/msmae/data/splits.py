@@ -93,7 +93,7 @@ def make_folds(
         )
     if not manifest.classes and not manifest.table["mask_path"].any():
         raise UserError(
-            "no image has a label or a mask, so there is nothing to test", where=str(manifest.root), mend="add labels"
+            "no image has a label or a mask, so there is nothing to test", where=manifest.where, mend="add labels"
         )
     manifests = []
     for repeat in range(repeats):
@@ -188,7 +188,7 @@ def _check_sizes(manifest: Manifest, groups: Groups, pool: np.ndarray, *, least:
         unit = "patients (or groups)" if len(groups.counts) < len(manifest) else "images"
         raise UserError(
             f"too few {unit} in a class to cut {' and '.join(cuts)}: {', '.join(small)}",
-            where=str(manifest.root),
+            where=manifest.where,
             mend=f"give every class {least} or more, leave the class out, or write the splits into the manifest",
         )
 

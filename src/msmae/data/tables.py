@@ -6,9 +6,10 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,11 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """What a table calls the columns of a manifest; ``label=""`` says that it has no labels."""
+    """What a table calls the columns of a manifest; ``label=""`` says that it has no labels.
+
+    A name that is left as it is here also finds a column that differs from it in capitals and separators only, as
+    ``Patient-ID`` does.
+    """
 
     image_path: str = "image_path"
     label: str = "label"
@@ -54,14 +59,19 @@ def manifest_from_table(
     table: pd.DataFrame, *, root: Path, columns: ColumnNames, where: str, layout: str, notes: Sequence[str] = ()
 ) -> Manifest:
     """Make a manifest of a table whose paths are relative to ``root``; raises as :func:`read_csv_manifest` does."""
-    table = _named(table, columns, where=where)
+    table, names = _named(table, columns, where=where)
     table["label"] = clean_labels(table["label"])
     table["split"] = [SPLIT_NAMES.get(split.lower(), split) for split in table["split"]]
     table["image_path"] = _existing(table["image_path"], root, where=where)
     table["mask_path"] = _existing(table["mask_path"], root, where=where, several=True)
     table, duplicates = _without_duplicates(table, where=where)
-    notes = [*notes, *left_out(duplicates, "row", "exact duplicates of another row"), *label_notes(table["label"])]
-    return Manifest.from_table(table, root=root, layout=layout, notes=notes)
+    notes = [
+        *notes,
+        *names,
+        *left_out(duplicates, "row", "exact duplicates of another row"),
+        *label_notes(table["label"]),
+    ]
+    return Manifest.from_table(table, root=root, layout=layout, notes=notes, source=where)
 
 
 def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[str]]:
@@ -71,12 +81,15 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
     spaces around them, except those of ``expect``, which may name a file.
     """
     text, notes = _decode(source)
+    above = len(text[: len(text) - len(text.lstrip("\r\n"))].splitlines())  # empty lines before the header
     text = text.lstrip("\r\n")
     try:
         delimiter = max(DELIMITERS, key=lambda delimiter: _fit(text, delimiter, expect))
-        rows = [row for row in _parse(text, delimiter) if any(cell.strip() for cell in row)]
+        reader = _parse(text, delimiter)
+        lined = [(above + reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise UserError(f"this is no readable table: {error}", where=str(source), mend="write it as CSV") from error
+    rows = [row for _, row in lined]
     if not rows:
         raise UserError(
             "this table is empty", where=str(source), mend="write a line of column names, then a row an image"
@@ -85,15 +98,25 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise UserError(f"columns of the same name: {', '.join(repeated)}", where=str(source), mend="rename them")
-    uneven = [number for number, row in enumerate(body, 2) if len(row) != len(header)]
+    lines = [line for line, _ in lined[1:]]
+    uneven = [line for line, row in zip(lines, body, strict=True) if len(row) != len(header)]
     if uneven:
         raise UserError(
-            f"{count(len(uneven), 'row')} without the header's {len(header)} cells, the first is row {uneven[0]}",
+            f"{count(len(uneven), 'row')} without the header's {len(header)} cells, the first ends in line {uneven[0]}",
             where=str(source),
             mend='put cells that contain the delimiter in double quotes: "a, b"',
         )
+    images = next((name for name in (expect, *header) if name in header and _letters(name) == _letters(expect)), "")
+    paths = [row[header.index(images)] for row in body] if images else []
+    nameless = [line for line, path in zip(lines, paths, strict=False) if not path.strip()]
+    if nameless:
+        raise UserError(
+            f"{count(len(nameless), 'row')} without an image path, the first ends in line {nameless[0]}",
+            where=str(source),
+            mend="fill it in, or remove the row",
+        )
     table = pd.DataFrame(body, columns=header, dtype=object)
-    for name in set(header) - {expect}:
+    for name in set(header) - {images}:
         table[name] = [_readable(cell).strip() for cell in table[name]]
     return table.astype(object), notes
 
@@ -145,7 +168,10 @@ def _ordered(label: str) -> str:
 
 
 def _decode(source: Path) -> tuple[str, list[str]]:
-    raw = source.read_bytes()
+    try:
+        raw = source.read_bytes()
+    except PermissionError:
+        raise UserError("this table may not be read", where=str(source), mend="ask for the right to read it") from None
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return raw.decode("utf-16", "replace"), []
     try:
@@ -162,14 +188,15 @@ def _readable(cell: str) -> str:
     return cell.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
-def _parse(text: str, delimiter: str, *, strict: bool = True) -> Iterator[list[str]]:
+def _parse(text: str, delimiter: str, *, strict: bool = True) -> Any:
+    """A ``csv.reader`` of the text."""
     return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
 
 
 def _fit(text: str, delimiter: str, expect: str) -> tuple[bool, int]:
     """Whether this delimiter gives the header the expected column, and how many columns."""
     header = _header(text, delimiter)
-    return (expect in header, len(header))
+    return (_letters(expect) in map(_letters, header), len(header))
 
 
 def _has_columns(source: Path, columns: Sequence[str]) -> bool:
@@ -182,25 +209,50 @@ def _header(text: str, delimiter: str) -> set[str]:
     return {name.strip() for name in next(_parse(text, delimiter, strict=False), [])}
 
 
-def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> pd.DataFrame:
-    """Give the table the manifest's column names; a column that had such a name already becomes ``<name>_in_file``."""
-    found: dict[str, str] = {}
-    for column in COLUMNS:
-        wanted = getattr(names, column)
-        needed = column in ("image_path", "label") or wanted != column
-        if wanted in table.columns:
-            found[column] = wanted
-        elif needed and wanted:
-            raise UserError(
-                f"there is no column '{wanted}' for the {column}; the columns are {', '.join(table.columns)}",
-                where=where,
-                mend="name the right one"
-                + (", or say label_column='' for unlabelled data" if column == "label" else ""),
-            )
-    renamed = {source: column for column, source in found.items()}
+def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """Give the table the manifest's column names, and say which were not written so; a column that had such a name
+    already becomes ``<name>_in_file``.
+    """
+    header = [str(name) for name in table.columns]
+    found = {column: _find_column(column, getattr(names, column), header, where=where) for column in COLUMNS}
+    renamed = {source: column for column, source in found.items() if source}
     displaced = {column: f"{column}_in_file" for column in COLUMNS if column in table and column not in renamed}
     table = table.rename(columns={**displaced, **renamed})
-    return table.assign(**{column: "" for column in COLUMNS if column not in table})
+    usual = ColumnNames()
+    notes = [
+        f"the column '{source}' is taken for the {column}"
+        for column, source in found.items()
+        if source not in ("", getattr(names, column)) and getattr(names, column) == getattr(usual, column)
+    ]
+    maybe = [name for name in header if name not in renamed and re.search("patient|subject|person", name.lower())]
+    if maybe and not found["patient_id"]:
+        notes.append(f"no column names the patients; {some(maybe)} may, and is not used: --patient-column NAME")
+    return table.assign(**{column: "" for column in COLUMNS if column not in table}), notes
+
+
+def _find_column(column: str, wanted: str, header: Sequence[str], *, where: str) -> str:
+    """The name in the header of one of the manifest's columns; ``""`` where it may be missing and is."""
+    if wanted in header or not wanted:
+        return wanted
+    flag = f"--{column.partition('_')[0]}-column"
+    alike = [name for name in header if _letters(name) == _letters(column)] if wanted == column else []
+    if len(alike) > 1:
+        raise UserError(
+            f"{' and '.join(map(repr, alike))} may both be the {column}", where=where, mend=f"name one: {flag} NAME"
+        )
+    if not alike and (column in ("image_path", "label") or wanted != column):
+        unlabelled = ", or --label-column '' for unlabelled data" if column == "label" else ""
+        raise UserError(
+            f"there is no column '{wanted}' for the {column}; the columns are {', '.join(header)}",
+            where=where,
+            mend=f"name the right one, {flag} NAME{unlabelled}",
+        )
+    return next(iter(alike), "")
+
+
+def _letters(name: str) -> str:
+    """A name without capitals and separators: ``Patient-ID`` is ``patientid``."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _existing(cells: pd.Series, root: Path, *, where: str, several: bool = False) -> pd.Series:

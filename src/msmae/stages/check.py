@@ -82,12 +82,16 @@ def check(
     """
     from msmae.config import DatasetSettings, Settings
     from msmae.data.audit import draw_worst_pairs, keep_together, list_warnings, stop_on_leakage
-    from msmae.stages.folder import write_json
+    from msmae.stages.folder import check_writable, write_json
     from msmae.stages.folds import name_folds, write_folds
     from msmae.stages.prepare import open_data, reading_of
     from msmae.stages.show_audit import show_audit, show_folds, show_repair
 
     target = None if repair is None else _free(Path(repair), overwrite=overwrite)
+    if target is not None:
+        check_writable(target.parent, flag="--repair")
+    if out is not None:
+        check_writable(Path(out))
     files = [] if folds is None else name_folds(out, folds=folds, repeats=repeats, overwrite=overwrite)
     chosen = DatasetSettings(
         layout=layout, patients=patients, image_column=image_column, label_column=label_column,

@@ -38,6 +38,7 @@ def export(
     """
     require(format == "onnx", f"no format '{format}'", where="--format", mend="choose onnx")
     from msmae.exchange.onnx_file import Exported, write_onnx
+    from msmae.stages.folder import check_writable
     from msmae.stages.looking import calibration_at, kept_tokens, look_with, share_and_selector
     from msmae.stages.predictor import Model, load
 
@@ -45,6 +46,7 @@ def export(
     if not isinstance(model, Model):
         raise UserError("only classifiers are exported", where=run, mend="name the run of a classifier")
     path = Path(out) if out else Path(run) / "model" / "model.onnx"
+    check_writable(path.parent)
     require(not path.is_dir(), f"{path} is a folder", where="--out", mend="name a file, as model.onnx")
     share, name = share_and_selector(model, keep, selector)
     look, card = look_with(model.network, model.prepared, name), model.card

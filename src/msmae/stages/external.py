@@ -32,7 +32,7 @@ from msmae.evidence.report import write_report
 from msmae.evidence.summary import summarise
 from msmae.exchange.checkpoint import file_sha256
 from msmae.stages.evaluate import predict_rows, predictions_frame
-from msmae.stages.folder import FORMAT_VERSION, environment, read_run, write_json, write_text
+from msmae.stages.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json, write_text
 from msmae.stages.inputs import check_numbers
 from msmae.stages.looking import share_and_selector
 from msmae.stages.panels import draw_panels
@@ -70,6 +70,7 @@ def evaluate_elsewhere(
         UserError: labels or channels that do not fit the model, no labelled image, or files that cannot be read.
     """
     config, _ = read_run(run)
+    check_writable(out)
     model = load(run)
     share, selector = share_and_selector(model, **(looking or {"keep": 1.0, "selector": None}))
     own = own_predictions(run, model, share=share, selector=selector)
@@ -130,20 +131,20 @@ def check_labels(manifest: Manifest, model: Model) -> list[str]:
     if not manifest.classes:
         raise UserError(
             "no external image has a label: nothing can be measured",
-            where=str(manifest.root),
+            where=manifest.where,
             mend="name the label column (--dataset.label_column), or use `msmae predict`",
         )
     if manifest.multilabel and not model.card.multilabel:
         raise UserError(
             "the external images carry several labels each, and the model gives one",
-            where=str(manifest.root),
+            where=manifest.where,
             mend="give every image one label",
         )
     unknown = [name for name in manifest.classes if name not in model.classes]
     if unknown:
         raise UserError(
             f"the model knows no class {some(unknown)}; it knows {some(model.classes)}",
-            where=str(manifest.root),
+            where=manifest.where,
             mend=_rename(unknown, model.classes),
         )
     missing = [name for name in model.classes if name not in manifest.classes]
@@ -160,7 +161,7 @@ def check_channels(manifest: Manifest, model: Model, *, wanted: int | None) -> N
         possible = {found, expected} == {1, 3}
         raise UserError(
             f"the external images have {count(found, 'channel')}, and the model was trained on {expected}",
-            where=str(manifest.root),
+            where=manifest.where,
             mend=f"convert them, or have it done with --model.channels {expected}" if possible else "convert them",
         )
 

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -76,16 +77,26 @@ def check_run(
         raise UserError("the run would lie in its own data", where=str(run), mend="choose another --out")
     if overwrite and here in source.parents:
         raise UserError("--overwrite would delete the data of the run", where=data, mend="choose another --out")
+    check_writable(run)
     if not run.exists():
         return
-    if not run.is_dir():
-        raise UserError("there is a file of this name", where=str(run), mend="choose another --out")
     if any(run.iterdir()) and not all((run / name).is_file() for name in ours):
         raise UserError("the folder holds something else", where=str(run), mend="choose another --out")
     if finished and (run / finished).exists() and not overwrite and not is_helper_process():
         raise UserError(
             "the folder holds a finished run", where=str(run), mend="choose another --out, or add --overwrite"
         )
+
+
+def check_writable(folder: Path, *, flag: str = "--out") -> None:
+    """Raise ``UserError`` where no file can be put into a folder, which need not exist yet: asked before any work."""
+    whole = folder.absolute()
+    there = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        what = "there is a file of this name" if there == whole else f"a file stands in the way of {folder}"
+        raise UserError(what, where=str(there), mend=f"choose another {flag}")
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UserError("nothing may be written here", where=str(there), mend=f"ask for the right, or another {flag}")
 
 
 def clear_run(run: Path) -> None:
@@ -117,13 +128,7 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
     if path.is_file():
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
         before["settings"] = completed(before["settings"], config["settings"])
-        other = sorted(differences(before | whole_paths(before), config))
-        if other:
-            raise UserError(
-                f"the unfinished run in this folder was started with other settings ({', '.join(other)})",
-                where=str(run),
-                mend="use the same, choose another --out, or add --overwrite",
-            )
+        refuse_other_settings(run, differences(before | whole_paths(before), config))
         tell_of_other_software(run)
         return
     run.mkdir(parents=True, exist_ok=True)
@@ -167,11 +172,12 @@ def completed(settings: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]
     return {group: added.get(group, {}) | settings.get(group, {}) for group in added | settings}
 
 
-def check_same_images(run: Path, manifest: Manifest) -> None:
+def check_same_images(run: Path, manifest: Manifest, *, seed: int, settings: Settings) -> None:
     """Check that an unfinished run goes on with the images, labels and splits it was started with.
 
     Raises:
-        UserError: the data has changed since; the sentence says in what.
+        UserError: another seed, or other settings of how data is read and divided, cut other splits; or the data has
+            changed since. The sentence says in what.
     """
     path = run / "manifest.csv"
     if not path.is_file():
@@ -180,11 +186,28 @@ def check_same_images(run: Path, manifest: Manifest) -> None:
     from msmae.data.manifest import read_manifest
 
     changes = describe_changes(read_manifest(path), manifest)
-    if changes:
+    if not changes:
+        return
+    asked = {name: value for name, value in settings.to_dict()["dataset"].items() if value is not None}
+    saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    begun = {name: value for name, value in saved["settings"]["dataset"].items() if name in asked}
+    refuse_other_settings(
+        run, differences({"seed": saved["seed"], "dataset": {**asked, **begun}}, {"seed": seed, "dataset": asked})
+    )
+    raise UserError(
+        f"the data has changed since this run was started: {changes}",
+        where=str(run),
+        mend=f"put back what {path.name} in that folder says, choose another --out, or add --overwrite",
+    )
+
+
+def refuse_other_settings(run: Path, other: Iterable[str]) -> None:
+    """Raise ``UserError`` if an unfinished run was started with others of these settings."""
+    if names := sorted(other):
         raise UserError(
-            f"the data has changed since this run was started: {changes}",
+            f"the unfinished run in this folder was started with other settings ({', '.join(names)})",
             where=str(run),
-            mend=f"put back what {path.name} in that folder says, choose another --out, or add --overwrite",
+            mend="use the same, choose another --out, or add --overwrite",
         )
 
 

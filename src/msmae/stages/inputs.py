@@ -37,6 +37,11 @@ def read_batch(images: Images, card: ModelCard, *, size: tuple[int, int] | None)
     if not isinstance(images, (Tensor, np.ndarray)):
         if isinstance(images[0], (Tensor, np.ndarray)):
             raise UserError("a list of arrays", mend="stack them into one [B, channels, height, width]")
+        if not isinstance(images[0], (str, Path)):
+            raise UserError(
+                f"{type(images[0]).__name__} is neither a path nor an array",
+                mend="give paths, or one array [B, channels, height, width] in the files' own units",
+            )
         paths, reading = [str(path) for path in images], Reading(**card.reading)
         if size is None:
             images = read_alike(paths, card, reading)
@@ -44,6 +49,8 @@ def read_batch(images: Images, card: ModelCard, *, size: tuple[int, int] | None)
             patch = card.patch_size
             images = load_images(paths, size=size, channels=card.channels, reading=reading, smallest=patch)
         check_numbers(card, images.dtype.name, paths)
+    if isinstance(images, np.ndarray) and not images.flags.writeable:
+        images = images.copy()  # torch warns of sharing what may not be written
     batch = torch.as_tensor(images).float()
     check_images(batch, channels=card.channels)
     return batch

@@ -41,12 +41,14 @@ def masks(
     """
     import torch
 
-    from msmae.stages.folder import write_json
+    from msmae.stages.folder import check_writable, write_json
     from msmae.stages.guidance import draw_of_arm
     from msmae.stages.map_quality import lesion_patches, lesion_shares
 
     if images < 1:
         raise UserError(f"{images} images to picture", where="--images", mend="give at least 1")
+    if out:
+        check_writable(Path(out))
     prepared, model = open_source(source, preset, out)
     ids = prepared.ids(split, labelled=False)
     if len(ids) == 0:

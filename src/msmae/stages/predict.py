@@ -49,6 +49,9 @@ def predict(
     if Path(out).is_file():
         raise UserError("there is a file of this name", where=out, mend="choose another --out")
     files = find_images(paths)
+    from msmae.stages.folder import check_writable
+
+    check_writable(Path(out))
     if (Path(out) / "predictions.csv").exists():
         raise UserError("the folder holds predictions already", where=out, mend="choose another --out")
     import pandas as pd

@@ -251,7 +251,7 @@ def decide_model(settings: Settings, manifest: Manifest) -> Settings:
     if largest < patch:  # a single small image is for the store to name, or to leave out
         raise UserError(
             f"the images are at most {largest} px small, less than one patch of {patch} px",
-            where=str(manifest.root),
+            where=manifest.where,
             mend="set a smaller model.patch_size",
         )
     if model.image_size is None:
@@ -282,7 +282,7 @@ def sampled_sizes(manifest: Manifest, reading: Reading, count: int = 24) -> list
     if not sizes:
         raise UserError(
             f"none of the images that were tried can be read; the first: {problem}",
-            where=str(manifest.root),
+            where=manifest.where,
             mend="`msmae check` names them all",
         )
     return sizes
@@ -323,20 +323,18 @@ def check_labels(prepared: Prepared, *, pretrain_only: bool) -> None:
             if len(prepared.ids(split)) == 0 and len(prepared.manifest.ids(split)) > 0:
                 raise UserError(
                     f"no image of the {split} split has a label",
-                    where=str(prepared.manifest.root),
+                    where=prepared.manifest.where,
                     mend="label them, or leave them out: `msmae predict` is for images without labels",
                 )
         return
     arms = [name for name, arm in ARMS.items() if arm.pretrains and arm.label_weight == 0]
     without = f"`msmae pretrain` with --method {' or '.join(arms)} needs none"
     if not pretrain_only:
-        raise UserError(
-            "no training image has a label", where=str(prepared.manifest.root), mend=f"add labels; {without}"
-        )
+        raise UserError("no training image has a label", where=prepared.manifest.where, mend=f"add labels; {without}")
     if prepared.settings.pretrain.weight_of_labels(prepared.arm):
         raise UserError(
             f"no training image has a label, and the arm {prepared.method} learns from labels in pre-training",
-            where=str(prepared.manifest.root),
+            where=prepared.manifest.where,
             mend=f"add labels; {without}",
         )
 
@@ -347,8 +345,8 @@ def check_classes(prepared: Prepared) -> None:
     if len(classes) == 1:
         raise UserError(
             f"there is only one class, '{classes[0]}'",
-            where=str(prepared.manifest.root),
-            mend="add images of another class, or say layout=unlabelled and pre-train with --method mae",
+            where=prepared.manifest.where,
+            mend="add images of another class; `msmae pretrain --method mae` needs none (table: --label-column '')",
         )
     for split in SPLITS:
         targets = prepared.targets[prepared.ids(split)]
@@ -360,7 +358,7 @@ def check_classes(prepared: Prepared) -> None:
         if absent and split == "train":
             raise UserError(
                 f"no training image of {', '.join(absent)}",
-                where=str(prepared.manifest.root),
+                where=prepared.manifest.where,
                 mend="give every class training images, or leave the class out",
             )
         if absent:

@@ -61,7 +61,7 @@ def run(
 
     manifest = divide(data, settings=chosen, seed=seed)
     if not overwrite:
-        check_same_images(folder, manifest)
+        check_same_images(folder, manifest, seed=seed, settings=chosen)
     show_notes(manifest.notes)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed)

@@ -83,6 +83,7 @@ def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console 
     left = "; ".join(f"{number:,} {why}" for why, number in reasons.items()) or "nothing"
     where = f", all named in {left_out_path(target)}" if repair.left_out else ""
     console.print(f"repaired: {count(len(repair.kept), 'image')} kept; left out: {left}{escape(where)}", soft_wrap=True)
+    console.print("any given split is set aside: the splits were cut anew", soft_wrap=True)
     console.print(_classes(audit))
     console.print(
         f"its own audit: {audit.identical_pairs:,} identical pairs, {audit.label_conflicts:,} label conflicts, "

@@ -33,10 +33,10 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
         print(f"- {len(rule.healthy)} images without a mask are of a class where there is nothing to outline")
     prepared = decode(manifest, settings=settings, method=arm, seed=seed, rule=rule)
     if prepared.store.masks is None:
-        raise UserError("the data has no masks", where=str(manifest.root), mend="add a mask_path column")
+        raise UserError("the data has no masks", where=manifest.where, mend="add a mask_path column")
     for split in SPLITS:
         if not len(prepared.ids(split, labelled=False)):
-            raise UserError(f"no image of the {split} split can be used", where=str(manifest.root), mend="add some")
+            raise UserError(f"no image of the {split} split can be used", where=manifest.where, mend="add some")
     check_values(prepared)
     epochs = wanted.epochs or max(1, round(wanted.presentations / len(prepared.ids("train", labelled=False))))
     chosen = dataclasses.replace(prepared.settings, segment=dataclasses.replace(wanted, epochs=epochs))
@@ -75,7 +75,7 @@ def name_classes(manifest: Manifest, settings: Settings) -> Settings:
     if set(wanted) != set(named):
         raise UserError(
             f"the masks are of {', '.join(named)}, and segment.classes names {', '.join(wanted)}",
-            where=str(manifest.root),
+            where=manifest.where,
             mend="name the same, or none",
         )
     return dataclasses.replace(settings, segment=dataclasses.replace(settings.segment, classes=",".join(wanted)))
@@ -107,7 +107,7 @@ def check_values(prepared: Prepared) -> None:
         empty += int((~inside.any(axis=1)).sum())
         full += rows[inside.all(axis=1)].tolist()
         learned |= layers[np.isin(rows, train)].any(axis=(0, 2, 3))
-    where = str(prepared.manifest.root)
+    where = prepared.manifest.where
     if len(names) == 1 and len(first.keys() - {0}) > 1:
         seen_in = [
             f"{number} first for {table['image_path'][row]!s}" for number, row in sorted(first.items()) if number
