@@ -79,7 +79,7 @@ def test_the_repaired_manifest_is_clean_and_can_be_checked_in_turn(
     assert len(left_out) == 2
     assert set(left_out["reason"]) == {"the same pixels as another image"}
     assert exit_code("check", clean) == 0
-    assert "no image and no patient of the test split" in capsys.readouterr().out
+    assert "no image (patients are not known) of the test split" in capsys.readouterr().out
     content = json.loads((tmp_path / "audit/audit.json").read_text())
     assert (content["test_identical_to_pool"], content["repair"]["test_identical_to_pool"]) == (2, 0)
 
@@ -221,3 +221,20 @@ def test_what_stops_the_check_is_said_once(leaking: Path, capsys: pytest.Capture
     exit_code("check", leaking)
     shown = capsys.readouterr()
     assert (shown.out + shown.err).count("leaks into the test split") == 1
+
+
+def test_what_a_run_would_refuse_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0)
+    rows = [("a", "train"), ("b", "train"), ("a", "test"), ("b", "test"), ("c", "test"), ("", "train")] * 4
+    names = [f"{number}.png" for number in range(len(rows))]
+    for name in names:
+        Image.fromarray(noise.integers(0, 255, (32, 32), dtype=np.uint8)).save(tmp_path / name)
+    table = pd.DataFrame({"image_path": names, "label": [r[0] for r in rows], "split": [r[1] for r in rows]})
+    table.to_csv(tmp_path / "m.csv", index=False)
+    assert exit_code("check", tmp_path / "m.csv") == 0
+    shown = capsys.readouterr().out
+    assert "no training image of c: a classifier cannot learn it" in shown
+    assert "no image (patients are not known) of the test split is in the pool" in shown
+    table[table["label"] == "a"].to_csv(tmp_path / "m.csv", index=False)
+    assert exit_code("check", tmp_path / "m.csv") == 0
+    assert "there is one class only: a classifier needs two" in capsys.readouterr().out

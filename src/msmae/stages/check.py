@@ -81,7 +81,7 @@ def check(
         UserError: the data or an option is not usable.
     """
     from msmae.config import DatasetSettings, Settings
-    from msmae.data.audit import draw_worst_pairs, keep_together, list_warnings, stop_on_leakage
+    from msmae.data.audit import draw_worst_pairs, keep_together, list_obstacles, list_warnings, stop_on_leakage
     from msmae.stages.folder import check_writable, write_json
     from msmae.stages.folds import name_folds, write_folds
     from msmae.stages.prepare import open_data, reading_of
@@ -105,7 +105,10 @@ def check(
     examined = examine(open_data(data, settings), cuts, source=data, reading=reading, near_bits=near_bits)
     stops = target is None and folds is None
     show_audit(examined.audit, stops=stops and not allow_leakage)
-    content = {**examined.audit.to_dict(), "warnings": list_warnings(examined.audit)}
+    content = {
+        **examined.audit.to_dict(),
+        "warnings": [*list_obstacles(examined.audit), *list_warnings(examined.audit)],
+    }
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "audit.json", content)

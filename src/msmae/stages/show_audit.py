@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from msmae.data.audit import Audit, describe_leakage, list_warnings, mending_command
+from msmae.data.audit import Audit, describe_leakage, list_obstacles, list_warnings, mending_command
 from msmae.data.listing import count, some
 from msmae.data.manifest import SPLITS, printable
 from msmae.data.repair import Repair, left_out_path
@@ -54,7 +54,7 @@ def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = N
     console.print(counts)
     if not audit.test_near_pool:  # else the warning gives the reason
         console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
-    for warning in list_warnings(audit):
+    for warning in [*list_obstacles(audit), *list_warnings(audit)]:
         console.print(f"[yellow]warning[/yellow]: {escape(printable(warning))}", soft_wrap=True)
     for title, lines in _named(audit):
         console.print(f"{title}:", soft_wrap=True)
@@ -71,7 +71,8 @@ def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = N
         console.print(f"[bold red]{escape(printable(sentence))}[/bold red]", soft_wrap=True)
         console.print(f"to mend it: {escape(mending_command(audit))}", soft_wrap=True)
     elif any("test" in row for row in audit.splits.values()):
-        console.print("[green]no image and no patient of the test split is in the pool that is learned from[/green]")
+        whom = "no image and no patient" if audit.patients else "no image (patients are not known)"
+        console.print(f"[green]{whom} of the test split is in the pool that is learned from[/green]")
     else:
         console.print("there is no test split, and so no leakage into it")
 

@@ -6,6 +6,7 @@ import logging
 import shlex
 from collections.abc import Iterator
 
+from msmae.data.audit.columns import NO_FINDING, NO_LABEL
 from msmae.data.audit.findings import Audit
 from msmae.data.listing import count, some
 from msmae.errors import LeakageError
@@ -53,6 +54,14 @@ def mending_command(audit: Audit) -> str:
 def list_warnings(audit: Audit) -> list[str]:
     """What a person should know before training, beside leakage."""
     return list(_warnings(audit))
+
+
+def list_obstacles(audit: Audit) -> list[str]:
+    """What keeps a classifier from being trained on this data."""
+    classes = {name: row for name, row in audit.splits.items() if name not in (NO_FINDING, NO_LABEL)}
+    unlearned = [name for name, row in classes.items() if not row.get("train") and (row.get("val") or row.get("test"))]
+    found = ["there is one class only: a classifier needs two"] if audit.classes == 1 else []
+    return found + [f"no training image of {some(unlearned)}: a classifier cannot learn it"] * bool(unlearned)
 
 
 def _warnings(audit: Audit) -> Iterator[str]:
