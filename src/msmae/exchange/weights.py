@@ -56,7 +56,12 @@ class LoadReport:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` or ``.pth`` file (weights only: no code of the file is run)."""
     if not path.is_file():
-        raise UserError("no such file of weights", where=str(path), mend="check --init")
+        inside = path / "model.safetensors"
+        found = inside.is_file()
+        mend = f"name the file in it: --init {inside}" if found else "check --init"
+        raise UserError(
+            "a folder, not a file of weights" if found else "no such file of weights", where=str(path), mend=mend
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # MAE's checkpoints hold their arguments
             content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)

@@ -104,6 +104,8 @@ def find_images(paths: list[str]) -> list[Path]:
             if not inside:
                 raise UserError("the folder holds no images", where=str(path), mend="name another folder")
             found += inside
+        elif path.suffix.lower() in (".csv", ".tsv"):
+            raise UserError("a table, not an image", where=str(path), mend="name the files, or the folder they lie in")
         elif path.exists() or "#" in path.name:
             found.append(path)
         else:
