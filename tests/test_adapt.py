@@ -32,6 +32,7 @@ def test_the_glance_that_answers_better_on_validation_goes_on(budgeted: Path):
     assert tried == {"2x2-1", "3x3-1", f"{rows}x{columns}-1-2"}  # epochs of each try, then of the one that goes on
 
 
+@pytest.mark.slow
 def test_preparing_is_twice_as_long_as_fine_tuning_unless_told(tmp_path: Path):
     settings: dict[str, Any] = {"finetune": {"epochs": 2}, "pretrain": {"epochs": 2, "uniform_epochs": 1}}
     msmae.run(str(write_spots(tmp_path)), out=str(tmp_path / "run"), preset="tiny", **settings)

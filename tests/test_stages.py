@@ -386,6 +386,7 @@ def test_leakage_into_test_stops_with_code_3(data: Path, tmp_path: Path, capsys:
     assert "leak" in (tmp_path / "run" / "report.html").read_text().lower()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_cut_short_is_named(data: Path, tmp_path: Path) -> None:
     msmae.pretrain(str(data), out=str(tmp_path / "run"), preset="tiny")
     msmae.finetune(str(tmp_path / "run"))
