@@ -115,7 +115,9 @@ SMALL = STUDIES["phantom-small"]
 STUDIES |= {
     f"phantom-small+{name}": replace(
         SMALL,
-        settings={group: {**values, **setting.get(group, {})} for group, values in SMALL.settings.items()},
+        settings={
+            group: {**SMALL.settings.get(group, {}), **setting.get(group, {})} for group in SMALL.settings | setting
+        },
         budget="epochs",
         arms=["msmae"],
     )

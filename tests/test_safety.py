@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -208,16 +210,40 @@ def test_a_folder_that_cannot_be_written_is_named_before_any_work(data: Path, tm
     with pytest.raises(UserError, match=r"a file stands in the way of .*/file/run \(.*/file\): choose another --out"):
         msmae.run(str(data), out=str(tmp_path / "file" / "run"), preset="tiny")
     check_writable(tmp_path / "new" / "run")
+    with closed_folder() as closed, pytest.raises(UserError, match="nothing may be written here") as caught:
+        check_writable(closed / "run")
+    assert caught.value.where == str(closed)
+
+
+@contextmanager
+def closed_folder() -> Iterator[Path]:
+    """A folder with a table in it, of which the one may not be written and the other not be read."""
     before = os.geteuid()
-    with TemporaryDirectory() as closed:
-        Path(closed).chmod(0o555)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "m.csv").write_text("image_path,label\n")
+        (folder / "m.csv").chmod(0)
+        folder.chmod(0o555)
         if before == 0:  # to root nothing is closed
             os.seteuid(65534)
         try:
-            with pytest.raises(UserError, match=rf"nothing may be written here \({closed}\): ask for the right, or"):
-                check_writable(Path(closed) / "run")
+            yield folder
         finally:
             os.seteuid(before)
+            folder.chmod(0o755)
+
+
+def test_a_table_that_may_not_be_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with closed_folder() as closed, pytest.raises(SystemExit) as caught:
+        main(["check", str(closed / "m.csv")])
+    assert caught.value.code == 2
+    assert f"this table may not be read ({closed}/m.csv)" in capsys.readouterr().err
+
+
+def test_options_are_named_as_they_were_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["finetune", "runs/mine", "--from", "other"])
+    assert "--from other" in capsys.readouterr().err
 
 
 def test_another_seed_is_not_taken_for_other_data(finished: Path, data: Path, tmp_path: Path) -> None:

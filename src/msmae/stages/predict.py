@@ -46,12 +46,10 @@ def predict(
     """
     if batch_size < 1:
         raise UserError(f"{batch_size} images at a time", where="--batch_size", mend="give at least 1")
-    if Path(out).is_file():
-        raise UserError("there is a file of this name", where=out, mend="choose another --out")
-    files = find_images(paths)
     from msmae.stages.folder import check_writable
 
     check_writable(Path(out))
+    files = find_images(paths)
     if (Path(out) / "predictions.csv").exists():
         raise UserError("the folder holds predictions already", where=out, mend="choose another --out")
     import pandas as pd
