@@ -61,17 +61,8 @@ def images_of(study: Study, name: str) -> str:
     return data
 
 
-def main() -> None:
-    """Compare the arms on one data set."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", choices=STUDIES)
-    parser.add_argument("--scale", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--arms", nargs="+", help="default: all that the scale can pay for")
-    parser.add_argument("--seeds", nargs="+", help="default: three, or five on a GPU")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--weights", action="store_true", help="train again what results/ holds without its weights")
-    asked = parser.parse_args()
-    study = STUDIES[asked.data]
+def compare_arms(study: Study, asked: argparse.Namespace) -> None:
+    """Compare the arms in one study, and collect what has run, also where it was stopped."""
     name = asked.data if asked.scale == "cpu" else f"{asked.data}+gpu"
     work, results = REPOSITORY / "runs" / "experiments" / name, REPOSITORY / "results" / name
     data, settings = images_of(study, asked.data), settings_of(study, asked)
@@ -85,6 +76,19 @@ def main() -> None:
         msmae.compare(data, out=str(work), **settings)
     finally:
         print(f"{collect(work, results, roots=[PUBLIC, REPOSITORY])} runs in {results}")
+
+
+def main() -> None:
+    """Compare the arms on one data set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=STUDIES)
+    parser.add_argument("--scale", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--arms", nargs="+", help="default: all that the scale can pay for")
+    parser.add_argument("--seeds", nargs="+", help="default: three, or five on a GPU")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--weights", action="store_true", help="train again what results/ holds without its weights")
+    asked = parser.parse_args()
+    compare_arms(STUDIES[asked.data], asked)
 
 
 if __name__ == "__main__":

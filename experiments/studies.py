@@ -1,4 +1,4 @@
-"""The data sets and budgets of experiments/arms.py."""
+"""The data sets and budgets of experiments/arms.py and ideas.py."""
 
 from __future__ import annotations
 
@@ -123,3 +123,16 @@ STUDIES |= {
     )
     for name, setting in ABLATIONS.items()
 }
+
+IDEAS: dict[str, str] = {
+    "easy-to-hard": "the draw goes from even to the map's own, epoch by epoch",
+    "blocks": "blocks of two by two patches are drawn, not single ones",
+    "hard-patches": "maps of what is badly reconstructed, not of attention",
+    "steady-maps": "new maps are averaged with those before",
+    "quarter-then-all": "fine-tuning sees an even quarter for 20 epochs, then all patches for 5",
+    "own-quarter": "fine-tuning sees the quarter that msmae keeps, for 31 epochs",
+}
+"""What ideas.py tries on ``msmae``, each: ``phantom-small+easy-to-hard``, ... Costs are about equal."""
+STUDIES |= {f"phantom-small+{name}": replace(SMALL, budget="epochs", arms=["msmae"]) for name in IDEAS}
+STUDIES["phantom-small+quarter-then-all"] = replace(STUDIES["phantom-small+quarter-then-all"], finetune=52_500)
+STUDIES["phantom-small+own-quarter"] = replace(STUDIES["phantom-small+own-quarter"], finetune=65_000, settings=OWN_DRAW)

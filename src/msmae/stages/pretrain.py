@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +103,13 @@ class PretrainModule(StageModule):
                     self.model,
                     self.prepared.batches(share, 4 * self.batch_size),
                     self.normalise,
-                    partial(maps_of_arm, self.arm, self.model),
+                    self.maps,
                 )
             self.log_dict(figures, rank_zero_only=True)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The arm's maps [B, h, w] of whole normalised images [B, C, H, W]."""
+        return maps_of_arm(self.arm, self.model, images)
 
     def draw(self, weights: Tensor) -> PatchPlan:
         """The plan of a batch from its aligned weights [B, h, w]."""
