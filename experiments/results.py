@@ -4,7 +4,8 @@ RESULTS.md is experiments/results_page.md with each ``{{ ... }}`` replaced:
 
     NAME                    the tables of results/NAME
     FIRST against SECOND    what an arm gains over another in all of results/; firsts, by commas, share a picture
-    settings of ARM in NAME one setting of pre-training that differs, each (studies.ABLATIONS); other arms beside them
+    settings of ARM in NAME one setting that differs, each (studies.ABLATIONS); even masks beside them
+    ideas of ARM in NAME    one thing done otherwise, each (studies.IDEAS); even masks beside them
     maps over NAME          how well the maps of its arms find the lesions while they are learned
     maps of NAME            what the answers hang on
     layers of NAME          which layer's and which head's attention finds the lesion
@@ -18,13 +19,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from studies import ABLATIONS, ARMS
+from studies import ABLATIONS, ARMS, IDEAS
 from threadpoolctl import threadpool_limits
 
 from msmae.errors import UserError
@@ -72,7 +73,9 @@ def filled(asked: str, results: Path, draws: pooled_difference.Draws, begun: dic
     if found := re.fullmatch(r"maps over (\S+)", asked):
         return maps_while_learning(results, found[1])
     if found := re.fullmatch(r"settings of (\S+) in (\S+)", asked):
-        return settings(results, found[1], found[2], draws)
+        return variants(results, "settings", dict.fromkeys(ABLATIONS), found[1], found[2], draws)
+    if found := re.fullmatch(r"ideas of (\S+) in (\S+)", asked):
+        return variants(results, "ideas", IDEAS, found[1], found[2], draws)
     if found := re.fullmatch(r"(.+) against (\S+)", asked):
         return gains(results, found[1].split(", "), found[2], draws)
     return comparison(results / asked, begun[asked]) if asked in begun else NOT_YET
@@ -111,13 +114,15 @@ def gains(results: Path, firsts: list[str], second: str, draws: pooled_differenc
     return "\n\n".join(tables)
 
 
-def settings(results: Path, arm: str, data: str, draws: pooled_difference.Draws) -> str:
-    """The table of an arm's variants, even masks beside them, under its picture."""
-    others = ["supmae", *(f"{arm}+{name}" for name in ABLATIONS)]
+def variants(
+    results: Path, kind: str, words: Mapping[str, str | None], arm: str, data: str, draws: pooled_difference.Draws
+) -> str:
+    """The table of an arm's variants of one kind, even masks beside them, under its picture."""
+    others = {"supmae": "supmae", **{f"{arm}+{name}": what for name, what in words.items()}}
     rows = ablations.ablations(results, data, arm, others, draws)
-    if not rows:
+    if all(row.what in (f"{arm} as it is", "supmae") for row in rows):
         return NOT_YET
-    alt = f"Points of balanced accuracy of {arm} with one setting that differs, over {arm} as it is, on {data}"
+    alt = f"Points of balanced accuracy of {arm} with one of the {kind} that differs, over {arm} as it is, on {data}"
     label = f"points of balanced accuracy over {arm} as it is"
     lines = [
         line(f"{row.what.replace('pretrain.', '')}{' (one seed)' * (row.seeds == 1)}", row.gain)
@@ -125,8 +130,8 @@ def settings(results: Path, arm: str, data: str, draws: pooled_difference.Draws)
         if row.gain
     ]
     svg = forest_figure(lines, label=label, alt=alt, percent=True, zero=True)
-    drawn = picture(results, f"settings-of-{arm}-{data}", svg, alt)
-    return f"{drawn}\n\n{ablations.table(rows, arm, asked=len(ABLATIONS))}"
+    drawn = picture(results, f"{kind}-of-{arm}-{data}", svg, alt)
+    return f"{drawn}\n\n{ablations.table(rows, arm, asked=len(words))}"
 
 
 def maps_while_learning(results: Path, data: str) -> str:

@@ -43,7 +43,7 @@ def runs(
         )
 
 
-VARIANTS = ["supmae", "msmae+crops", "msmae+norm", "msmae+one", "msmae+never"]
+VARIANTS = {"supmae": "supmae", "msmae+crops": None, "msmae+norm": None, "msmae+one": None, "msmae+never": None}
 
 
 def rows_of(results: Path) -> list[Ablation]:
@@ -89,6 +89,16 @@ def test_settings_of_the_model_and_of_fine_tuning_are_told_too(tmp_path: Path) -
     config["settings"]["finetune"]["draw"] = "own"
     file.write_text(yaml.safe_dump(config))
     assert rows_of(tmp_path)[1].what == "model.depth 6, finetune.draw own"
+
+
+def test_what_is_no_setting_is_told_in_words(tmp_path: Path) -> None:
+    runs(tmp_path / "moles", seeds=2, separation=1.5)
+    runs(tmp_path / "moles+blocks", seeds=2, separation=1.6)
+    found = ablations(tmp_path, "moles", "msmae", {"msmae+blocks": "drawn in blocks"}, Draws())
+    assert [row.what for row in found] == ["msmae as it is", "drawn in blocks"]
+    assert found[1].gain is not None
+    assert f"| {found[1].gain.p_value():.3f} |" in table(found, "msmae", asked=1)
+    assert ablations(tmp_path, "moles", "msmae", {"msmae+blocks": None}, Draws())[1].what == "nothing"
 
 
 def test_another_arm_stands_beside_them_untested(tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ def test_what_settings_do_is_drawn_and_what_layers_see_is_told(script: dict[str,
     drawn = (tmp_path / "pictures" / "settings-of-msmae-moles.svg").read_text(encoding="utf-8")
     for name in ("supmae", "normalise_pixels true", "crop_scale 0.2 to 1 (one seed)"):
         assert f">{name}<" in drawn
+    assert script["page"]("{{ ideas of msmae in moles }}", tmp_path) == "*Not run yet.*"
+    saved_runs(tmp_path / "moles+blocks", seeds=2, separation=1.7)
+    told = script["page"]("{{ ideas of msmae in moles }}", tmp_path)
+    assert "(results/pictures/ideas-of-msmae-moles.svg)" in told
+    assert "| blocks of two by two patches are drawn, not single ones | 2 |" in told
     save_layers(tmp_path / "moles+layers" / "msmae" / "0", shift=0.0)
     assert "| msmae (1) | rollout | 0.900 |" in script["page"]("{{ layers of moles }}", tmp_path)
 

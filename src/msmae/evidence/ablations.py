@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,23 +40,23 @@ class Ablation:
     """What the runs recorded of their software and machine; runs that recorded nothing are left out."""
 
 
-def ablations(results: Path, data: str, arm: str, others: Sequence[str], draws: Draws) -> list[Ablation]:
+def ablations(results: Path, data: str, arm: str, others: Mapping[str, str | None], draws: Draws) -> list[Ablation]:
     """The arm as it is, then what each of ``others`` gains over it, in their order; those that share no seed with it
     are left out. Empty where none is left.
 
     Args:
         results: holds DATA/ARM/SEED and DATA+VARIANT/ARM/SEED.
         data: the data set of the arm as it is.
-        others: ``ARM+VARIANT``, or an arm of the same comparison.
+        others: ``ARM+VARIANT``, or an arm of the same comparison, and in words what differs; None: its settings say.
         draws: of other differences in the same results.
     """
     folder = results / data
     found = []
-    for other in others:
+    for other, words in others.items():
         seeds = common_seeds(folder, other, arm)
         if seeds:
             runs = [runs_of(folder, other) / seed for seed in seeds]
-            differs = what_differs(runs_of(folder, arm) / seeds[0], runs[0]) if "+" in other else other
+            differs = words or what_differs(runs_of(folder, arm) / seeds[0], runs[0])
             difference = gain(folder, other, arm, seeds, draws)
             found.append(Ablation(differs, len(seeds), difference, last_maps(runs), gmacs(runs), recorded(runs)))
     if not found:
