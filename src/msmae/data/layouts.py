@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from msmae.data import mask_folders
 from msmae.data.folders import check_labelled, read_class_folders, read_unlabelled, reason_for_no_labels
 from msmae.data.listing import Listing, list_folder
 from msmae.data.manifest import Manifest
@@ -14,7 +15,7 @@ from msmae.data.published.medmnist import read_medmnist
 from msmae.data.tables import ColumnNames, find_tables, read_csv_manifest
 from msmae.errors import UserError
 
-FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", "folder", "unlabelled")
+FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", "mask-folders", "folder", "unlabelled")
 FILE_LAYOUTS = ("csv", "medmnist")
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 
@@ -34,8 +35,9 @@ def open_dataset(
     """Read ``data`` as a manifest; its first note says what it was taken for, and why.
 
     ``data`` is a published data set's folder (``LAYOUTS``), a folder of class folders (``ROOT/<class>/``,
-    ``ROOT/{train,val,test}/<class>/``, ``Training`` and ``Testing``), a folder of images or a DICOM series without
-    labels, a CSV or TSV with a row an image, a MedMNIST ``.npz``, or a folder with a ``manifest.csv`` or one ``.npz``.
+    ``ROOT/{train,val,test}/<class>/``, ``Training`` and ``Testing``), folders ``images`` and ``masks``, a folder of
+    images or a DICOM series without labels, a CSV or TSV with a row an image, a MedMNIST ``.npz``, or a folder with a
+    ``manifest.csv`` or one ``.npz``.
 
     ``layout`` forces one of ``FOLDER_LAYOUTS`` or ``FILE_LAYOUTS`` instead of recognising it. ``patients`` says where a
     patient's name is found when no table gives it (see ``suggest_patients``). The column names apply to a CSV, TSV or
@@ -77,6 +79,9 @@ def _recognise_folder(listing: Listing) -> tuple[str, str]:
     reason = imagefolder.recognise(listing)
     if reason:
         return "imagefolder", reason
+    reason = mask_folders.recognise(listing)
+    if reason:
+        return "mask-folders", reason
     reason = reason_for_no_labels(listing)
     return ("unlabelled", reason) if reason else ("folder", "the folders are the classes")
 
@@ -88,6 +93,8 @@ def _read_folder(listing: Listing, layout: str, columns: ColumnNames) -> Manifes
         return read_unlabelled(listing)
     if layout == "imagefolder":
         return imagefolder.read(listing, columns=columns)
+    if layout == "mask-folders":
+        return mask_folders.read(listing)
     manifest: Manifest = LAYOUTS[layout].read(listing)
     return manifest
 
