@@ -13,10 +13,13 @@ import torch
 from PIL import Image
 
 import msmae
+from msmae.config import make_settings
+from msmae.data.layouts import open_dataset
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
 from msmae.exchange.checkpoint import load_model
 from msmae.stages.predictor import Model
+from msmae.stages.prepare import decide_model
 from spots import write_spots
 
 pytestmark = pytest.mark.slow
@@ -131,6 +134,15 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
         msmae.run(str(data), out=str(run), preset="tiny", method="mae")
     data.write_text("".join(rows))
     assert msmae.run(str(data), out=str(run), preset="tiny", method="mae")["arm"] == "mae"
+
+
+def test_images_that_patches_do_not_fill_are_said_to_be_seen_smaller(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = open_dataset(data)
+    for patch, said in ((8, ""), (7, "- images of 32 x 32 px are seen at 28 x 28, which patches of 7 px fill\n")):
+        decide_model(make_settings("tiny", overrides={"model": {"patch_size": patch}}), manifest)
+        assert capsys.readouterr().out == said
 
 
 def test_files_of_another_bit_depth_are_refused(tmp_path: Path) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msmae.data.listing import count
 from msmae.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from msmae.stages.left_out import LeftOut
+    from msmae.stages.predictor import Model
 
 
 def predict(
@@ -20,6 +26,7 @@ def predict(
     batch_size: int = 256,
     device: str = "cpu",
     precision: str = "fp32",
+    on_error: Literal["stop", "skip"] = "stop",
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
@@ -36,16 +43,19 @@ def predict(
         batch_size: images predicted at a time.
         device: cpu, cuda, ...
         precision: fp32, or bf16: up to twice as fast where the processor has it, with a few thousandths of difference.
+        on_error: what an unreadable image does: stop, or skip: be left out, and named in OUT/left_out.csv.
 
     Returns:
         The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation
         run image_path, mask and a column share_<class>, the share of the image that the class covers.
 
     Raises:
-        UserError: no model, no images, or images that cannot be read; they are all named.
+        UserError: no model, no images, or images that cannot be read; those of a batch are all named.
     """
     if batch_size < 1:
         raise UserError(f"{batch_size} images at a time", where="--batch_size", mend="give at least 1")
+    if on_error not in ("stop", "skip"):
+        raise UserError(f"on_error is '{on_error}'", where="--on_error", mend="say stop or skip")
     from msmae.stages.folder import check_writable
 
     check_writable(Path(out))
@@ -53,26 +63,26 @@ def predict(
     if (Path(out) / "predictions.csv").exists():
         raise UserError("the folder holds predictions already", where=out, mend="choose another --out")
     import pandas as pd
-    import torch
 
     from msmae.evidence.predictions import write_predictions
+    from msmae.stages.left_out import LeftOut
     from msmae.stages.looking import share_and_selector
     from msmae.stages.predictor import load, predicted_names
     from msmae.stages.segmentation.masks import write_masks
     from msmae.stages.segmentation.predictor import SegmentationModel
 
     model = load(run, device=device, precision=precision)
+    left_out = LeftOut(skip=on_error == "skip")
     if isinstance(model, SegmentationModel):
         if keep != 1 or selector:
             raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
-        return write_masks(model, files, Path(out), sliding=sliding)
+        return write_masks(model, files, Path(out), sliding=sliding, left_out=left_out)
     if sliding:
         raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
-    batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
-    own = torch.cat([model.predict(batch, keep, selector=selector, calibrated=False) for batch in batches])
     share, chosen_by = share_and_selector(model, keep, selector)
+    seen, own = predict_files(model, files, left_out, batch_size=batch_size, keep=keep, selector=selector)
     probabilities = model.calibrate(own, share, chosen_by).double()
-    frame = pd.DataFrame({"image_path": [str(file) for file in files]})
+    frame = pd.DataFrame({"image_path": [str(file) for file in seen]})
     for column in ("patient_id", "split", "label"):
         frame[column] = ""
     frame["predicted"] = predicted_names(own.numpy(), model.classes, multilabel=model.card.multilabel)
@@ -80,9 +90,45 @@ def predict(
         frame[f"prob_{name}"] = values.numpy()
     Path(out).mkdir(parents=True, exist_ok=True)
     write_predictions(frame, Path(out) / "predictions.csv")
-    seen = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
-    print(f"{count(len(frame), 'image')} predicted{seen}: {Path(out) / 'predictions.csv'}")
+    how = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
+    print(f"{count(len(frame), 'image')} predicted{how}: {Path(out) / 'predictions.csv'}")
+    left_out.write(Path(out))
     return frame
+
+
+def predict_files(
+    model: Model,
+    files: list[Path],
+    left_out: LeftOut,
+    *,
+    batch_size: int,
+    keep: float | Literal["auto"],
+    selector: str | None,
+) -> tuple[list[Path], Tensor]:
+    """The files that can be read, and the network's own probabilities [n, C] of them.
+
+    Raises:
+        UserError: an image cannot be read and may not be left out, or none can be read.
+    """
+    import torch
+
+    from msmae.stages.prepare import progress_bar
+
+    def answer(some: list[Path]) -> Tensor:
+        return model.predict(some, keep, selector=selector, calibrated=False)
+
+    batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
+    progress = progress_bar("predicting") if len(batches) > 1 else None
+    seen: list[Path] = []
+    parts: list[Tensor] = []
+    for number, batch in enumerate(batches, start=1):
+        for part, found in left_out.attempt(answer, batch):
+            seen += part
+            parts.append(found)
+        if progress:
+            progress(number, len(batches))
+    left_out.check_any(seen)
+    return seen, torch.cat(parts)
 
 
 def find_images(paths: list[str]) -> list[Path]:

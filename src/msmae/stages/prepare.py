@@ -15,6 +15,7 @@ import numpy as np
 
 from msmae.config import ARMS, Arm, DatasetSettings, Settings, check_patch_size, find_arm
 from msmae.data.audit import Fingerprints, find_duplicates, keep_together, take_fingerprints
+from msmae.data.checks import by
 from msmae.data.decoding import image_sources
 from msmae.data.images import Reading, read_source
 from msmae.data.layouts import open_dataset
@@ -255,7 +256,10 @@ def decide_model(settings: Settings, manifest: Manifest) -> Settings:
             mend="set a smaller model.patch_size",
         )
     if model.image_size is None:
-        size = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
+        whole = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
+        if whole != size:
+            print(f"- images of {by(size)} px are seen at {by(whole)}, which patches of {patch} px fill")
+        size = whole
     check_patch_size(size, patch)
     patches = (size[0] // patch) * (size[1] // patch)
     if patches < 4:  # a quarter kept, and something to reconstruct

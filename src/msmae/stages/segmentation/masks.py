@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
+from msmae.data.listing import count
 from msmae.evidence.predictions import write_predictions
+from msmae.stages.left_out import LeftOut
 from msmae.stages.pictures import draw_outlines
+from msmae.stages.prepare import progress_bar
 from msmae.stages.segmentation.predictor import SegmentationModel
 
 
-def write_masks(model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False) -> pd.DataFrame:
+def write_masks(
+    model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False, left_out: LeftOut
+) -> pd.DataFrame:
     """Write OUT/masks, OUT/overlays and OUT/predictions.csv.
 
     Of one class a mask holds 0 and 255, of several the number of the class; of classes that may overlap each has a mask
     of its own. Names are numbered, so that files of the same name from different folders keep apart.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read and may not be left out, or none can be read.
     """
-    from PIL import Image
-
     for name in ("masks", "overlays"):
         (out / name).mkdir(parents=True, exist_ok=True)
+    progress = progress_bar("outlining") if len(files) > 1 else None
     rows = []
     for number, file in enumerate(files):
-        image = model.read([file])  # [1, channels, H, W]
-        layers = model.layers(model.predict(image, sliding=sliding))[0]  # [C, H, W]
-        name = f"{number:05d}-{file.name.replace('#', '-')}"
-        masks = as_files(layers, model, name)
-        for mask, numbers in masks.items():
-            Image.fromarray(numbers).save(out / "masks" / mask)
-        draw_outlines(out / "overlays" / f"{name}.png", image[0].cpu().numpy(), predicted=layers)
-        shares = {f"share_{c}": float(layer.mean()) for c, layer in zip(model.classes, layers, strict=True)}
-        named = [f"{c}=" for c in model.classes] if model.card.multilabel else [""]
-        cell = ";".join(f"{of}masks/{mask}" for of, mask in zip(named, masks, strict=True))
-        rows.append({"image_path": str(file), "mask": cell, **shares})
+        for _, image in left_out.attempt(model.read, [file]):  # [1, channels, H, W]
+            layers = model.layers(model.predict(image, sliding=sliding))[0]  # [C, H, W]
+            rows.append(write_image(model, image, layers, out, file=file, number=number))
+        if progress:
+            progress(number + 1, len(files))
+    left_out.check_any([Path(row["image_path"]) for row in rows])
     frame = pd.DataFrame(rows)
     write_predictions(frame, out / "predictions.csv")
-    print(f"{len(frame)} images outlined: {out / 'masks'}")
+    print(f"{count(len(frame), 'image')} outlined: {out / 'masks'}")
+    left_out.write(out)
     return frame
+
+
+def write_image(
+    model: SegmentationModel, image: Tensor, layers: np.ndarray, out: Path, *, file: Path, number: int
+) -> dict[str, Any]:
+    """Write masks and overlay of one image [1, channels, H, W] from its layers [C, H, W]; its row of the table."""
+    from PIL import Image
+
+    name = f"{number:05d}-{file.name.replace('#', '-')}"
+    masks = as_files(layers, model, name)
+    for mask, numbers in masks.items():
+        Image.fromarray(numbers).save(out / "masks" / mask)
+    draw_outlines(out / "overlays" / f"{name}.png", image[0].cpu().numpy(), predicted=layers)
+    shares = {f"share_{c}": float(layer.mean()) for c, layer in zip(model.classes, layers, strict=True)}
+    named = [f"{c}=" for c in model.classes] if model.card.multilabel else [""]
+    cell = ";".join(f"{of}masks/{mask}" for of, mask in zip(named, masks, strict=True))
+    return {"image_path": str(file), "mask": cell, **shares}
 
 
 def as_files(layers: np.ndarray, model: SegmentationModel, name: str) -> dict[str, np.ndarray]:
