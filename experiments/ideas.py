@@ -111,6 +111,7 @@ class Modules:
 
 
 MODULES = {
+    "again": Modules(),
     "easy-to-hard": Modules(EasyToHard),
     "blocks": Modules(Blocks),
     "hard-patches": Modules(HardPatches),
@@ -118,7 +119,8 @@ MODULES = {
     "quarter-then-all": Modules(finetune=QuarterThenAll),
     "own-quarter": Modules(),
 }
-"""``own-quarter`` is a setting of the library's, whose epochs are others; it is told beside the ideas."""
+"""``again`` differs in nothing, and shows how far apart two trainings lie; ``own-quarter`` is a setting of the library's,
+whose epochs are others."""
 
 
 def main() -> None:

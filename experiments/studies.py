@@ -125,6 +125,7 @@ STUDIES |= {
 }
 
 IDEAS: dict[str, str] = {
+    "again": "nothing: trained again, on another machine",
     "easy-to-hard": "the draw goes from even to the map's own, epoch by epoch",
     "blocks": "blocks of two by two patches are drawn, not single ones",
     "hard-patches": "maps of what is badly reconstructed, not of attention",
