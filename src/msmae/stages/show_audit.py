@@ -109,6 +109,8 @@ def _named(audit: Audit) -> Iterator[tuple[str, list[str]]]:
     for name, title in (("unreadable", "cannot be read"), ("mask_problems", "masks that cannot be used")):
         if audit.details[name]:
             yield title, [why for _, why in audit.details[name]]
+    if audit.details["other_numbers"]:
+        yield "numbers of another type", [f"{image} holds {what}" for image, what in audit.details["other_numbers"]]
     if audit.details["label_conflicts"]:
         pictures = [[f"{image} is {label}" for image, label in images] for images in audit.details["label_conflicts"]]
         yield "the same pixels under several labels", [some(images) for images in pictures]

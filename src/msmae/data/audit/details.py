@@ -43,6 +43,7 @@ def list_details(
         "test_near_pool": names(np.flatnonzero(near)),
         "patients_crossing": [printable(patient) for patient in columns.crossing],
         "mask_problems": reasons(prints.mask_problems),
+        "other_numbers": reasons(prints.other_numbers()),
     }
 
 

@@ -34,6 +34,8 @@ class Audit:
     """Images of one colour."""
     mask_problems: int
     """Images whose mask cannot be read, or has other proportions than they."""
+    other_numbers: int
+    """Images that hold numbers of another type than most (16 bits among 8): training stops at them, or skips them."""
 
     identical_pairs: int
     """Pairs of images with equal decoded pixels."""
@@ -123,6 +125,7 @@ def audit(
         unreadable=len(prints.problems),
         constant=int((prints.readable & prints.record["constant"]).sum()),
         mask_problems=len(prints.mask_problems),
+        other_numbers=len(prints.other_numbers()),
         **count_copies(columns, duplicates),
         threshold=duplicates.threshold,
         crowded=duplicates.crowded,

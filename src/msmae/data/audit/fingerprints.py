@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
@@ -68,6 +69,16 @@ class Fingerprints:
         readable = np.ones(len(self), dtype=bool)
         readable[list(self.problems)] = False
         return readable
+
+    def other_numbers(self) -> dict[int, str]:
+        """Sample id -> in words, where an image holds numbers of another type than most of those that can be read."""
+        kinds = self.record["numbers"]
+        found = Counter(kinds[self.readable].tolist())
+        if len(found) < 2:
+            return {}
+        usual = found.most_common(1)[0][0]
+        others = np.flatnonzero(self.readable & (kinds != usual)).tolist()
+        return {row: f"{kinds[row]} numbers where most images hold {usual}" for row in others}
 
     def select(self, ids: Sequence[int] | np.ndarray) -> Fingerprints:
         """Those of these samples, numbered anew from 0, as ``Manifest.select`` does."""

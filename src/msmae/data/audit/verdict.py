@@ -76,6 +76,11 @@ def _warnings(audit: Audit) -> Iterator[str]:
         (audit.val_identical_to_train, "validation image", "with exactly the pixels of a training image"),
         (learned, "patient", "both in training and in validation"),
         (audit.mask_problems, "image", "whose mask cannot be used"),
+        (
+            audit.other_numbers,
+            "image",
+            "whose numbers are of another type than most: training stops there, or goes on without (--on-error skip)",
+        ),
     ):
         if number:
             yield f"{count(number, thing)} {what}"

@@ -17,6 +17,7 @@ COUNTED = {
     "unreadable": "unreadable files",
     "constant": "images of one colour",
     "mask_problems": "masks that cannot be used",
+    "other_numbers": "images of another number type than most",
     "identical_pairs": "pairs of images with the same pixels",
     "label_conflicts": "pictures that occur with different labels",
     "near_conflicts": "pairs of nearly the same pictures with different labels",
