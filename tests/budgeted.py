@@ -14,11 +14,23 @@ from msmae.stages.budget import budget
 from msmae.stages.predictor import load
 from spots import write_spots
 
+SHORT: dict[str, dict[str, Any]] = {
+    "pretrain": {"epochs": 2, "uniform_epochs": 1},
+    "finetune": {"epochs": 5, "base_lr": 1e-2, "batch_size": 8, "ema": 0, "jitter": 0.0},
+}
+"""Training that tells the classes of tests/spots.py from another, more or less."""
+
 
 def budgeted_run(folder: Path) -> Path:
     """The run, made in a folder."""
-    settings: dict[str, Any] = {"finetune": {"epochs": 2}, "pretrain": {"epochs": 2, "uniform_epochs": 1}}
-    msmae.run(str(write_spots(folder)), out=str(folder / "run"), preset="tiny", **settings)
+    data = write_spots(folder)
+    table = pd.read_csv(data)
+    wrong = table.index[table["split"] != "train"][
+        ::5
+    ]  # so that no model is right of all, and temperatures can be fitted
+    table.loc[wrong, "label"] = "level 0"
+    table.to_csv(data, index=False)
+    msmae.run(str(data), out=str(folder / "run"), preset="tiny", **SHORT)
     before = load(folder / "run").predict(images_of(folder / "run"))
     budget(str(folder / "run"), presentations=64, ratios=["0.25", "0.5"], margin=0.3)
     after = load(folder / "run").predict(images_of(folder / "run"))

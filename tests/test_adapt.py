@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import msmae
+from budgeted import SHORT
 from msmae.method.vit import VisionTransformer
 from msmae.stages.adapt import disagreement, fit_locator, glances, wanted_patches
 from msmae.stages.budget import budget
@@ -34,10 +34,9 @@ def test_the_glance_that_answers_better_on_validation_goes_on(budgeted: Path):
 
 @pytest.mark.slow
 def test_preparing_is_twice_as_long_as_fine_tuning_unless_told(tmp_path: Path):
-    settings: dict[str, Any] = {"finetune": {"epochs": 2}, "pretrain": {"epochs": 2, "uniform_epochs": 1}}
-    msmae.run(str(write_spots(tmp_path)), out=str(tmp_path / "run"), preset="tiny", **settings)
+    msmae.run(str(write_spots(tmp_path)), out=str(tmp_path / "run"), preset="tiny", **SHORT)
     budget(str(tmp_path / "run"), ratios=["0.25"], selectors=["grid"])
-    assert load(tmp_path / "run").card.keep["presentations"] == 2 * 2 * SPLITS.count("train")
+    assert load(tmp_path / "run").card.keep["presentations"] == 2 * SHORT["finetune"]["epochs"] * SPLITS.count("train")
 
 
 @pytest.mark.parametrize(

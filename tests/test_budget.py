@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from budgeted import content_of
 from msmae.errors import UserError
 from msmae.evidence import budget as evidence
-from msmae.exchange.checkpoint import read_card
+from msmae.exchange.checkpoint import load_model, read_card, save_model
 from msmae.stages.budget import Point, budget, tell_on_test
 from msmae.stages.predictor import load
 from msmae.stages.prepare import prepare_again
@@ -104,6 +106,19 @@ def test_what_cannot_be_asked_is_refused(budgeted: Path, asked: dict[str, Any], 
 def test_a_run_without_a_model_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="no model"):
         budget(str(tmp_path))
+
+
+def test_a_model_that_answers_the_same_for_every_image_is_refused(budgeted: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(budgeted, run)
+    model, card = load_model(run / "model")
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.zeros_(model.head.bias)
+    model.head.bias.data[1] = 1.0
+    save_model(run / "model", model, replace(card, keep={}))
+    with pytest.raises(UserError, match=f"the model answers '{card.classes[1]}' for every validation image"):
+        budget(str(run), overwrite=True, presentations=0)
+    assert (run / "budget.json").is_file(), "nothing is removed before"
 
 
 def test_a_model_fitted_anew_is_not_prepared_from_the_old_ones_trainings(budgeted: Path, tmp_path: Path):

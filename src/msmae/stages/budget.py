@@ -73,7 +73,8 @@ def budget(
         The content of budget.json.
 
     Raises:
-        UserError: the run holds no classifier, or its budget was measured already.
+        UserError: the run holds no classifier, one that answers the same for every image, or its budget was measured
+            already.
     """
     folder, shares = Path(run), sorted({share_of(ratio) for ratio in ratios})
     require(margin >= 0, f"{margin} is negative", where="--margin", mend="give 0 or more, as a fraction")
@@ -91,9 +92,10 @@ def budget(
     check_shares(
         model, shares, selectors, prepared=presentations != 0 or (model.prepared is not None and not overwrite)
     )
+    prepared = prepare_again(folder)
+    check_answers(model, prepared)
     if overwrite:
         forget_look(folder)
-    prepared = prepare_again(folder)
     if presentations != 0 and load(folder).prepared is None:
         adapt_model(prepared, folder, presentations=presentations)
     points = points_of(load(folder), shares=shares, selectors=list(selectors))
@@ -126,6 +128,16 @@ def check_shares(model: Model, shares: list[float], selectors: list[str], *, pre
         where="--ratios",
         mend=f"give one of at least {share_for(least, encoder.patches):.4f}",
     )
+
+
+def check_answers(model: Model, prepared: Prepared) -> None:
+    """Raise ``UserError`` for a model that answers the same whatever it sees: by seeing less nothing can be lost."""
+    answers = set(predict_split(model, prepared, Point("all", 1.0), split="val")["predicted"])
+    if len(answers) == 1:
+        raise UserError(
+            f"the model answers '{answers.pop()}' for every validation image: by seeing less nothing can be lost",
+            mend="train it longer first",
+        )
 
 
 def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Point]) -> dict[str, Any]:
