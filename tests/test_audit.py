@@ -186,6 +186,26 @@ def test_images_of_another_number_type_are_a_finding(tmp_path: Path, capsys: pyt
     assert "3.png holds uint16 numbers where most images hold uint8" in capsys.readouterr().out
 
 
+def test_a_measurement_is_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(45):
+        save(tmp_path / f"{i}.png", texture(i))
+
+    def told(names: list[str]) -> list[str]:
+        found = audit(
+            manifest_of([{"image_path": f"{i}.png", "label": name} for i, name in enumerate(names)], tmp_path)
+        )
+        show_audit(found)
+        return [warning for warning in list_warnings(found) if "measurement" in warning]
+
+    assert told([f"{60 + i / 2}" for i in range(45)]) == [
+        "the labels are 45 different numbers: a measurement is no class, cut it into classes first"
+    ]
+    assert "and 5 more" in capsys.readouterr().out
+    assert not told([f"{i % 20}" for i in range(45)])
+    assert not told([f"finding {i}" for i in range(45)])
+    assert not told(["", *(f"{i % 20}" for i in range(44))])
+
+
 def test_fingerprints_are_kept_until_a_file_changes(tmp_path: Path) -> None:
     save(tmp_path / "data/a.png", texture(1))
     save(tmp_path / "data/b.png", texture(2))

@@ -19,6 +19,7 @@ from msmae.data.checks import by
 from msmae.data.decoding import image_sources
 from msmae.data.images import Reading, read_source
 from msmae.data.layouts import open_dataset
+from msmae.data.listing import some
 from msmae.data.loader import Batches
 from msmae.data.manifest import SPLITS, Manifest, read_manifest
 from msmae.data.masks import MaskRule
@@ -361,12 +362,12 @@ def check_classes(prepared: Prepared) -> None:
         ]
         if absent and split == "train":
             raise UserError(
-                f"no training image of {', '.join(absent)}",
+                f"no training image of {some(absent)}",
                 where=prepared.manifest.where,
                 mend="give every class training images, or leave the class out",
             )
         if absent:
-            print(f"- the split {split} has no image of {', '.join(absent)}: its figures say nothing of them")
+            print(f"- the split {split} has no image of {some(absent)}: its figures say nothing of them")
 
 
 def data_fingerprint(prepared: Prepared) -> str:

@@ -17,6 +17,7 @@ from msmae.data.manifest import SPLITS, printable
 from msmae.data.repair import Repair, left_out_path
 
 LISTED = 5  # lines of a list that the terminal shows; audit.json has all
+CLASSES = 40  # rows of the table of classes
 LEAKAGE = ("test_identical_to_pool", "test_patients_in_pool")
 COUNTS = {
     "images": "images",
@@ -124,6 +125,8 @@ def _classes(audit: Audit) -> Table:
     table.add_column("class")
     for split in splits:
         table.add_column("not assigned" if split == "(none)" else split, justify="right")
-    for name, row in audit.splits.items():
+    for name, row in list(audit.splits.items())[:CLASSES]:
         table.add_row(escape(printable(name)), *(f"{row.get(split, 0):,}" for split in splits))
+    if len(audit.splits) > CLASSES:
+        table.add_row(f"and {len(audit.splits) - CLASSES:,} more")
     return table

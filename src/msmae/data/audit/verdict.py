@@ -12,6 +12,8 @@ from msmae.data.listing import count, some
 from msmae.errors import LeakageError
 
 _log = logging.getLogger("msmae")
+MANY = 20
+"""Classes named by numbers, above which they are taken for a measurement."""
 
 
 def stop_on_leakage(audit: Audit, *, allow: bool = False) -> str:
@@ -84,12 +86,23 @@ def _warnings(audit: Audit) -> Iterator[str]:
     ):
         if number:
             yield f"{count(number, thing)} {what}"
+    names = [name for name in audit.splits if name not in (NO_FINDING, NO_LABEL)]
+    if len(names) > MANY and all(map(_is_number, names)):
+        yield (f"the labels are {len(names):,} different numbers: a measurement is no class, cut it into classes first")
     if audit.small_classes:
         small = [f"{name} has {groups}" for name, groups in audit.small_classes.items()]
         yield f"too few images (or patients, or clusters) of a class to be in every split: {some(small)}"
     yield from map(str, audit.shortcuts)
     if audit.crowded:
         yield "there are masses of near-equal images, and not all pairs of them were compared"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _by(audit: Audit) -> str:
