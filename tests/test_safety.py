@@ -23,6 +23,7 @@ import msmae
 from msmae.cli import main
 from msmae.config import make_settings
 from msmae.errors import UserError
+from msmae.stages.budget import budget
 from msmae.stages.folder import check_writable, describe_run, read_run
 
 
@@ -278,3 +279,17 @@ def test_what_is_named_in_the_place_of_a_file_is_told(finished: Path, data: Path
         msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny", init=str(finished / "pretrained"))
     with pytest.raises(UserError, match=r"a table, not an image .*: name the files, or the folder they lie in"):
         msmae.predict(str(finished), [str(data)], out=str(tmp_path / "predicted"))
+
+
+def test_a_run_that_is_only_pretrained_says_what_comes_next(pretrained: Path, data: Path, tmp_path: Path) -> None:
+    said = rf"the run is pre-trained only .*`msmae finetune {pretrained}` .* --init {pretrained}/pretrained/model\.safe"
+    for ask in (
+        lambda: msmae.load(pretrained),
+        lambda: msmae.evaluate(str(pretrained)),
+        lambda: msmae.predict(str(pretrained), [str(data.parent)], out=str(tmp_path / "out")),
+        lambda: budget(str(pretrained)),
+    ):
+        with pytest.raises(UserError, match=said):
+            ask()
+    with pytest.raises(UserError, match="no saved model here"):
+        msmae.load(data.parent)

@@ -117,11 +117,23 @@ def current_umask() -> int:
     return mask
 
 
+def no_model(folder: Path, *, mend: str) -> UserError:
+    """The error for a folder without a model that can predict; of a run that is only pre-trained, what comes next."""
+    if not (folder / "pretrained").is_dir():
+        return UserError("no saved model here", where=str(folder), mend=mend)
+    weights = folder / "pretrained" / "model.safetensors"
+    return UserError(
+        "the run is pre-trained only",
+        where=str(folder),
+        mend=f"`msmae finetune {folder}` on its own labels, or `msmae run DATA --init {weights}` on other images",
+    )
+
+
 def read_card(folder: Path) -> ModelCard:
     """The card of a saved model. Raises ``UserError`` if there is none, or a newer library wrote it."""
     path = folder / "config.json"
     if not path.is_file():
-        raise UserError("no saved model here", where=str(folder), mend="name the folder of a finished run")
+        raise no_model(folder, mend="name the folder of a finished run")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

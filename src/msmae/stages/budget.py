@@ -18,7 +18,7 @@ from msmae.config import require
 from msmae.errors import UserError
 from msmae.evidence import budget as evidence
 from msmae.evidence.report import write_report
-from msmae.exchange.checkpoint import read_card, write_card
+from msmae.exchange.checkpoint import no_model, read_card, write_card
 from msmae.exchange.look import FILE, with_keep
 from msmae.look.cost import look_macs
 from msmae.look.selectors import SELECTORS, Look
@@ -83,7 +83,7 @@ def budget(
     for name in selectors:
         require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=f"known: {', '.join(DROPPING)}")
     if not (folder / "model").is_dir():
-        raise UserError("the run holds no model", where=run, mend="finish it first: repeat its `msmae run` command")
+        raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
     if read_run(folder)[0].get("task") == "segmentation":
         raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")
     if (folder / "budget.json").is_file() and not overwrite:

@@ -150,11 +150,12 @@ def evaluate(
         LeakageError: the model learned from images or patients of DATA.
         UserError: the run has no model, or DATA does not fit it: other classes or channels.
     """
+    from msmae.exchange.checkpoint import no_model
     from msmae.stages.folder import read_run
 
     folder = Path(run)
     if not (folder / "model").is_dir():
-        raise UserError("the run holds no model", where=run, mend="finish it first: repeat its `msmae run` command")
+        raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
     segments = read_run(folder)[0].get("task") == "segmentation"
     if data is None:
         if out is not None or settings:
