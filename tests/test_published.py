@@ -277,6 +277,15 @@ def test_imagefolder_with_another_label_column(tmp_path):
         open_dataset(tmp_path, label_column="dx")
 
 
+def test_imagefolder_columns_in_capitals(tmp_path):
+    touch(tmp_path, "train/ill/1.png", "train/well/2.png", "train/m/1.png")
+    header = "file_name,Label,Mask_Path,Split"
+    write(tmp_path, "train/metadata.csv", header, "ill/1.png,x,m/1.png,test", "well/2.png,y,,train")
+    manifest = open_dataset(tmp_path)
+    assert rows(manifest, "label", "mask_path", "split") == [("x", "train/m/1.png", "test"), ("y", "", "train")]
+    assert noted(manifest, "the column 'Label' is taken for the label")
+
+
 def save_medmnist(path: Path, labels: np.ndarray, *, shape: tuple[int, ...] = (28, 28), number: int = 4) -> Path:
     arrays = {}
     for split in ("train", "val", "test"):

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,7 +235,7 @@ def _find_column(column: str, wanted: str, header: Sequence[str], *, where: str)
     if wanted in header or not wanted:
         return wanted
     flag = f"--{column.partition('_')[0]}-column"
-    alike = [name for name in header if _letters(name) == _letters(column)] if wanted == column else []
+    alike = same_names(column, header) if wanted == column else []
     if len(alike) > 1:
         raise UserError(
             f"{' and '.join(map(repr, alike))} may both be the {column}", where=where, mend=f"name one: {flag} NAME"
@@ -248,6 +248,11 @@ def _find_column(column: str, wanted: str, header: Sequence[str], *, where: str)
             mend=f"name the right one, {flag} NAME{unlabelled}",
         )
     return next(iter(alike), "")
+
+
+def same_names(name: str, header: Iterable[str]) -> list[str]:
+    """The columns of a header that are called so, but for capitals and separators."""
+    return [column for column in header if _letters(column) == _letters(name)]
 
 
 def _letters(name: str) -> str:
