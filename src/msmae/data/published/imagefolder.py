@@ -36,7 +36,7 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
         )
     table = pd.concat([_read(listing, source, columns) for source in sources], ignore_index=True).fillna("")
     notes = []
-    if columns.label == ColumnNames.label and not same_names(columns.label, table):
+    if columns.label == ColumnNames.label and not same_names(columns.label, table.columns):
         there = ", ".join(table.columns)
         folders = [posixpath.dirname(path).rpartition("/")[2] for path in table[IMAGE]]
         classes = ["" if name.lower() in SPLIT_NAMES else name for name in folders]
@@ -60,7 +60,7 @@ def _tables(listing: Listing) -> list[str]:
 def _read(listing: Listing, source: str, columns: ColumnNames) -> pd.DataFrame:
     table, _ = read_table(listing.root / source, expect=IMAGE)
     folder = posixpath.dirname(source)
-    for column in {IMAGE, *same_names(columns.mask_path, table)} & set(table):
+    for column in {IMAGE, *same_names(columns.mask_path, table.columns)} & set(table.columns):
         table[column] = [cell and posixpath.join(folder, cell) for cell in table[column]]
     split = next((SPLIT_NAMES[part] for part in folder.lower().split("/") if part in SPLIT_NAMES), "")
-    return table if not split or same_names(columns.split, table) else table.assign(**{columns.split: split})
+    return table if not split or same_names(columns.split, table.columns) else table.assign(**{columns.split: split})
