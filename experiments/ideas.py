@@ -117,10 +117,8 @@ MODULES = {
     "hard-patches": Modules(HardPatches),
     "steady-maps": Modules(SteadyMaps),
     "quarter-then-all": Modules(finetune=QuarterThenAll),
-    "own-quarter": Modules(),
 }
-"""``again`` differs in nothing, and shows how far apart two trainings lie; ``own-quarter`` is a setting of the
-library's, whose epochs are others."""
+"""``again`` differs in nothing, and shows how far apart two trainings lie."""
 
 
 def main() -> None:

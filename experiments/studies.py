@@ -68,6 +68,15 @@ STUDIES = {
     "phantom-smaller+own": Study(
         "phantom", pretrain=60_000, finetune=65_000, lesion=0.17, budget="gmacs", settings=OWN_DRAW, arms=OWN_ARMS
     ),
+    "phantom-small+own": Study(
+        "phantom",
+        pretrain=60_000,
+        finetune=65_000,
+        lesion=0.2,
+        budget="gmacs",
+        settings=OWN_DRAW,
+        arms=["supmae", "msmae"],
+    ),
     "brain-tumor-mri+own": Study(
         "brain-tumor-mri",
         pretrain=160_000,
@@ -131,9 +140,7 @@ IDEAS: dict[str, str] = {
     "hard-patches": "maps of what is badly reconstructed, not of attention",
     "steady-maps": "new maps are averaged with those before",
     "quarter-then-all": "fine-tuning sees an even quarter for 20 epochs, then all patches for 5",
-    "own-quarter": "fine-tuning sees the quarter that msmae keeps, for 31 epochs",
 }
 """What ideas.py tries on ``msmae``, each: ``phantom-small+easy-to-hard``, ... Costs are about equal."""
 STUDIES |= {f"phantom-small+{name}": replace(SMALL, budget="epochs", arms=["msmae"]) for name in IDEAS}
 STUDIES["phantom-small+quarter-then-all"] = replace(STUDIES["phantom-small+quarter-then-all"], finetune=52_500)
-STUDIES["phantom-small+own-quarter"] = replace(STUDIES["phantom-small+own-quarter"], finetune=65_000, settings=OWN_DRAW)
