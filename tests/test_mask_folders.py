@@ -60,6 +60,14 @@ def test_a_name_that_ends_like_a_mask_is_looked_up_whole_first(tmp_path: Path) -
     ]
 
 
+def test_dots_within_a_name_belong_to_it(tmp_path: Path) -> None:
+    touch(tmp_path, "images/case.1.png", "images/case.2.nii.gz", "masks/case.1.PNG", "masks/case.2_seg.nii")
+    assert rows(open_dataset(tmp_path), "image_path", "mask_path") == [
+        ("images/case.1.png", "masks/case.1.PNG"),
+        ("images/case.2.nii.gz", "masks/case.2_seg.nii"),
+    ]
+
+
 def test_further_folders_are_no_class_and_that_is_said(tmp_path: Path) -> None:
     touch(tmp_path, "images/p1/a.png", "masks/p1/a.png", "images/p2/a.png", "masks/p2/a.png")
     manifest = open_dataset(tmp_path)

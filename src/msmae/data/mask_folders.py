@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from msmae.data.listing import Listing, count, some
+from msmae.data.listing import IMAGE_SUFFIXES, Listing, count, some
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest
 from msmae.data.tables import SPLIT_NAMES
 from msmae.errors import UserError
@@ -107,7 +107,13 @@ def _places(listing: Listing) -> Iterator[Place]:
         at = next((i for i, folder in enumerate(folders) if folder.lower() in (*IMAGES, *MASKS)), None)
         if at is not None:
             above, below = "/".join(folders[:at]), "/".join(folders[at + 1 :])
-            yield Place(path, above, folders[at], below, name.partition(".")[0])
+            yield Place(path, above, folders[at], below, _stem(name))
+
+
+def _stem(name: str) -> str:
+    """A file's name without what says its type; further dots are part of the name, as in ``case.1.nii.gz``."""
+    suffix = next((ending for ending in (".nii.gz", *IMAGE_SUFFIXES) if name.lower().endswith(ending)), "")
+    return name.removesuffix(name[len(name) - len(suffix) :])
 
 
 def _split(image: Place) -> str:
