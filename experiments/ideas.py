@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from arms import compare_arms
-from studies import IDEAS, STUDIES
+from studies import IDEA_STUDIES, IDEAS
 from torch import Tensor
 
 from msmae.data.geometry import Geometry
@@ -131,7 +131,7 @@ def main() -> None:
     modules, data = MODULES[asked.idea], f"phantom-small+{asked.idea}"
     pretrain.PretrainModule, finetune.FinetuneModule = modules.pretrain, modules.finetune  # type: ignore[misc]
     wanted = argparse.Namespace(**vars(asked), data=data, scale="cpu", arms=None, weights=False)
-    compare_arms(STUDIES[data], wanted)
+    compare_arms(IDEA_STUDIES[data], wanted)
 
 
 if __name__ == "__main__":

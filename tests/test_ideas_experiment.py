@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,7 +52,7 @@ def module_at(ideas: dict[str, Any], name: str, prepared: Prepared, epoch: int) 
     model = build_model(pretrained_card(prepared))
     module = ideas["MODULES"][name].pretrain(model, prepared)
     module.generator = torch.Generator().manual_seed(epoch)
-    module._trainer = SimpleNamespace(current_epoch=epoch, is_global_zero=True, world_size=1)
+    module._trainer = SimpleNamespace(current_epoch=epoch, is_global_zero=True, global_rank=0, world_size=1)
     return module
 
 
@@ -62,9 +63,14 @@ def masked_at(module: Any, patch: int, *, draws: int = 4000) -> float:
     return float((module.draw(weights).mask == patch).any(dim=1).float().mean())
 
 
-def test_every_idea_has_words_and_modules(ideas: dict[str, Any]) -> None:
+def test_every_idea_has_words_modules_and_a_study_that_only_ideas_run(ideas: dict[str, Any]) -> None:
     assert list(ideas["MODULES"]) == list(ideas["IDEAS"])
-    assert all(f"phantom-small+{name}" in ideas["STUDIES"] for name in ideas["IDEAS"])
+    names = [f"phantom-small+{name}" for name in ideas["IDEAS"]]
+    assert list(ideas["IDEA_STUDIES"]) == names
+    studies = ideas["compare_arms"].__globals__["STUDIES"]
+    assert not [name for name in names if name in studies], "arms.py would train plain msmae under this name"
+    longer = ideas["IDEA_STUDIES"]["phantom-small+quarter-then-all"]
+    assert longer.finetune / 2100 > ideas["QUARTER_EPOCHS"] + 1, "some epochs see all patches"
 
 
 def test_easy_to_hard_is_even_at_first_and_the_maps_own_at_last(ideas: dict[str, Any], prepared: Prepared) -> None:
@@ -106,9 +112,12 @@ def test_what_is_told_badly_is_hard(ideas: dict[str, Any]) -> None:
     expected = torch.zeros(3, 4, 4)
     expected[:, 1, 2], expected[:, 3, 0] = 1.0, 0.25
     assert torch.allclose(maps, expected, atol=1e-6)
+    seen: list[int] = []
+    model.encoder.register_forward_pre_hook(lambda encoder, given: seen.append(given[1].shape[1]))
     assert torch.equal(
         ideas["HardPatches"].maps(SimpleNamespace(model=model, generator=torch.Generator()), images), maps
     )
+    assert seen == [4, 4, 4, 4], "each patch is told from quarters of the image"
 
 
 def test_steady_maps_are_means_from_the_second_refresh_on(
@@ -146,17 +155,34 @@ def test_a_quarter_is_seen_first_and_then_all(
     assert seen == [16, 16, None, None]
 
 
-@pytest.mark.slow
-def test_an_idea_takes_the_place_of_the_librarys_module(ideas: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("idea", "pretrain", "finetune"), [("blocks", "Blocks", ""), ("quarter-then-all", "", "QuarterThenAll")]
+)
+def test_an_idea_takes_the_place_of_the_librarys_module(
+    ideas: dict[str, Any], monkeypatch: pytest.MonkeyPatch, idea: str, pretrain: str, finetune: str
+) -> None:
     placed: dict[str, Any] = {}
+    usual = {"PretrainModule": ideas["pretrain"].PretrainModule, "FinetuneModule": ideas["finetune"].FinetuneModule}
 
     def compare(study: Any, asked: Any) -> None:
-        placed.update(module=ideas["pretrain"].PretrainModule, data=asked.data, epochs=study.budget, scale=asked.scale)
+        modules = ideas["pretrain"].PretrainModule, ideas["finetune"].FinetuneModule
+        placed.update(modules=modules, data=asked.data, budget=study.budget, scale=asked.scale)
 
-    usual = ideas["pretrain"].PretrainModule, ideas["finetune"].FinetuneModule
-    monkeypatch.setattr(ideas["pretrain"], "PretrainModule", usual[0])  # put back afterwards
-    monkeypatch.setattr(ideas["finetune"], "FinetuneModule", usual[1])
+    monkeypatch.setattr(ideas["pretrain"], "PretrainModule", usual["PretrainModule"])  # put back afterwards
+    monkeypatch.setattr(ideas["finetune"], "FinetuneModule", usual["FinetuneModule"])
     monkeypatch.setitem(ideas["main"].__globals__, "compare_arms", compare)
-    monkeypatch.setattr("sys.argv", ["ideas.py", "blocks", "--seeds", "1"])
+    monkeypatch.setattr("sys.argv", ["ideas.py", idea, "--seeds", "1"])
     ideas["main"]()
-    assert placed == {"module": ideas["Blocks"], "data": "phantom-small+blocks", "epochs": "epochs", "scale": "cpu"}
+    expected = ideas.get(pretrain, usual["PretrainModule"]), ideas.get(finetune, usual["FinetuneModule"])
+    assert placed == {"modules": expected, "data": f"phantom-small+{idea}", "budget": "epochs", "scale": "cpu"}
+
+
+def test_pretraining_asks_its_module_for_maps(ideas: dict[str, Any], prepared: Prepared) -> None:
+    """What HardPatches changes is what the bank is refreshed with."""
+    module = module_at(ideas, "hard-patches", prepared, 2)
+    module._trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    module._trainer.precision_plugin = SimpleNamespace(forward_context=nullcontext)
+    module.maps = lambda images: torch.full((len(images), *module.bank.grid), 0.25)
+    module.log_dict = lambda figures, **_: None
+    module.on_train_epoch_start()
+    assert torch.equal(module.bank.maps, torch.full_like(module.bank.maps, 0.25))
