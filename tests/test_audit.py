@@ -31,7 +31,6 @@ from msmae.data.audit.threshold import choose_threshold
 from msmae.data.layouts import open_dataset
 from msmae.data.manifest import Manifest
 from msmae.errors import LeakageError, UserError
-from msmae.stages.show_audit import show_audit
 
 
 def texture(seed: int, *, size: tuple[int, int] = (48, 40)) -> np.ndarray:
@@ -170,40 +169,6 @@ def test_a_mask_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     found = audit(manifest_of(rows, tmp_path))
     assert (found.masks, found.mask_problems, found.unreadable) == (4, 1, 0)
     assert found.details["mask_problems"][0][0] == "2.png"
-
-
-def test_images_of_another_number_type_are_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for i in range(5):
-        picture = texture(i).astype(np.uint16) * 257 if i == 3 else texture(i)
-        save(tmp_path / f"{i}.png", picture)
-    (tmp_path / "broken.png").write_bytes(b"")
-    names = [*(f"{i}.png" for i in range(5)), "broken.png"]
-    found = audit(manifest_of([{"image_path": name, "label": "ab"[i % 2]} for i, name in enumerate(names)], tmp_path))
-    assert (found.other_numbers, found.unreadable) == (1, 1)
-    assert found.details["other_numbers"] == [["3.png", "uint16 numbers where most images hold uint8"]]
-    assert any("1 image whose numbers are of another type than most" in warning for warning in list_warnings(found))
-    show_audit(found)
-    assert "3.png holds uint16 numbers where most images hold uint8" in capsys.readouterr().out
-
-
-def test_a_measurement_is_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for i in range(45):
-        save(tmp_path / f"{i}.png", texture(i))
-
-    def told(names: list[str]) -> list[str]:
-        found = audit(
-            manifest_of([{"image_path": f"{i}.png", "label": name} for i, name in enumerate(names)], tmp_path)
-        )
-        show_audit(found)
-        return [warning for warning in list_warnings(found) if "measurement" in warning]
-
-    assert told([f"{60 + i / 2}" for i in range(45)]) == [
-        "the labels are 45 different numbers: a measurement is no class, cut it into classes first"
-    ]
-    assert "and 5 more" in capsys.readouterr().out
-    assert not told([f"{i % 20}" for i in range(45)])
-    assert not told([f"finding {i}" for i in range(45)])
-    assert not told(["", *(f"{i % 20}" for i in range(44))])
 
 
 def test_fingerprints_are_kept_until_a_file_changes(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_words_as_a_person_types_them() -> None:
         (["run", "{data}", "--out", "{tmp}/r", "--init", "none.pth"], "none.pth"),
         (["predict", "{tmp}/none", "{tmp}", "--out", "{tmp}/p"], "no images"),
         (["masks", "{tmp}/none"], "no pre-trained model"),
-        (["evaluate", "{tmp}/none"], "no model"),
+        (["evaluate", "{tmp}/none"], "no saved model here"),
         (["finetune", "{tmp}/none"], "no pre-trained encoder"),
     ],
 )

@@ -68,26 +68,57 @@ def test_dots_within_a_name_belong_to_it(tmp_path: Path) -> None:
     ]
 
 
-def test_further_folders_are_no_class_and_that_is_said(tmp_path: Path) -> None:
-    touch(tmp_path, "images/p1/a.png", "masks/p1/a.png", "images/p2/a.png", "masks/p2/a.png")
+@pytest.mark.parametrize("place", ["images/{}/a.png", "{}/images/a.png", "all/images/{}/deeper/a.png"])
+def test_further_folders_are_no_class_and_that_is_said(place: str, tmp_path: Path) -> None:
+    for patient in ("p1", "p2"):
+        for folder in ("images", "masks"):
+            touch(tmp_path, place.replace("images", folder).format(patient))
     manifest = open_dataset(tmp_path)
     assert manifest.classes == ()
-    assert any("folders below them are taken for no class and no patient (p1, p2)" in note for note in manifest.notes)
+    assert all(manifest.table["mask_path"])
+    (note,) = (note for note in manifest.notes if "taken for no class and no patient" in note)
+    assert "p1, p2" in note
+    wrapped = open_dataset(touch(tmp_path / "w", "set/v2/images/a.png", "set/v2/masks/a.png"))
+    assert not [note for note in wrapped.notes if "no class and no patient" in note]
 
 
-def test_other_folders_beside_them_make_them_classes(tmp_path: Path) -> None:
-    manifest = open_dataset(touch(tmp_path, "images/a.png", "masks/a.png", "healthy/b.png"))
-    assert manifest.classes == ("healthy", "images", "masks")
+def test_the_innermost_folder_says_what_a_file_is(tmp_path: Path) -> None:
+    manifest = open_dataset(touch(tmp_path, "scans/images/a.png", "scans/masks/a.png"))
+    assert rows(manifest, "image_path", "mask_path") == [("scans/images/a.png", "scans/masks/a.png")]
     apart = open_dataset(touch(tmp_path / "apart", "one/images/a.png", "two/masks/a.png"))
     assert apart.layout == "folder"
 
 
-def test_masks_named_otherwise_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no file among the masks is named like an image \(masks/x\.png\)"):
+def test_pictures_elsewhere_stop_the_reading_unless_told(tmp_path: Path) -> None:
+    touch(tmp_path, "image/a.png", "label/a.png", "healthy/b.png", "label/c.npy")
+    with pytest.raises(UserError, match=r"image/ and label/ side by side, and 1 picture elsewhere \(healthy/b\.png\)"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, layout="folder").classes == ("healthy", "image", "label")  # who insists is heard
+    manifest = open_dataset(tmp_path, layout="mask-folders")
+    assert rows(manifest, "image_path", "mask_path") == [("image/a.png", "label/a.png")]
+    assert "1 picture left out, among neither images nor masks: healthy/b.png" in manifest.notes
+    assert any("label/c.npy" in note for note in manifest.notes)
+
+
+def test_what_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no file among the masks lies and is named like an image \(masks/x\.png\)"):
         open_dataset(touch(tmp_path / "other", "images/a.png", "masks/x.png"))
-    with pytest.raises(UserError, match=r"images/a\.png and images/a\.jpg would have the same mask"):
+    with pytest.raises(UserError, match=r"images/a\.jpg and images/a\.png would have the same mask"):
         open_dataset(touch(tmp_path / "twice", "images/a.jpg", "images/a.png", "masks/a.png"))
-    assert open_dataset(tmp_path / "other", layout="folder").classes == ("images", "masks")  # who insists is heard
+    with pytest.raises(UserError, match=r"masks of one image in annotations/ and masks/ \(images/a\.png\)"):
+        open_dataset(touch(tmp_path / "raters", "images/a.png", "masks/a.png", "annotations/a.png"))
+    with pytest.raises(UserError, match="a mask's name holds ';'"):
+        open_dataset(touch(tmp_path / "marked", "images/a;b.png", "masks/a;b.png"))
+    with pytest.raises(UserError, match="no image in this folder"):
+        open_dataset(touch(tmp_path / "none", "readme.txt"), layout="mask-folders")
+
+
+def test_split_folders_are_alike_however_they_are_written(tmp_path: Path) -> None:
+    touch(tmp_path, "images/Train/a.png", "masks/training/a-Segmentation.png", "images/test/b.png", "masks/TEST/b.png")
+    assert sorted(rows(open_dataset(tmp_path), "split", "mask_path")) == [
+        ("test", "masks/TEST/b.png"),
+        ("train", "masks/training/a-Segmentation.png"),
+    ]
 
 
 @pytest.mark.slow

@@ -286,6 +286,17 @@ def test_imagefolder_columns_in_capitals(tmp_path):
     assert noted(manifest, "the column 'Label' is taken for the label")
 
 
+def test_imagefolder_tables_in_different_capitals_are_joined(tmp_path):
+    touch(tmp_path, "train/1.png", "train/2.png", "test/3.png")
+    write(tmp_path, "train/metadata.csv", "File_Name,Label,Patient_ID,Split", "1.png,a,p1,train", "2.png,b,p2,val")
+    write(tmp_path, "test/metadata.csv", "file_name,label,patient_id", "3.png,b,p1")
+    manifest = open_dataset(tmp_path)
+    assert manifest.layout == "imagefolder"
+    assert rows(manifest, "image_path", "label", "patient_id", "split") == [
+        ("test/3.png", "b", "p1", "test"), ("train/1.png", "a", "p1", "train"), ("train/2.png", "b", "p2", "val"),
+    ]  # fmt: skip
+
+
 def save_medmnist(path: Path, labels: np.ndarray, *, shape: tuple[int, ...] = (28, 28), number: int = 4) -> Path:
     arrays = {}
     for split in ("train", "val", "test"):

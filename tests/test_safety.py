@@ -281,8 +281,10 @@ def test_what_is_named_in_the_place_of_a_file_is_told(finished: Path, data: Path
         msmae.predict(str(finished), [str(data)], out=str(tmp_path / "predicted"))
 
 
-def test_a_run_that_is_only_pretrained_says_what_comes_next(pretrained: Path, data: Path, tmp_path: Path) -> None:
-    said = rf"the run is pre-trained only .*`msmae finetune {pretrained}` .* --init {pretrained}/pretrained/model\.safe"
+def test_a_run_that_is_pretrained_so_far_says_what_comes_next(pretrained: Path, data: Path, tmp_path: Path) -> None:
+    said = (
+        rf"the run is pre-trained and no more .*`msmae finetune {pretrained}`, .* --init {pretrained}/pretrained/model"
+    )
     for ask in (
         lambda: msmae.load(pretrained),
         lambda: msmae.evaluate(str(pretrained)),

@@ -258,6 +258,8 @@ def load_images(
     with ThreadPoolExecutor() as pool:
         loaded = list(pool.map(attempt, wanted))
     errors = [item for item in loaded if isinstance(item, UserError)]
+    if errors and len(wanted) == 1:
+        raise errors[0]
     if errors:
         lines = all_or_file([str(error) for error in errors], separator="\n  ")
         raise UserError(f"{len(errors)} of {len(wanted)} images cannot be read:\n  {lines}")

@@ -8,27 +8,31 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from msmae.data.listing import IMAGE_SUFFIXES, Listing, count, some
+from msmae.data.folders import check_not_empty
+from msmae.data.listing import IMAGE_SUFFIXES, Listing, count, left_out, some
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest
 from msmae.data.tables import SPLIT_NAMES
 from msmae.errors import UserError
 
 IMAGES = ("images", "image", "imgs", "img", "scans", "originals")
-MASKS = ("masks", "mask", "segmentations", "segmentation", "annotations", "labels", "ground_truth", "groundtruth", "gt")
+MASKS = (
+    *("masks", "mask", "segmentations", "segmentation", "annotations", "annotation", "labels", "label"),
+    *("ground_truth", "groundtruth", "gt"),
+)
 ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
 """What the name of a mask may have behind its image's: ``a_mask.png``, ``a_segmentation_1.png``."""
 
-Key = tuple[str, str, str]
+Key = tuple[tuple[str, ...], tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A file by the folder that says what it is: what lies above that folder and below it, and its name."""
+    """A file by the folder that says what it is: the folders above that one and below it, and the file's name."""
 
     path: str
-    above: str
+    above: tuple[str, ...]
     folder: str
-    below: str
+    below: tuple[str, ...]
     stem: str
 
     @property
@@ -36,89 +40,124 @@ class Place:
         """Whether it lies among the images; else among the masks."""
         return self.folder.lower() in IMAGES
 
+    def key(self, stem: str) -> Key:
+        """What an image shares with its masks; split folders are alike however they are written."""
+        above, below = (
+            tuple(SPLIT_NAMES.get(name.lower(), name) for name in part) for part in (self.above, self.below)
+        )
+        return above, below, stem
+
     @property
-    def key(self) -> Key:
-        """What an image shares with its masks."""
-        return self.above, self.below, self.stem
+    def split(self) -> str:
+        """What the folders say, ``""`` where they say nothing."""
+        names = [SPLIT_NAMES.get(name.lower(), "") for name in (*self.above, *self.below)]
+        return next(filter(None, names), "")
 
 
 def recognise(listing: Listing) -> str:
-    """Every picture in a folder of images or of masks, and both folders in the same place at least once."""
+    """A folder of images with one of masks beside it.
+
+    Raises:
+        UserError: pictures lie elsewhere, too: whether folders are classes cannot be known.
+    """
     places = list(_places(listing))
-    if len(places) < len(listing.images):
-        return ""
     folders = {(place.above, place.folder) for place in places if place.is_image}
     beside = {(place.above, place.folder) for place in places if not place.is_image}
-    pairs = [(image, mask) for above, image in folders for there, mask in beside if above == there]
-    return "{}/ and {}/ side by side".format(*min(pairs)) if pairs else ""
+    pairs = sorted((image, mask) for above, image in folders for there, mask in beside if above == there)
+    if not pairs:
+        return ""
+    side_by_side = "{}/ and {}/ side by side".format(*pairs[0])
+    if elsewhere := _elsewhere(listing, places):
+        raise UserError(
+            f"{side_by_side}, and {count(len(elsewhere), 'picture')} elsewhere ({some(elsewhere, at_most=3)})",
+            where=str(listing.root),
+            mend="move these away; or say --layout mask-folders, which leaves them out, or --layout folder: classes",
+        )
+    return side_by_side
 
 
 def read(listing: Listing) -> Manifest:
     """A row an image, with the masks of its name and no class label; splits from folders named so.
 
     Raises:
-        UserError: there are no such folders, or no mask has the name of an image.
+        UserError: there are no such folders, no mask has the name of an image, or one image has masks in two folders.
     """
+    check_not_empty(listing)
     places = list(_places(listing))
-    images = _by_key([place for place in places if place.is_image])
-    masks: dict[Key, list[str]] = {key: [] for key in images}
+    images = _by_key([place for place in places if place.is_image], where=str(listing.root))
+    masks: dict[Key, list[Place]] = {key: [] for key in images}
     strays = []
     for place in (place for place in places if not place.is_image):
-        shorter = (place.above, place.below, ENDING.sub("", place.stem))
-        owner = next((key for key in (place.key, shorter) if key in images), None)
+        names = (place.stem, ENDING.sub("", place.stem))
+        owner = next((key for key in map(place.key, names) if key in images), None)
         if owner is None:
             strays.append(place.path)
-        elif SEPARATOR in place.path:
-            raise UserError(f"a mask's name holds '{SEPARATOR}'", where=place.path, mend="rename it")
         else:
-            masks[owner].append(place.path)
+            masks[owner].append(place)
     if not any(masks.values()):
         raise UserError(
-            f"no file among the masks is named like an image ({some(strays, at_most=3) or 'there is none'})",
+            f"no file among the masks lies and is named like an image ({some(strays, at_most=3) or 'there is none'})",
             where=str(listing.root),
             mend="name a mask like its image (a.png or a_mask.png for a.png), or say in a CSV which belongs to which",
         )
     cells = {
         "image_path": [image.path for image in images.values()],
-        "split": [_split(image) for image in images.values()],
-        "mask_path": [SEPARATOR.join(masks[key]) for key in images],
+        "split": [image.split for image in images.values()],
+        "mask_path": [_joined(masks[key], where=image.path) for key, image in images.items()],
     }
     table = pd.DataFrame(cells, dtype=object)
-    return Manifest.from_table(
-        table, root=listing.root, layout="mask-folders", notes=_notes(table, strays, list(images.values()))
-    )
+    notes = [*_notes(table, strays, list(images.values())), *listing.notes()]
+    elsewhere = _elsewhere(listing, places)
+    notes += left_out(len(elsewhere), "picture", f"among neither images nor masks: {some(elsewhere)}")
+    return Manifest.from_table(table, root=listing.root, layout="mask-folders", notes=notes)
 
 
-def _by_key(images: list[Place]) -> dict[Key, Place]:
+def _by_key(images: list[Place], *, where: str) -> dict[Key, Place]:
     """Images by what their masks share with them. Raises ``UserError`` for two that differ in their suffix alone."""
     found: dict[Key, Place] = {}
     for image in images:
-        if image.key in found:
-            raise UserError(
-                f"{image.path} and {found[image.key].path} would have the same mask", mend="rename one and its mask"
-            )
-        found[image.key] = image
+        key = image.key(image.stem)
+        if key in found:
+            both = f"{found[key].path} and {image.path}"
+            raise UserError(f"{both} would have the same mask", where=where, mend="rename one and its mask")
+        found[key] = image
     return found
 
 
+def _joined(masks: list[Place], *, where: str) -> str:
+    """The masks of an image, as a manifest has them. Raises ``UserError`` for those of two folders, or with a ``;``."""
+    folders = sorted({mask.folder for mask in masks})
+    if len(folders) > 1:
+        raise UserError(
+            f"masks of one image in {' and '.join(f'{folder}/' for folder in folders)}",
+            where=where,
+            mend="move away what is not meant, or name the class of each in a CSV (mask_path: a=one.png;b=two.png)",
+        )
+    for mask in masks:
+        if SEPARATOR in mask.path:
+            raise UserError(f"a mask's name holds '{SEPARATOR}'", where=mask.path, mend="rename it")
+    return SEPARATOR.join(mask.path for mask in masks)
+
+
 def _places(listing: Listing) -> Iterator[Place]:
+    """The files in a folder of images or of masks: the innermost that is called so."""
     for path in listing.images:
         *folders, name = path.split("/")
-        at = next((i for i, folder in enumerate(folders) if folder.lower() in (*IMAGES, *MASKS)), None)
-        if at is not None:
-            above, below = "/".join(folders[:at]), "/".join(folders[at + 1 :])
-            yield Place(path, above, folders[at], below, _stem(name))
+        named = [i for i, folder in enumerate(folders) if folder.lower() in (*IMAGES, *MASKS)]
+        if named:
+            at = named[-1]
+            yield Place(path, tuple(folders[:at]), folders[at], tuple(folders[at + 1 :]), _stem(name))
+
+
+def _elsewhere(listing: Listing, places: list[Place]) -> list[str]:
+    """The pictures that lie in no such folder."""
+    return sorted(set(listing.images) - {place.path for place in places})
 
 
 def _stem(name: str) -> str:
     """A file's name without what says its type; further dots are part of the name, as in ``case.1.nii.gz``."""
     suffix = next((ending for ending in (".nii.gz", *IMAGE_SUFFIXES) if name.lower().endswith(ending)), "")
-    return name.removesuffix(name[len(name) - len(suffix) :])
-
-
-def _split(image: Place) -> str:
-    folders = [*image.above.lower().split("/"), *image.below.lower().split("/")]
-    return next((SPLIT_NAMES[folder] for folder in folders if folder in SPLIT_NAMES), "")
+    return name[: len(name) - len(suffix)]
 
 
 def _notes(table: pd.DataFrame, strays: list[str], images: list[Place]) -> list[str]:
@@ -130,9 +169,9 @@ def _notes(table: pd.DataFrame, strays: list[str], images: list[Place]) -> list[
     ]
     if bare:
         notes.append(f"{count(bare, 'image')} without a mask")
-    if strays:
-        notes.append(f"{count(len(strays), 'mask')} left out, named like no image: {some(strays)}")
-    deeper = sorted({image.below for image in images} - {"", *SPLIT_NAMES})
-    if deeper:
-        notes.append(f"folders below them are taken for no class and no patient ({some(deeper)}): a CSV can name both")
+    notes += left_out(len(strays), "mask", f"named like no image: {some(strays)}")
+    ways = {(*image.above, *image.below) for image in images}
+    further = sorted({name for way in ways for name in way if name.lower() not in SPLIT_NAMES})
+    if len(ways) > 1 and further:
+        notes.append(f"further folders are taken for no class and no patient ({some(further)}): a CSV can name both")
     return notes

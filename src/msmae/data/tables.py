@@ -126,10 +126,12 @@ def find_table(listing: Listing, name: str, columns: Sequence[str]) -> str:
     return next(iter(find_tables(listing, name, columns)), "")
 
 
-def find_tables(listing: Listing, name: str, columns: Sequence[str]) -> list[str]:
-    """The tables of a listing whose name matches the expression and whose header holds these columns."""
+def find_tables(listing: Listing, name: str, columns: Sequence[str], *, loosely: bool = False) -> list[str]:
+    """The tables of a listing whose name matches the expression and whose header holds these columns; ``loosely``: but
+    for capitals and separators.
+    """
     named = [path for path in listing.others if re.fullmatch(name, path.rpartition("/")[2], re.IGNORECASE)]
-    return [path for path in named if _has_columns(listing.root / path, columns)]
+    return [path for path in named if _has_columns(listing.root / path, columns, loosely=loosely)]
 
 
 def clean_labels(labels: pd.Series) -> pd.Series:
@@ -199,10 +201,13 @@ def _fit(text: str, delimiter: str, expect: str) -> tuple[bool, int]:
     return (_letters(expect) in map(_letters, header), len(header))
 
 
-def _has_columns(source: Path, columns: Sequence[str]) -> bool:
+def _has_columns(source: Path, columns: Sequence[str], *, loosely: bool) -> bool:
     with source.open("rb") as stream:
-        header = stream.readline().decode("utf-8-sig", "replace")
-    return any(set(columns) <= _header(header, delimiter) for delimiter in DELIMITERS)
+        line = stream.readline().decode("utf-8-sig", "replace")
+    headers = [_header(line, delimiter) for delimiter in DELIMITERS]
+    return any(
+        all(same_names(column, header) if loosely else column in header for column in columns) for header in headers
+    )
 
 
 def _header(text: str, delimiter: str) -> set[str]:

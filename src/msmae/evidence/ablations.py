@@ -29,6 +29,8 @@ class Ablation:
 
     what: str
     """What differs: ``pretrain.mask_ratio 0.3, pretrain.throw_ratio 0.45``; the name of another arm."""
+    variant: bool
+    """Whether it is a variant, and not the arm itself or another one."""
     seeds: int
     gain: Gain | None
     """Over the arm as it is; None of the arm itself."""
@@ -58,11 +60,13 @@ def ablations(results: Path, data: str, arm: str, others: Mapping[str, str | Non
             runs = [runs_of(folder, other) / seed for seed in seeds]
             differs = words or what_differs(runs_of(folder, arm) / seeds[0], runs[0])
             difference = gain(folder, other, arm, seeds, draws)
-            found.append(Ablation(differs, len(seeds), difference, last_maps(runs), gmacs(runs), recorded(runs)))
+            found.append(
+                Ablation(differs, "+" in other, len(seeds), difference, last_maps(runs), gmacs(runs), recorded(runs))
+            )
     if not found:
         return []
     own = sorted(path.parent for path in (folder / arm).glob("*/predictions.csv"))
-    return [Ablation(f"{arm} as it is", len(own), None, last_maps(own), gmacs(own), recorded(own)), *found]
+    return [Ablation(f"{arm} as it is", False, len(own), None, last_maps(own), gmacs(own), recorded(own)), *found]
 
 
 def what_differs(usual: Path, run: Path) -> str:
@@ -113,7 +117,7 @@ def table(rows: Sequence[Ablation], arm: str, asked: int) -> str:
     """
     if not rows:
         return "*Not run yet.*"
-    found = [row.gain.p_value() if row.gain and row.seeds > 1 and " " in row.what else None for row in rows]
+    found = [row.gain.p_value() if row.gain and row.seeds > 1 and row.variant else None for row in rows]
     tested = holm([*found, *[1.0] * (asked - sum(p is not None for p in found))])[: len(rows)]
     heads = ["what differs", "seeds", f"against {arm}, points of balanced accuracy (95 % interval)", "Holm p"]
     lines = [

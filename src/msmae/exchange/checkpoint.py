@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,14 +119,15 @@ def current_umask() -> int:
 
 
 def no_model(folder: Path, *, mend: str) -> UserError:
-    """The error for a folder without a model that can predict; of a run that is only pre-trained, what comes next."""
+    """The error for a folder without a model that can predict; of a run that is pre-trained so far, what comes next."""
     if not (folder / "pretrained").is_dir():
         return UserError("no saved model here", where=str(folder), mend=mend)
-    weights = folder / "pretrained" / "model.safetensors"
+    run, weights = shlex.quote(str(folder)), shlex.quote(str(folder / "pretrained" / "model.safetensors"))
     return UserError(
-        "the run is pre-trained only",
+        "the run is pre-trained and no more",
         where=str(folder),
-        mend=f"`msmae finetune {folder}` on its own labels, or `msmae run DATA --init {weights}` on other images",
+        mend=f"repeat its `msmae run` command; after `msmae pretrain`, `msmae finetune {run}`, or "
+        f"`msmae run DATA --init {weights}` on other images",
     )
 
 

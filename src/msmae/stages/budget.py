@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from msmae.config import require
+from msmae.data.manifest import NO_FINDING
 from msmae.errors import UserError
 from msmae.evidence import budget as evidence
 from msmae.evidence.report import write_report
@@ -132,10 +133,14 @@ def check_shares(model: Model, shares: list[float], selectors: list[str], *, pre
 
 def check_answers(model: Model, prepared: Prepared) -> None:
     """Raise ``UserError`` for a model that answers the same whatever it sees: by seeing less nothing can be lost."""
-    answers = set(predict_split(model, prepared, Point("all", 1.0), split="val")["predicted"])
-    if len(answers) == 1:
+    frame = predict_split(model, prepared, Point("all", 1.0), split="val")
+    answers = set(frame["predicted"])
+    if len(answers) == 1 and frame["label"].nunique() > 1:
+        answer = answers.pop()
         raise UserError(
-            f"the model answers '{answers.pop()}' for every validation image: by seeing less nothing can be lost",
+            f"the model answers {'no finding' if answer == NO_FINDING else repr(answer)} for every validation image: "
+            "by seeing less nothing can be lost",
+            where=prepared.manifest.where,
             mend="train it longer first",
         )
 

@@ -158,10 +158,11 @@ def examine(manifest: Manifest, cuts: Cuts, *, source: str, reading: Reading, ne
     """
     from msmae.data.audit import audit, find_duplicates, keep_together, take_fingerprints
     from msmae.data.splits import assign_splits
-    from msmae.stages.prepare import cache_folder, progress_bar
+    from msmae.stages.prepare import cache_folder
+    from msmae.stages.progress import ProgressBar
 
     prints = take_fingerprints(
-        manifest, reading=reading, cache=cache_folder() / "audits", progress=progress_bar("auditing images")
+        manifest, reading=reading, cache=cache_folder() / "audits", progress=ProgressBar("auditing images")
     )
     duplicates = find_duplicates(prints, near_bits=near_bits)
     groups = keep_together(manifest, duplicates, prints)

@@ -43,9 +43,9 @@ from msmae.stages.prepare import (
     data_fingerprint,
     decide_order,
     open_data,
-    progress_bar,
     reading_of,
 )
+from msmae.stages.progress import ProgressBar
 
 
 def evaluate_elsewhere(
@@ -180,7 +180,7 @@ def audit_against_pool(manifest: Manifest, run: Path, *, settings: Settings, sou
         together,
         reading=reading_of(settings),
         cache=cache_folder() / "audits",
-        progress=progress_bar("auditing images"),
+        progress=ProgressBar("auditing images"),
     )
     learned = np.flatnonzero(known.table["split"] != "test")
     tested = np.flatnonzero(known.table["split"] == "test")
@@ -210,7 +210,7 @@ def prepare_external(manifest: Manifest, model: Model, *, settings: Settings, co
         cache=cache_folder() / "stores",
         reading=reading_of(settings),
         on_error=settings.dataset.on_error,
-        progress=progress_bar("decoding images"),
+        progress=ProgressBar("decoding images"),
     )
     card = model.card
     check_numbers(card, store.images.dtype.name, [str(manifest.path(0)), "..."])

@@ -11,8 +11,8 @@ from msmae.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from msmae.stages.left_out import LeftOut
     from msmae.stages.predictor import Model
+    from msmae.stages.unreadable import Unreadable
 
 
 def predict(
@@ -65,24 +65,24 @@ def predict(
     import pandas as pd
 
     from msmae.evidence.predictions import write_predictions
-    from msmae.stages.left_out import LeftOut
     from msmae.stages.looking import share_and_selector
     from msmae.stages.predictor import load, predicted_names
     from msmae.stages.segmentation.masks import write_masks
     from msmae.stages.segmentation.predictor import SegmentationModel
+    from msmae.stages.unreadable import Unreadable
 
     model = load(run, device=device, precision=precision)
-    left_out = LeftOut(skip=on_error == "skip")
+    unreadable = Unreadable(skip=on_error == "skip")
     if isinstance(model, SegmentationModel):
         if keep != 1 or selector:
             raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
-        return write_masks(model, files, Path(out), sliding=sliding, left_out=left_out)
+        return write_masks(model, files, Path(out), sliding=sliding, unreadable=unreadable)
     if sliding:
         raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
     share, chosen_by = share_and_selector(model, keep, selector)
-    seen, own = predict_files(model, files, left_out, batch_size=batch_size, keep=keep, selector=selector)
+    readable, own = predict_files(model, files, unreadable, batch_size=batch_size, keep=keep, selector=selector)
     probabilities = model.calibrate(own, share, chosen_by).double()
-    frame = pd.DataFrame({"image_path": [str(file) for file in seen]})
+    frame = pd.DataFrame({"image_path": [str(file) for file in readable]})
     for column in ("patient_id", "split", "label"):
         frame[column] = ""
     frame["predicted"] = predicted_names(own.numpy(), model.classes, multilabel=model.card.multilabel)
@@ -92,14 +92,14 @@ def predict(
     write_predictions(frame, Path(out) / "predictions.csv")
     how = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
     print(f"{count(len(frame), 'image')} predicted{how}: {Path(out) / 'predictions.csv'}")
-    left_out.write(Path(out))
+    unreadable.write(Path(out))
     return frame
 
 
 def predict_files(
     model: Model,
     files: list[Path],
-    left_out: LeftOut,
+    unreadable: Unreadable,
     *,
     batch_size: int,
     keep: float | Literal["auto"],
@@ -112,23 +112,24 @@ def predict_files(
     """
     import torch
 
-    from msmae.stages.prepare import progress_bar
+    from msmae.stages.inputs import read_batch
+    from msmae.stages.progress import ProgressBar
 
-    def answer(some: list[Path]) -> Tensor:
-        return model.predict(some, keep, selector=selector, calibrated=False)
+    def read(some: list[Path]) -> Tensor:
+        return read_batch(some, model.card, size=model.card.image_size)
 
-    batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
-    progress = progress_bar("predicting") if len(batches) > 1 else None
-    seen: list[Path] = []
-    parts: list[Tensor] = []
-    for number, batch in enumerate(batches, start=1):
-        for part, found in left_out.attempt(answer, batch):
-            seen += part
-            parts.append(found)
-        if progress:
-            progress(number, len(batches))
-    left_out.check_any(seen)
-    return seen, torch.cat(parts)
+    readable: list[Path] = []
+    answers: list[Tensor] = []
+    with ProgressBar("predicting") as progress:
+        for start in range(0, len(files), batch_size):
+            batch, pieces = unreadable.read(files[start : start + batch_size], read)
+            if batch:
+                readable += batch
+                answers.append(model.predict(torch.cat(pieces), keep, selector=selector, calibrated=False))
+            if len(files) > batch_size:
+                progress(min(start + batch_size, len(files)), len(files))
+    unreadable.check_any(len(readable))
+    return readable, torch.cat(answers)
 
 
 def find_images(paths: list[str]) -> list[Path]:

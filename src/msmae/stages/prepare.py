@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +28,7 @@ from msmae.data.splits import assign_splits
 from msmae.data.store import ImageStore, open_store
 from msmae.errors import UserError
 from msmae.stages.folder import read_run
+from msmae.stages.progress import ProgressBar
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def fingerprints(manifest: Manifest, settings: Settings) -> Fingerprints:
         manifest,
         reading=reading_of(settings),
         cache=cache_folder() / "audits",
-        progress=progress_bar("auditing images"),
+        progress=ProgressBar("auditing images"),
     )
 
 
@@ -150,7 +150,7 @@ def decode(manifest: Manifest, *, settings: Settings, method: str, seed: int, ru
         rule=rule,
         smallest=settings.model.patch_size or 1,
         on_error=settings.dataset.on_error,
-        progress=progress_bar("decoding images"),
+        progress=ProgressBar("decoding images"),
     )
     readable = manifest.ids("train")
     readable = readable[~np.isin(readable, list(store.excluded))]
@@ -207,24 +207,6 @@ def reading_of(settings: Settings) -> Reading:
     return Reading(window=chosen.window, replace_nonfinite=chosen.replace_nonfinite, max_pixels=chosen.max_pixels)
 
 
-def progress_bar(title: str) -> Callable[[int, int], None]:
-    """A callback (done, in all) that draws a bar; nothing is drawn where it is never called."""
-    from rich.progress import Progress
-
-    bars: list[Progress] = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(Progress())
-            bars[0].add_task(title, total=total)
-            bars[0].start()
-        bars[0].update(bars[0].tasks[0].id, completed=done)
-        if done >= total:
-            bars[0].stop()
-
-    return show
-
-
 def cache_folder() -> Path:
     """Where decoded images and the phantom are kept: $MSMAE_CACHE, else the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msmae"
@@ -258,7 +240,7 @@ def decide_model(settings: Settings, manifest: Manifest) -> Settings:
         )
     if model.image_size is None:
         whole = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
-        if whole != size:
+        if whole != size == sizes[0]:
             print(f"- images of {by(size)} px are seen at {by(whole)}, which patches of {patch} px fill")
         size = whole
     check_patch_size(size, patch)

@@ -88,7 +88,7 @@ def _warnings(audit: Audit) -> Iterator[str]:
             yield f"{count(number, thing)} {what}"
     names = [name for name in audit.splits if name not in (NO_FINDING, NO_LABEL)]
     if len(names) > MANY and all(map(_is_number, names)):
-        yield (f"the labels are {len(names):,} different numbers: a measurement is no class, cut it into classes first")
+        yield f"the labels are {len(names):,} different numbers: if they measure something, cut them into classes first"
     if audit.small_classes:
         small = [f"{name} has {groups}" for name, groups in audit.small_classes.items()]
         yield f"too few images (or patients, or clusters) of a class to be in every split: {some(small)}"

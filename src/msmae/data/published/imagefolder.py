@@ -6,12 +6,12 @@ There may be one in each of ``train``, ``validation`` and ``test``; paths are re
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 
 from msmae.data.listing import Listing
-from msmae.data.manifest import Manifest
+from msmae.data.manifest import COLUMNS, Manifest
 from msmae.data.tables import SPLIT_NAMES, ColumnNames, find_tables, manifest_from_table, read_table, same_names
 from msmae.errors import UserError
 
@@ -34,9 +34,10 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
         raise UserError(
             f"there is no metadata.csv with a column {IMAGE}", where=str(listing.root), mend="check the path"
         )
-    table = pd.concat([_read(listing, source, columns) for source in sources], ignore_index=True).fillna("")
-    notes = []
-    if columns.label == ColumnNames.label and not same_names(columns.label, table.columns):
+    parts = [_read(listing, source, columns) for source in sources]
+    table = pd.concat([part for part, _ in parts], ignore_index=True).fillna("")
+    notes = list(dict.fromkeys(note for _, told in parts for note in told))
+    if columns.label == ColumnNames.label and columns.label not in table:
         there = ", ".join(table.columns)
         folders = [posixpath.dirname(path).rpartition("/")[2] for path in table[IMAGE]]
         classes = ["" if name.lower() in SPLIT_NAMES else name for name in folders]
@@ -54,13 +55,21 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
 
 
 def _tables(listing: Listing) -> list[str]:
-    return find_tables(listing, r"metadata\.csv", (IMAGE,))
+    return find_tables(listing, r"metadata\.csv", (IMAGE,), loosely=True)
 
 
-def _read(listing: Listing, source: str, columns: ColumnNames) -> pd.DataFrame:
+def _read(listing: Listing, source: str, columns: ColumnNames) -> tuple[pd.DataFrame, list[str]]:
+    """One table under the usual names of its columns, so that several can be joined; and what was written otherwise."""
     table, _ = read_table(listing.root / source, expect=IMAGE)
+    asked = asdict(columns)
+    usual = {IMAGE: "image_path"} | {name: name for name in COLUMNS if asked[name] == name and name != "image_path"}
+    found = {name: same_names(name, table.columns) for name in usual if name not in table}
+    renamed = {alike[0]: name for name, alike in found.items() if len(alike) == 1}  # of two, it is asked which
+    notes = [f"the column '{written}' is taken for the {usual[name]}" for written, name in renamed.items()]
+    table = table.rename(columns=renamed)
     folder = posixpath.dirname(source)
-    for column in {IMAGE, *same_names(columns.mask_path, table.columns)} & set(table.columns):
+    for column in {IMAGE, columns.mask_path} & set(table.columns):
         table[column] = [cell and posixpath.join(folder, cell) for cell in table[column]]
     split = next((SPLIT_NAMES[part] for part in folder.lower().split("/") if part in SPLIT_NAMES), "")
-    return table if not split or same_names(columns.split, table.columns) else table.assign(**{columns.split: split})
+    given = not split or columns.split in table
+    return (table if given else table.assign(**{columns.split: split})), notes

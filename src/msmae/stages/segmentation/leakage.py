@@ -13,7 +13,8 @@ from msmae.data.audit import take_fingerprints
 from msmae.data.manifest import Manifest, read_manifest
 from msmae.errors import LeakageError
 from msmae.stages.folder import read_run
-from msmae.stages.prepare import cache_folder, progress_bar, reading_of
+from msmae.stages.prepare import cache_folder, reading_of
+from msmae.stages.progress import ProgressBar
 from msmae.stages.segmentation.source import Source, find_source
 
 UNKNOWN = "whether test images were among what the encoder learned from is not known: {}"
@@ -104,7 +105,7 @@ def digests_of(manifest: Manifest, settings: Settings) -> np.ndarray:
         manifest,
         reading=reading_of(settings),
         cache=cache_folder() / "audits",
-        progress=progress_bar("comparing images"),
+        progress=ProgressBar("comparing images"),
     )
     names = [row.tobytes() if fine else b"" for row, fine in zip(prints.record["digest"], prints.readable, strict=True)]
     return np.array(names, dtype=object)

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from msmae.data.listing import count
 from msmae.evidence.predictions import write_predictions
-from msmae.stages.left_out import LeftOut
 from msmae.stages.pictures import draw_outlines
-from msmae.stages.prepare import progress_bar
+from msmae.stages.progress import ProgressBar
 from msmae.stages.segmentation.predictor import SegmentationModel
+from msmae.stages.unreadable import Unreadable
 
 
 def write_masks(
-    model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False, left_out: LeftOut
+    model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False, unreadable: Unreadable
 ) -> pd.DataFrame:
     """Write OUT/masks, OUT/overlays and OUT/predictions.csv.
 
@@ -28,21 +28,19 @@ def write_masks(
     Raises:
         UserError: an image cannot be read and may not be left out, or none can be read.
     """
-    for name in ("masks", "overlays"):
-        (out / name).mkdir(parents=True, exist_ok=True)
-    progress = progress_bar("outlining") if len(files) > 1 else None
     rows = []
-    for number, file in enumerate(files):
-        for _, image in left_out.attempt(model.read, [file]):  # [1, channels, H, W]
-            layers = model.layers(model.predict(image, sliding=sliding))[0]  # [C, H, W]
-            rows.append(write_image(model, image, layers, out, file=file, number=number))
-        if progress:
-            progress(number + 1, len(files))
-    left_out.check_any([Path(row["image_path"]) for row in rows])
+    with ProgressBar("outlining") as progress:
+        for number, file in enumerate(files):
+            for image in unreadable.read([file], model.read)[1]:  # [1, channels, H, W]
+                layers = model.layers(model.predict(image, sliding=sliding))[0]  # [C, H, W]
+                rows.append(write_image(model, image, layers, out, file=file, number=number))
+            if len(files) > 1:
+                progress(number + 1, len(files))
+    unreadable.check_any(len(rows))
     frame = pd.DataFrame(rows)
     write_predictions(frame, out / "predictions.csv")
     print(f"{count(len(frame), 'image')} outlined: {out / 'masks'}")
-    left_out.write(out)
+    unreadable.write(out)
     return frame
 
 
@@ -52,6 +50,8 @@ def write_image(
     """Write masks and overlay of one image [1, channels, H, W] from its layers [C, H, W]; its row of the table."""
     from PIL import Image
 
+    for folder in ("masks", "overlays"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
     name = f"{number:05d}-{file.name.replace('#', '-')}"
     masks = as_files(layers, model, name)
     for mask, numbers in masks.items():

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import msmae
 from msmae.cli import main
 from msmae.errors import UserError
-from msmae.stages.left_out import LeftOut
+from msmae.stages.progress import ProgressBar
+from msmae.stages.unreadable import Unreadable
 
 
 @pytest.fixture
@@ -58,29 +61,62 @@ def test_what_can_be_read_is_predicted_as_if_it_were_alone(
 
 
 def test_where_nothing_can_be_read_nothing_is_written(finished: Path, mixed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none of 1 image can be used \(.*bad\.png"):
-        msmae.predict(str(finished), [str(mixed / "bad.png")], out=str(tmp_path / "out"), on_error="skip")
+    bad = [str(mixed / "bad.png"), str(mixed / "deep.png")]
+    said = r"none of the files can be used \(2\):\n  not an image.*bad\.png.*\n.*deep\.png"
+    with pytest.raises(UserError, match=said):
+        msmae.predict(str(finished), bad, out=str(tmp_path / "out"), on_error="skip")
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="on_error is 'ignore'"):
         msmae.predict(str(finished), [str(mixed)], out=str(tmp_path / "out"), on_error="ignore")  # type: ignore[arg-type]
 
 
+def test_what_is_wrong_with_the_request_is_told_as_that(finished: Path, mixed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^keep 0\.001 of 64 patches is none"):
+        msmae.predict(str(finished), [str(mixed)], out=str(tmp_path / "out"), on_error="skip", keep=0.001)
+
+
+def test_neighbours_of_what_is_left_out_are_predicted_as_one_batch(finished: Path, mixed: Path, tmp_path: Path) -> None:
+    """Patches drawn at random are drawn for a batch: an image of a batch of one would be given other ones."""
+    good = [str(mixed / f"{name}.png") for name in "abcde"]
+    words: dict[str, Any] = {"selector": "random", "keep": 0.25}
+    alone = msmae.predict(str(finished), good, out=str(tmp_path / "alone"), **words)
+    files = [*good, str(mixed / "bad.png")]
+    found = msmae.predict(str(finished), files, out=str(tmp_path / "out"), on_error="skip", **words)
+    pd.testing.assert_frame_equal(found, alone)
+
+
 def test_a_batch_is_taken_apart_only_where_something_fails() -> None:
     calls: list[int] = []
 
-    def work(files: list[Path]) -> int:
+    def read(files: list[Path]) -> torch.Tensor:
         calls.append(len(files))
         if Path("b") in files:
             raise UserError("broken")
-        return len(files)
+        return torch.zeros(len(files))
 
-    left_out = LeftOut(skip=True)
-    assert list(left_out.attempt(work, [Path("a"), Path("c")])) == [([Path("a"), Path("c")], 2)]
-    assert list(left_out.attempt(work, [Path("a"), Path("b")])) == [([Path("a")], 1)]
-    assert calls == [2, 2, 1, 1]
-    assert left_out.reasons == {Path("b"): "broken"}
+    unreadable = Unreadable(skip=True)
+    assert [len(piece) for piece in unreadable.read([Path("a"), Path("c")], read)[1]] == [2]
+    files, pieces = unreadable.read([Path("a"), Path("b"), Path("c")], read)
+    assert files == [Path("a"), Path("c")]
+    assert [len(piece) for piece in pieces] == [1, 1]
+    assert calls == [2, 3, 1, 1, 1]
+    assert unreadable.reasons == {Path("b"): "broken"}
     with pytest.raises(UserError, match="broken"):
-        list(LeftOut().attempt(work, [Path("b")]))
+        Unreadable().read([Path("b")], read)
+
+
+def test_a_bar_ends_where_an_error_leaves_it() -> None:
+    progress = ProgressBar("reading")
+
+    def stopped_halfway() -> None:
+        with progress:
+            progress(1, 4)
+            raise UserError("broken")
+
+    with pytest.raises(UserError, match="broken"):
+        stopped_halfway()
+    assert progress.bar is not None
+    assert not progress.bar.live.is_started
 
 
 @pytest.mark.slow
@@ -93,3 +129,6 @@ def test_outlining_leaves_out_too(data: Path, mixed: Path, tmp_path: Path) -> No
     assert list(table["image_path"]) == [str(mixed / f"{name}.png") for name in "abcde"]
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 5
     assert len(pd.read_csv(tmp_path / "out" / "left_out.csv")) == 2
+    with pytest.raises(UserError, match="none of the files can be used"):
+        msmae.predict(str(run), [str(mixed / "bad.png")], out=str(tmp_path / "nothing"), on_error="skip")
+    assert not (tmp_path / "nothing").exists()
