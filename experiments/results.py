@@ -125,7 +125,7 @@ def variants(
     alt = f"Points of balanced accuracy of {arm} with one thing done otherwise, over {arm} as it is, on {data} ({kind})"
     label = f"points of balanced accuracy over {arm} as it is"
     lines = [
-        line(f"{row.what.replace('pretrain.', '')}{' (one seed)' * (row.seeds == 1)}", row.gain)
+        line(f"{row.what.partition(':')[0].replace('pretrain.', '')}{' (one seed)' * (row.seeds == 1)}", row.gain)
         for row in rows
         if row.gain
     ]

@@ -135,13 +135,14 @@ STUDIES |= {
 
 IDEAS: dict[str, str] = {
     "again": "nothing: trained again, in bf16",
-    "easy-to-hard": "the draw goes from even to the map's own, epoch by epoch",
-    "blocks": "blocks of two by two patches are drawn, not single ones",
-    "hard-patches": "maps of what is badly reconstructed, not of attention",
-    "steady-maps": "new maps are averaged with those before",
-    "quarter-then-all": "fine-tuning sees an even quarter for 20 epochs, then all patches for 5",
+    "easy-to-hard": "easy to hard: the draw goes from even to the map's own",
+    "blocks": "blocks: two by two patches are drawn together",
+    "hard-patches": "hard patches: maps of what is badly reconstructed",
+    "steady-maps": "steady maps: averaged with those before",
+    "quarter-then-all": "a quarter, then all: fine-tuning sees an even quarter for 20 epochs, all patches for 5",
 }
-"""What ideas.py tries on ``msmae`` on the phantom with small lesions, in words. Costs are about equal."""
+"""What ideas.py tries on ``msmae`` on the phantom with small lesions: a name, and after the colon what it is. Costs are
+about equal."""
 IDEA_STUDIES = {f"phantom-small+{name}": replace(SMALL, budget="epochs", arms=["msmae"]) for name in IDEAS}
 """Not among ``STUDIES``: arms.py would train plain ``msmae`` under their names."""
 IDEA_STUDIES["phantom-small+quarter-then-all"] = replace(

@@ -95,7 +95,8 @@ def test_what_settings_do_is_drawn_and_what_layers_see_is_told(script: dict[str,
     saved_runs(tmp_path / "moles+blocks", seeds=2, separation=1.7)
     told = script["page"]("{{ ideas of msmae in moles }}", tmp_path)
     assert "(results/pictures/ideas-of-msmae-moles.svg)" in told
-    assert "| blocks of two by two patches are drawn, not single ones | 2 |" in told
+    assert "| blocks: two by two patches are drawn together | 2 |" in told
+    assert ">blocks<" in (tmp_path / "pictures" / "ideas-of-msmae-moles.svg").read_text(encoding="utf-8")
     save_layers(tmp_path / "moles+layers" / "msmae" / "0", shift=0.0)
     assert "| msmae (1) | rollout | 0.900 |" in script["page"]("{{ layers of moles }}", tmp_path)
 
