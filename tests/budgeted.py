@@ -25,9 +25,7 @@ def budgeted_run(folder: Path) -> Path:
     """The run, made in a folder."""
     data = write_spots(folder)
     table = pd.read_csv(data)
-    wrong = table.index[table["split"] != "train"][
-        ::5
-    ]  # so that no model is right of all, and temperatures can be fitted
+    wrong = table.index[table["split"] != "train"][::5]  # no model is right of all, and temperatures fit
     table.loc[wrong, "label"] = "level 0"
     table.to_csv(data, index=False)
     msmae.run(str(data), out=str(folder / "run"), preset="tiny", **SHORT)
