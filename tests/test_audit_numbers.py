@@ -47,3 +47,17 @@ def test_labels_that_are_many_numbers_may_be_a_measurement(
     sentence = f"the labels are {told} different numbers: if they measure something, cut them into classes first"
     assert [warning for warning in list_warnings(found) if "measure" in warning] == [sentence] * bool(told)
     assert ("and 5 more" in capsys.readouterr().out) == (len(set(labels)) == 45)
+
+
+def test_images_that_name_no_patient_are_not_said_to_be_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for i in range(6):
+        save(tmp_path / f"{i}.png", texture(i))
+        split, patient = ("train", f"p{i}") if i < 4 else ("test", "")
+        rows.append({"image_path": f"{i}.png", "label": "ab"[i % 2], "split": split, "patient_id": patient})
+    show_audit(audit(manifest_of(rows, tmp_path)))
+    assert "no image and no patient that is named (of 2 images none is) of the test split" in capsys.readouterr().out
+    show_audit(audit(manifest_of([{**row, "patient_id": row["image_path"]} for row in rows], tmp_path)))
+    assert "no image and no patient of the test split" in capsys.readouterr().out

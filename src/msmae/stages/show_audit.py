@@ -72,7 +72,9 @@ def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = N
         console.print(f"[bold red]{escape(printable(sentence))}[/bold red]", soft_wrap=True)
         console.print(f"to mend it: {escape(mending_command(audit))}", soft_wrap=True)
     elif any("test" in row for row in audit.splits.values()):
-        whom = "no image and no patient" if audit.patients else "no image (patients are not known)"
+        some_known = f"no image and no patient that is named (of {count(audit.nameless, 'image')} none is)"
+        known = some_known if audit.nameless else "no image and no patient"
+        whom = known if audit.patients else "no image (patients are not known)"
         console.print(f"[green]{whom} of the test split is in the pool that is learned from[/green]")
     else:
         console.print("there is no test split, and so no leakage into it")

@@ -26,6 +26,8 @@ class Audit:
     images: int
     patients: int
     """Patients named; 0 where none are."""
+    nameless: int
+    """Images that name no patient."""
     classes: int
     masks: int
     """Images with a mask."""
@@ -120,6 +122,7 @@ def audit(
         notes=manifest.notes,
         images=len(manifest),
         patients=len(columns.splits_of_patients),
+        nameless=int((manifest.table["patient_id"] == "").sum()),
         classes=len(manifest.classes),
         masks=int((manifest.table["mask_path"] != "").sum()),
         unreadable=len(prints.problems),
