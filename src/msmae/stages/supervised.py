@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, nn
@@ -104,13 +105,15 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
     )
     averaging: list[Callback] = [EMAWeightAveraging(decay=settings.ema)] if settings.ema else []
     assert settings.epochs is not None
+    every = epochs_between_validations(len(module.train_ids), len(module.prepared.ids("val")), settings.epochs)
     trainer = make_trainer(
         run,
         "finetune",
         epochs=settings.epochs,
         settings=module.prepared.settings.trainer,
-        callbacks=[*averaging, best, LastCheckpoint(run)],
+        callbacks=[*averaging, LastIsValidated(), best, LastCheckpoint(run)],
         accumulate=settings.accumulate,
+        validate_every=every,
     )
     resume = run / "checkpoints" / "last.ckpt"
     fit(trainer, module, checkpoint=resume)
@@ -121,6 +124,26 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         module.model.load_state_dict(state)
         save()
     trainer.strategy.barrier()
+
+
+LEAST_VALIDATIONS = 50
+"""Of a training whose epochs are not all validated: enough to choose the epoch among."""
+
+
+def epochs_between_validations(train: int, val: int, epochs: int) -> int:
+    """1, or where fewer images train than validate, as many epochs as show the network about as many.
+
+    So a validation split far larger than what has a label for training does not take most of the time.
+    """
+    return max(1, min(val // train, epochs // LEAST_VALIDATIONS))
+
+
+class LastIsValidated(Callback):
+    """The last epoch is validated, also where only every n-th is."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
 
 
 def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:

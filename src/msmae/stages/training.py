@@ -35,7 +35,14 @@ LOG_EVERY = 10
 
 
 def make_trainer(
-    run: Path, stage: str, *, epochs: int, settings: TrainerSettings, callbacks: list[Callback], accumulate: int = 1
+    run: Path,
+    stage: str,
+    *,
+    epochs: int,
+    settings: TrainerSettings,
+    callbacks: list[Callback],
+    accumulate: int = 1,
+    validate_every: int = 1,
 ) -> pl.Trainer:
     """A Lightning trainer that logs to RUN/logs/<stage> (TensorBoard and CSV) and shows one line of progress."""
     quiet_lightning()
@@ -53,6 +60,7 @@ def make_trainer(
         callbacks=[*callbacks, StageProgress(stage), EveryEpochLogged()],
         logger=[TensorBoardLogger(logs, name=stage, version=""), CSVLogger(logs, name=stage, version="csv")],
         accumulate_grad_batches=accumulate,
+        check_val_every_n_epoch=validate_every,
         log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
