@@ -281,6 +281,23 @@ def test_what_is_named_in_the_place_of_a_file_is_told(finished: Path, data: Path
         msmae.predict(str(finished), [str(data)], out=str(tmp_path / "predicted"))
 
 
+def test_a_run_pretrained_without_labels_is_not_told_to_be_fine_tuned(tmp_path: Path) -> None:
+    noise, images = np.random.default_rng(0), tmp_path / "images"
+    images.mkdir()
+    for i in range(12):
+        Image.fromarray(noise.integers(0, 255, (32, 32), dtype=np.uint8)).save(images / f"{i}.png")
+    run = tmp_path / "run"
+    msmae.pretrain(str(images), out=str(run), preset="tiny", method="mae", pretrain={"epochs": 1})
+    said = (
+        rf"pre-trained and no more, on images without labels .*: `msmae run DATA --init {run}/pretrained/model.safete"
+    )
+    for ask in (lambda: msmae.finetune(str(run)), lambda: msmae.load(run)):
+        with pytest.raises(UserError, match=said):
+            ask()
+    with pytest.raises(UserError, match=r"the split test has no images .*: choose --split train$"):
+        msmae.masks(str(run))
+
+
 def test_a_run_that_is_pretrained_so_far_says_what_comes_next(pretrained: Path, data: Path, tmp_path: Path) -> None:
     said = (
         rf"the run is pre-trained and no more .*`msmae finetune {pretrained}`, .* --init {pretrained}/pretrained/model"

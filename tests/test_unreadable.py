@@ -33,7 +33,7 @@ def mixed(tmp_path: Path) -> Path:
 def test_unreadable_files_stop_prediction_unless_they_may_be_left_out(
     finished: Path, mixed: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"1 of 7 images cannot be read:\n.*bad\.png"):
+    with pytest.raises(UserError, match=r"1 of 7 images cannot be read:\n.*bad\.png(.|\n)*--on-error skip"):
         msmae.predict(str(finished), [str(mixed)], out=str(tmp_path / "stopped"))
     assert not (tmp_path / "stopped").exists()
 
@@ -83,6 +83,8 @@ def test_neighbours_of_what_is_left_out_are_predicted_as_one_batch(finished: Pat
     files = [*good, str(mixed / "bad.png")]
     found = msmae.predict(str(finished), files, out=str(tmp_path / "out"), on_error="skip", **words)
     pd.testing.assert_frame_equal(found, alone)
+    pairs = msmae.predict(str(finished), good, out=str(tmp_path / "pairs"), batch_size=2, **words)
+    pd.testing.assert_frame_equal(pairs, alone, rtol=1e-4)
 
 
 def test_a_batch_is_taken_apart_only_where_something_fails() -> None:

@@ -122,12 +122,23 @@ def no_model(folder: Path, *, mend: str) -> UserError:
     """The error for a folder without a model that can predict; of a run that is pre-trained so far, what comes next."""
     if not (folder / "pretrained").is_dir():
         return UserError("no saved model here", where=str(folder), mend=mend)
-    run, weights = shlex.quote(str(folder)), shlex.quote(str(folder / "pretrained" / "model.safetensors"))
+    return only_pretrained(folder)
+
+
+def only_pretrained(folder: Path) -> UserError:
+    """The error for a run that is pre-trained so far, with what comes next: with labels, or on other images."""
+    elsewhere = f"`msmae run DATA --init {shlex.quote(str(folder / 'pretrained' / 'model.safetensors'))}`"
+    if not read_card(folder / "pretrained").classes:
+        return UserError(
+            "the run is pre-trained and no more, on images without labels",
+            where=str(folder),
+            mend=f"{elsewhere} goes on with its encoder on labelled images",
+        )
     return UserError(
         "the run is pre-trained and no more",
         where=str(folder),
-        mend=f"repeat its `msmae run` command; after `msmae pretrain`, `msmae finetune {run}`, or "
-        f"`msmae run DATA --init {weights}` on other images",
+        mend=f"repeat its `msmae run` command; after `msmae pretrain`, `msmae finetune {shlex.quote(str(folder))}`, or "
+        f"{elsewhere} on other images",
     )
 
 

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,18 @@ def grid_order(rows: int, columns: int) -> list[int]:
         return sum(digit << 2 * (bits - place) for place, digit in enumerate(digits))
 
     return sorted(range(rows * columns), key=rank)
+
+
+def random_order(images: Tensor, patches: int, generator: torch.Generator | None = None) -> Tensor:
+    """Any order [B, N] of the patches of each image; without a generator it is seeded by the image's own pixels, so
+    that the answer for an image does not turn on its neighbours in the batch.
+    """
+    if generator is not None:
+        draws = torch.rand(len(images), patches, generator=generator)
+    else:
+        seeds = [crc32(image.float().cpu().numpy().tobytes()) for image in images]
+        draws = torch.stack([torch.rand(patches, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return draws.argsort(dim=1).to(images.device)
 
 
 class Look(nn.Module):
@@ -98,8 +112,7 @@ class Look(nn.Module):
             order = torch.tensor(grid_order(*encoder.grid)[:count], device=images.device)
             return order.expand(images.shape[0], -1)
         if self.selector == "random":
-            draws = torch.rand(images.shape[0], encoder.patches, generator=generator)
-            return draws.argsort(dim=1)[:, :count].to(images.device)
+            return random_order(images, encoder.patches, generator)[:, :count]
         if self.selector == "self":
             scores = patch_maps((self.guide or self.model).encoder, images).flatten(1)
         else:

@@ -52,7 +52,8 @@ def masks(
     prepared, model = open_source(source, preset, out)
     ids = prepared.ids(split, labelled=False)
     if len(ids) == 0:
-        raise UserError(f"the split {split} has no images", where=source, mend="choose train, val or test")
+        filled = [name for name in ("train", "val", "test") if len(prepared.ids(name, labelled=False))]
+        raise UserError(f"the split {split} has no images", where=source, mend=f"choose --split {' or '.join(filled)}")
     generator = torch.Generator().manual_seed(seed)
     scene = Scene(prepared, model)
     draw = draw_of_arm(prepared.arm, prepared.settings.pretrain)

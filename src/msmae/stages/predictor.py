@@ -98,10 +98,7 @@ class Model:
         share, name = share_and_selector(self, keep, selector)
         look = self.look(name)
         kept = kept_tokens(look, share)
-        generator = torch.Generator().manual_seed(0)  # for `random`
-        logits = torch.cat(
-            [look(batch, kept, generator).float() for batch in self.prepared_batches(images, batch_size)]
-        )
+        logits = torch.cat([look(batch, kept).float() for batch in self.prepared_batches(images, batch_size)])
         probabilities = (logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1)).cpu()
         return self.calibrate(probabilities, share, name) if calibrated else probabilities
 
@@ -135,7 +132,7 @@ class Model:
         look = self.look(name)
         parts = []
         for batch in self.prepared_batches(images, 256):
-            positions = look.look(batch, kept_tokens(look, share), torch.Generator().manual_seed(0))[1]
+            positions = look.look(batch, kept_tokens(look, share))[1]
             everything = torch.arange(self.network.encoder.patches).expand(len(batch), -1)
             parts.append(everything if positions is None else positions.cpu())
         return torch.cat(parts)

@@ -18,7 +18,7 @@ from msmae.data.checks import by
 from msmae.data.decoding import image_sources
 from msmae.data.images import Reading, read_source
 from msmae.data.layouts import open_dataset
-from msmae.data.listing import some
+from msmae.data.listing import count, some
 from msmae.data.loader import Batches
 from msmae.data.manifest import SPLITS, Manifest, read_manifest
 from msmae.data.masks import MaskRule
@@ -291,7 +291,7 @@ def decide_schedules(prepared: Prepared) -> Settings:
     )
     if prepared.arm.guided and (pre.uniform_epochs or 0) >= epochs:
         raise UserError(
-            f"{epochs} epochs of pre-training with {pre.uniform_epochs} of uniform masking leave none that is guided",
+            f"{count(epochs, 'epoch')} of pre-training, {pre.uniform_epochs} of them masked evenly: none is guided",
             where="pretrain.epochs, pretrain.uniform_epochs",
             mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
         )

@@ -103,7 +103,8 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
     best = ModelCheckpoint(
         dirpath=run / "checkpoints", filename="best", monitor="val_loss", mode="min", enable_version_counter=False
     )
-    averaging: list[Callback] = [EMAWeightAveraging(decay=settings.ema)] if settings.ema else []
+    averages = settings.ema > 0 and not keeps_statistics(module.model)
+    averaging: list[Callback] = [EMAWeightAveraging(decay=settings.ema)] if averages else []
     assert settings.epochs is not None
     every = epochs_between_validations(len(module.train_ids), len(module.prepared.ids("val")), settings.epochs)
     trainer = make_trainer(
@@ -124,6 +125,13 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         module.model.load_state_dict(state)
         save()
     trainer.strategy.barrier()
+
+
+def keeps_statistics(network: nn.Module) -> bool:
+    """Whether layers keep means and deviations of what they saw (batch normalisation): those of the weights as they
+    are, which fit no average of weights; in short trainings such a network answers at chance.
+    """
+    return any(getattr(layer, "track_running_stats", False) for layer in network.modules())
 
 
 LEAST_VALIDATIONS = 50

@@ -14,6 +14,12 @@ from msmae.errors import UserError
 FILE = "left_out.csv"
 
 
+def offering_to_skip(error: UserError) -> UserError:
+    """The same error, which also says how prediction goes on without such files."""
+    offer = "leave out what cannot be used with --on-error skip"
+    return UserError(error.what, where=error.where, mend=offer if error.mend is None else f"{error.mend}; or {offer}")
+
+
 class Unreadable:
     """The files that could not be read so far, and why; ``skip=False``: the first batch with one is an error."""
 
@@ -32,7 +38,7 @@ class Unreadable:
             return files, [read(files)]
         except UserError as error:
             if not self.skip:
-                raise
+                raise offering_to_skip(error) from error
             if len(files) == 1:
                 self.reasons[files[0]] = " ".join(str(error).split())
                 return [], []

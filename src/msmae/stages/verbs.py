@@ -84,6 +84,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
         UserError: the run is not pre-trained, or is finished.
     """
     folder = Path(run)
+    from msmae.exchange.checkpoint import only_pretrained, read_card
     from msmae.stages.evaluate import evaluate_model
     from msmae.stages.finetune import finetune_model
     from msmae.stages.folder import change_settings
@@ -93,6 +94,8 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
 
     if not (folder / "pretrained").is_dir():
         raise UserError("the run holds no pre-trained encoder", where=run, mend="`msmae pretrain DATA --out RUN` first")
+    if not read_card(folder / "pretrained").classes:
+        raise only_pretrained(folder)
     fixed = sorted(settings.keys() & {"dataset", "model", "pretrain"})
     if fixed:
         raise UserError(

@@ -1,7 +1,8 @@
-"""Which epochs of a supervised training are validated: all, or every n-th where few images have a label to train by."""
+"""Supervised training: which epochs are validated where few images have a label, and whose weights are averaged."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pandas as pd
@@ -9,9 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 import msmae
-from msmae.stages.supervised import LEAST_VALIDATIONS, epochs_between_validations
+from msmae.stages.supervised import LEAST_VALIDATIONS, SupervisedModule, epochs_between_validations, train_supervised
+from spots import prepared_of, write_spots
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,7 @@ def few_labels(data: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_a_training_by_few_labels_is_validated_now_and_then_and_at_its_end(data: Path, tmp_path: Path) -> None:
     manifest = few_labels(data, data.with_name("few.csv"))
     run = tmp_path / "run"
@@ -50,3 +54,23 @@ def test_a_training_by_few_labels_is_validated_now_and_then_and_at_its_end(data:
     assert epochs == [*range(1, 105, 2), 104]
     best = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=False)
     assert best["epoch"] == log["epoch"].to_numpy()[log["val_loss"].argmin()]
+
+
+def trained(data: Path, run: Path, norm: nn.Module, *, ema: float) -> dict[str, Tensor]:
+    """The weights that are kept of a short training of a convolution with this normalisation."""
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(1, 8, 3, stride=2)
+    network = nn.Sequential(convolution, norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    finetune = {"epochs": 1, "batch_size": 8, "base_lr": 0.3, "ema": ema}
+    train_supervised(SupervisedModule(network, prepared_of(data, finetune=finetune)), run, save=lambda: None)
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize(("norm", "averaged"), [(nn.BatchNorm2d(8), False), (nn.GroupNorm(2, 8), True)])
+def test_weights_whose_statistics_fit_them_alone_are_not_averaged(norm: nn.Module, averaged: bool, tmp_path: Path):
+    """Averaged, a ResNet-18 of four epochs had answered at chance: its batch statistics were those of other weights."""
+    data = write_spots(tmp_path)
+    kept = trained(data, tmp_path / "averaged", deepcopy(norm), ema=0.9)
+    last = trained(data, tmp_path / "last", deepcopy(norm), ema=0.0)
+    alike = [torch.equal(kept[name], last[name]) for name in kept]
+    assert not any(alike[:2]) if averaged else all(alike)
