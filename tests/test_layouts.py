@@ -62,11 +62,14 @@ def test_unlabelled_folder_beside_class_folders(tmp_path):
 
 
 def test_masks_beside_images_are_no_images(tmp_path):
-    manifest = open_dataset(touch(tmp_path, "a/1.png", "a/1_mask.png", "a/1_mask_1.png", "b/with_mask.png"))
+    touch(tmp_path, "a/1.png", "a/1_mask.png", "a/1_mask_1.png", "b/with_mask.png", "b/2.png", "b/2_segmentation.png")
+    manifest = open_dataset(tmp_path)
     assert rows(manifest, "image_path", "mask_path") == [
         ("a/1.png", "a/1_mask.png;a/1_mask_1.png"),
+        ("b/2.png", "b/2_segmentation.png"),
         ("b/with_mask.png", ""),
     ]
+    assert "2 images with masks beside them (a/1_mask.png)" in manifest.notes
 
 
 def test_what_is_no_image_is_counted_and_what_systems_leave_behind_is_not(tmp_path):

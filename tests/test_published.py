@@ -297,6 +297,15 @@ def test_imagefolder_tables_in_different_capitals_are_joined(tmp_path):
     ]  # fmt: skip
 
 
+def test_imagefolder_tables_that_name_a_label_otherwise_are_refused(tmp_path):
+    touch(tmp_path, "train/1.png", "test/2.png")
+    write(tmp_path, "train/metadata.csv", "file_name,diagnosis", "1.png,a")
+    write(tmp_path, "test/metadata.csv", "file_name,Diagnosis", "2.png,b")
+    said = r"no column 'diagnosis' here, as in the other tables; the columns are .*Diagnosis.* \(.*test/metadata\.csv\)"
+    with pytest.raises(UserError, match=said):
+        open_dataset(tmp_path, label_column="diagnosis")
+
+
 def save_medmnist(path: Path, labels: np.ndarray, *, shape: tuple[int, ...] = (28, 28), number: int = 4) -> Path:
     arrays = {}
     for split in ("train", "val", "test"):

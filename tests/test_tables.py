@@ -242,3 +242,11 @@ def test_a_column_that_may_name_patients_is_told_where_none_does(tmp_path: Path)
     assert told not in read_csv_manifest(tmp_path / "m.csv", columns=ColumnNames(patient_id="Subject")).notes
     (tmp_path / "m.csv").write_text("image_path,label,Subject,patient_id\n1.png,a,7,7\n")
     assert told not in read_csv_manifest(tmp_path / "m.csv").notes
+
+
+def test_of_two_columns_alike_it_is_said_which_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    (tmp_path / "m.csv").write_text("image_path,Label,label\n1.png,x,a\n")
+    manifest = read_csv_manifest(tmp_path / "m.csv")
+    assert manifest.table["label"].tolist() == ["a"]
+    assert "the column 'label' is taken for the label, not 'Label'" in manifest.notes

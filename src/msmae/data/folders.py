@@ -15,7 +15,8 @@ from msmae.data.tables import SPLIT_NAMES, label_notes
 from msmae.errors import UserError
 
 UNLABELLED = ("unlabelled", "unlabeled")  # a folder of this name beside the class folders holds images without label
-MASK_STEM = re.compile(r"(.+)_mask(?:_\d+)?$", re.DOTALL)
+MASK_ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
+"""What the name of a mask may have behind its image's: ``a_mask.png``, ``a_segmentation_1.png``."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def read_class_folders(listing: Listing, *, layout: str = "folder") -> Manifest:
     """``ROOT/<class>/...`` or ``ROOT/<split>/<class>/...``: the class is the name of the folder.
 
     Folders that merely wrap the data set are passed through; images deeper in a class folder belong to that class.
-    ``a_mask.png`` or ``a_mask_1.png`` beside ``a.png`` is its mask and no image. Raises ``UserError`` for no images,
+    ``a_mask.png`` or ``a_seg_1.png`` (``MASK_ENDING``) beside ``a.png`` is its mask and no image. Raises ``UserError`` for no images,
     an empty folder, a folder beside the splits that is none, no label.
     """
     where = str(listing.root)
@@ -94,15 +95,16 @@ def read_tree(listing: Listing) -> Tree:
 
 
 def split_off_masks(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The images, and for each its masks joined by ``;``: ``a_mask.png``, ``a_mask_1.png`` are masks of ``a.png``."""
+    """The images, and for each its masks joined by ``;``: ``a_mask.png``, ``a_seg_1.png`` are masks of ``a.png``."""
     image_of = {_without_suffix(path): path for path in paths}
     masks: dict[str, list[str]] = {}
     for path in paths:
-        match = MASK_STEM.match(_without_suffix(path))
-        if match and match[1] in image_of:
+        stem = _without_suffix(path)
+        owner = MASK_ENDING.sub("", stem)
+        if owner != stem and owner in image_of:
             if SEPARATOR in path:
                 raise UserError(f"a mask's name holds '{SEPARATOR}'", where=path, mend="rename it")
-            masks.setdefault(image_of[match[1]], []).append(path)
+            masks.setdefault(image_of[owner], []).append(path)
     taken = {mask for of_image in masks.values() for mask in of_image}
     images = [path for path in paths if path not in taken]
     return images, [SEPARATOR.join(masks.get(path, [])) for path in images]
@@ -161,8 +163,8 @@ def _tree_notes(tree: Tree) -> list[str]:
 
 
 def _mask_notes(masks: Sequence[str]) -> list[str]:
-    number = sum(map(bool, masks))
-    return [f"{count(number, 'image')} with masks beside them, named ..._mask"] if number else []
+    given = [mask for mask in masks if mask]
+    return [f"{count(len(given), 'image')} with masks beside them ({given[0].split(SEPARATOR)[0]})"] if given else []
 
 
 def _without_suffix(path: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 
-from msmae.data.folders import check_not_empty
+from msmae.data.folders import MASK_ENDING, check_not_empty
 from msmae.data.listing import IMAGE_SUFFIXES, Listing, count, left_out, some
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest
 from msmae.data.tables import SPLIT_NAMES
@@ -19,9 +18,6 @@ MASKS = (
     *("masks", "mask", "segmentations", "segmentation", "annotations", "annotation", "labels", "label"),
     *("ground_truth", "groundtruth", "gt"),
 )
-ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
-"""What the name of a mask may have behind its image's: ``a_mask.png``, ``a_segmentation_1.png``."""
-
 Key = tuple[tuple[str, ...], tuple[str, ...], str]
 
 
@@ -88,7 +84,7 @@ def read(listing: Listing) -> Manifest:
     masks: dict[Key, list[Place]] = {key: [] for key in images}
     strays = []
     for place in (place for place in places if not place.is_image):
-        names = (place.stem, ENDING.sub("", place.stem))
+        names = (place.stem, MASK_ENDING.sub("", place.stem))
         owner = next((key for key in map(place.key, names) if key in images), None)
         if owner is None:
             strays.append(place.path)

@@ -229,6 +229,9 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.D
         for column, source in found.items()
         if source not in ("", getattr(names, column)) and getattr(names, column) == getattr(usual, column)
     ]
+    for column, source in found.items():
+        others = [repr(name) for name in same_names(source, header) if source and name != source]
+        notes += [f"the column '{source}' is taken for the {column}, not {some(others)}"] * bool(others)
     maybe = [name for name in header if name not in renamed and re.search("patient|subject|person", name.lower())]
     if maybe and not found["patient_id"]:
         notes.append(f"no column names the patients; {some(maybe)} may, and is not used: --patient-column NAME")

@@ -27,7 +27,8 @@ def recognise(listing: Listing) -> str:
 def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
     """A row a line of metadata; labels from its label column, or else from class folders, or none.
 
-    Raises ``UserError`` as for any table: a column asked for that is not there, missing files, rows that differ.
+    Raises ``UserError`` as for any table: a column asked for that is not there (in any of several tables), missing
+    files, rows that differ.
     """
     sources = _tables(listing)
     if not sources:
@@ -35,6 +36,7 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
             f"there is no metadata.csv with a column {IMAGE}", where=str(listing.root), mend="check the path"
         )
     parts = [_read(listing, source, columns) for source in sources]
+    _check_asked([part for part, _ in parts], sources, columns, root=str(listing.root))
     table = pd.concat([part for part, _ in parts], ignore_index=True).fillna("")
     notes = list(dict.fromkeys(note for _, told in parts for note in told))
     if columns.label == ColumnNames.label and columns.label not in table:
@@ -52,6 +54,19 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
         layout="imagefolder",
         notes=notes,
     )
+
+
+def _check_asked(tables: list[pd.DataFrame], sources: list[str], columns: ColumnNames, *, root: str) -> None:
+    """Raise ``UserError`` where a column of the user's own naming is in some of the tables only."""
+    own = [name for column, name in asdict(columns).items() if name and name != column and column != "image_path"]
+    for name in (name for name in own if any(name in table for table in tables)):
+        for table, source in zip(tables, sources, strict=True):
+            if name not in table:
+                raise UserError(
+                    f"there is no column '{name}' here, as in the other tables; the columns are {', '.join(table)}",
+                    where=f"{root}/{source}",
+                    mend="give it the same name in each",
+                )
 
 
 def _tables(listing: Listing) -> list[str]:
