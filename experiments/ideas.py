@@ -1,8 +1,8 @@
 """Ideas that have no place in the library until they earn one:  python experiments/ideas.py IDEA
 
 Each idea takes the place of the module of one training stage; all else is a comparison like those of arms.py, of
-`msmae` on the phantom with small lesions. Collects into results/phantom-small+IDEA; what was expected and what came
-out is in docs/lab-notes.md.
+`msmae` on the phantom with small lesions (rare-classes: on HAM10000). Collects into results/DATA+IDEA; what was
+expected and what came out is in docs/lab-notes.md.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from arms import compare_arms
-from studies import IDEA_STUDIES, IDEAS
+from studies import IDEA_STUDIES
 from torch import Tensor
 
 from msmae.data.geometry import Geometry
@@ -64,6 +65,15 @@ class SteadyMaps(pretrain.PretrainModule):
             self.bank.maps = (before + self.bank.maps) / 2
 
 
+class RareClasses(pretrain.PretrainModule):
+    """Images of every class but the commonest have their maps made anew before each epoch of guided masks."""
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        if not self.warming_up and not self.refresh_due():
+            self.refresh(rarer(self.train_ids, self.prepared.targets))
+
+
 class QuarterThenAll(finetune.FinetuneModule):
     """Fine-tuning sees an even quarter of the patches for 20 epochs, and all of them afterwards."""
 
@@ -102,6 +112,13 @@ def difficulty(model: MSMAE, images: Tensor, generator: torch.Generator) -> Tens
     return ((errors - low) / (high - low).clamp(min=1e-12)).reshape(-1, *model.encoder.grid)
 
 
+def rarer(ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Those of the sample ids [n] whose class (targets of all samples; under 0: none) is not the commonest."""
+    classes = targets[ids]
+    commonest = np.bincount(classes[classes >= 0]).argmax()
+    return ids[(classes >= 0) & (classes != commonest)]
+
+
 @dataclass(frozen=True)
 class Modules:
     """The modules of the two training stages under an idea."""
@@ -116,6 +133,7 @@ MODULES = {
     "blocks": Modules(Blocks),
     "hard-patches": Modules(HardPatches),
     "steady-maps": Modules(SteadyMaps),
+    "rare-classes": Modules(RareClasses),
     "quarter-then-all": Modules(finetune=QuarterThenAll),
 }
 """``again`` differs in nothing, and shows how far apart two trainings lie."""
@@ -124,11 +142,11 @@ MODULES = {
 def main() -> None:
     """Train under one idea."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("idea", choices=IDEAS)
+    parser.add_argument("idea", choices=MODULES)
     parser.add_argument("--seeds", nargs="+")
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
-    modules, data = MODULES[asked.idea], f"phantom-small+{asked.idea}"
+    modules, data = MODULES[asked.idea], next(name for name in IDEA_STUDIES if name.endswith(f"+{asked.idea}"))
     pretrain.PretrainModule, finetune.FinetuneModule = modules.pretrain, modules.finetune  # type: ignore[misc]
     wanted = argparse.Namespace(**vars(asked), data=data, scale="cpu", arms=None, weights=False)
     compare_arms(IDEA_STUDIES[data], wanted)

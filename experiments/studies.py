@@ -148,3 +148,5 @@ IDEA_STUDIES = {f"phantom-small+{name}": replace(SMALL, budget="epochs", arms=["
 IDEA_STUDIES["phantom-small+quarter-then-all"] = replace(
     IDEA_STUDIES["phantom-small+quarter-then-all"], finetune=52_500
 )
+IDEA_STUDIES["ham10000+rare-classes"] = replace(STUDIES["ham10000"], budget="epochs", arms=["msmae"])
+"""Maps of rarer classes made anew more often: on HAM10000, since the phantom's classes are equally common."""

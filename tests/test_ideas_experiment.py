@@ -64,10 +64,11 @@ def masked_at(module: Any, patch: int, *, draws: int = 4000) -> float:
 
 
 def test_every_idea_has_words_modules_and_a_study_that_only_ideas_run(ideas: dict[str, Any]) -> None:
-    assert list(ideas["MODULES"]) == list(ideas["IDEAS"])
-    names = [f"phantom-small+{name}" for name in ideas["IDEAS"]]
-    assert list(ideas["IDEA_STUDIES"]) == names
-    studies = ideas["compare_arms"].__globals__["STUDIES"]
+    names = list(ideas["IDEA_STUDIES"])
+    known = runpy.run_path(str(EXPERIMENTS / "studies.py"))
+    assert names == [*(f"phantom-small+{name}" for name in known["IDEAS"]), "ham10000+rare-classes"]
+    assert {name.partition("+")[2] for name in names} == set(ideas["MODULES"])
+    studies = known["STUDIES"]
     assert not [name for name in names if name in studies], "arms.py would train plain msmae under this name"
     longer = ideas["IDEA_STUDIES"]["phantom-small+quarter-then-all"]
     assert longer.finetune / 2100 > ideas["QUARTER_EPOCHS"] + 1, "some epochs see all patches"
@@ -139,6 +140,24 @@ def test_steady_maps_are_means_from_the_second_refresh_on(
     assert held == [1.0, 1.0, 0.75, 0.75, 0.5]
 
 
+def test_maps_of_rarer_classes_are_made_anew_before_every_guided_epoch(
+    ideas: dict[str, Any], prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = np.array([-1, 1, 0, 1, 2, 1, 0, -1])
+    assert ideas["rarer"](np.array([0, 1, 2, 4, 5, 6]), np.array(targets)).tolist() == [1, 4, 5]  # two of class 0
+    ids = prepared.ids("train", labelled=False)
+    module = module_at(ideas, "rare-classes", prepared, 0)
+    refreshed: list[tuple[int, int]] = []
+    usual = ideas["pretrain"].PretrainModule
+    monkeypatch.setattr(usual, "refresh", lambda self, some: refreshed.append((self.current_epoch, len(some))))
+    monkeypatch.setattr(ideas["pretrain"].StageModule, "on_train_epoch_start", lambda self: None)
+    for epoch in range(7):
+        module._trainer.current_epoch = epoch
+        module.on_train_epoch_start()
+    some = len(ids) - np.bincount(prepared.targets[ids]).max()
+    assert refreshed == [(2, len(ids)), (3, some), (4, some), (5, len(ids)), (6, some)]
+
+
 def test_a_quarter_is_seen_first_and_then_all(
     ideas: dict[str, Any], prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,10 +175,15 @@ def test_a_quarter_is_seen_first_and_then_all(
 
 
 @pytest.mark.parametrize(
-    ("idea", "pretrain", "finetune"), [("blocks", "Blocks", ""), ("quarter-then-all", "", "QuarterThenAll")]
+    ("idea", "data", "pretrain", "finetune"),
+    [
+        ("blocks", "phantom-small", "Blocks", ""),
+        ("quarter-then-all", "phantom-small", "", "QuarterThenAll"),
+        ("rare-classes", "ham10000", "RareClasses", ""),
+    ],
 )
 def test_an_idea_takes_the_place_of_the_librarys_module(
-    ideas: dict[str, Any], monkeypatch: pytest.MonkeyPatch, idea: str, pretrain: str, finetune: str
+    ideas: dict[str, Any], monkeypatch: pytest.MonkeyPatch, idea: str, data: str, pretrain: str, finetune: str
 ) -> None:
     placed: dict[str, Any] = {}
     usual = {"PretrainModule": ideas["pretrain"].PretrainModule, "FinetuneModule": ideas["finetune"].FinetuneModule}
@@ -174,7 +198,7 @@ def test_an_idea_takes_the_place_of_the_librarys_module(
     monkeypatch.setattr("sys.argv", ["ideas.py", idea, "--seeds", "1"])
     ideas["main"]()
     expected = ideas.get(pretrain, usual["PretrainModule"]), ideas.get(finetune, usual["FinetuneModule"])
-    assert placed == {"modules": expected, "data": f"phantom-small+{idea}", "budget": "epochs", "scale": "cpu"}
+    assert placed == {"modules": expected, "data": f"{data}+{idea}", "budget": "epochs", "scale": "cpu"}
 
 
 def test_pretraining_asks_its_module_for_maps(ideas: dict[str, Any], prepared: Prepared) -> None:

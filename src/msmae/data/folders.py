@@ -32,8 +32,9 @@ def read_class_folders(listing: Listing, *, layout: str = "folder") -> Manifest:
     """``ROOT/<class>/...`` or ``ROOT/<split>/<class>/...``: the class is the name of the folder.
 
     Folders that merely wrap the data set are passed through; images deeper in a class folder belong to that class.
-    ``a_mask.png`` or ``a_seg_1.png`` (``MASK_ENDING``) beside ``a.png`` is its mask and no image. Raises ``UserError`` for no images,
-    an empty folder, a folder beside the splits that is none, no label.
+    ``a_mask.png`` or ``a_seg_1.png`` (``MASK_ENDING``) beside ``a.png`` is its mask and no image.
+
+    Raises ``UserError`` for no images, an empty folder, a folder beside the splits that is none, no label.
     """
     where = str(listing.root)
     check_not_empty(listing)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,16 +97,15 @@ class PretrainModule(StageModule):
         if self.trainer.is_global_zero:
             self.say_what_begins()
         if self.refresh_due():
-            share = self.train_ids[self.global_rank :: self.trainer.world_size]
-            with self.forward_precision():
-                figures = refresh_bank(
-                    self.bank,
-                    self.model,
-                    self.prepared.batches(share, 4 * self.batch_size),
-                    self.normalise,
-                    self.maps,
-                )
-            self.log_dict(figures, rank_zero_only=True)
+            self.refresh(self.train_ids)
+
+    def refresh(self, ids: np.ndarray) -> None:
+        """Make the maps of these training images anew, and log what the maps are like."""
+        share = ids[self.global_rank :: self.trainer.world_size]
+        batches = self.prepared.batches(share, 4 * self.batch_size)
+        with self.forward_precision():
+            figures = refresh_bank(self.bank, self.model, batches, self.normalise, self.maps)
+        self.log_dict(figures, rank_zero_only=True)
 
     def maps(self, images: Tensor) -> Tensor:
         """The arm's maps [B, h, w] of whole normalised images [B, C, H, W]."""

@@ -63,7 +63,7 @@ def _check_asked(tables: list[pd.DataFrame], sources: list[str], columns: Column
         for table, source in zip(tables, sources, strict=True):
             if name not in table:
                 raise UserError(
-                    f"there is no column '{name}' here, as in the other tables; the columns are {', '.join(table)}",
+                    f"there is no column '{name}' here, as in the other tables; the columns are {', '.join(map(str, table))}",
                     where=f"{root}/{source}",
                     mend="give it the same name in each",
                 )
