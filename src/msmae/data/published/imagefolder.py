@@ -62,8 +62,9 @@ def _check_asked(tables: list[pd.DataFrame], sources: list[str], columns: Column
     for name in (name for name in own if any(name in table for table in tables)):
         for table, source in zip(tables, sources, strict=True):
             if name not in table:
+                there = ", ".join(map(str, table))
                 raise UserError(
-                    f"there is no column '{name}' here, as in the other tables; the columns are {', '.join(map(str, table))}",
+                    f"there is no column '{name}' here, as in the other tables; the columns are {there}",
                     where=f"{root}/{source}",
                     mend="give it the same name in each",
                 )
