@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msmae.data.listing import count
+from msmae.data.listing import count, some
 from msmae.data.manifest import NO_FINDING, SPLITS, Manifest
 from msmae.errors import UserError
 
@@ -187,7 +187,7 @@ def _check_sizes(manifest: Manifest, groups: Groups, pool: np.ndarray, *, least:
     if small and not manifest.multilabel:
         unit = "patients (or groups)" if len(groups.counts) < len(manifest) else "images"
         raise UserError(
-            f"too few {unit} in a class to cut {' and '.join(cuts)}: {', '.join(small)}",
+            f"too few {unit} in a class to cut {' and '.join(cuts)}: {some(small)}",
             where=manifest.where,
             mend=f"give every class {least} or more, leave the class out, or write the splits into the manifest",
         )

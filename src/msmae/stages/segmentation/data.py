@@ -22,6 +22,9 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
             ``dataset.on_error=skip``); a class has no pixel in the training masks; a split is empty.
     """
     settings = name_classes(manifest, settings)
+    if not manifest.table["mask_path"].any():
+        mend = "lay a_mask.png beside a.png, or masks/a.png beside images/a.png; a table names them in mask_path"
+        raise UserError("the data has no masks", where=manifest.where, mend=mend)
     wanted = settings.segment
     rule = MaskRule(
         classes=len(wanted.class_names),
@@ -32,8 +35,6 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
     if rule.healthy:
         print(f"- {len(rule.healthy)} images without a mask are of a class where there is nothing to outline")
     prepared = decode(manifest, settings=settings, method=arm, seed=seed, rule=rule)
-    if prepared.store.masks is None:
-        raise UserError("the data has no masks", where=manifest.where, mend="add a mask_path column")
     for split in SPLITS:
         if not len(prepared.ids(split, labelled=False)):
             raise UserError(f"no image of the {split} split can be used", where=manifest.where, mend="add some")
