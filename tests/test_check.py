@@ -236,9 +236,12 @@ def test_what_a_run_would_refuse_is_warned_of(tmp_path: Path, capsys: pytest.Cap
     assert "no training image of c: a classifier cannot learn it" in shown
     assert "no image (patients are not known) of the test split is in the pool" in shown
     assert "a run stops there" not in shown
-    table.assign(label=table["label"].where(table["split"] == "train", "")).to_csv(tmp_path / "m.csv", index=False)
-    assert exit_code("check", tmp_path / "m.csv") == 0
-    assert "no image of the test split has a label: a run stops there" in capsys.readouterr().out
+    for split in ("test", "val"):
+        held = table.assign(split=table["split"].replace("test", split))
+        held["label"] = held["label"].where(held["split"] == "train", "")
+        held.to_csv(tmp_path / "m.csv", index=False)
+        assert exit_code("check", tmp_path / "m.csv") == 0
+        assert f"no image of the {split} split has a label: a run stops there" in capsys.readouterr().out
     table[table["label"] == "a"].to_csv(tmp_path / "m.csv", index=False)
     assert exit_code("check", tmp_path / "m.csv") == 0
     assert "there is one class only: a classifier needs two" in capsys.readouterr().out

@@ -144,18 +144,19 @@ def test_maps_of_rarer_classes_are_made_anew_before_every_guided_epoch(
     ideas: dict[str, Any], prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets = np.array([-1, 1, 0, 1, 2, 1, 0, -1])
-    assert ideas["rarer"](np.array([0, 1, 2, 4, 5, 6]), np.array(targets)).tolist() == [1, 4, 5]  # two of class 0
+    assert ideas["rarer"](np.array([0, 1, 2, 4, 5, 6]), targets).tolist() == [1, 4, 5]  # two of class 0
     ids = prepared.ids("train", labelled=False)
     module = module_at(ideas, "rare-classes", prepared, 0)
-    refreshed: list[tuple[int, int]] = []
+    refreshed: list[tuple[int, list[int]]] = []
     usual = ideas["pretrain"].PretrainModule
-    monkeypatch.setattr(usual, "refresh", lambda self, some: refreshed.append((self.current_epoch, len(some))))
+    monkeypatch.setattr(usual, "refresh", lambda self, some: refreshed.append((self.current_epoch, some.tolist())))
     monkeypatch.setattr(ideas["pretrain"].StageModule, "on_train_epoch_start", lambda self: None)
     for epoch in range(7):
         module._trainer.current_epoch = epoch
         module.on_train_epoch_start()
-    some = len(ids) - np.bincount(prepared.targets[ids]).max()
-    assert refreshed == [(2, len(ids)), (3, some), (4, some), (5, len(ids)), (6, some)]
+    commonest = np.bincount(prepared.targets[ids]).argmax()
+    every, some = ids.tolist(), ids[prepared.targets[ids] != commonest].tolist()
+    assert refreshed == [(2, every), (3, some), (4, some), (5, every), (6, some)]
 
 
 def test_a_quarter_is_seen_first_and_then_all(

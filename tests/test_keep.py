@@ -53,6 +53,8 @@ def test_a_model_predicts_in_bfloat16(budgeted: Path, keep: float):
     assert not torch.equal(found, expected)
     assert (found - expected).abs().max() < 0.05
     assert quick.attention(images).dtype == torch.float32
+    shown = [model.looked_at(images, 0.25, selector="random") for model in (exact, quick)]
+    assert torch.equal(*shown)
 
 
 def test_predictions_come_of_packed_weights_and_say_what_the_plain_ones_say(budgeted: Path):

@@ -9,6 +9,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from listed_files import rows, touch
+from msmae.data.folders import split_off_masks
 from msmae.data.layouts import open_dataset
 from msmae.data.listing import list_folder
 from msmae.errors import UserError
@@ -70,6 +71,26 @@ def test_masks_beside_images_are_no_images(tmp_path):
         ("b/with_mask.png", ""),
     ]
     assert "2 images with masks beside them (a/1_mask.png)" in manifest.notes
+
+
+@pytest.mark.parametrize(
+    ("files", "images", "masks"),
+    [
+        (["s.nii.gz", "s_seg.nii.gz"], ["s.nii.gz"], ["s_seg.nii.gz"]),
+        (["x.png", "x-gt1.png", "x_labels.png"], ["x.png"], ["x-gt1.png;x_labels.png"]),
+        (["x.png", "x_seg.png", "x_seg_seg.png"], ["x.png"], ["x_seg.png;x_seg_seg.png"]),
+        (["1.2.5", "1.2.5_mask.png", "y_seg.png"], ["1.2.5", "y_seg.png"], ["1.2.5_mask.png", ""]),
+    ],
+)
+def test_which_files_beside_an_image_are_its_masks(files: list[str], images: list[str], masks: list[str]) -> None:
+    assert split_off_masks(files) == (images, masks)
+
+
+def test_masks_of_several_kinds_are_said_to_be_joined(tmp_path):
+    manifest = open_dataset(touch(tmp_path, "a/1.png", "a/1_gt_2.png", "a/1_gt.png", "a/1_label.png", "b/2.png"))
+    assert "masks with several endings are joined, as if of one class" in " ".join(manifest.notes)
+    (tmp_path / "a" / "1_label.png").unlink()
+    assert "several endings" not in " ".join(open_dataset(tmp_path).notes)
 
 
 def test_what_is_no_image_is_counted_and_what_systems_leave_behind_is_not(tmp_path):

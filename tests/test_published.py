@@ -297,13 +297,29 @@ def test_imagefolder_tables_in_different_capitals_are_joined(tmp_path):
     ]  # fmt: skip
 
 
-def test_imagefolder_tables_that_name_a_label_otherwise_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("train", "test", "column"), [("diagnosis", "Diagnosis", "diagnosis"), ("label", "Label,LABEL", "label")]
+)
+def test_imagefolder_tables_that_call_the_label_otherwise_are_refused(train, test, column, tmp_path):
     touch(tmp_path, "train/1.png", "test/2.png")
-    write(tmp_path, "train/metadata.csv", "file_name,diagnosis", "1.png,a")
-    write(tmp_path, "test/metadata.csv", "file_name,Diagnosis", "2.png,b")
-    said = r"no column 'diagnosis' here, as in the other tables; the columns are .*Diagnosis.* \(.*test/metadata\.csv\)"
+    write(tmp_path, "train/metadata.csv", f"file_name,{train}", "1.png,a")
+    write(tmp_path, "test/metadata.csv", f"file_name,{test}", "2.png,b" + ",b" * test.count(","))
+    alike = " and ".join(map(repr, test.split(",")))
+    said = rf"other tables have a column '{column}' for the label, this one {alike} \(.*test/metadata\.csv\)"
     with pytest.raises(UserError, match=said):
-        open_dataset(tmp_path, label_column="diagnosis")
+        open_dataset(tmp_path, label_column=column)
+
+
+@pytest.mark.parametrize(("label", "told"), [("diagnosis", {"label_column": "diagnosis"}), ("label", {})])
+def test_imagefolder_tables_without_a_column_of_the_others_are_named(label, told, tmp_path):
+    touch(tmp_path, "train/1.png", "test/2.png")
+    write(tmp_path, "train/metadata.csv", f"file_name,{label},patient_id", "1.png,a,p1")
+    write(tmp_path, "test/metadata.csv", "file_name,Subject", "2.png,p1")
+    manifest = open_dataset(tmp_path, **told)
+    assert rows(manifest, "label", "split") == [("", "test"), ("a", "train")]
+    for name in (label, "patient_id"):
+        said = f"test/metadata.csv has no column '{name}', as other tables have, and is read without"
+        assert noted(manifest, f"{said}; it has file_name, Subject")
 
 
 def save_medmnist(path: Path, labels: np.ndarray, *, shape: tuple[int, ...] = (28, 28), number: int = 4) -> Path:

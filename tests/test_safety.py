@@ -281,7 +281,7 @@ def test_what_is_named_in_the_place_of_a_file_is_told(finished: Path, data: Path
         msmae.predict(str(finished), [str(data)], out=str(tmp_path / "predicted"))
 
 
-def test_a_run_pretrained_without_labels_is_not_told_to_be_fine_tuned(tmp_path: Path) -> None:
+def test_a_run_pretrained_without_labels_is_not_told_to_be_fine_tuned(data: Path, tmp_path: Path) -> None:
     noise, images = np.random.default_rng(0), tmp_path / "images"
     images.mkdir()
     for i in range(12):

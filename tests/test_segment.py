@@ -371,11 +371,14 @@ def test_bad_input_is_named(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
-def test_images_without_masks_are_told_where_masks_may_lie(data: Path, tmp_path: Path) -> None:
+def test_images_without_masks_are_told_where_masks_may_lie(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = pd.read_csv(data).drop(columns="mask_path")
     table.to_csv(data.with_name("maskless.csv"), index=False)
     with pytest.raises(UserError, match=r"the data has no masks .*: lay a_mask\.png beside a\.png, or masks/a\.png"):
         segment(str(data.with_name("maskless.csv")), from_="none", out=str(tmp_path / "run"), preset="tiny")
+    assert "auditing" not in capsys.readouterr().out, "nothing was read for it"
 
 
 def test_from_is_an_option_although_python_keeps_the_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from msmae.look.cost import look_macs
 from msmae.look.locator import Glance, Locator, Shrink
 from msmae.look.pruning import merge, merge_schedule, merge_tokens
-from msmae.look.selectors import SELECTORS, Look, grid_order
+from msmae.look.selectors import SELECTORS, Look, grid_order, own_draws
 from msmae.look.sensitivity import sensitivity, widened
 from msmae.method.cost import classifier_macs
 from msmae.method.transfer import Classifier
@@ -57,7 +57,8 @@ def test_a_fixed_number_of_different_patches_is_kept(selector: str, kept: int):
 def test_the_batch_does_not_matter(selector: str):
     look = look_of(selector)
     with torch.no_grad():
-        together, alone = look(IMAGES, 12), torch.cat([look(image[None], 12) for image in IMAGES])
+        together = look(IMAGES, 12, own_draws(IMAGES))
+        alone = torch.cat([look(image[None], 12, own_draws(image[None])) for image in IMAGES])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
@@ -130,6 +131,9 @@ def test_random_patches_are_drawn_from_the_generator():
     draw = [look.choose(IMAGES, 12, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draw[0], draw[1])
     assert not torch.equal(draw[0], draw[2])
+    own = look.choose(IMAGES, 12, own_draws(IMAGES))
+    assert own is not None
+    assert len({tuple(row) for row in own.tolist()}) == len(IMAGES), "each image has another draw"
 
 
 # --- merging

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import msmae
+from msmae.method.segmenter import LightDecoder, SetrDecoder
 from msmae.stages.supervised import LEAST_VALIDATIONS, SupervisedModule, epochs_between_validations, train_supervised
+from msmae.stages.training import averaging_of
 from spots import prepared_of, write_spots
 
 
@@ -74,3 +76,10 @@ def test_weights_whose_statistics_fit_them_alone_are_not_averaged(norm: nn.Modul
     last = trained(data, tmp_path / "last", deepcopy(norm), ema=0.0)
     alike = [torch.equal(kept[name], last[name]) for name in kept]
     assert not any(alike[:2]) if averaged else all(alike)
+
+
+def test_the_papers_decoder_is_not_averaged_and_the_light_one_is() -> None:
+    """Its batch statistics are those of the weights as they are: averaged, it grew worse while it learned."""
+    assert averaging_of(SetrDecoder(16, outputs=1), 0.99) == []
+    assert len(averaging_of(LightDecoder(16, outputs=1, channels=1, patch_size=4), 0.99)) == 1
+    assert averaging_of(nn.Linear(2, 2), 0) == []

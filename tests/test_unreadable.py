@@ -134,3 +134,14 @@ def test_outlining_leaves_out_too(data: Path, mixed: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match="none of the files can be used"):
         msmae.predict(str(run), [str(mixed / "bad.png")], out=str(tmp_path / "nothing"), on_error="skip")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_masks_beside_images_are_not_predicted(
+    finished: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("bad.png", "deep.png"):
+        (mixed / name).unlink()
+    Image.new("L", (32, 32)).save(mixed / "a_seg.png")
+    found = msmae.predict(str(finished), [str(mixed)], out=str(tmp_path / "out"))
+    assert [Path(path).name for path in found["image_path"]] == [f"{name}.png" for name in "abcde"]
+    assert f"- {mixed}: 1 mask beside an image, not predicted" in capsys.readouterr().out

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from msmae.data.listing import Listing, count, some
+from msmae.data.listing import Listing, count, some, without_suffix
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest, printable
 from msmae.data.patients import is_dicom, read_headers
 from msmae.data.tables import SPLIT_NAMES, label_notes
@@ -97,18 +97,25 @@ def read_tree(listing: Listing) -> Tree:
 
 def split_off_masks(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """The images, and for each its masks joined by ``;``: ``a_mask.png``, ``a_seg_1.png`` are masks of ``a.png``."""
-    image_of = {_without_suffix(path): path for path in paths}
+    image_of = {without_suffix(path): path for path in paths}
     masks: dict[str, list[str]] = {}
     for path in paths:
-        stem = _without_suffix(path)
-        owner = MASK_ENDING.sub("", stem)
-        if owner != stem and owner in image_of:
+        owner = _masked_by(without_suffix(path), image_of)
+        if owner:
             if SEPARATOR in path:
                 raise UserError(f"a mask's name holds '{SEPARATOR}'", where=path, mend="rename it")
             masks.setdefault(image_of[owner], []).append(path)
     taken = {mask for of_image in masks.values() for mask in of_image}
     images = [path for path in paths if path not in taken]
     return images, [SEPARATOR.join(masks.get(path, [])) for path in images]
+
+
+def _masked_by(stem: str, images: Collection[str]) -> str:
+    """The name of the image whose mask one of this name is, also through a mask's mask; ``""`` if it is none."""
+    owner = MASK_ENDING.sub("", stem)
+    if owner == stem or owner not in images:
+        return ""
+    return _masked_by(owner, images) or owner
 
 
 def check_not_empty(listing: Listing) -> None:
@@ -164,10 +171,15 @@ def _tree_notes(tree: Tree) -> list[str]:
 
 
 def _mask_notes(masks: Sequence[str]) -> list[str]:
-    given = [mask for mask in masks if mask]
-    return [f"{count(len(given), 'image')} with masks beside them ({given[0].split(SEPARATOR)[0]})"] if given else []
+    given = [mask.split(SEPARATOR) for mask in masks if mask]
+    notes = [f"{count(len(given), 'image')} with masks beside them ({given[0][0]})"] if given else []
+    mixed = [names for names in given if len({_kind(name) for name in names}) > 1]
+    if mixed:
+        notes.append(f"masks with several endings are joined, as if of one class ({' and '.join(mixed[0])})")
+    return notes
 
 
-def _without_suffix(path: str) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/{name.rpartition('.')[0] or name}"
+def _kind(mask: str) -> str:
+    """What the ending of a mask's name calls it, without a number: ``_seg``."""
+    ending = MASK_ENDING.search(without_suffix(mask))
+    return "" if ending is None else re.sub(r"[_\-]?\d+$", "", ending[0]).lower()

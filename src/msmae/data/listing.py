@@ -89,6 +89,12 @@ def has_suffix(path: str) -> bool:
     return bool(dot and name) and not suffix.isdigit()
 
 
+def without_suffix(path: str) -> str:
+    """A path without what says its type; further dots are part of the name, as in ``case.1.nii.gz``."""
+    suffix = next((ending for ending in (".nii.gz", *IMAGE_SUFFIXES) if path.lower().endswith(ending)), "")
+    return path[: len(path) - len(suffix)]
+
+
 def by_stem(paths: Iterable[str]) -> tuple[dict[str, str], int]:
     """File names without folder and suffix -> paths, the first of each name; and how many further ones there are."""
     stems: dict[str, str] = {}

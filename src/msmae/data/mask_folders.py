@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from msmae.data.folders import MASK_ENDING, check_not_empty
-from msmae.data.listing import IMAGE_SUFFIXES, Listing, count, left_out, some
+from msmae.data.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest
 from msmae.data.tables import SPLIT_NAMES
 from msmae.errors import UserError
@@ -142,18 +142,12 @@ def _places(listing: Listing) -> Iterator[Place]:
         named = [i for i, folder in enumerate(folders) if folder.lower() in (*IMAGES, *MASKS)]
         if named:
             at = named[-1]
-            yield Place(path, tuple(folders[:at]), folders[at], tuple(folders[at + 1 :]), _stem(name))
+            yield Place(path, tuple(folders[:at]), folders[at], tuple(folders[at + 1 :]), without_suffix(name))
 
 
 def _elsewhere(listing: Listing, places: list[Place]) -> list[str]:
     """The pictures that lie in no such folder."""
     return sorted(set(listing.images) - {place.path for place in places})
-
-
-def _stem(name: str) -> str:
-    """A file's name without what says its type; further dots are part of the name, as in ``case.1.nii.gz``."""
-    suffix = next((ending for ending in (".nii.gz", *IMAGE_SUFFIXES) if name.lower().endswith(ending)), "")
-    return name[: len(name) - len(suffix)]
 
 
 def _notes(table: pd.DataFrame, strays: list[str], images: list[Place]) -> list[str]:

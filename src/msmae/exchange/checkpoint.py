@@ -127,7 +127,8 @@ def no_model(folder: Path, *, mend: str) -> UserError:
 
 def only_pretrained(folder: Path) -> UserError:
     """The error for a run that is pre-trained so far, with what comes next: with labels, or on other images."""
-    elsewhere = f"`msmae run DATA --init {shlex.quote(str(folder / 'pretrained' / 'model.safetensors'))}`"
+    weights, settings = (shlex.quote(str(folder / file)) for file in ("pretrained/model.safetensors", "config.yaml"))
+    elsewhere = f"`msmae run DATA --init {weights} --config {settings} --out NEW`"
     if not read_card(folder / "pretrained").classes:
         return UserError(
             "the run is pre-trained and no more, on images without labels",

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from zlib import crc32
 
 import torch
@@ -37,16 +38,21 @@ def grid_order(rows: int, columns: int) -> list[int]:
     return sorted(range(rows * columns), key=rank)
 
 
-def random_order(images: Tensor, patches: int, generator: torch.Generator | None = None) -> Tensor:
-    """Any order [B, N] of the patches of each image; without a generator it is seeded by the image's own pixels, so
-    that the answer for an image does not turn on its neighbours in the batch.
-    """
-    if generator is not None:
-        draws = torch.rand(len(images), patches, generator=generator)
-    else:
-        seeds = [crc32(image.float().cpu().numpy().tobytes()) for image in images]
-        draws = torch.stack([torch.rand(patches, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-    return draws.argsort(dim=1).to(images.device)
+Draw = torch.Generator | Sequence[torch.Generator] | None
+"""What random patches are drawn from: one generator for a batch, one for each image, or torch's own."""
+
+
+def own_draws(images: Tensor) -> list[torch.Generator]:
+    """A generator for each image [B, C, H, W] that its pixels seed: what is drawn for it turns on nothing else."""
+    pixels = images.detach().float().cpu()
+    return [torch.Generator().manual_seed(crc32(image.numpy().tobytes())) for image in pixels]
+
+
+def random_order(images: int, patches: int, draw: Draw) -> Tensor:
+    """The patches of each image in any order: positions [B, N]."""
+    if draw is None or isinstance(draw, torch.Generator):
+        return torch.rand(images, patches, generator=draw).argsort(dim=1)
+    return torch.stack([torch.rand(patches, generator=generator) for generator in draw]).argsort(dim=1)
 
 
 class Look(nn.Module):
@@ -82,15 +88,15 @@ class Look(nn.Module):
         """Tokens of the glance."""
         return 0 if self.glance is None else self.glance.grid[0] * self.glance.grid[1]
 
-    def forward(self, images: Tensor, kept: int, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, images: Tensor, kept: int, draw: Draw = None) -> Tensor:
         """Normalised images [B, C, H, W] -> logits [B, classes] from ``kept`` tokens.
 
         Raises:
             ValueError: no token would be left for a patch.
         """
-        return self.look(images, kept, generator)[0]
+        return self.look(images, kept, draw)[0]
 
-    def look(self, images: Tensor, kept: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+    def look(self, images: Tensor, kept: int, draw: Draw = None) -> tuple[Tensor, Tensor | None]:
         """Logits, and the positions [B, K] of the patches that were looked at to the end; None: no one patch was."""
         encoder, pool = self.model.encoder, self.model.pool
         if not self.coarse < kept <= encoder.patches:
@@ -100,10 +106,10 @@ class Look(nn.Module):
         if self.selector == "early":
             tokens, keep = early_tokens(encoder, images, kept)
             return self.model.head(pooled(tokens, pool)), keep
-        positions = self.choose(images, kept - self.coarse, generator)
+        positions = self.choose(images, kept - self.coarse, draw)
         return self.read(images, positions), positions
 
-    def choose(self, images: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor | None:
+    def choose(self, images: Tensor, count: int, draw: Draw = None) -> Tensor | None:
         """Positions [B, count] of the patches to encode; None: all."""
         encoder = self.model.encoder
         if self.selector == "all":
@@ -112,7 +118,7 @@ class Look(nn.Module):
             order = torch.tensor(grid_order(*encoder.grid)[:count], device=images.device)
             return order.expand(images.shape[0], -1)
         if self.selector == "random":
-            return random_order(images, encoder.patches, generator)[:, :count]
+            return random_order(len(images), encoder.patches, draw)[:, :count].to(images.device)
         if self.selector == "self":
             scores = patch_maps((self.guide or self.model).encoder, images).flatten(1)
         else:

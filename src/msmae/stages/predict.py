@@ -133,11 +133,12 @@ def predict_files(
 
 
 def find_images(paths: list[str]) -> list[Path]:
-    """The files named, and the image files in the folders named, in order and once each.
+    """The files named, and the image files in the folders named, in order and once each; masks beside them left out.
 
     Raises:
         UserError: nothing was named, a path does not exist, or a folder holds no images.
     """
+    from msmae.data.folders import split_off_masks
     from msmae.data.listing import list_folder
 
     if not paths:
@@ -145,10 +146,13 @@ def find_images(paths: list[str]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [path / image for image in list_folder(path).images]
-            if not inside:
+            images = list_folder(path).images
+            if not images:
                 raise UserError("the folder holds no images", where=str(path), mend="name another folder")
-            found += inside
+            inside, _ = split_off_masks(images)
+            if len(inside) < len(images):
+                print(f"- {path}: {count(len(images) - len(inside), 'mask')} beside an image, not predicted")
+            found += [path / image for image in inside]
         elif path.suffix.lower() in (".csv", ".tsv"):
             raise UserError("a table, not an image", where=str(path), mend="name the files, or the folder they lie in")
         elif path.exists() or "#" in path.name:

@@ -15,7 +15,7 @@ from msmae.errors import UserError
 from msmae.evidence.calibration import Calibrator
 from msmae.exchange.checkpoint import ModelCard, load_model
 from msmae.exchange.look import load_look
-from msmae.look.selectors import Look
+from msmae.look.selectors import Draw, Look, own_draws
 from msmae.method.attention import patch_maps
 from msmae.method.segmenter import Segmenter
 from msmae.method.transfer import Classifier
@@ -98,7 +98,7 @@ class Model:
         share, name = share_and_selector(self, keep, selector)
         look = self.look(name)
         kept = kept_tokens(look, share)
-        logits = torch.cat([look(batch, kept).float() for batch in self.prepared_batches(images, batch_size)])
+        logits = torch.cat([look(batch, kept, draw).float() for batch, draw in self.drawn(look, images, batch_size)])
         probabilities = (logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1)).cpu()
         return self.calibrate(probabilities, share, name) if calibrated else probabilities
 
@@ -131,11 +131,22 @@ class Model:
         share, name = share_and_selector(self, keep, selector)
         look = self.look(name)
         parts = []
-        for batch in self.prepared_batches(images, 256):
-            positions = look.look(batch, kept_tokens(look, share))[1]
+        for batch, draw in self.drawn(look, images, 256):
+            positions = look.look(batch, kept_tokens(look, share), draw)[1]
             everything = torch.arange(self.network.encoder.patches).expand(len(batch), -1)
             parts.append(everything if positions is None else positions.cpu())
         return torch.cat(parts)
+
+    def drawn(self, look: Look, images: Images, batch_size: int) -> Iterator[tuple[Tensor, Draw]]:
+        """Prepared batches, and what random patches of them are drawn from: of each image its own pixels as they were
+        read, so that neither its neighbours nor device and precision matter.
+        """
+        for batch in in_batches(images, batch_size):
+            if look.selector != "random":
+                yield self.to_scale(batch), None
+                continue
+            pixels = read_batch(batch, self.card, size=self.card.image_size)
+            yield self.to_scale(pixels), own_draws(pixels)
 
     def prepared_batches(self, images: Images, batch_size: int) -> Iterator[Tensor]:
         """Batches on the device, of the model's size, scale and numbers."""

@@ -291,7 +291,7 @@ def decide_schedules(prepared: Prepared) -> Settings:
     )
     if prepared.arm.guided and (pre.uniform_epochs or 0) >= epochs:
         raise UserError(
-            f"{count(epochs, 'epoch')} of pre-training, {pre.uniform_epochs} of them masked evenly: none is guided",
+            f"of {count(epochs, 'epoch')} of pre-training the first {pre.uniform_epochs} mask evenly: none is guided",
             where="pretrain.epochs, pretrain.uniform_epochs",
             mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
         )

@@ -56,7 +56,7 @@ def segment(
     chosen = source.architecture(chosen)
     from msmae.stages.leakage import audit_before_run
     from msmae.stages.prepare import divide
-    from msmae.stages.segmentation.data import left_out, prepare_masks
+    from msmae.stages.segmentation.data import check_masks, left_out, prepare_masks
     from msmae.stages.segmentation.evaluate import evaluate_segmenter
     from msmae.stages.segmentation.leakage import refuse_leakage
     from msmae.stages.segmentation.module import check_segmenter, segment_model
@@ -65,6 +65,7 @@ def segment(
 
     manifest = divide(data, settings=chosen, seed=seed)
     show_notes(manifest.notes)
+    check_masks(manifest)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     learned = refuse_leakage(manifest, source, chosen, allow=allow_leakage)
     prepared = prepare_masks(manifest, settings=chosen, arm=source.arm, seed=seed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 
 from msmae.data.geometry import Geometry, random_geometry
@@ -17,7 +17,7 @@ from msmae.data.loader import Batch
 from msmae.method.msmae import label_loss
 from msmae.stages.balance import decide_balance
 from msmae.stages.prepare import Prepared
-from msmae.stages.training import LastCheckpoint, StageModule, decayed, fit, make_trainer
+from msmae.stages.training import LastCheckpoint, StageModule, averaging_of, decayed, fit, make_trainer
 
 
 class SupervisedModule(StageModule):
@@ -103,8 +103,6 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
     best = ModelCheckpoint(
         dirpath=run / "checkpoints", filename="best", monitor="val_loss", mode="min", enable_version_counter=False
     )
-    averages = settings.ema > 0 and not keeps_statistics(module.model)
-    averaging: list[Callback] = [EMAWeightAveraging(decay=settings.ema)] if averages else []
     assert settings.epochs is not None
     every = epochs_between_validations(len(module.train_ids), len(module.prepared.ids("val")), settings.epochs)
     trainer = make_trainer(
@@ -112,7 +110,7 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         "finetune",
         epochs=settings.epochs,
         settings=module.prepared.settings.trainer,
-        callbacks=[*averaging, LastIsValidated(), best, LastCheckpoint(run)],
+        callbacks=[*averaging_of(module.model, settings.ema), LastIsValidated(), best, LastCheckpoint(run)],
         accumulate=settings.accumulate,
         validate_every=every,
     )
@@ -127,21 +125,13 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
     trainer.strategy.barrier()
 
 
-def keeps_statistics(network: nn.Module) -> bool:
-    """Whether layers keep means and deviations of what they saw (batch normalisation): those of the weights as they
-    are, which fit no average of weights; in short trainings such a network answers at chance.
-    """
-    return any(getattr(layer, "track_running_stats", False) for layer in network.modules())
-
-
 LEAST_VALIDATIONS = 50
-"""Of a training whose epochs are not all validated: enough to choose the epoch among."""
+"""At least so many epochs are validated where not all are: enough to choose among."""
 
 
 def epochs_between_validations(train: int, val: int, epochs: int) -> int:
-    """1, or where fewer images train than validate, as many epochs as show the network about as many.
-
-    So a validation split far larger than what has a label for training does not take most of the time.
+    """1; or, in a training of many epochs by far fewer images than validate, as many as show the network about as many
+    images as one validation does, which would take most of the time otherwise.
     """
     return max(1, min(val // train, epochs // LEAST_VALIDATIONS))
 

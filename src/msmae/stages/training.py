@@ -15,7 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -68,6 +68,20 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def averaging_of(network: nn.Module, decay: float) -> list[Callback]:
+    """What averages the weights that are validated and kept; nothing where it is switched off or would do harm.
+
+    Layers that keep statistics of what they saw (batch normalisation) keep those of the weights as they are, which fit
+    no average of weights: in a short training such a network answers at chance.
+    """
+    if not decay:
+        return []
+    if any(getattr(layer, "track_running_stats", False) for layer in network.modules()):
+        logging.getLogger("msmae").info("the weights are not averaged: batch statistics fit them as they are")
+        return []
+    return [EMAWeightAveraging(decay=decay)]
 
 
 def quiet_lightning() -> None:

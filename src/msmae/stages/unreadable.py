@@ -37,8 +37,10 @@ class Unreadable:
         try:
             return files, [read(files)]
         except UserError as error:
-            if not self.skip:
+            if not self.skip and len(files) > 1:
                 raise offering_to_skip(error) from error
+            if not self.skip:
+                raise
             if len(files) == 1:
                 self.reasons[files[0]] = " ".join(str(error).split())
                 return [], []

@@ -67,7 +67,7 @@ def list_obstacles(audit: Audit) -> list[str]:
     labelled = [row for name, row in audit.splits.items() if name != NO_LABEL]
     for split in ("val", "test"):
         if labelled and audit.splits.get(NO_LABEL, {}).get(split) and not any(row.get(split) for row in labelled):
-            found.append(f"no image of the {split} split has a label: a run stops there")
+            found.append(f"no image of the {split} split has a label: a run stops there; --repair cuts the splits anew")
     return found
 
 

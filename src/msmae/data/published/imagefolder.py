@@ -27,8 +27,8 @@ def recognise(listing: Listing) -> str:
 def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
     """A row a line of metadata; labels from its label column, or else from class folders, or none.
 
-    Raises ``UserError`` as for any table: a column asked for that is not there (in any of several tables), missing
-    files, rows that differ.
+    Raises ``UserError`` as for any table: a column asked for that is not there, or is called otherwise in one of
+    several tables, missing files, rows that differ.
     """
     sources = _tables(listing)
     if not sources:
@@ -36,9 +36,10 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
             f"there is no metadata.csv with a column {IMAGE}", where=str(listing.root), mend="check the path"
         )
     parts = [_read(listing, source, columns) for source in sources]
-    _check_asked([part for part, _ in parts], sources, columns, root=str(listing.root))
-    table = pd.concat([part for part, _ in parts], ignore_index=True).fillna("")
     notes = list(dict.fromkeys(note for _, told in parts for note in told))
+    notes += _compared({source: part for source, (part, _) in zip(sources, parts, strict=True)}, columns, listing)
+    divided = [_in_split(part, source, columns) for source, (part, _) in zip(sources, parts, strict=True)]
+    table = pd.concat(divided, ignore_index=True).fillna("")
     if columns.label == ColumnNames.label and columns.label not in table:
         there = ", ".join(table.columns)
         folders = [posixpath.dirname(path).rpartition("/")[2] for path in table[IMAGE]]
@@ -56,18 +57,27 @@ def read(listing: Listing, *, columns: ColumnNames) -> Manifest:
     )
 
 
-def _check_asked(tables: list[pd.DataFrame], sources: list[str], columns: ColumnNames, *, root: str) -> None:
-    """Raise ``UserError`` where a column of the user's own naming is in some of the tables only."""
-    own = [name for column, name in asdict(columns).items() if name and name != column and column != "image_path"]
-    for name in (name for name in own if any(name in table for table in tables)):
-        for table, source in zip(tables, sources, strict=True):
-            if name not in table:
-                there = ", ".join(map(str, table))
+def _compared(tables: dict[str, pd.DataFrame], columns: ColumnNames, listing: Listing) -> list[str]:
+    """What should be known of columns that some of the tables have, and others do not.
+
+    Raises ``UserError`` where another column of such a table may be meant: its cells would be taken for empty.
+    """
+    notes = []
+    for column, name in asdict(columns).items():
+        lacking = [source for source, table in tables.items() if name not in table]
+        if column in ("image_path", "split") or not name or len(lacking) == len(tables):
+            continue
+        for source in lacking:
+            alike = [repr(other) for other in same_names(name, tables[source].columns)]
+            if alike:
                 raise UserError(
-                    f"there is no column '{name}' here, as in the other tables; the columns are {there}",
-                    where=f"{root}/{source}",
-                    mend="give it the same name in each",
+                    f"other tables have a column '{name}' for the {column}, this one {' and '.join(alike)}",
+                    where=f"{listing.root}/{source}",
+                    mend="call it alike in all of them",
                 )
+            there = ", ".join(map(str, tables[source].columns))
+            notes.append(f"{source} has no column '{name}', as other tables have, and is read without; it has {there}")
+    return notes
 
 
 def _tables(listing: Listing) -> list[str]:
@@ -80,12 +90,17 @@ def _read(listing: Listing, source: str, columns: ColumnNames) -> tuple[pd.DataF
     asked = asdict(columns)
     usual = {IMAGE: "image_path"} | {name: name for name in COLUMNS if asked[name] == name and name != "image_path"}
     found = {name: same_names(name, table.columns) for name in usual if name not in table}
-    renamed = {alike[0]: name for name, alike in found.items() if len(alike) == 1}  # of two, it is asked which
+    renamed = {alike[0]: name for name, alike in found.items() if len(alike) == 1}  # of two, neither
     notes = [f"the column '{written}' is taken for the {usual[name]}" for written, name in renamed.items()]
     table = table.rename(columns=renamed)
     folder = posixpath.dirname(source)
     for column in {IMAGE, columns.mask_path} & set(table.columns):
         table[column] = [cell and posixpath.join(folder, cell) for cell in table[column]]
-    split = next((SPLIT_NAMES[part] for part in folder.lower().split("/") if part in SPLIT_NAMES), "")
-    given = not split or columns.split in table
-    return (table if given else table.assign(**{columns.split: split})), notes
+    return table, notes
+
+
+def _in_split(table: pd.DataFrame, source: str, columns: ColumnNames) -> pd.DataFrame:
+    """The table, with the split that its folder is named after, unless it says so itself."""
+    folders = posixpath.dirname(source).lower().split("/")
+    split = next((SPLIT_NAMES[part] for part in folders if part in SPLIT_NAMES), "")
+    return table if not split or columns.split in table else table.assign(**{columns.split: split})

@@ -22,9 +22,6 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
             ``dataset.on_error=skip``); a class has no pixel in the training masks; a split is empty.
     """
     settings = name_classes(manifest, settings)
-    if not manifest.table["mask_path"].any():
-        mend = "lay a_mask.png beside a.png, or masks/a.png beside images/a.png; a table names them in mask_path"
-        raise UserError("the data has no masks", where=manifest.where, mend=mend)
     wanted = settings.segment
     rule = MaskRule(
         classes=len(wanted.class_names),
@@ -42,6 +39,13 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
     epochs = wanted.epochs or max(1, round(wanted.presentations / len(prepared.ids("train", labelled=False))))
     chosen = dataclasses.replace(prepared.settings, segment=dataclasses.replace(wanted, epochs=epochs))
     return dataclasses.replace(prepared, settings=chosen)
+
+
+def check_masks(manifest: Manifest) -> None:
+    """Raise ``UserError`` where no image has a mask."""
+    if not manifest.table["mask_path"].any():
+        mend = "lay a_mask.png beside a.png, or masks/a.png beside images/a.png; a table names them in mask_path"
+        raise UserError("the data has no masks", where=manifest.where, mend=mend)
 
 
 def left_out(prepared: Prepared) -> list[str]:

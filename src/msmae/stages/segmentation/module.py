@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from msmae.data.geometry import random_geometry
@@ -20,7 +20,7 @@ from msmae.stages.prepare import Prepared, reading_of
 from msmae.stages.segmentation.data import class_layers
 from msmae.stages.segmentation.source import Source
 from msmae.stages.supervised import jitter
-from msmae.stages.training import LastCheckpoint, StageModule, check_trainer, decayed, fit, make_trainer
+from msmae.stages.training import LastCheckpoint, StageModule, averaging_of, check_trainer, decayed, fit, make_trainer
 
 AUXILIARY = 0.4
 """Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
@@ -178,7 +178,6 @@ def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
     best = ModelCheckpoint(
         dirpath=run / "checkpoints", filename="best", monitor="val_dice", mode="max", enable_version_counter=False
     )
-    averaging: list[Callback] = [EMAWeightAveraging(decay=settings.ema)] if settings.ema else []
     assert settings.epochs is not None
     trainer = make_trainer(
         run,
@@ -186,7 +185,7 @@ def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
         epochs=settings.epochs,
         settings=prepared.settings.trainer,
         callbacks=[
-            *averaging,
+            *averaging_of(model, settings.ema),
             EarlyStopping("val_dice", mode="max", patience=settings.patience),
             best,
             LastCheckpoint(run),
