@@ -70,7 +70,7 @@ def test_arms_of_pixels_alone_pretrain_without_labels(
     card = json.loads((tmp_path / "run/pretrained/config.json").read_text())
     assert card["classes"] == []
     assert card["numbers"] == ("uint8" if kind == "unlabelled" else "float32")
-    with pytest.raises(UserError, match="no training image has a label"):
+    with pytest.raises(UserError, match="pre-trained and no more, on images without labels"):
         msmae.finetune(str(tmp_path / "run"))
 
 
