@@ -17,3 +17,14 @@ def touch(root: Path, *paths: str) -> Path:
 
 def rows(manifest: Manifest, *columns: str) -> list[tuple[str, ...]]:
     return list(manifest.table[list(columns)].itertuples(index=False, name=None))
+
+
+def write(root: Path, name: str, *lines: str) -> None:
+    """A text file of these lines."""
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text("\n".join(lines) + "\n")
+
+
+def noted(manifest: Manifest, text: str) -> bool:
+    """Whether a note of the manifest holds the text."""
+    return any(text in note for note in manifest.notes)

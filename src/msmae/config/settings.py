@@ -216,8 +216,8 @@ class FinetuneSettings:
     drop_path: float = 0.1
     label_smoothing: float = 0.1
     ema: float = 0.99
-    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off, as batch statistics
-    (`resnet18`, the decoder setr-pup) do of themselves."""
+    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off. Never averaged, since
+    it keeps batch statistics: `resnet18`."""
     draw: Literal["all", "own"] = "all"
     """Patches seen in training: all of them, or the quarter that the arm's own masking keeps (paper)."""
     pool: Literal["cls", "mean"] | None = None
@@ -276,8 +276,8 @@ class SegmentSettings:
     """Each block learns at this share of the rate of the block above it."""
     drop_path: float = 0.1
     ema: float = 0.99
-    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off, as batch statistics
-    (`resnet18`, the decoder setr-pup) do of themselves."""
+    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off. Never averaged, since
+    it keeps batch statistics: the decoder setr-pup."""
     crop_scale: tuple[float, float] = (0.5, 1.0)
     """Least and largest share of the image's area in a training crop."""
     flip: float = 0.5
