@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msmae.data.audit.hashing import bits_apart
-from msmae.data.audit.neighbours import FARTHEST, near_pairs
+from msmae.data.audit.hashing import FARTHEST, bits_apart, near_pairs
 
 HIDDEN = 40
 SAMPLE = 2_000_000  # pairs compared to tell what comparing all would cost

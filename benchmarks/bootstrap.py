@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from msmae.evidence.summary import summarise
+from msmae.statistics.summary import summarise
 
 CLASSES = tuple(f"class {c}" for c in range(7))
 

@@ -13,8 +13,8 @@ import json
 import sys
 from pathlib import Path
 
-from msmae.stages.bench import bench
-from msmae.stages.turns import Row
+from msmae.bench.turns import Row
+from msmae.verbs.bench import bench
 
 RECORDED = Path(__file__).parent / "recorded" / "ratios.json"
 ALLOWED = 0.9

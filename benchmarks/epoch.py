@@ -24,16 +24,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from msmae.bench.turns import Row, alone, clock, device_name, in_turns, ratio_row
+from msmae.bench.work import DTYPES, SIZES, Case, Place, pretraining
 from msmae.config import make_settings
-from msmae.data.layouts import open_dataset
 from msmae.data.manifest import Manifest
-from msmae.stages.bench import CASES
-from msmae.stages.bench_work import DTYPES, SIZES, Case, Place, pretraining
-from msmae.stages.memory import keep_freed_memory
-from msmae.stages.prepare import Prepared, prepare
-from msmae.stages.pretrain import pretrain_model
-from msmae.stages.timing import alone
-from msmae.stages.turns import Row, clock, device_name, in_turns, ratio_row
+from msmae.data.tables.layouts import open_dataset
+from msmae.machine import keep_freed_memory
+from msmae.training.prepare import Prepared, prepare
+from msmae.training.pretrain import pretrain_model
+from msmae.verbs.bench import CASES
 
 HERE = {**CASES, "28px": Case("28 px", "micro", side=28, patch=4, batch=128, channels=1)}
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}

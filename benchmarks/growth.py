@@ -18,14 +18,13 @@ from statistics import median
 import numpy as np
 import torch
 
+from msmae.bench.turns import alone, clock
+from msmae.bench.work import Case, Place, Work, pretraining
 from msmae.data.loader import Batches
 from msmae.data.store import ImageStore
+from msmae.machine import keep_freed_memory
 from msmae.method.attention import MapBank
 from msmae.method.vit import SIZES
-from msmae.stages.bench_work import Case, Place, Work, pretraining
-from msmae.stages.memory import keep_freed_memory
-from msmae.stages.timing import alone
-from msmae.stages.turns import clock
 
 CPU = torch.device("cpu")
 BATCH = 64

@@ -24,14 +24,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from msmae.look.cost import look_macs
-from msmae.look.locator import Glance
-from msmae.look.selectors import Look
-from msmae.method.transfer import Classifier
+from msmae.bench.turns import alone
+from msmae.inference.packed import packed
+from msmae.method.classifier import Classifier
 from msmae.method.vit import SIZES, VisionTransformer
-from msmae.stages.adapt import glances, new_locator
-from msmae.stages.packed import packed
-from msmae.stages.timing import alone
+from msmae.selection.cost import look_macs
+from msmae.selection.locator import Glance
+from msmae.selection.selectors import Look
+from msmae.training.adapt import glances, new_locator
 
 KEPT = 49
 WAYS = ("all", "locator", "given", "early", "merge", "self")
@@ -101,7 +101,7 @@ def measure_onnx(size: str, *, batches: list[int], seconds: float, threads: int)
     """Rows of one encoder in onnxruntime, float32."""
     import onnxruntime
 
-    from msmae.exchange.onnx_file import Exported, write_onnx
+    from msmae.inference.onnx_file import Exported, write_onnx
 
     classifier = Classifier(VisionTransformer(**SIZES[size]), classes=7).eval()
     options = onnxruntime.SessionOptions()

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 
 from msmae.data.geometry import random_geometry
-from msmae.data.layouts import open_dataset
 from msmae.data.loader import Batch, Batches
 from msmae.data.manifest import Manifest
 from msmae.data.store import ImageStore, open_store
+from msmae.data.tables.layouts import open_dataset
+from msmae.machine import choose_precision
 from msmae.method.masking import plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.method.vit import VisionTransformer
-from msmae.stages.precision import choose_precision
 
 ROUNDS = 3
 

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from msmae.bench.work import Case, Place, Work, made_up, make_encoder
 from msmae.method.cost import map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
-from msmae.stages.bench_work import Case, Place, Work, made_up, make_encoder
 
 MODELS = {"facebook-mae": "models_mae", "msmae": "models_msmae", "amt": "models_mae"}
 GUIDED = 50

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from msmae.stages import bench_work
-from msmae.stages.bench_memory import most_resident
-from msmae.stages.bench_work import DTYPES, Case, Place, Work
-from msmae.stages.memory import keep_freed_memory
-from msmae.stages.turns import clock
+from msmae.bench import work as bench_work
+from msmae.bench.memory import most_resident
+from msmae.bench.turns import clock
+from msmae.bench.work import DTYPES, Case, Place, Work
+from msmae.machine import keep_freed_memory
 
 
 def make(asked: dict[str, Any]) -> Work:
@@ -48,8 +48,8 @@ def our_epoch(case: Case, asked: dict[str, Any]) -> Work:
     """A guided epoch from image files, with nothing decoded before: reading, maps, training, saving the model."""
     from msmae.config import make_settings
     from msmae.data.manifest import read_manifest
-    from msmae.stages.prepare import prepare
-    from msmae.stages.pretrain import pretrain_model
+    from msmae.training.prepare import prepare
+    from msmae.training.pretrain import pretrain_model
 
     manifest = read_manifest(Path(asked["data"]).parent / "manifest.csv")
     precision = {"fp32": "32-true", "bf16": "bf16-mixed"}[asked["dtype"]]

@@ -25,11 +25,10 @@ from typing import Any
 
 import torch
 
-from msmae.stages.bench import CASES
-from msmae.stages.bench_work import Case
-from msmae.stages.prepare import cache_folder
-from msmae.stages.timing import alone
-from msmae.stages.turns import Row, in_turns, processor_kind, ratio_row
+from msmae.bench.turns import Row, alone, in_turns, processor_kind, ratio_row
+from msmae.bench.work import Case
+from msmae.training.prepare import cache_folder
+from msmae.verbs.bench import CASES
 
 HERE = Path(__file__).parent
 NAMES = {"facebook-mae": "facebookresearch/mae", "msmae": "Talented-Q/MSMAE", "amt": "guijiejie/AMT"}
@@ -173,7 +172,7 @@ def device(options: argparse.Namespace) -> str:
 @contextmanager
 def small_copy(data: Path, count: int) -> Iterator[Path]:
     """A folder with ``train/<class>/``, links to ``count`` images spread over the classes, and their manifest."""
-    from msmae.data.layouts import open_dataset
+    from msmae.data.tables.layouts import open_dataset
 
     whole = open_dataset(data)
     rows = torch.linspace(0, len(whole) - 1, count).long().tolist()

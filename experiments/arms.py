@@ -21,7 +21,7 @@ from studies import GPU, STUDIES, Study
 
 import msmae
 from msmae.data.phantom import make_phantom
-from msmae.stages.check import check
+from msmae.verbs.check import check
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PUBLIC = Path(os.environ.get("MSMAE_DATA", REPOSITORY.parent / "shared" / "data")).resolve()

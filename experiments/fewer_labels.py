@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msmae.data.layouts import open_dataset
 from msmae.data.manifest import Manifest
+from msmae.data.tables.layouts import open_dataset
 
 
 def write_fewer_labels(data: str, share: float, target: Path) -> Path:

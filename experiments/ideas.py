@@ -21,7 +21,7 @@ from msmae.data.geometry import Geometry
 from msmae.method.masking import PatchPlan, draw_order, patch_counts, plan_patches, tempered
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import gather_tokens, patchify
-from msmae.stages import finetune, pretrain
+from msmae.training import finetune, pretrain
 
 QUARTERS = 4
 QUARTER_EPOCHS = 20

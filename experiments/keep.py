@@ -29,11 +29,11 @@ from arms import PUBLIC, REPOSITORY
 from collect import copy
 from studies import STUDIES
 
-from msmae.evidence.predictions import write_predictions
-from msmae.stages.adapt import adapt_model
-from msmae.stages.budget import Point, budget, forget_look, predict_split
-from msmae.stages.predictor import Model, load
-from msmae.stages.prepare import Prepared, cache_folder, prepare_again
+from msmae.inference.model import Model, load
+from msmae.statistics.predictions import write_predictions
+from msmae.training.adapt import adapt_model
+from msmae.training.prepare import Prepared, cache_folder, prepare_again
+from msmae.verbs.budget import Point, budget, forget_look, predict_split
 
 QUARTER, EVEN = Point("locator", 0.25), Point("grid", 0.25)
 FILES = ("budget.json", "keep/predictions_all.csv", "keep/predictions_quarter.csv", "keep/lesions.json")

@@ -17,17 +17,17 @@ from arms import REPOSITORY
 from studies import STUDIES
 from torch import Tensor
 
+from msmae.evaluation.map_quality import lesion_patches, map_auroc, pointing
 from msmae.evidence.map_layers import TOGETHER
-from msmae.exchange.checkpoint import load_model
-from msmae.look.rollout import rollout_maps
-from msmae.look.sensitivity import sensitivity, widened
+from msmae.inference.model import load
 from msmae.method.attention import average_heads
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
-from msmae.stages.map_quality import lesion_patches, map_auroc, pointing
-from msmae.stages.map_watch import watched
-from msmae.stages.predictor import load
-from msmae.stages.prepare import prepare_again
+from msmae.runs.checkpoint import load_model
+from msmae.selection.rollout import rollout_maps
+from msmae.selection.sensitivity import sensitivity, widened
+from msmae.training.map_watch import watched
+from msmae.training.prepare import prepare_again
 
 
 def main() -> None:

@@ -20,15 +20,15 @@ from arms import REPOSITORY
 from studies import STUDIES
 from torch import Tensor
 
-from msmae.exchange.checkpoint import build_model, load_model
-from msmae.look.sensitivity import sensitivity
+from msmae.inference.model import load
 from msmae.method.attention import patch_maps
+from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
-from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
-from msmae.stages.predictor import load
-from msmae.stages.prepare import prepare_again
-from msmae.stages.supervised import balanced_accuracy
+from msmae.runs.checkpoint import build_model, load_model
+from msmae.selection.sensitivity import sensitivity
+from msmae.training.prepare import prepare_again
+from msmae.training.supervised import balanced_accuracy
 
 STEPS = 8
 """Parts of the image that are blanked, or shown, one after the other."""

@@ -21,9 +21,9 @@ import msmae
 from msmae.config import make_settings
 from msmae.errors import UserError
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
-from msmae.stages.compare import Part, claimed, finished
-from msmae.stages.folder import differences, write_json
-from msmae.stages.prepare import divide
+from msmae.runs.folder import differences, write_json
+from msmae.training.prepare import divide
+from msmae.verbs.compare import Part, claimed, finished
 
 ARMS = ["msmae", "supmae", "mae", "none"]
 PAIRS = [["msmae", "none"], ["msmae", "mae"], ["msmae", "supmae"], ["supmae", "none"], ["mae", "none"]]

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 import msmae
-from msmae.stages.budget import budget
-from msmae.stages.predictor import load
+from msmae.inference.model import load
+from msmae.verbs.budget import budget
 from spots import write_spots
 
 SHORT: dict[str, dict[str, Any]] = {

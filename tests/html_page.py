@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from msmae.evidence.report import write_report
+from msmae.reporting.report import write_report
 
 VOID = {"meta", "link", "br", "img"}
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from msmae.evidence.predictions import write_predictions
-from msmae.evidence.summary import summarise
+from msmae.statistics.predictions import write_predictions
+from msmae.statistics.summary import summarise
 
 
 def make_predictions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from msmae.evidence.predictions import Predictions
+from msmae.statistics.predictions import Predictions
 
 
 def draw(

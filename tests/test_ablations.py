@@ -11,8 +11,8 @@ import yaml
 
 from msmae.evidence.ablations import Ablation, ablations, table
 from msmae.evidence.pooled_difference import Draws, Gain
-from msmae.evidence.predictions import write_predictions
-from msmae.evidence.significance import holm
+from msmae.statistics.comparison import holm
+from msmae.statistics.predictions import write_predictions
 from saved_run import make_predictions
 
 USUAL: dict[str, Any] = {"epochs": 29, "mask_ratio": None, "crop_scale": [0.5, 1.0], "normalise_pixels": False}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import msmae
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
-from msmae.stages.training import fit, smaller_batch
+from msmae.training.trainer import fit, smaller_batch
 
 STILL = {"balance": "none", "drop_path": 0.0, "jitter": 0.0, "flip": 0.0, "crop_scale": (1.0, 1.0), "ema": 0.0}
 

@@ -10,11 +10,11 @@ import torch
 
 import msmae
 from budgeted import SHORT
+from msmae.inference.model import load
 from msmae.method.vit import VisionTransformer
-from msmae.stages.adapt import disagreement, fit_locator, glances, wanted_patches
-from msmae.stages.budget import budget
-from msmae.stages.predictor import load
-from msmae.stages.prepare import prepare_again
+from msmae.training.adapt import disagreement, fit_locator, glances, wanted_patches
+from msmae.training.prepare import prepare_again
+from msmae.verbs.budget import budget
 from spots import SPLITS, looking_at_bright_patches, of_the_bright, prepared_of, write_spots
 
 
@@ -50,8 +50,8 @@ def test_a_glance_leaves_patches_of_a_quarter(side: int, expected: list[tuple[in
 def test_the_locator_learns_what_the_answers_hang_on(tmp_path: Path):
     """The classifier of these images reads the brightest patch; so the locator must find it, on images it never saw."""
     prepared = prepared_of(write_spots(tmp_path), finetune={"batch_size": 8})
-    from msmae.look.locator import Locator
-    from msmae.method.transfer import Classifier
+    from msmae.method.classifier import Classifier
+    from msmae.selection.locator import Locator
 
     torch.manual_seed(0)
     encoder = looking_at_bright_patches((32, 32), 4)
@@ -73,7 +73,7 @@ def test_the_locator_learns_what_the_answers_hang_on(tmp_path: Path):
 
 def test_what_is_wanted_is_the_same_for_a_mirror_image():
     encoder = looking_at_bright_patches((32, 32), 4)
-    from msmae.method.transfer import Classifier
+    from msmae.method.classifier import Classifier
 
     classifier, images = Classifier(encoder, classes=2), torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(wanted_patches(classifier, images), wanted_patches(classifier, images.flip(-1)).flip(-1))

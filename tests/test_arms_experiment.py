@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import msmae
+from msmae.comparison.budgets import BUDGETS
 from msmae.config import make_settings
-from msmae.stages.equal_budget import BUDGETS
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 

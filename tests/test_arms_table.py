@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from msmae.evidence.arms_table import table
-from msmae.evidence.comparison_report import write_comparison
+from msmae.reporting.comparison.page import write_comparison
 from test_comparison_report import write_folder
 
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from msmae.look import rollout
-from msmae.look.rollout import class_rollout, rollout_maps
 from msmae.method.attention import MapBank, average_heads, map_entropy, map_overlap, patch_maps
 from msmae.method.vit import Block, VisionTransformer
+from msmae.selection import rollout
+from msmae.selection.rollout import class_rollout, rollout_maps
 from spots import looking_at_bright_patches
 
 

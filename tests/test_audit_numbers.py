@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msmae.data.audit import audit, list_warnings
-from msmae.stages.show_audit import show_audit
+from msmae.verbs.show import show_audit
 from test_audit import manifest_of, save, texture
 
 

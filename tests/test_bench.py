@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from msmae.bench import turns, work
+from msmae.bench.memory import fitting, peak_megabytes
+from msmae.bench.rows import STAGES
+from msmae.bench.turns import Row, in_turns, median_interval, ratio_row, spread
+from msmae.bench.work import Case, Place, Work
 from msmae.errors import UserError
 from msmae.method.vit import SIZES
-from msmae.stages import bench_work as work
-from msmae.stages import turns
-from msmae.stages.bench import CASES, bench, find_device, find_dtypes
-from msmae.stages.bench_memory import fitting, peak_megabytes
-from msmae.stages.bench_rows import STAGES
-from msmae.stages.bench_work import Case, Place, Work
-from msmae.stages.turns import Row, in_turns, median_interval, ratio_row, spread
+from msmae.verbs.bench import CASES, bench, find_device, find_dtypes
 
 CPU = Place(torch.device("cpu"))
 SMALL = Case("small", "nano", side=24, patch=4, batch=4, decoder=(32, 1, 2), channels=1)
@@ -177,8 +176,8 @@ def test_another_failure_is_not_taken_for_want_of_memory() -> None:
 def test_a_cpu_without_room_is_told_apart() -> None:
     program = """
 import resource, torch
-from msmae.stages.bench_memory import fitting
-from msmae.stages.bench_work import Case, Work
+from msmae.bench.memory import fitting
+from msmae.bench.work import Case, Work
 held = []
 def make(case):
     return Work(lambda: torch.ones(case.batch, 2**18), case.batch, 1.0)
@@ -233,6 +232,6 @@ def test_cases_are_known_sizes() -> None:
 
 
 def test_a_measurement_takes_the_time_it_takes() -> None:
-    from msmae.stages.turns import clock
+    from msmae.bench.turns import clock
 
     assert clock(lambda: time.sleep(0.05), CPU.device) == pytest.approx(0.05, abs=0.04)

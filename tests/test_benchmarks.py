@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import msmae
+from msmae.bench.turns import Row
 from msmae.method.cost import msmae_macs
-from msmae.stages.pretrain import PretrainModule
-from msmae.stages.turns import Row
+from msmae.training.pretrain import PretrainModule
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 

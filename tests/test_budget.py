@@ -14,12 +14,12 @@ import torch
 
 from budgeted import content_of
 from msmae.errors import UserError
-from msmae.evidence import budget as evidence
-from msmae.exchange.checkpoint import load_model, read_card, save_model
-from msmae.stages.budget import Point, budget, tell_on_test
-from msmae.stages.predictor import load
-from msmae.stages.prepare import prepare_again
-from msmae.stages.verbs import evaluate, finetune
+from msmae.inference.model import load
+from msmae.runs.checkpoint import load_model, read_card, save_model
+from msmae.statistics import keep as evidence
+from msmae.training.prepare import prepare_again
+from msmae.verbs.budget import Point, budget, tell_on_test
+from msmae.verbs.evaluate import evaluate, finetune
 from saved_run import make_predictions, write_run
 from spots import SPLITS
 
@@ -226,7 +226,7 @@ def test_what_one_class_loses_is_said():
 
 
 def test_a_run_without_a_budget_has_no_such_section(tmp_path: Path):
-    from msmae.evidence.report import write_report
+    from msmae.reporting.report import write_report
 
     page = write_report(write_run(tmp_path, make_predictions())).read_text(encoding="utf-8")
     assert "Looking at less" not in page

@@ -13,10 +13,10 @@ from scipy.special import expit, logit, softmax
 from sklearn.linear_model import LogisticRegression
 
 from msmae.errors import UserError
-from msmae.evidence.calibration import Calibrator, fit_calibrator, recalibrate
-from msmae.evidence.metrics import prepare
-from msmae.evidence.predictions import Predictions
-from msmae.evidence.reliability import calibration_line, clustered_share, reliability
+from msmae.statistics.calibration import Calibrator, fit_calibrator, recalibrate
+from msmae.statistics.metrics import prepare
+from msmae.statistics.predictions import Predictions
+from msmae.statistics.reliability import calibration_line, clustered_share, reliability
 from simulated import as_frame, draw, of
 
 CLASSES = ("c0", "c1", "c2")

@@ -14,7 +14,7 @@ from PIL import Image
 from msmae.cli import main
 from msmae.data.manifest import read_manifest
 from msmae.errors import LeakageError
-from msmae.stages.check import check
+from msmae.verbs.check import check
 
 
 def picture(seed: int) -> Image.Image:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from msmae.data.manifest import Manifest
-from msmae.data.masks import MaskRule, read_class_mask, read_layers, split_layers
+from msmae.data.reading.masks import MaskRule, read_class_mask, read_layers, split_layers
 from msmae.data.store import open_store
 from msmae.errors import UserError
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msmae.evidence.cases import confusion, failures, outcome, sort_panels
-from msmae.evidence.cohort import age_bands, groups, match_rows, patients, split_order, table_one, years
-from msmae.evidence.run_files import Panel
-from msmae.evidence.subgroups import subgroups
-from msmae.evidence.summary import summarise_rows
+from msmae.reporting.cases import confusion, failures, outcome, sort_panels
+from msmae.reporting.cohort import age_bands, groups, match_rows, patients, split_order, table_one, years
+from msmae.reporting.run_files import Panel
+from msmae.reporting.subgroups import subgroups
+from msmae.statistics.summary import summarise_rows
 from saved_run import make_predictions
 
 

@@ -21,13 +21,13 @@ from sklearn.metrics import balanced_accuracy_score
 
 import msmae
 from msmae.cli import main
+from msmae.comparison.baselines import build_network, network_macs, predict_majority, predict_pca_svm
+from msmae.comparison.budgets import Price, prices_in_gmacs, prices_in_seconds, settings_of_arm
 from msmae.config import make_settings
 from msmae.errors import UserError
-from msmae.evidence.predictions import read_predictions
-from msmae.stages.baselines import build_network, network_macs, predict_majority, predict_pca_svm
-from msmae.stages.equal_budget import Price, prices_in_gmacs, prices_in_seconds, settings_of_arm
-from msmae.stages.prepare import Prepared, divide, prepare
-from msmae.stages.report import report
+from msmae.statistics.predictions import read_predictions
+from msmae.training.prepare import Prepared, divide, prepare
+from msmae.verbs.report import report
 
 ARMS = ["majority", "pca-svm", "small-cnn", "vit", "msmae"]
 SEEDS = [3, 4]

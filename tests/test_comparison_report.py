@@ -16,11 +16,11 @@ import pytest
 
 from html_page import Page, in_a_browser
 from msmae.errors import UserError
-from msmae.evidence import verdict
-from msmae.evidence.comparison_report import write_comparison
-from msmae.evidence.predictions import write_predictions
-from msmae.evidence.verdict import headline
-from msmae.stages.report import report
+from msmae.reporting.comparison import verdict
+from msmae.reporting.comparison.page import write_comparison
+from msmae.reporting.comparison.verdict import headline
+from msmae.statistics.predictions import write_predictions
+from msmae.verbs.report import report
 from saved_run import add_panels, edit_metrics, put, write_run
 
 CLASSES = ("benign", "malignant", "normal")
@@ -148,7 +148,7 @@ def test_nothing_points_outside_and_no_torch(folder: Path, page: Page) -> None:
     assert "script" not in {tag for tag, _ in page.elements}
     inside = {place[1:] for place in page.attributes("href") if place.startswith("#")}
     assert inside <= set(page.attributes("id"))
-    code = "import sys; from msmae.stages.report import report; report(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    code = "import sys; from msmae.verbs.report import report; report(sys.argv[1]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 0
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from msmae.config import ARMS, GROUPS, PretrainSettings, Settings, find_arm, make_settings, merge_layers, presets
 from msmae.errors import UserError
-from msmae.evidence.headline import ARMS as SENTENCES
-from msmae.stages.compare import compare as stages_compare
-from msmae.stages.run import run as stages_run
+from msmae.reporting.headline import ARMS as SENTENCES
+from msmae.verbs.compare import compare as stages_compare
+from msmae.verbs.run import run as stages_run
 
 
 def test_later_layers_win(tmp_path: Path) -> None:

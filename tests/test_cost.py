@@ -11,16 +11,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from msmae.config import ARMS
-from msmae.look.cost import rollout_macs, sensitivity_macs
-from msmae.look.rollout import rollout_maps
-from msmae.look.sensitivity import sensitivity
 from msmae.method.attention import patch_maps
+from msmae.method.classifier import Classifier
 from msmae.method.cost import Macs, classifier_macs, encoder_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE
-from msmae.method.transfer import Classifier
 from msmae.method.vit import SIZES, VisionTransformer
-from msmae.stages.second_view import pretraining_macs, see_twice
+from msmae.selection.cost import rollout_macs, sensitivity_macs
+from msmae.selection.rollout import rollout_maps
+from msmae.selection.sensitivity import sensitivity
+from msmae.training.second_view import pretraining_macs, see_twice
 
 SHAPES = [((16, 24), 4, 1), ((28, 14), 7, 3)]  # image size, patch size, channels
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 import msmae
 from msmae.config import make_settings
-from msmae.data.layouts import open_dataset
 from msmae.data.phantom import make_phantom
+from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
-from msmae.exchange.checkpoint import load_model
-from msmae.stages.predictor import Model
-from msmae.stages.prepare import decide_model
+from msmae.inference.model import Model
+from msmae.runs.checkpoint import load_model
+from msmae.training.prepare import decide_model
 from spots import write_spots
 
 pytestmark = pytest.mark.slow

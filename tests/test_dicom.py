@@ -17,7 +17,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 
 from dicom_by_the_book import EXAMPLES, by_the_book, expected_display, expected_modality, expected_numbers
-from msmae.data.dicom import WINDOWS, parse_window, read_dicom
+from msmae.data.reading.dicom import WINDOWS, parse_window, read_dicom
 from msmae.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

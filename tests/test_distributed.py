@@ -19,7 +19,7 @@ from msmae.data.loader import Batch
 from msmae.data.phantom import make_phantom
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.vit import VisionTransformer
-from msmae.stages.refresh import refresh_bank
+from msmae.training.maps import refresh_bank
 
 
 def free_port() -> int:

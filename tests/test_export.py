@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from msmae.errors import UserError
-from msmae.exchange.onnx_file import STATIC, Exported, write_onnx
-from msmae.look.locator import Glance, Locator
-from msmae.look.selectors import Look
-from msmae.method.transfer import Classifier
+from msmae.inference.onnx_file import STATIC, Exported, write_onnx
+from msmae.method.classifier import Classifier
 from msmae.method.vit import VisionTransformer
+from msmae.selection.locator import Glance, Locator
+from msmae.selection.selectors import Look
 
 
 def look_of(selector: str) -> Look:

@@ -17,7 +17,7 @@ from html_page import Page
 from msmae.cli import call_verb
 from msmae.data.phantom import make_phantom
 from msmae.errors import LeakageError, UserError
-from msmae.evidence.predictions import read_predictions
+from msmae.statistics.predictions import read_predictions
 
 pytestmark = pytest.mark.slow
 

@@ -13,18 +13,22 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from msmae.evidence.decision import decision_curve
-from msmae.evidence.figures import fonts
-from msmae.evidence.figures.bands import _band, precision_recall, roc
-from msmae.evidence.figures.canvas import PAGE, as_file
-from msmae.evidence.figures.curves import precision_recall_figure, roc_figure, short
-from msmae.evidence.figures.decision import decision_figure
-from msmae.evidence.figures.fonts import drawable
-from msmae.evidence.figures.reliability import biggest_gap, reliability_figure
-from msmae.evidence.figures.training import by_panel, training_figure
-from msmae.evidence.intervals import wilson
-from msmae.evidence.predictions import Predictions
-from msmae.evidence.reliability import reliability
+from msmae.reporting.figures import canvas as fonts
+from msmae.reporting.figures.bands import _band, precision_recall, roc
+from msmae.reporting.figures.canvas import PAGE, as_file, drawable
+from msmae.reporting.figures.curves import (
+    biggest_gap,
+    decision_figure,
+    precision_recall_figure,
+    reliability_figure,
+    roc_figure,
+    short,
+)
+from msmae.reporting.figures.training import by_panel, training_figure
+from msmae.statistics.intervals import wilson
+from msmae.statistics.predictions import Predictions
+from msmae.statistics.reliability import reliability
+from msmae.statistics.thresholds import decision_curve
 from simulated import draw, of
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from msmae.data.images import (
+from msmae.data.reading.images import (
     Reading,
     fit_image,
     fit_mask,

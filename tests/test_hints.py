@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msmae.config.arms import ARMS
-from msmae.look.cost import rollout_macs
-from msmae.look.rollout import rollout_maps
-from msmae.look.sensitivity import sensitivity, widened
 from msmae.method.attention import patch_maps
-from msmae.method.masking import patch_counts
+from msmae.method.masking import patch_counts, plan_with_hints
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
-from msmae.stages.guidance import map_price, maps_of_arm, plan_of_arm
-from msmae.stages.hints import plan_with_hints
+from msmae.selection.cost import rollout_macs
+from msmae.selection.rollout import rollout_maps
+from msmae.selection.sensitivity import sensitivity, widened
+from msmae.training.maps import map_price, maps_of_arm, plan_of_arm
 
 
 @settings(max_examples=50, deadline=None)

@@ -15,14 +15,14 @@ import torch
 from msmae.config import make_settings
 from msmae.data.geometry import random_geometry
 from msmae.data.phantom import make_phantom
-from msmae.exchange.checkpoint import build_model
+from msmae.method.classifier import Classifier
 from msmae.method.masking import KEPT
 from msmae.method.msmae import MSMAE
-from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
-from msmae.stages.finetune import classifier_card
-from msmae.stages.prepare import Prepared, divide, prepare
-from msmae.stages.pretrain import pretrained_card
+from msmae.runs.checkpoint import build_model
+from msmae.training.finetune import classifier_card
+from msmae.training.prepare import Prepared, divide, prepare
+from msmae.training.pretrain import pretrained_card
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from listed_files import noted, rows, touch, write
-from msmae.data.layouts import open_dataset
+from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
 
 

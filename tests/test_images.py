@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from msmae.data.images import (
+from msmae.data.reading.images import (
     ImageSource,
     Reading,
     count_channels,

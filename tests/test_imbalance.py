@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msmae.data.imbalance import (
+from msmae.errors import UserError
+from msmae.training.balance import (
     advise,
     class_counts,
     class_weights,
@@ -16,7 +17,6 @@ from msmae.data.imbalance import (
     positive_weights,
     sampling_weights,
 )
-from msmae.errors import UserError
 
 COUNTS = st.lists(st.integers(1, 5000), min_size=2, max_size=9).map(np.array)
 MULTILABEL = np.array([[1, 0], [1, 0], [1, 1], [0, 0], [np.nan, np.nan]], dtype=np.float32)

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap, norm
 
-from msmae.evidence import bootstrap as resampling
-from msmae.evidence.ece import ece_intervals
-from msmae.evidence.intervals import bca, bca_p_value, clopper_pearson, percentile, perfect_ranking, wilson
-from msmae.evidence.metrics import prepare
-from msmae.evidence.predictions import Predictions
-from msmae.evidence.summary import summarise_arrays
+from msmae.statistics import intervals as resampling
+from msmae.statistics.intervals import bca, bca_p_value, clopper_pearson, percentile, perfect_ranking, wilson
+from msmae.statistics.metrics import prepare
+from msmae.statistics.predictions import Predictions
+from msmae.statistics.summary import summarise_arrays
+from msmae.statistics.uncertainty import ece_intervals
 from simulated import draw
 
 MANY = 10**9  # units: no widening

@@ -18,13 +18,13 @@ from PIL import Image
 import msmae
 from budgeted import content_of, images_of
 from msmae.errors import UserError
-from msmae.evidence.predictions import read_predictions
-from msmae.exchange.checkpoint import read_card, write_card
-from msmae.look.selectors import Look
-from msmae.stages.packed import Packed, can_pack
-from msmae.stages.precision import cpu_has_bfloat16
-from msmae.stages.predictor import Model, load
-from msmae.stages.verbs import evaluate
+from msmae.inference.model import Model, load
+from msmae.inference.packed import Packed, can_pack
+from msmae.machine import cpu_has_bfloat16
+from msmae.runs.checkpoint import read_card, write_card
+from msmae.selection.selectors import Look
+from msmae.statistics.predictions import read_predictions
+from msmae.verbs.evaluate import evaluate
 
 
 def choose(model: Model, selector: str, keep: float) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msmae.evidence.predictions import read_predictions
-from msmae.exchange.checkpoint import read_card
+from msmae.runs.checkpoint import read_card
+from msmae.statistics.predictions import read_predictions
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 

@@ -11,8 +11,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 import msmae
-from msmae.stages import pretrain, training
-from msmae.stages.training import LastCheckpoint
+from msmae.training import pretrain
+from msmae.training import trainer as training
+from msmae.training.trainer import LastCheckpoint
 
 
 class Killed(Exception):

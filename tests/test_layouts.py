@@ -9,9 +9,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from listed_files import rows, touch
-from msmae.data.folders import split_off_masks
-from msmae.data.layouts import open_dataset
-from msmae.data.listing import list_folder
+from msmae.data.tables.folders import split_off_masks
+from msmae.data.tables.layouts import open_dataset
+from msmae.data.tables.listing import list_folder
 from msmae.errors import UserError
 
 

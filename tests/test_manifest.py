@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from msmae.data.layouts import open_dataset
 from msmae.data.manifest import COLUMNS, Manifest, printable, read_manifest
+from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
 
 

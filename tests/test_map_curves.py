@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from msmae.evidence.map_curves import table
-from msmae.method.transfer import Classifier
+from msmae.method.classifier import Classifier
 from msmae.method.vit import VisionTransformer
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

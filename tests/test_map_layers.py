@@ -12,9 +12,9 @@ import torch
 import msmae
 from msmae.data.phantom import make_phantom
 from msmae.evidence.map_layers import table
-from msmae.look.rollout import rollout_maps
 from msmae.method.attention import patch_maps
-from msmae.stages.map_watch import FILE
+from msmae.selection.rollout import rollout_maps
+from msmae.training.map_watch import FILE
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 

@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 import msmae
 from msmae.config.arms import ARMS
 from msmae.data.phantom import make_phantom
-from msmae.stages.guidance import plan_of_arm
-from msmae.stages.map_quality import lesion_patches, lesion_shares, map_auroc, pointing, role_shares
+from msmae.evaluation.map_quality import lesion_patches, lesion_shares, map_auroc, pointing, role_shares
+from msmae.training.maps import plan_of_arm
 
 
 def test_a_patch_bears_lesion_where_a_quarter_of_it_does_or_where_it_holds_most_of_a_small_one() -> None:

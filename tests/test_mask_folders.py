@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from listed_files import rows, touch
-from msmae.data.layouts import open_dataset
+from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
-from msmae.stages.segment import segment
+from msmae.verbs.segment import segment
 
 
 def test_masks_beside_images_are_their_masks(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from scipy.stats import chisquare, spearmanr
 from torch import Tensor
 
 from msmae.config import ARMS
-from msmae.exchange.checkpoint import build_model
 from msmae.method.attention import MapBank
 from msmae.method.masking import POLICIES, PatchPlan, patch_counts, plan_patches, tempered
 from msmae.method.msmae import MSMAE
-from msmae.stages.pretrain import PretrainModule, pretrain_model, pretrained_card
+from msmae.runs.checkpoint import build_model
+from msmae.training.pretrain import PretrainModule, pretrain_model, pretrained_card
 from spots import prepared_of, write_spots
 
 FALSE_ALARM = 1e-4

@@ -10,11 +10,11 @@ import sys
 import pytest
 import torch
 
-from msmae.stages.memory import is_out_of_memory
+from msmae.machine import is_out_of_memory
 
 PROGRAM = """
 import resource, torch
-from msmae.stages.memory import keep_freed_memory
+from msmae.machine import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 def fill():

@@ -8,9 +8,8 @@ import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msmae.evidence.metrics import confusion_matrix, prepare
-from msmae.evidence.predictions import Predictions
-from msmae.evidence.ranking import auroc_and_auprc, rank
+from msmae.statistics.metrics import auroc_and_auprc, confusion_matrix, prepare, rank
+from msmae.statistics.predictions import Predictions
 from simulated import draw, of
 
 CASES = {

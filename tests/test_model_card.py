@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from msmae.errors import UserError
-from msmae.evidence.checklists import CHECKLISTS, fill_in, write_checklists
-from msmae.evidence.markdown import TEMPLATES, Ready, escape
-from msmae.evidence.model_card import write_model_card
-from msmae.evidence.run_files import read_run_files
-from msmae.evidence.study import BALANCE, FACTS, facts
-from msmae.stages.report import report
+from msmae.reporting.facts import BALANCE, FACTS, facts
+from msmae.reporting.model_card import CHECKLISTS, fill_in, write_checklists, write_model_card
+from msmae.reporting.render import TEMPLATES, Ready, escape
+from msmae.reporting.run_files import read_run_files
+from msmae.verbs.report import report
 from saved_run import add_panels, edit_metrics, make_predictions, put, write_run
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from msmae.look.locator import Glance, Locator
-from msmae.look.selectors import SELECTORS, Look
-from msmae.method.transfer import Classifier
+from msmae.inference.packed import Packed, can_pack, packed
+from msmae.method.classifier import Classifier
 from msmae.method.vit import VisionTransformer
-from msmae.stages.packed import Packed, can_pack, packed
+from msmae.selection.locator import Glance, Locator
+from msmae.selection.selectors import SELECTORS, Look
 
 IMAGES = torch.randn(3, 2, 24, 32, generator=torch.Generator().manual_seed(1))
 

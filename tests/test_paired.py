@@ -1,25 +1,21 @@
-"""Comparing runs: DeLong against all pairs counted, McNemar and Holm against their definitions, coverage by
-simulation.
-"""
+"""Comparing runs: Holm against its definition, differences against the metrics, coverage by simulation."""
 
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, chi2
 
 from msmae.errors import UserError
-from msmae.evidence.comparison import compare_arms
-from msmae.evidence.delong import delong, delong_covariance
-from msmae.evidence.paired import paired_differences, resample_together
-from msmae.evidence.predictions import Predictions
-from msmae.evidence.seeds import difference_over_seeds, mean_over_seeds, t_interval
-from msmae.evidence.significance import holm, mcnemar
+from msmae.statistics.comparison import compare_arms, holm
+from msmae.statistics.paired import difference, matched, resample_together
+from msmae.statistics.predictions import Predictions
+from msmae.statistics.seeds import difference_over_seeds, mean_over_seeds, t_interval
 from simulated import as_frame, draw, of
 
 CLASSES = ("c0", "c1", "c2")
@@ -38,97 +34,14 @@ def two_runs(*, worse: float = 1.5, patients: int = 60) -> tuple[pd.DataFrame, p
     return as_frame(base), as_frame(retrained(base, generator, worse))
 
 
-# --- DeLong ---
+def paired_differences(one: pd.DataFrame, other: pd.DataFrame, *, resamples: int = 2000) -> dict[str, Any]:
+    """All metrics of the first run minus the second's, under the same draws of the same patients."""
+    runs = matched([one, other], classes=CLASSES)
+    a, b = resample_together(runs, resamples=resamples)
+    return {name: difference(a, b, name) for name in a.value.overall}
 
 
-def wins(score: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[positives, negatives]: 1 where the positive scores higher, 1/2 where they tie: the definition, pair by pair."""
-    return np.array([[(a > b) + 0.5 * (a == b) for b in score[~truth]] for a in score[truth]])
-
-
-def covariance_by_pairs(scores: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Obuchowski's covariance, patient by patient; DeLong's when every patient has one image."""
-    tables = [wins(score, truth) for score in scores]
-    auroc = np.array([table.mean() for table in tables])
-    p, q = int(truth.sum()), int((~truth).sum())
-    everyone, of_positive, of_negative = np.unique(patients), patients[truth], patients[~truth]
-    covariance = np.zeros((len(scores), len(scores)))
-    for i, j in np.ndindex(covariance.shape):
-        up = np.zeros((2, len(everyone)))
-        down = np.zeros((2, len(everyone)))
-        for side, k in enumerate((i, j)):
-            for number, patient in enumerate(everyone):
-                up[side, number] = (tables[k][of_positive == patient].mean(axis=1) - auroc[k]).sum()
-                down[side, number] = (tables[k][:, of_negative == patient].mean(axis=0) - auroc[k]).sum()
-        n_up, n_down, n = len(set(of_positive)), len(set(of_negative)), len(everyone)
-        covariance[i, j] = (
-            n_up / (n_up - 1) * (up[0] @ up[1]) / p**2
-            + n_down / (n_down - 1) * (down[0] @ down[1]) / q**2
-            + n / (n - 1) * (up[0] @ down[1] + down[0] @ up[1]) / (p * q)
-        )
-    return auroc, covariance
-
-
-@settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), levels=st.sampled_from([3, 8, 10**6]), each=st.sampled_from([1, 3]))
-def test_delong_equals_all_pairs_counted(seed: int, levels: int, each: int) -> None:
-    generator = np.random.default_rng(seed)
-    n = 24
-    truth = generator.permutation(np.arange(n) < generator.integers(8, 17))
-    scores = generator.integers(0, levels, size=(3, n)) / levels
-    patients = generator.permutation(np.arange(n) // each)
-    auroc, covariance = delong_covariance(scores, truth, patients)
-    expected_auroc, expected_covariance = covariance_by_pairs(scores, truth, patients)
-    np.testing.assert_allclose(auroc, expected_auroc, atol=1e-12)
-    np.testing.assert_allclose(covariance, expected_covariance, atol=1e-12)
-
-
-def test_delong_without_clusters_is_the_published_formula() -> None:
-    generator = np.random.default_rng(1)
-    truth, scores = np.arange(50) < 20, generator.normal(size=(2, 50)) + (np.arange(50) < 20)
-    tables = [wins(score, truth) for score in scores]
-    positives = np.cov([table.mean(axis=1) for table in tables])
-    negatives = np.cov([table.mean(axis=0) for table in tables])
-    np.testing.assert_allclose(delong_covariance(scores, truth)[1], positives / 20 + negatives / 30, atol=1e-12)
-    found = delong(scores[0], scores[1], truth)
-    z = found.value / np.sqrt((positives / 20 + negatives / 30) @ [1, -1] @ [1, -1])
-    assert found.p_value == pytest.approx(float(chi2.sf(z**2, 1)), abs=1e-12)
-    assert found.value == pytest.approx(tables[0].mean() - tables[1].mean(), abs=1e-12)
-
-
-def test_delong_says_when_there_is_nothing_to_compare() -> None:
-    score, truth = np.arange(10.0), np.arange(10) > 5
-    alike = delong(score, 2 * score + 1, truth)
-    assert (alike.value, alike.p_value, alike.interval.low) == (0.0, None, None)
-    with pytest.raises(UserError, match="1 patients with the class"):
-        delong(score, score, np.arange(10) > 8)
-
-
-# --- McNemar, Holm ---
-
-
-@settings(deadline=None)
-@given(first=st.integers(0, 30), second=st.integers(0, 30))
-def test_mcnemar_is_the_exact_binomial_of_the_discordant_images(first: int, second: int) -> None:
-    a = np.repeat([True, False, True, False], [first, second, 5, 4])
-    b = np.repeat([False, True, True, False], [first, second, 5, 4])
-    found = mcnemar(a, b)
-    assert (found.only_first, found.only_second, found.method) == (first, second, "exact")
-    if first + second == 0:
-        assert found.p_value is None
-    else:
-        tail = 2 * binom.cdf(min(first, second), first + second, 0.5)
-        assert found.p_value == pytest.approx(min(1.0, tail), abs=1e-9)
-
-
-def test_mcnemar_counts_a_patient_once() -> None:
-    a, b = np.repeat([True, False, True], [40, 10, 50]), np.repeat([False, True, True], [40, 10, 50])
-    alone = mcnemar(a, b)
-    assert alone.p_value is not None
-    assert alone.p_value < 1e-4
-    clustered = mcnemar(a, b, np.arange(100) // 10)  # 4 patients for, 1 against
-    assert clustered.method == "clustered"
-    assert clustered.p_value == pytest.approx(float(chi2.sf(30**2 / (5 * 10**2), 1)), abs=1e-12)
+# --- Holm ---
 
 
 def closed_testing(p_values: list[float]) -> list[float]:
@@ -163,24 +76,20 @@ def test_holm_leaves_out_what_was_not_tested() -> None:
 
 def test_a_difference_is_a_difference_of_the_metrics_and_turns_its_sign() -> None:
     good, bad = two_runs()
-    forth = paired_differences(good, bad, classes=CLASSES, resamples=400)
-    back = paired_differences(bad, good, classes=CLASSES, resamples=400)
-    assert (forth["n"], forth["patients"]) == (180, 60)
-    for name, entry in forth["metrics"].items():
-        assert entry["value"] == pytest.approx(-back["metrics"][name]["value"], abs=1e-12), name
-        assert entry["low"] == pytest.approx(-back["metrics"][name]["high"], abs=1e-3), name
+    forth = paired_differences(good, bad, resamples=400)
+    back = paired_differences(bad, good, resamples=400)
+    for name, entry in forth.items():
+        assert entry["value"] == pytest.approx(-back[name]["value"], abs=1e-12), name
+        assert entry["low"] == pytest.approx(-back[name]["high"], abs=1e-3), name
         assert (entry["low"] > 0 or entry["high"] < 0) == (entry["p_value"] < 0.05), name
-    assert forth["metrics"]["auroc"]["low"] > 0
-    assert forth["metrics"]["brier"]["high"] < 0
-    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (good, bad)]
-    assert forth["mcnemar"]["only_first"] == int((right[0] & ~right[1]).sum())
-    assert forth["delong"]["c2"]["value"] > 0
+    assert forth["auroc"]["low"] > 0
+    assert forth["brier"]["high"] < 0
 
 
 def test_pairing_is_worth_it() -> None:
     """The interval of the difference is narrower than of two unrelated runs, because the patients are the same."""
     good, nearly = two_runs(worse=0.2)
-    paired = paired_differences(good, nearly, classes=CLASSES, resamples=400)["metrics"]["auroc"]
+    paired = paired_differences(good, nearly, resamples=400)["auroc"]
     run = resample_together([draw(np.random.default_rng(0), patients=60, images_each=3, classes=3)], resamples=400)[0]
     unpaired = np.sqrt(2) * run.draws.overall["auroc"].std()
     assert (paired["high"] - paired["low"]) / (2 * 1.96) < 0.5 * unpaired
@@ -199,11 +108,10 @@ def test_without_areas_everything_else_is_the_same() -> None:
 
 def test_a_run_and_itself_do_not_differ() -> None:
     same, _ = two_runs()
-    found = paired_differences(same, same.sample(frac=1, random_state=0), classes=CLASSES, resamples=100)
-    for name, entry in found["metrics"].items():
+    found = paired_differences(same, same.sample(frac=1, random_state=0), resamples=100)
+    for name, entry in found.items():
         assert (entry["value"], entry["low"], entry["p_value"]) == (0.0, None, None), name
         assert entry["reason"], name
-    assert found["mcnemar"]["p_value"] is None
 
 
 @pytest.mark.parametrize("change", ["fewer images", "other labels", "other names", "other patients"])
@@ -218,13 +126,13 @@ def test_runs_on_different_test_images_are_refused(change: str) -> None:
     else:
         other["patient_id"] = "q" + other["patient_id"]
     with pytest.raises(UserError, match="run 1 and run 2 cannot be compared"):
-        paired_differences(one, other, classes=CLASSES)
+        paired_differences(one, other)
 
 
 def test_means_over_different_classes_are_not_subtracted() -> None:
     one, other = two_runs()
     other["predicted"] = other["predicted"].replace("c0", "c1")
-    found = paired_differences(one, other, classes=CLASSES, resamples=100)["metrics"]
+    found = paired_differences(one, other, resamples=100)
     assert found["ppv_macro"]["value"] is None
     assert "different classes" in found["ppv_macro"]["reason"]
     assert found["auroc"]["value"] is not None

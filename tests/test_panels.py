@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from msmae.stages.panels import choose_cases
+from msmae.evaluation.panels import choose_cases
 
 
 def predictions(sure: list[float], answers: str, labels: str, splits: list[str] | None = None) -> pd.DataFrame:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from msmae.evidence.paired import matched, resample_together
 from msmae.evidence.pooled_difference import (
     Draws,
     Gain,
@@ -21,8 +20,9 @@ from msmae.evidence.pooled_difference import (
     table,
     together,
 )
-from msmae.evidence.predictions import classes_of, read_predictions, write_predictions
-from msmae.evidence.seeds import difference_over_seeds
+from msmae.statistics.paired import matched, resample_together
+from msmae.statistics.predictions import classes_of, read_predictions, write_predictions
+from msmae.statistics.seeds import difference_over_seeds
 from saved_run import make_predictions
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from msmae.evidence.paired import matched, resample_together
 from msmae.evidence.pooled_difference import Gain
 from msmae.evidence.pooled_loss import gain_table, losses, not_inferior, runs_of, table
-from msmae.evidence.predictions import read_predictions, write_predictions
-from msmae.evidence.seeds import difference_over_seeds
+from msmae.statistics.paired import matched, resample_together
+from msmae.statistics.predictions import read_predictions, write_predictions
+from msmae.statistics.seeds import difference_over_seeds
 from saved_run import make_predictions
 
 BOTH = ("keep", "keep-even")

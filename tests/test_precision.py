@@ -7,9 +7,9 @@ import logging
 import pytest
 import torch
 
+from msmae import machine as precision
 from msmae.errors import UserError
-from msmae.stages import precision
-from msmae.stages.precision import bfloat16_gain, choose_precision, prediction_dtype
+from msmae.machine import bfloat16_gain, choose_precision, prediction_dtype
 
 
 def test_what_is_asked_for_is_used():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from msmae.errors import UserError
-from msmae.evidence.predictions import (
+from msmae.statistics.predictions import (
     check_columns,
     classes_of,
     read_predictions,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from listed_files import noted, rows, touch, write
-from msmae.data.layouts import open_dataset
-from msmae.data.published.medmnist import CLASS_NAMES
 from msmae.data.splits import assign_splits
+from msmae.data.tables.layouts import open_dataset
+from msmae.data.tables.published.medmnist import CLASS_NAMES
 from msmae.errors import UserError
 
 

@@ -13,11 +13,11 @@ import torch
 import msmae
 from html_page import Page
 from msmae.data.phantom import make_phantom
-from msmae.evidence.calibration import fit_calibrator
-from msmae.evidence.predictions import read_predictions, to_arrays
-from msmae.evidence.recalibration import sentences
-from msmae.stages.balance import Balance
-from msmae.stages.calibrate import weights_to_undo
+from msmae.evaluation.calibrate import weights_to_undo
+from msmae.reporting.facts import sentences
+from msmae.statistics.calibration import fit_calibrator
+from msmae.statistics.predictions import read_predictions, to_arrays
+from msmae.training.balance import Balance
 
 pytestmark = pytest.mark.slow
 

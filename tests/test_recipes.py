@@ -14,9 +14,9 @@ from PIL import Image
 
 import msmae
 from msmae.config import layers, make_settings, presets
-from msmae.data.layouts import FOLDER_LAYOUTS
+from msmae.data.tables.layouts import FOLDER_LAYOUTS
 from msmae.errors import UserError
-from msmae.evidence.predictions import read_predictions
+from msmae.statistics.predictions import read_predictions
 
 PAPER = ("messidor2", "btmd", "ham10000", "deeplesion", "chestxray2017", "busi")
 MEASURED = ("pneumoniamnist", "brain-tumor-mri", "ham10000")

@@ -21,19 +21,19 @@ from safetensors.torch import load_file, save_file
 
 from msmae.data.loader import Batch
 from msmae.data.store import ImageStore
+from msmae.encoders.weights import load_encoder
 from msmae.errors import UserError
-from msmae.exchange.checkpoint import ModelCard, build_model, load_model, save_model
-from msmae.exchange.weights import load_encoder
+from msmae.inference.model import load
 from msmae.method.attention import MapBank, patch_maps
+from msmae.method.classifier import Classifier
 from msmae.method.masking import POLICIES
 from msmae.method.msmae import MSMAE
-from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer
-from msmae.stages.balance import decide_balance
-from msmae.stages.finetune import finetune_model
-from msmae.stages.predictor import load
-from msmae.stages.pretrain import pretrain_model
-from msmae.stages.refresh import refresh_bank
+from msmae.runs.checkpoint import ModelCard, build_model, load_model, save_model
+from msmae.training.balance import decide_balance
+from msmae.training.finetune import finetune_model
+from msmae.training.maps import refresh_bank
+from msmae.training.pretrain import pretrain_model
 from spots import (
     CELLS,
     GRID,

@@ -15,9 +15,9 @@ import pytest
 
 from html_page import Page, in_a_browser, page_of
 from msmae.errors import UserError
-from msmae.evidence.predictions import read_predictions, write_predictions
-from msmae.evidence.report import write_report
-from msmae.stages.report import report
+from msmae.reporting.report import write_report
+from msmae.statistics.predictions import read_predictions, write_predictions
+from msmae.verbs.report import report
 from saved_run import add_panels, edit_metrics, make_predictions, put, write_run
 
 
@@ -81,7 +81,7 @@ def test_the_same_files_give_the_same_bytes(run: Path, page: Page) -> None:
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_predictions(classes=("a", "b"), patients=6))
     code = (
-        "import sys; from msmae.stages.report import report; report(sys.argv[1]); "
+        "import sys; from msmae.verbs.report import report; report(sys.argv[1]); "
         "sys.exit('torch' in sys.modules or 'pytorch_lightning' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(run)], check=False).returncode == 0

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import msmae
+from msmae.comparison.budgets import Price, finetuning_epochs
 from msmae.config import Settings
 from msmae.data.geometry import random_geometry, whole_image
-from msmae.look.sensitivity import token_lengths
 from msmae.method.attention import MapBank
-from msmae.method.transfer import Classifier
+from msmae.method.classifier import Classifier
 from msmae.method.vit import VisionTransformer
-from msmae.stages.equal_budget import Price, finetuning_epochs
-from msmae.stages.running_maps import FLOOR, RunningMaps, answer
+from msmae.selection.sensitivity import token_lengths
+from msmae.training.running_maps import FLOOR, RunningMaps, answer
 from spots import write_spots
 
 GRID = (4, 6)

@@ -23,8 +23,8 @@ import msmae
 from msmae.cli import main
 from msmae.config import make_settings
 from msmae.errors import UserError
-from msmae.stages.budget import budget
-from msmae.stages.folder import check_writable, describe_run, read_run
+from msmae.runs.folder import check_writable, describe_run, read_run
+from msmae.verbs.budget import budget
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from msmae.cli import main, make_parser, plain_words
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
 from msmae.method.segmenter import Segmenter
-from msmae.stages.segment import segment
-from msmae.stages.segmentation import module as training
+from msmae.training import segment as training
+from msmae.verbs.segment import segment
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_evaluating_again_gives_the_same_figures(finished: Path) -> None:
 
 
 def test_the_report_is_built_again_from_the_files(finished: Path) -> None:
-    from msmae.stages.report import report
+    from msmae.verbs.report import report
 
     before = (finished / "report.html").read_bytes()
     report(str(finished))
@@ -247,9 +247,9 @@ def test_masks_with_and_without_a_class_are_not_mixed(overlapping: Path, tmp_pat
 
 def test_what_the_loss_is_compared_with_is_what_the_masks_say(overlapping: Path) -> None:
     from msmae.config import make_settings
-    from msmae.exchange.checkpoint import build_model
-    from msmae.stages.prepare import divide
-    from msmae.stages.segmentation.data import class_layers, prepare_masks
+    from msmae.runs.checkpoint import build_model
+    from msmae.training.prepare import divide
+    from msmae.training.segment_data import class_layers, prepare_masks
 
     settings = make_settings("tiny")
     prepared = prepare_masks(divide(overlapping, settings=settings), settings=settings, arm="none", seed=0)

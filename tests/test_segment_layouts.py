@@ -12,7 +12,7 @@ from PIL import Image
 
 import msmae
 from msmae.errors import UserError
-from msmae.stages.segment import segment
+from msmae.verbs.segment import segment
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ import pytest
 import msmae
 from msmae.data.phantom import make_phantom
 from msmae.errors import LeakageError
-from msmae.stages.segment import segment
-from msmae.stages.segmentation.leakage import folders_of
+from msmae.training.history import folders_of
+from msmae.verbs.segment import segment
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from msmae.errors import UserError
-from msmae.evidence.segmentation import match_lesions, measure, paired_dice, summarise_segmentation
+from msmae.statistics.segmentation import match_lesions, measure, paired_dice, summarise_segmentation
 
 
 def square(top: int, left: int, side: int = 10, size: int = 32) -> np.ndarray:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from msmae.errors import UserError
-from msmae.evidence.segmentation import FIGURES
 from msmae.evidence.segmentation_comparison import compare_segmentations, write_segmentation_comparison
+from msmae.statistics.segmentation import FIGURES
 
 
 def run_of(dice: np.ndarray, *, classes: tuple[str, ...] = ("lesion",)) -> pd.DataFrame:

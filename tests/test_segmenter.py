@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from msmae.encoders.weights import copy_encoder
 from msmae.errors import UserError
-from msmae.exchange.checkpoint import ModelCard, build_model, load_model, save_model
-from msmae.exchange.weights import copy_encoder
 from msmae.method.segmenter import Segmenter, SetrDecoder, tapped_blocks
 from msmae.method.vit import VisionTransformer
+from msmae.runs.checkpoint import ModelCard, build_model, load_model, save_model
 
 
 def encoder_of(

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from msmae.look.cost import look_macs
-from msmae.look.locator import Glance, Locator, Shrink
-from msmae.look.pruning import merge, merge_schedule, merge_tokens
-from msmae.look.selectors import SELECTORS, Look, grid_order, own_draws
-from msmae.look.sensitivity import sensitivity, widened
+from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
-from msmae.method.transfer import Classifier
 from msmae.method.vit import VisionTransformer, patchify
+from msmae.selection.cost import look_macs
+from msmae.selection.locator import Glance, Locator, Shrink
+from msmae.selection.reduction import merge, merge_schedule, merge_tokens
+from msmae.selection.selectors import SELECTORS, Look, grid_order, own_draws
+from msmae.selection.sensitivity import sensitivity, widened
 from spots import looking_at_bright_patches
 
 DROPPING = [name for name in SELECTORS if name != "all"]

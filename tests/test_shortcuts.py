@@ -14,7 +14,7 @@ from msmae.data.audit import (
     list_warnings,
     traits,
 )
-from msmae.data.layouts import open_dataset
+from msmae.data.tables.layouts import open_dataset
 from test_audit import different, manifest_of, save, texture
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msmae.data.images import read_image
-from msmae.data.layouts import open_dataset
-from msmae.data.slices import expand_slices
+from msmae.data.reading.images import read_image
 from msmae.data.splits import assign_splits
+from msmae.data.tables.layouts import open_dataset
+from msmae.data.tables.slices import expand_slices
 from msmae.errors import UserError
 
 

@@ -297,7 +297,7 @@ def test_images_of_a_volume_are_groups_of_their_own():
 
 
 def test_ham10000_keeps_lesions_whole(real_data):
-    from msmae.data.layouts import open_dataset
+    from msmae.data.tables.layouts import open_dataset
 
     cut = assign_splits(open_dataset(real_data / "ham10000"))
     assert crossing(cut) == set()

@@ -23,7 +23,7 @@ import yaml
 import msmae
 from msmae.data.manifest import Manifest
 from msmae.errors import UserError
-from msmae.evidence.predictions import read_predictions
+from msmae.statistics.predictions import read_predictions
 
 
 def figures(run: Path) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_the_maps_drawn_from_are_those_just_computed(
 ) -> None:
     """The released code's bank is all ones for ever: here the weights of the draw are the encoder's own maps."""
     from msmae.method.attention import patch_maps
-    from msmae.stages import pretrain
+    from msmae.training import pretrain
 
     seen: dict[int, list[torch.Tensor]] = {}
 
@@ -277,7 +277,7 @@ def test_a_nan_loss_stops_with_step_paths_and_checkpoint(data: Path, tmp_path: P
 def test_a_nan_later_keeps_the_last_good_checkpoint(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msmae.stages import pretrain
+    from msmae.training import pretrain
 
     whole = pretrain.msmae_loss
 
@@ -316,7 +316,7 @@ def test_rectangular_images_and_any_patch_size(data: Path, tmp_path: Path) -> No
 def test_starting_from_given_weights(
     data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from msmae.exchange.checkpoint import load_model, pretrained_part
+    from msmae.runs.checkpoint import load_model, pretrained_part
 
     model, _ = load_model(finished / "pretrained")
     assert isinstance(model, msmae.MSMAE)
@@ -344,9 +344,9 @@ def test_every_remedy_for_rare_classes_trains(balance: str, data: Path, tmp_path
 
 
 def test_balanced_sampling_shows_rare_classes_as_often() -> None:
-    from msmae.data.imbalance import sampling_weights
     from msmae.data.loader import Batches
     from msmae.data.store import ImageStore
+    from msmae.training.balance import sampling_weights
 
     targets = np.array([0] * 900 + [1] * 100)
     store = ImageStore(np.zeros((1000, 1, 2, 2), np.uint8), None)

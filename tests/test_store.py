@@ -25,13 +25,13 @@ import pytest
 import torch
 from PIL import Image
 
-from msmae.data.decoding import OnDemand, image_sources
-from msmae.data.images import Reading, load_images
 from msmae.data.loader import Batches
 from msmae.data.manifest import Manifest
+from msmae.data.reading.decoding import OnDemand, image_sources
+from msmae.data.reading.images import Reading, load_images
 from msmae.data.store import ImageStore, open_store
 from msmae.errors import UserError
-from msmae.stages.training import StageModule
+from msmae.training.trainer import StageModule
 
 
 def write_images(folder: Path, count: int, *, mode: str = "L", side: int = 20) -> list[str]:

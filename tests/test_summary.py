@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from msmae.errors import UserError
-from msmae.evidence.intervals import clopper_pearson, wilson
-from msmae.evidence.summary import summarise
+from msmae.statistics.intervals import clopper_pearson, wilson
+from msmae.statistics.summary import summarise
 from simulated import as_frame, draw, of
 
 CLASSES = ("c0", "c1", "c2")

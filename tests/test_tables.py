@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from listed_files import rows, touch
-from msmae.data.layouts import open_dataset
-from msmae.data.tables import ColumnNames, read_csv_manifest
+from msmae.data.tables.layouts import open_dataset
+from msmae.data.tables.tables import ColumnNames, read_csv_manifest
 from msmae.errors import UserError
 
 TABLE = "image_path,label,site\nx/1.png,a,Ulm\nx/2.png,b,Bonn\n"

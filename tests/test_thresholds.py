@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msmae.errors import UserError
-from msmae.evidence.decision import decision_curve
-from msmae.evidence.intervals import wilson
-from msmae.evidence.thresholds import (
+from msmae.statistics.intervals import wilson
+from msmae.statistics.thresholds import (
     decide_by_cost,
+    decision_curve,
     least_cost,
     one_against_rest,
     operating_points,

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from msmae.stages.timing import OWN, SECONDS_BETWEEN_LOOKS, Courtesy, alone
+from msmae.bench.turns import OWN, SECONDS_BETWEEN_LOOKS, Courtesy, alone
 
 HOLDER = """
 import sys, time
-from msmae.stages.timing import alone
+from msmae.bench.turns import alone
 with alone():
     print("held", flush=True)
     time.sleep({seconds})

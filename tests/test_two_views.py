@@ -10,13 +10,13 @@ import torch
 
 from msmae.config import make_settings
 from msmae.data.phantom import make_phantom
-from msmae.exchange.checkpoint import build_model
 from msmae.method.masking import draw_order, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.method.vit import VisionTransformer
-from msmae.stages.prepare import divide, prepare
-from msmae.stages.pretrain import PretrainModule, pretrained_card
-from msmae.stages.second_view import see_twice
+from msmae.runs.checkpoint import build_model
+from msmae.training.prepare import divide, prepare
+from msmae.training.pretrain import PretrainModule, pretrained_card
+from msmae.training.second_view import see_twice
 
 
 @pytest.fixture(scope="module")

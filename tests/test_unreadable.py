@@ -14,8 +14,8 @@ from PIL import Image
 import msmae
 from msmae.cli import main
 from msmae.errors import UserError
-from msmae.stages.progress import ProgressBar
-from msmae.stages.unreadable import Unreadable
+from msmae.inference.unreadable import Unreadable
+from msmae.progress import ProgressBar
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from msmae.method.transfer import Classifier
+from msmae.method.classifier import Classifier
 from msmae.method.vit import (
     SIZES,
     Block,

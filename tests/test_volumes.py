@@ -9,8 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from msmae.data.images import ImageSource, Reading, count_channels, read_image, read_mask
-from msmae.data.volumes import volume_shape
+from msmae.data.reading.images import ImageSource, Reading, count_channels, read_image, read_mask
+from msmae.data.reading.volumes import volume_shape
 from msmae.errors import UserError
 
 SHAPE = (5, 6, 7)

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from msmae.encoders.weights import load_encoder, read_weights
 from msmae.errors import UserError
-from msmae.exchange.weights import load_encoder, read_weights
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msmae.evidence.wording import (
+from msmae.reporting.wording import (
     count,
     describe,
     duration,

@@ -13,19 +13,19 @@ from msmae.errors import LeakageError, UserError
 __version__ = "0.1.0"
 
 _NAMES = {
-    "run": "msmae.stages.run",
-    "demo": "msmae.stages.demo",
-    "pretrain": "msmae.stages.verbs",
-    "finetune": "msmae.stages.verbs",
-    "segment": "msmae.stages.segment",
-    "evaluate": "msmae.stages.verbs",
-    "predict": "msmae.stages.predict",
-    "compare": "msmae.stages.compare",
-    "budget": "msmae.stages.budget",
-    "export": "msmae.stages.export",
-    "masks": "msmae.stages.masks",
-    "load": "msmae.stages.predictor",
-    "Model": "msmae.stages.predictor",
+    "run": "msmae.verbs.run",
+    "demo": "msmae.verbs.demo",
+    "pretrain": "msmae.verbs.evaluate",
+    "finetune": "msmae.verbs.evaluate",
+    "segment": "msmae.verbs.segment",
+    "evaluate": "msmae.verbs.evaluate",
+    "predict": "msmae.verbs.predict",
+    "compare": "msmae.verbs.compare",
+    "budget": "msmae.verbs.budget",
+    "export": "msmae.verbs.export",
+    "masks": "msmae.verbs.masks",
+    "load": "msmae.inference.model",
+    "Model": "msmae.inference.model",
     "plan_patches": "msmae.method.masking",
     "PatchPlan": "msmae.method.masking",
     "MapBank": "msmae.method.attention",
@@ -33,9 +33,9 @@ _NAMES = {
     "VisionTransformer": "msmae.method.vit",
     "MSMAE": "msmae.method.msmae",
     "msmae_loss": "msmae.method.msmae",
-    "Classifier": "msmae.method.transfer",
+    "Classifier": "msmae.method.classifier",
     "Segmenter": "msmae.method.segmenter",
-    "open_dataset": "msmae.data.layouts",
+    "open_dataset": "msmae.data.tables.layouts",
     "Manifest": "msmae.data.manifest",
 }
 
@@ -53,21 +53,21 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from msmae.data.layouts import open_dataset
     from msmae.data.manifest import Manifest
+    from msmae.data.tables.layouts import open_dataset
+    from msmae.inference.model import Model, load
     from msmae.method.attention import MapBank, patch_maps
+    from msmae.method.classifier import Classifier
     from msmae.method.masking import PatchPlan, plan_patches
     from msmae.method.msmae import MSMAE, msmae_loss
     from msmae.method.segmenter import Segmenter
-    from msmae.method.transfer import Classifier
     from msmae.method.vit import VisionTransformer
-    from msmae.stages.budget import budget
-    from msmae.stages.compare import compare
-    from msmae.stages.demo import demo
-    from msmae.stages.export import export
-    from msmae.stages.masks import masks
-    from msmae.stages.predict import predict
-    from msmae.stages.predictor import Model, load
-    from msmae.stages.run import run
-    from msmae.stages.segment import segment
-    from msmae.stages.verbs import evaluate, finetune, pretrain
+    from msmae.verbs.budget import budget
+    from msmae.verbs.compare import compare
+    from msmae.verbs.demo import demo
+    from msmae.verbs.evaluate import evaluate, finetune, pretrain
+    from msmae.verbs.export import export
+    from msmae.verbs.masks import masks
+    from msmae.verbs.predict import predict
+    from msmae.verbs.run import run
+    from msmae.verbs.segment import segment

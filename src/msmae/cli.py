@@ -19,23 +19,23 @@ from typing import Any, NoReturn
 from msmae.errors import UserError
 
 VERBS: dict[str, tuple[str, str]] = {
-    "run": ("msmae.stages.run:run", "pre-train, fine-tune and evaluate: from images to a tested model"),
-    "demo": ("msmae.stages.demo:demo", "the same on the embedded phantom, with pictures"),
-    "pretrain": ("msmae.stages.verbs:pretrain", "pre-train an encoder only"),
-    "finetune": ("msmae.stages.verbs:finetune", "fine-tune and evaluate a pre-trained encoder"),
-    "segment": ("msmae.stages.segment:segment", "train an encoder to outline lesions, and evaluate it"),
-    "evaluate": ("msmae.stages.verbs:evaluate", "evaluate a run's model again, or on external data"),
-    "predict": ("msmae.stages.predict:predict", "predict files or folders with a run's model"),
-    "budget": ("msmae.stages.budget:budget", "how few patches a model may look at, measured and chosen"),
-    "export": ("msmae.stages.export:export", "a run's classifier as one ONNX file"),
-    "check": ("msmae.stages.check:check", "what a data set is, what is wrong with it, and a clean split of it"),
-    "report": ("msmae.stages.report:report", "build a run's report again from what it saved"),
+    "run": ("msmae.verbs.run:run", "pre-train, fine-tune and evaluate: from images to a tested model"),
+    "demo": ("msmae.verbs.demo:demo", "the same on the embedded phantom, with pictures"),
+    "pretrain": ("msmae.verbs.evaluate:pretrain", "pre-train an encoder only"),
+    "finetune": ("msmae.verbs.evaluate:finetune", "fine-tune and evaluate a pre-trained encoder"),
+    "segment": ("msmae.verbs.segment:segment", "train an encoder to outline lesions, and evaluate it"),
+    "evaluate": ("msmae.verbs.evaluate:evaluate", "evaluate a run's model again, or on external data"),
+    "predict": ("msmae.verbs.predict:predict", "predict files or folders with a run's model"),
+    "budget": ("msmae.verbs.budget:budget", "how few patches a model may look at, measured and chosen"),
+    "export": ("msmae.verbs.export:export", "a run's classifier as one ONNX file"),
+    "check": ("msmae.verbs.check:check", "what a data set is, what is wrong with it, and a clean split of it"),
+    "report": ("msmae.verbs.report:report", "build a run's report again from what it saved"),
     "compare": (
-        "msmae.stages.compare:compare",
+        "msmae.verbs.compare:compare",
         "arms x seeds on the same splits and budget, and a page that compares them",
     ),
-    "bench": ("msmae.stages.bench:bench", "how fast each stage is here, and what share of the machine that is"),
-    "masks": ("msmae.stages.masks:masks", "picture where a model looks, what is masked and what it reconstructs"),
+    "bench": ("msmae.verbs.bench:bench", "how fast each stage is here, and what share of the machine that is"),
+    "masks": ("msmae.verbs.masks:masks", "picture where a model looks, what is masked and what it reconstructs"),
 }
 
 

@@ -24,10 +24,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from msmae.data.decoding import CHUNK, Job, OnDemand, common_channels, common_type, decode_all, image_sources
-from msmae.data.images import Reading, split_reference
 from msmae.data.manifest import Manifest
-from msmae.data.masks import MaskRule
+from msmae.data.reading.decoding import CHUNK, Job, OnDemand, common_channels, common_type, decode_all, image_sources
+from msmae.data.reading.images import Reading, split_reference
+from msmae.data.reading.masks import MaskRule
 from msmae.errors import UserError
 
 FORMAT = 1

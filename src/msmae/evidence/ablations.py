@@ -13,11 +13,11 @@ import pandas as pd
 import yaml
 
 from msmae.config import GROUPS
-from msmae.evidence.markdown import escape
 from msmae.evidence.pooled_difference import Draws, Gain, common_seeds, gain, points, runs_of
-from msmae.evidence.run_files import different_software
-from msmae.evidence.significance import holm
-from msmae.evidence.verdict import p_value
+from msmae.reporting.comparison.verdict import p_value
+from msmae.reporting.render import escape
+from msmae.reporting.run_files import different_software
+from msmae.statistics.comparison import holm
 
 STAGES = ("model", "pretrain", "finetune")
 AT_THE_END = {"auroc": "AUROC of map against lesion", "pointing": "peak on the lesion, %"}

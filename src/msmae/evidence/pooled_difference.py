@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from msmae.evidence.intervals import LEVEL
-from msmae.evidence.paired import Resampled, matched, resample_together
-from msmae.evidence.predictions import classes_of, read_predictions
-from msmae.evidence.seeds import satterthwaite, variances
+from msmae.statistics.intervals import LEVEL
+from msmae.statistics.paired import Resampled, matched, resample_together
+from msmae.statistics.predictions import classes_of, read_predictions
+from msmae.statistics.seeds import satterthwaite, variances
 
 METRIC = "balanced_accuracy"
 

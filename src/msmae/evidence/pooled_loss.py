@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from msmae.evidence.pooled_difference import Gain, gains, own_seed, together
-from msmae.evidence.predictions import read_predictions
+from msmae.statistics.predictions import read_predictions
 
 MARGIN = 0.01
 QUARTER = "predictions_quarter.csv"

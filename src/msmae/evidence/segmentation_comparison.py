@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
-from msmae.evidence import markdown
-from msmae.evidence.bootstrap import draw_patients
-from msmae.evidence.comparison import as_family
-from msmae.evidence.intervals import entry, undefined
-from msmae.evidence.run_files import write_whole
-from msmae.evidence.seeds import t_interval
-from msmae.evidence.segmentation import mean_entry, read_segmentation, same_images, under_weights
-from msmae.evidence.wording import describe, figure_interval, figure_value, number
+from msmae.reporting import render as markdown
+from msmae.reporting.run_files import write_whole
+from msmae.reporting.wording import describe, figure_interval, figure_value, number
+from msmae.statistics.comparison import as_family
+from msmae.statistics.intervals import draw_patients, entry, undefined
+from msmae.statistics.seeds import t_interval
+from msmae.statistics.segmentation import mean_entry, read_segmentation, same_images, under_weights
 
 SHOWN = ("dice", "iou", "hd95", "nsd")
 PLAN = "comparison.json"
@@ -38,7 +37,7 @@ def compare_segmentations(
     """Compare arms, each a sequence of segmentation.csv tables, one a seed; tables at equal places share their seed.
 
     A run's figure is the mean over the images where it is defined, then over the classes; a paired difference is taken
-    image by image first. Means over seeds have the interval of `msmae.evidence.seeds`: over seeds and patients.
+    image by image first. Means over seeds have the interval of `msmae.statistics.seeds`: over seeds and patients.
 
     Returns ``{"n", "patients", "seeds", "arms": {arm: {figure: entry}}, "differences": [{"first", "second", "metrics":
     {figure: entry}}]}``; a difference has ``"p_value"`` and, corrected over all pairs, ``"p_holm"``. Raises UserError

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
-from msmae.method.transfer import Classifier
 from msmae.method.vit import Block, VisionTransformer
 
 

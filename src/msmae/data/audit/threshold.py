@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msmae.data.audit.hashing import bits_apart
-from msmae.data.audit.neighbours import FARTHEST
+from msmae.data.audit.hashing import FARTHEST, bits_apart
 
 BITS = 256
 USUAL = 6

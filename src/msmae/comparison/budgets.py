@@ -1,0 +1,240 @@
+"""Equal budgets: how many epochs each arm of a comparison may train, so that none gets more than another.
+
+``epochs``: every arm as many as the settings say; an arm without pre-training has its fine-tuning only. ``gmacs``: what
+``msmae`` spends in multiply-accumulates, maps included (a training step counts as three forward passes). ``seconds``:
+what ``msmae`` spends in time, from a few timed steps of every arm on this machine. Under both, an arm whose
+pre-training is cheaper gets more epochs of it, and one without pre-training gets longer supervised training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from msmae.comparison.baselines import build_network, network_macs
+from msmae.config import BASELINES, Settings, find_arm
+from msmae.method.classifier import Classifier
+from msmae.method.cost import classifier_macs
+from msmae.method.masking import patch_counts, plan_patches
+from msmae.method.msmae import MSMAE, msmae_loss
+from msmae.runs.checkpoint import build_model
+from msmae.selection.cost import evidence_macs
+from msmae.training.finetune import classifier_card
+from msmae.training.maps import map_price, maps_of_arm
+from msmae.training.prepare import Prepared, decide_schedules
+from msmae.training.pretrain import pretrained_card
+from msmae.training.running_maps import answer
+from msmae.training.second_view import pretraining_macs, see_twice
+
+BUDGETS = ("epochs", "gmacs", "seconds")
+STATEMENTS = {
+    "epochs": "Every arm trains for the same number of epochs: {pre} of pre-training and {fine} of supervised "
+    "training; arms without pre-training have the {fine} only.",
+    "gmacs": "Every arm trains for the multiply-accumulates that msmae spends in {pre} epochs of pre-training (its "
+    "maps included) and {fine} of fine-tuning; an arm without pre-training spends them all on supervised training.",
+    "seconds": "Every arm trains for the time that msmae takes, on the machine that ran the comparison, for {pre} "
+    "epochs of pre-training (its maps included) and {fine} of fine-tuning, from timed steps of every arm; an arm "
+    "without pre-training spends it all on supervised training.",
+}
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an arm pays for one image: in a step of pre-training, of supervised training, and for its map."""
+
+    pretrain: float
+    supervised: float
+    map: float
+
+
+def statement(budget: str, settings: Settings) -> str:
+    """One sentence for the page of the comparison."""
+    return STATEMENTS[budget].format(pre=settings.pretrain.epochs, fine=settings.finetune.epochs)
+
+
+def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[str, Price]) -> Settings:
+    """The settings under which an arm spends what ``msmae`` spends. ``prepared`` has msmae's own settings."""
+    settings = prepared.settings
+    pre, fine = settings.pretrain, settings.finetune
+    assert pre.epochs is not None
+    assert fine.epochs is not None
+    if budget == "epochs" or arm not in prices:
+        return settings
+    reference, price = prices["msmae"], prices[arm]
+    if price == reference and prepared.settings.finetune.draw == "all":
+        return settings
+    for_pretraining = pre.epochs * reference.pretrain + refreshes(settings) * reference.map
+    epochs = finetuning_epochs(settings, arm, reference, price)
+    if price.pretrain == 0:
+        epochs += round(for_pretraining / price.supervised * pool(prepared) / len(prepared.ids("train")))
+    if epochs != fine.epochs:
+        settings = dataclasses.replace(settings, finetune=dataclasses.replace(fine, epochs=max(1, epochs)))
+    if price.pretrain == 0 or price == reference:
+        return settings
+    prepared = dataclasses.replace(prepared, settings=settings)
+
+    def spent(epochs: int) -> float:
+        return epochs * price.pretrain + refreshes(with_epochs(prepared, arm, epochs)) * price.map
+
+    return with_epochs(prepared, arm, most_epochs(spent, for_pretraining, price.pretrain))
+
+
+def most_epochs(spent: Callable[[int], float], budget: float, epoch: float) -> int:
+    """The most epochs that a budget allows, to half of one; what they cost in all is ``spent``, maps included."""
+    falling = range(max(1, round(budget / epoch)), 0, -1)
+    return next((epochs for epochs in falling if spent(epochs) <= budget + epoch / 2), 1)
+
+
+def finetuning_epochs(settings: Settings, arm: str, reference: Price, price: Price) -> int:
+    """Epochs of fine-tuning in which an arm spends what ``msmae`` does in the settings' own number of them."""
+    fine = settings.finetune
+    assert fine.epochs is not None
+    assert fine.refresh_every is not None
+    if fine.draw == "all" and arm not in BASELINES:  # the same work for every arm, whatever a clock says of it
+        return fine.epochs
+
+    def spent(name: str, cost: Price, epochs: int) -> float:
+        guided = fine.draw == "own" and name not in BASELINES and find_arm(name).guided
+        maps = len(range(0, epochs, fine.refresh_every or 1)) if guided else 0
+        return epochs * cost.supervised + maps * cost.map
+
+    return most_epochs(lambda n: spent(arm, price, n), spent("msmae", reference, fine.epochs), price.supervised)
+
+
+def with_epochs(prepared: Prepared, arm: str, epochs: int) -> Settings:
+    """The settings with so many epochs of an arm's pre-training; if they are others, its warm-up and refreshes are
+    decided anew.
+    """
+    settings = prepared.settings
+    if epochs == settings.pretrain.epochs:
+        return settings
+    opened = dataclasses.replace(settings.pretrain, epochs=epochs, uniform_epochs=None, refresh_every=None)
+    changed = dataclasses.replace(settings, pretrain=opened)
+    return decide_schedules(dataclasses.replace(prepared, settings=changed, method=arm))
+
+
+def pool(prepared: Prepared) -> int:
+    """Images of pre-training."""
+    return len(prepared.ids("train", labelled=False))
+
+
+def refreshes(settings: Settings) -> int:
+    """How often the maps are made anew in pre-training."""
+    pre = settings.pretrain
+    assert pre.epochs is not None
+    assert pre.uniform_epochs is not None
+    assert pre.refresh_every is not None
+    return len(range(pre.uniform_epochs, pre.epochs, pre.refresh_every))
+
+
+def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
+    """What an image costs each arm, in 10^9 multiply-accumulates; a training step counts as three forward passes."""
+    found = {}
+    for name in {"msmae", *arms} - {"majority", "pca-svm"}:
+        mine = dataclasses.replace(prepared, method=name)
+        if name in BASELINES:
+            shape = (prepared.channels, *prepared.image_size)
+            found[name] = Price(0.0, 3 * network_macs(build_network(mine), shape) / 1e9, 0.0)
+            continue
+        model, classifier = build_model(pretrained_card(mine)), build_model(classifier_card(mine))
+        assert isinstance(model, MSMAE)
+        assert isinstance(classifier, Classifier)
+        masked, _, kept = patch_counts(model.encoder.patches, *prepared.settings.pretrain.ratios(mine.arm))
+        found[name] = Price(
+            pretrain=3 * pretraining_macs(model, mine.arm, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
+            supervised=supervised_gmacs(mine, classifier),
+            map=map_price(mine.arm, model).total / 1e9,
+        )
+    return found
+
+
+def supervised_gmacs(prepared: Prepared, classifier: Classifier) -> float:
+    """An image in a step of fine-tuning: three forward passes, and the gradients that an arm remembers."""
+    seen = supervised_on(prepared)
+    cost = 3 * classifier_macs(classifier, seen).total
+    if seen is not None and prepared.arm.evidence:
+        cost += evidence_macs(classifier, seen).total
+    return cost / 1e9
+
+
+def supervised_on(prepared: Prepared) -> int | None:
+    """Patches that fine-tuning sees; None: all."""
+    if prepared.settings.finetune.draw == "all":
+        return None
+    patches = (prepared.image_size[0] * prepared.image_size[1]) // (prepared.settings.model.patch_size or 1) ** 2
+    return patch_counts(patches, *prepared.settings.pretrain.ratios(prepared.arm))[2]
+
+
+def prices_in_seconds(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
+    """What an image costs each arm, in seconds: the medians of timed steps on random images."""
+    images = torch.randn(prepared.settings.finetune.batch_size, prepared.channels, *prepared.image_size)
+    names = sorted({"msmae", *arms} - {"majority", "pca-svm"})
+    return {name: price_in_seconds(dataclasses.replace(prepared, method=name), images) for name in names}
+
+
+def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
+    """What one of these images [B, C, H, W] costs the arm ``prepared.method``."""
+    name, share = prepared.method, 1 / len(images)
+    network: nn.Module = build_network(prepared) if name in BASELINES else build_model(classifier_card(prepared))
+    supervised = timed_step(network, supervised_step(network, prepared, images))
+    if name in BASELINES or not prepared.arm.pretrains:
+        return Price(0.0, supervised * share, 0.0)
+    model = build_model(pretrained_card(prepared))
+    assert isinstance(model, MSMAE)
+    pretrain = timed_step(model, pretraining_step(model, prepared, images))
+    maps = timed(lambda: maps_of_arm(prepared.arm, model, images)) if prepared.arm.guided else 0.0
+    return Price(pretrain * share, supervised * share, maps * share)
+
+
+def supervised_step(network: nn.Module, prepared: Prepared, images: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A forward pass of supervised training over the patches that the arm sees in it, and some loss of its answers."""
+    seen = None if prepared.method in BASELINES else supervised_on(prepared)
+    if seen is None:
+        return lambda: network(images).float().square().mean()
+    assert isinstance(network, Classifier)
+    keep = torch.arange(seen).expand(len(images), -1)
+    if prepared.arm.evidence:
+        return lambda: answer(network, images, keep)[0].float().square().mean()
+    return lambda: network(images, keep).float().square().mean()
+
+
+def pretraining_step(model: MSMAE, prepared: Prepared, images: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A forward pass of pre-training and its loss."""
+    ratios = prepared.settings.pretrain.ratios(prepared.arm)
+    labels = torch.zeros(len(images), dtype=torch.long)
+
+    def step() -> torch.Tensor:
+        plan = plan_patches(torch.ones(len(images), model.encoder.patches), *ratios)
+        out = see_twice(model, images, plan, plan.keep) if prepared.arm.two_views else model(images, plan)
+        size = model.encoder.patch_size
+        return msmae_loss(images, out, plan, labels, patch_size=size, label_weight=0.1).total
+
+    return step
+
+
+def timed_step(network: nn.Module, loss: Callable[[], torch.Tensor]) -> float:
+    """Seconds of one training step."""
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.0, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        torch.autograd.backward(loss())
+        optimiser.step()
+
+    return timed(step)
+
+
+def timed(work: Callable[[], object], *, repeats: int = 5) -> float:
+    """The median of a few runs in seconds, after one that does not count."""
+    work()
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return sorted(spent)[repeats // 2]

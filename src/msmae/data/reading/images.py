@@ -1,0 +1,361 @@
+"""One image of any format -> an array [C, H, W] in the file's own units, and its fit to the size a model wants.
+
+What the numbers mean, by file; the format is told by the content, not by the name:
+
+| file                                | array                        | numbers                                         |
+|-------------------------------------|------------------------------|-------------------------------------------------|
+| PNG, JPEG, BMP, WebP, GIF of 8 bits | uint8, grey or RGB           | 0..255, display intensity (``pictures.py``)     |
+| 16-bit PNG, TIFF                    | as stored, 1 to n channels   | as stored (``pictures.py``)                     |
+| DICOM                               | float32, grey or RGB         | 0..1, display brightness; or, with the window   |
+|                                     |                              | ``none``, modality units (``dicom.py``)         |
+| NIfTI                               | float32, grey                | the file's units (``volumes.py``)               |
+| ``file.npz#train/17``               | the array's type             | row 17 of ``train_images``, as stored           |
+
+A source's ``offset`` is then added (float32; DeepLesion's 16-bit PNGs are Hounsfield units plus 32768), and a window
+asked for by name or numbers turns any grey image of more than 8 bits into display brightness 0..1.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from msmae.data.reading.checks import by, check_file
+from msmae.data.reading.dicom import brightness, count_dicom_channels, is_dicom, parse_window, read_dicom
+from msmae.data.reading.pictures import TIFF_MAGIC, count_picture_channels, count_tiff_channels, read_picture, read_tiff
+from msmae.data.reading.volumes import is_nifti, read_nifti
+from msmae.data.tables.listing import all_or_file
+from msmae.errors import UserError
+
+DTYPES = ("uint8", "uint16", "int16", "float32")
+"""The types an image can have; a reader converts any other to float32."""
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Grey from red, green and blue (ITU-R BT.601), as Pillow and JPEG define it."""
+
+_ARRAY_LOCK = threading.Lock()
+_REFERENCE = re.compile(r"^(?P<file>.*\.npz)#(?P<array>[^/]+)/(?P<row>\d+)$", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What decides the numbers a file is read as; part of the store's key and of a model's settings."""
+
+    window: str = "file"
+    """Grey levels: ``file`` (what DICOM files ask for), ``none`` (modality units), ``lung``, ``brain``, ``bone``,
+    ``soft-tissue``, ``centre,width``, ``low..high``, or ``manifest`` (each image's own, from its column ``window``)."""
+    replace_nonfinite: float | None = None
+    """The number to put where a floating-point image has NaN or infinity; by default such an image is refused."""
+    max_pixels: int = 300_000_000
+    """Refuse images (and volumes) of more pixels: a small file may unfold to more than the memory holds."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One two-dimensional image: a file (or ``file.npz#train/17``), a plane of it, and what its numbers need."""
+
+    path: str
+    frame: int | None = None
+    """Frame of a film, page of a TIFF, volume of a 4-D NIfTI; counted from 0."""
+    axis: int | None = None
+    """Axis across which a volume is cut: 0 left-right, 1 back-front, 2 feet-head."""
+    index: int | None = None
+    """Slice along ``axis``, counted from 0."""
+    offset: float = 0.0
+    """Added to the numbers read (not of DICOM files, which say their units themselves)."""
+    window: str = ""
+    """This image's own window, as ``low..high``; used where ``Reading.window`` is ``manifest``."""
+
+
+def read_image(
+    path: str | Path,
+    *,
+    frame: int | None = None,
+    axis: int | None = None,
+    index: int | None = None,
+    reading: Reading | None = None,
+) -> np.ndarray:
+    """Read one image as [C, H, W], uint8, uint16, int16 or float32; the table above says what the numbers mean.
+
+    ``frame`` chooses from a film or a multi-page file, ``axis`` and ``index`` cut a volume. Raises UserError, naming
+    the file and the reason, for whatever is missing, empty, truncated, too large, no image or not two-dimensional.
+    """
+    return read_source(ImageSource(str(path), frame, axis, index), reading=reading)
+
+
+def read_source(source: ImageSource, *, reading: Reading | None = None) -> np.ndarray:
+    """As ``read_image``, from an ``ImageSource``."""
+    reading = reading or Reading()
+    window, limit = source.window if reading.window == "manifest" else reading.window, reading.max_pixels
+    if not window:
+        raise UserError("the manifest gives no window for this image", where=source.path, mend="fill the column window")
+    asked, kind, path = parse_window(window), _kind(source.path), Path(source.path)
+    if kind == "dicom":
+        pixels = read_dicom(path, frame=source.frame, window=window, max_pixels=limit)
+    elif kind == "nifti":
+        pixels = read_nifti(path, axis=source.axis, index=source.index, frame=source.frame, max_pixels=limit)
+    elif kind == "npz":
+        pixels = _channels_first(_read_npz(source.path))
+    elif kind == "tiff":
+        pixels = _channels_first(read_tiff(path, frame=source.frame, max_pixels=limit))
+    else:
+        pixels = _channels_first(read_picture(path, frame=source.frame, max_pixels=limit))
+    pixels = _finite(pixels, replacement=reading.replace_nonfinite, where=source.path)
+    if kind == "dicom":  # says its units itself, and is windowed on the way
+        return pixels
+    if source.offset:
+        pixels = pixels.astype(np.float32) + np.float32(source.offset)
+    return pixels if asked is None else _windowed(pixels, window, asked, where=source.path)
+
+
+def _windowed(pixels: np.ndarray, window: str, asked: tuple[float, float], *, where: str) -> np.ndarray:
+    if len(pixels) > 1 or pixels.dtype == np.uint8:
+        raise UserError(
+            f"the window {window} is asked of an image in colour or of 8 bits, which has no units to apply it in",
+            where=where,
+            mend="choose the window file",
+        )
+    return brightness(pixels, black=asked[0], white=asked[1]).astype(np.float32)
+
+
+def count_channels(source: ImageSource) -> int:
+    """Channels ``read_source`` would return, from the header."""
+    counts = {"dicom": count_dicom_channels, "tiff": count_tiff_channels, "picture": count_picture_channels}
+    kind = _kind(source.path)
+    if kind == "nifti":
+        return 1
+    return len(_channels_first(_read_npz(source.path))) if kind == "npz" else counts[kind](Path(source.path))
+
+
+def split_reference(path: str | Path) -> tuple[Path, str, int] | None:
+    """``"file.npz#train/17"`` -> (``file.npz``, ``"train"``, 17); None for an ordinary path."""
+    match = _REFERENCE.match(str(path))
+    return None if match is None else (Path(match["file"]), match["array"], int(match["row"]))
+
+
+def read_mask(
+    paths: Sequence[str | Path],
+    *,
+    shape: tuple[int, int] | None = None,
+    frame: int | None = None,
+    axis: int | None = None,
+    index: int | None = None,
+    reading: Reading | None = None,
+) -> np.ndarray:
+    """Read one or several masks of the same image and join them (OR) -> uint8 [H, W], 1 inside and 0 outside.
+
+    A pixel is inside where any channel is above 0; in lossy JPEG files, where it is at least half of white (128),
+    because compression leaves small values outside. ``shape`` is the image's (H, W): a mask drawn at another resolution
+    is brought to it by its nearest pixels, one of other proportions raises UserError. Windows are for images, and do
+    not apply.
+    """
+    plain = replace(reading or Reading(), window="none")
+    if not paths:
+        raise UserError("no mask files were given", mend="name at least one")
+    masks: list[np.ndarray] = []
+    for path in paths:
+        values = read_image(path, frame=frame, axis=axis, index=index, reading=plain)  # [C, H, W]
+        masks.append(np.any(values >= 128 if _is_jpeg(path) else values > 0, axis=0))  # [H, W]
+        expected = shape or masks[0].shape
+        if masks[-1].shape != expected:
+            if not same_proportions(masks[-1].shape, expected):
+                raise UserError(
+                    f"the mask is {by(masks[-1].shape)} pixels (height x width) and its image {by(expected)}",
+                    where=str(path),
+                    mend="a mask must have the proportions of its image",
+                )
+            masks[-1] = fit_mask(masks[-1], size=(expected[0], expected[1]))
+    return np.asarray(np.any(masks, axis=0), dtype=np.uint8)
+
+
+def same_proportions(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Whether two (height, width) are one picture at two resolutions, but for the rounding to whole pixels."""
+    (small_height, small_width), (height, width) = sorted((first, second))
+    scale = height / small_height
+    return abs(small_width * scale - width) < (scale + 1) / 2
+
+
+def fit_image(array: np.ndarray, *, size: tuple[int, int], channels: int, where: str | None = None) -> np.ndarray:
+    """Resize [C, H, W] to ``size`` (height, width) and ``channels``, keeping the type: [channels, *size].
+
+    Bilinear, antialiased when shrinking, in float32; whole-number types are rounded once, at the end. One channel is
+    repeated, three become one by luminance; any other change of channels raises UserError. An image that fits already
+    is returned as it is.
+    """
+    if array.shape == (channels, *size):
+        return array
+    planes = array
+    if array.shape[0] == 3 and channels == 1:
+        red, green, blue = (plane * np.float32(share) for plane, share in zip(array, LUMINANCE, strict=True))
+        planes = (red + green + blue)[None]  # [1, H, W] float32
+    elif array.shape[0] not in (1, channels):
+        raise UserError(
+            f"the image has {array.shape[0]} channels and {channels} are wanted",
+            where=where,
+            mend=f"set channels to {array.shape[0]}, or convert the images",
+        )
+    fitted = np.stack([_resize(plane, size) for plane in planes])  # [C, *size]
+    if np.issubdtype(array.dtype, np.integer):
+        fitted = np.rint(fitted)
+    return np.repeat(fitted.astype(array.dtype), channels // len(fitted), axis=0)
+
+
+def fit_mask(mask: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
+    """Resize a mask [H, W] to ``size`` by taking the nearest pixel; its values stay what they are."""
+    rows = ((np.arange(size[0]) + 0.5) * mask.shape[0] / size[0]).astype(np.int64)
+    columns = ((np.arange(size[1]) + 0.5) * mask.shape[1] / size[1]).astype(np.int64)
+    return np.asarray(mask[rows[:, None], columns])
+
+
+def load_image(
+    source: ImageSource, *, size: tuple[int, int], channels: int, reading: Reading, smallest: int = 1
+) -> np.ndarray:
+    """Read and fit one image: [channels, *size]. The one path by which pixels reach a store or a prediction."""
+    array = read_source(source, reading=reading)  # [C, H, W]
+    check_sides(array, smallest=smallest, where=source.path)
+    return fit_image(array, size=size, channels=channels, where=source.path)
+
+
+def check_sides(array: np.ndarray, *, smallest: int, where: str) -> None:
+    """Raise ``UserError`` for an image [C, H, W] with a side of fewer pixels."""
+    if min(array.shape[1:]) < smallest:
+        raise UserError(
+            f"the image is {by(array.shape[1:])} pixels, less than one patch of {smallest}",
+            where=where,
+            mend="leave it out, or set a smaller model.patch_size for training",
+        )
+
+
+def load_images(
+    sources: Sequence[str | Path | ImageSource],
+    *,
+    size: tuple[int, int],
+    channels: int,
+    reading: Reading | None = None,
+    smallest: int = 1,
+) -> np.ndarray:
+    """Read and fit images for prediction -> [B, channels, *size], equal to what a store of the same settings holds.
+
+    Every image that cannot be read is named in one UserError.
+    """
+    wanted = [source if isinstance(source, ImageSource) else ImageSource(str(source)) for source in sources]
+    if not wanted:
+        raise UserError("no images were given", mend="name at least one image file")
+
+    def attempt(source: ImageSource) -> np.ndarray | UserError:
+        try:
+            return load_image(source, size=size, channels=channels, reading=reading or Reading(), smallest=smallest)
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        loaded = list(pool.map(attempt, wanted))
+    errors = [item for item in loaded if isinstance(item, UserError)]
+    if errors and len(wanted) == 1:
+        raise errors[0]
+    if errors:
+        lines = all_or_file([str(error) for error in errors], separator="\n  ")
+        raise UserError(f"{len(errors)} of {len(wanted)} images cannot be read:\n  {lines}")
+    images = [item for item in loaded if not isinstance(item, UserError)]
+    kinds = sorted({str(image.dtype) for image in images})
+    if len(kinds) > 1:
+        raise UserError(
+            f"the images hold numbers of different kinds ({', '.join(kinds)})",
+            mend="give images of one bit depth, so that their numbers mean the same",
+        )
+    return np.stack(images)
+
+
+def _kind(path: str) -> str:
+    """Which reader a file is for, by its content (NIfTI, and DICOM without a header, by name)."""
+    reference, file = split_reference(path), Path(path)
+    check_file(file if reference is None else reference[0])
+    if reference is not None:
+        return "npz"
+    with open(file, "rb") as opened:
+        head = opened.read(132)
+    if is_dicom(file, head):
+        return "dicom"
+    if is_nifti(file):
+        return "nifti"
+    return "tiff" if head[:4] in TIFF_MAGIC else "picture"
+
+
+def _read_npz(reference: str) -> np.ndarray:
+    """[H, W] or [H, W, C]: one row of an array of images."""
+    named = split_reference(reference)
+    assert named is not None
+    path, array, row = named
+    status = path.stat()
+    with _ARRAY_LOCK:  # one thread decompresses, the others find it done
+        images = _npz_images(str(path), array, status.st_size, status.st_mtime_ns)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] > 4):
+        raise UserError(
+            f"the array has shape {by(images.shape)}, not images x height x width (x channels)", where=reference
+        )
+    if row >= len(images):
+        raise UserError(f"the array has {len(images)} images, so no row {row}", where=reference)
+    return np.asarray(images[row])
+
+
+@lru_cache(maxsize=3)  # the train, val and test arrays of one file; size and time make a changed file a new entry
+def _npz_images(path: str, array: str, size: int, modified: int) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as members:
+            for name in (f"{array}_images", array):
+                if name in members.files:
+                    return np.asarray(members[name])
+            held = ", ".join(members.files)
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged archive
+        raise UserError(f"not a readable .npz file ({error})", where=path, mend="copy it again") from error
+    raise UserError(f"no array {array}_images or {array}; the file holds {held}", where=path)
+
+
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    """[H, W] or [H, W, C] of any type -> contiguous [C, H, W] of one of ``DTYPES``; booleans become 0 and 255."""
+    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    native = planes.astype(planes.dtype.newbyteorder("="), copy=False)
+    if native.dtype == bool:
+        native = native.astype(np.uint8) * np.uint8(255)
+    if native.dtype.name not in DTYPES:
+        native = native.astype(np.float32)
+    return np.ascontiguousarray(native)
+
+
+def _finite(pixels: np.ndarray, *, replacement: float | None, where: str) -> np.ndarray:
+    if pixels.dtype != np.float32:
+        return pixels
+    bad = ~np.isfinite(pixels)
+    if not bad.any():
+        return pixels
+    if replacement is None:
+        raise UserError(
+            f"{int(bad.sum())} pixels are not finite numbers",
+            where=where,
+            mend="say what to put there (replace_nonfinite, 0 for example)",
+        )
+    return np.where(bad, np.float32(replacement), pixels)
+
+
+def _resize(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[H, W] of any number type -> float32 ``size``. Pillow's bilinear filter widens when shrinking (antialiasing)."""
+    from PIL import Image
+
+    values = plane.astype(np.float32)
+    if values.shape == size:
+        return values
+    return np.asarray(Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def _is_jpeg(path: str | Path) -> bool:
+    if split_reference(path) is not None:
+        return False
+    with open(path, "rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"

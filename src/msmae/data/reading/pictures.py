@@ -1,0 +1,208 @@
+"""Picture files: PNG, JPEG, BMP, WebP and GIF through Pillow; TIFF of any depth and page count through tifffile.
+
+What the numbers mean: 8-bit files hold display intensities, 0 to 255 (1-bit files 0 and 255); deeper files hold what
+was stored. Colour is RGB; palettes are looked up, CMYK and YCbCr become RGB, a minimum-is-white image is inverted, an
+alpha channel is dropped (the colour under it is kept), and the EXIF or TIFF orientation is applied, so that "up" is
+where the camera said it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msmae.data.reading.checks import check_size, choose_plane
+from msmae.errors import UserError
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF")
+_LOCK = threading.Lock()
+_ALPHA = (1, 2)  # TIFF's extra samples: associated and unassociated alpha
+_TURNS = {
+    1: (0, False),
+    2: (0, True),
+    3: (2, False),
+    4: (2, True),
+    5: (3, True),
+    6: (3, False),
+    7: (1, True),
+    8: (1, False),
+}
+"""TIFF orientation -> quarter turns counter-clockwise, and whether to mirror left and right after them."""
+
+
+def read_picture(path: Path, *, frame: int | None = None, max_pixels: int) -> np.ndarray:
+    """Read a PNG, JPEG, BMP, WebP or GIF: uint8 (16-bit PNG: uint16), [H, W] or [H, W, 3].
+
+    ``frame`` chooses from an animation. Raises UserError, with the reason, for what is damaged or too large.
+    """
+    from PIL import ImageOps
+
+    with _open(path, _FORMATS) as image:
+        check_size((image.height, image.width), limit=max_pixels, path=path)
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a camera's MPO adds previews
+        try:
+            image.seek(choose_plane(frame, frames, column="frame", path=path))
+            if image.format == "PNG" and image.mode != "P" and (deep := _deep_colour_png(path)) is not None:
+                return deep
+            ImageOps.exif_transpose(image, in_place=True)
+            return _pixels(image)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
+
+
+def count_picture_channels(path: Path) -> int:
+    """1 or 3, from the header."""
+    with _open(path, _FORMATS) as image:
+        return 1 if image.mode in ("1", "L", "LA") or image.mode.startswith("I") else 3
+
+
+def _open(path: Path, formats: tuple[str, ...]) -> Any:
+    """Pillow's lazy image. Pillow's own size limit is a module global; ours is an argument, checked by the readers."""
+    from PIL import Image, UnidentifiedImageError
+
+    with _LOCK:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=formats)
+        except UnidentifiedImageError:
+            raise UserError(
+                "not an image in a format that can be read",
+                where=str(path),
+                mend="give PNG, JPEG, BMP, WebP, GIF, TIFF, DICOM or NIfTI",
+            ) from None
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"the image cannot be opened ({error})", where=str(path)) from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """A Pillow image as grey [H, W] or RGB [H, W, 3]; depth above 8 bits is kept."""
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))
+    if image.mode.startswith("I"):  # 16 bits, in one byte order or the other
+        return np.asarray(image).astype(np.uint16)
+    if image.mode == "F":
+        return np.asarray(image)
+    colour = image.convert("RGBA") if "transparency" in image.info else image.convert("RGB")
+    return np.asarray(colour)[..., :3]
+
+
+def _deep_colour_png(path: Path) -> np.ndarray | None:
+    """uint16 [H, W, 3] of a PNG with 16 bits a colour, which Pillow would cut to 8; None for any other PNG."""
+    with open(path, "rb") as file:
+        header = file.read(26)
+    depth, kind = header[24], header[25]
+    if depth != 16 or kind == 0:
+        return None
+    if kind == 4:
+        raise UserError(
+            "a 16-bit grey PNG with transparency", where=str(path), mend="save it without the alpha channel"
+        )
+    from kornia_rs.io import decode_image_png_u16
+
+    size = int.from_bytes(header[20:24], "big"), int.from_bytes(header[16:20], "big")  # height, width
+    try:
+        return np.asarray(decode_image_png_u16(path.read_bytes(), size, "rgb" if kind == 2 else "rgba"))[..., :3]
+    except Exception as error:  # the decoder raises a bare Exception
+        raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
+
+
+def read_tiff(path: Path, *, frame: int | None = None, max_pixels: int) -> np.ndarray:
+    """Read one plane of a TIFF: [H, W] or [H, W, C], of the type stored.
+
+    Pages are frames, chosen by ``frame``, except where the file says (OME, ImageJ) that they are channels of one image.
+    Raises UserError, with the reason, for what cannot be decoded without loss.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            frames = _tiff_frames(file)
+            pages = frames[choose_plane(frame, len(frames), column="frame", path=path)]
+            check_size((pages[0].imagelength, pages[0].imagewidth), limit=max_pixels, path=path)
+            planes = [_decode_page(path, page) for page in pages]
+    except UserError:
+        raise
+    except Exception as error:  # tifffile and its decoders raise every kind for a damaged file
+        raise UserError(f"the TIFF image cannot be read ({error})", where=str(path)) from error
+    return planes[0] if len(planes) == 1 else np.dstack(planes)
+
+
+def count_tiff_channels(path: Path) -> int:
+    """Channels of the first plane, from the header."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = _tiff_frames(file)[0]
+            if pages[0].photometric in (tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.SEPARATED):
+                return 3
+            return len(pages) * (pages[0].samplesperpixel - _has_alpha(pages[0]))
+    except Exception as error:  # as in read_tiff
+        raise UserError(f"the TIFF image cannot be read ({error})", where=str(path)) from error
+
+
+def _tiff_frames(file: TiffFile) -> list[list[TiffPage]]:
+    """The pages of each frame: a single one, or one a channel."""
+    pages: Any = file.pages
+    if len(file.series) > 1:  # pages that differ in size or type
+        return [[page.aspage()] for page in pages]
+    series: Any = file.series[0]
+    outer = [axis for axis in series.axes if axis not in "YXS"]
+    order = np.arange(len(series.pages)).reshape([series.shape[series.axes.index(axis)] for axis in outer])
+    if "C" in outer:
+        order = np.moveaxis(order, outer.index("C"), -1)
+    grouped = order.reshape(-1, order.shape[-1] if "C" in outer else 1)  # [frames, channels]
+    return [[pages[series.pages[int(at)].index].aspage() for at in row] for row in grouped]
+
+
+def _has_alpha(page: TiffPage) -> bool:
+    return any(extra in _ALPHA for extra in page.extrasamples)
+
+
+def _decode_page(path: Path, page: TiffPage) -> np.ndarray:
+    """One page, [H, W] or [H, W, C], upright, without alpha."""
+    from PIL import Image
+    from tifffile import PHOTOMETRIC
+
+    try:
+        pixels = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        return _decode_page_by_pillow(path, page)
+    if page.samplesperpixel > 1 and page.axes.startswith("S"):
+        pixels = np.moveaxis(pixels, 0, -1)  # planes stored one after the other
+    if _has_alpha(page):
+        pixels = pixels[..., :-1] if page.samplesperpixel > 2 else pixels[..., 0]
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        pixels = ~pixels
+    elif page.photometric == PHOTOMETRIC.PALETTE:
+        pixels = np.moveaxis(np.asarray(page.colormap)[:, pixels] >> 8, 0, -1).astype(np.uint8)
+    elif page.photometric == PHOTOMETRIC.SEPARATED and pixels.shape[2:] == (4,) and pixels.dtype == np.uint8:
+        height, width, _ = pixels.shape
+        pixels = np.asarray(Image.frombytes("CMYK", (width, height), pixels.tobytes()).convert("RGB"))
+    elif page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
+        raise ValueError(f"{PHOTOMETRIC(page.photometric).name} pixels of type {pixels.dtype} are not supported")
+    turns, mirrored = _TURNS[int(page.tags.valueof("Orientation", 1))]
+    pixels = np.rot90(pixels, turns)
+    return pixels[:, ::-1] if mirrored else pixels
+
+
+def _decode_page_by_pillow(path: Path, page: TiffPage) -> np.ndarray:
+    """A page whose compression tifffile does not know. Pillow does, and turns it upright, but may cut deep colour."""
+    with _open(path, ("TIFF",)) as image:
+        image.seek(page.index)
+        grey = page.samplesperpixel == 1 and page.photometric == 1  # minimum is black
+        if page.bitspersample > 8 and not (grey and image.mode in ("I;16", "I;16B", "F")):
+            raise ValueError(f"its compression, for {page.dtype} pixels, needs the package imagecodecs")
+        return _pixels(image)

@@ -1,0 +1,122 @@
+"""A folder, a table or an archive -> the manifest, and how it was recognised."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from msmae.data.manifest import Manifest
+from msmae.data.tables import mask_folders
+from msmae.data.tables.folders import check_labelled, read_class_folders, read_unlabelled, reason_for_no_labels
+from msmae.data.tables.listing import Listing, list_folder
+from msmae.data.tables.patients import suggest_patients
+from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
+from msmae.data.tables.published.medmnist import read_medmnist
+from msmae.data.tables.tables import ColumnNames, find_tables, read_csv_manifest
+from msmae.errors import UserError
+
+FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", "mask-folders", "folder", "unlabelled")
+FILE_LAYOUTS = ("csv", "medmnist")
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+
+
+def open_dataset(
+    data: str | Path,
+    *,
+    layout: str = "auto",
+    patients: str = "auto",
+    image_column: str = "image_path",
+    label_column: str = "label",
+    patient_column: str = "patient_id",
+    split_column: str = "split",
+    mask_column: str = "mask_path",
+    site_column: str = "site",
+) -> Manifest:
+    """Read ``data`` as a manifest; its first note says what it was taken for, and why.
+
+    ``data`` is a published data set's folder (``LAYOUTS``), a folder of class folders (``ROOT/<class>/``,
+    ``ROOT/{train,val,test}/<class>/``, ``Training`` and ``Testing``), folders ``images`` and ``masks``, a folder of
+    images or a DICOM series without labels, a CSV or TSV with a row an image, a MedMNIST ``.npz``, or a folder with a
+    ``manifest.csv`` or one ``.npz``.
+
+    ``layout`` forces one of ``FOLDER_LAYOUTS`` or ``FILE_LAYOUTS`` instead of recognising it. ``patients`` says where a
+    patient's name is found when no table gives it (see ``suggest_patients``). The column names apply to a CSV, TSV or
+    ``metadata.csv``; ``label_column=""`` reads a table without labels.
+
+    Raises ``UserError`` for a path that is not there, a folder without images, an empty class folder, a single class, a
+    missing column, missing files (all named), or a layout that ``data`` does not have.
+    """
+    path = Path(data)
+    columns = ColumnNames(image_column, label_column, patient_column, split_column, mask_column, site_column)
+    if layout not in ("auto", *FOLDER_LAYOUTS, *FILE_LAYOUTS):
+        names = ", ".join(("auto", *FOLDER_LAYOUTS, *FILE_LAYOUTS))
+        raise UserError(f"there is no layout '{layout}'", mend=f"use one of {names}")
+    if not path.exists():
+        raise UserError("there is no such file or folder", where=str(path), mend=_nearest(path))
+    manifest = _open_folder(path, layout, columns) if path.is_dir() else _open_file(path, layout, columns)
+    return suggest_patients(manifest, patients=patients)
+
+
+def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
+    listing = list_folder(path)
+    if layout in FILE_LAYOUTS:
+        raise UserError(f"layout '{layout}' is a file, and this is a folder", where=str(path), mend="give the file")
+    if layout != "auto":
+        return _read_folder(listing, layout, columns).with_notes_first(f"read as {layout}: as told")
+    archives = [name for name in listing.others if name.lower().endswith(".npz")]
+    if len(archives) == 1 and not listing.images:
+        return _open_file(path / archives[0], layout, columns)
+    if "manifest.csv" in find_tables(listing, r"manifest\.csv", (columns.image_path,)):
+        return _open_file(path / "manifest.csv", layout, columns)
+    layout, reason = _recognise_folder(listing)
+    return _read_folder(listing, layout, columns).with_notes_first(f"read as {layout}: {reason}")
+
+
+def _recognise_folder(listing: Listing) -> tuple[str, str]:
+    layout, reason = recognise(listing)
+    if layout:
+        return layout, reason
+    reason = imagefolder.recognise(listing)
+    if reason:
+        return "imagefolder", reason
+    reason = mask_folders.recognise(listing)
+    if reason:
+        return "mask-folders", reason
+    reason = reason_for_no_labels(listing)
+    return ("unlabelled", reason) if reason else ("folder", "the folders are the classes")
+
+
+def _read_folder(listing: Listing, layout: str, columns: ColumnNames) -> Manifest:
+    if layout == "folder":
+        return read_class_folders(listing)
+    if layout == "unlabelled":
+        return read_unlabelled(listing)
+    if layout == "imagefolder":
+        return imagefolder.read(listing, columns=columns)
+    if layout == "mask-folders":
+        return mask_folders.read(listing)
+    manifest: Manifest = LAYOUTS[layout].read(listing)
+    return manifest
+
+
+def _open_file(path: Path, layout: str, columns: ColumnNames) -> Manifest:
+    if layout == "medmnist" or (layout == "auto" and path.suffix.lower() == ".npz"):
+        manifest = read_medmnist(path)
+        return manifest.with_notes_first(f"read as medmnist: {path.name}")
+    if layout == "csv" or (layout == "auto" and path.suffix.lower() in TABLE_SUFFIXES):
+        manifest = read_csv_manifest(path, columns=columns)
+        if columns.label:
+            check_labelled(manifest.classes, where=str(path))
+        return manifest.with_notes_first(f"read as csv: {path.name}, a row an image")
+    raise UserError(
+        "a data set is a folder, a CSV or TSV table, or a MedMNIST .npz",
+        where=str(path),
+        mend="give the folder this file lies in, or a CSV that names it",
+    )
+
+
+def _nearest(path: Path) -> str:
+    """What to do about a path that is not there: the nearest name beside it, if any."""
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    nearest = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"did you mean {path.parent / nearest[0]}?" if nearest else "check the path"

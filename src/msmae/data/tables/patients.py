@@ -1,0 +1,95 @@
+"""Whose image it is, where no table says so: from the file's name, or from the DICOM header."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from msmae.data.manifest import Manifest
+from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix
+from msmae.errors import UserError
+
+PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
+DICOM_FIELDS = {"patient_id": "PatientID", "study_id": "StudyInstanceUID", "age": "PatientAge", "sex": "PatientSex"}
+
+
+def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
+    """Fill ``patient_id`` where the manifest has none at all, and say so in its notes.
+
+    ``patients`` is ``auto`` (DICOM headers, then names such as ``person12_...`` or ``Patient007_L``), ``none``, or a
+    regular expression searched in the path of every image, whose first group (or whole match) is the patient.
+    Raises ``UserError`` for an expression that cannot be read or matches nothing.
+    """
+    if patients == "none" or manifest.table["patient_id"].any():
+        return manifest
+    paths = manifest.table["image_path"].tolist()
+    if patients != "auto":
+        return _by_expression(manifest, paths, patients)
+    if all(is_dicom(path) for path in paths):
+        return _by_header(manifest)
+    found = [_matched(PATIENT_IN_NAME, path).lower() for path in paths]
+    if len(set(found) - {""}) < 2:  # no patient, or the same word in every path, tells nobody apart
+        return manifest
+    note = (
+        f"patients guessed from file names: {count(len(set(found) - {''}), 'patient')} in "
+        f"{count(sum(map(bool, found)), 'image')}, such as '{next(filter(None, found))}'; "
+        "give a patient_id column, or patients='none' or an expression, if that is wrong"
+    )
+    return manifest.with_columns({"patient_id": found}, notes=[note])
+
+
+def is_dicom(path: str) -> bool:
+    """Whether an image of a listing is DICOM: by its suffix, or because no other image goes without one."""
+    if ".npz#" in path.lower():
+        return False  # a row of an archive
+    return path.lower().endswith(DICOM_SUFFIXES) or not has_suffix(path)
+
+
+def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
+    """``DICOM_FIELDS`` of DICOM files, without their pixels; ``""`` where a file does not say or cannot be read.
+
+    The patient's ID becomes a pseudonym (12 hex digits of its SHA-256), so that the manifest carries no name.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    fields: dict[str, list[str]] = {column: [] for column in DICOM_FIELDS}
+    for path in paths:
+        try:
+            header = dcmread(path, stop_before_pixels=True, specific_tags=list(DICOM_FIELDS.values()))
+        except (InvalidDicomError, OSError, EOFError, ValueError):  # the audit reports it as unreadable
+            header = None
+        for column, keyword in DICOM_FIELDS.items():
+            fields[column].append(str(getattr(header, keyword, None) or "").strip())
+    fields["patient_id"] = [name and hashlib.sha256(name.encode()).hexdigest()[:12] for name in fields["patient_id"]]
+    return fields
+
+
+def _by_header(manifest: Manifest) -> Manifest:
+    if "study_id" in manifest.table:  # the headers were read already, and name no patient
+        return manifest
+    fields = read_headers([manifest.path(sample) for sample in range(len(manifest))])
+    known = {column: values for column, values in fields.items() if any(values) and column not in manifest.table}
+    known["patient_id"] = fields["patient_id"]
+    number = len(set(fields["patient_id"]) - {""})
+    note = f"{count(number, 'patient')} by the PatientID of the DICOM headers, under a pseudonym"
+    return manifest.with_columns(known, notes=[note] if number else ["the DICOM headers name no patient"])
+
+
+def _by_expression(manifest: Manifest, paths: Sequence[str], expression: str) -> Manifest:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise UserError(f"patients='{expression}' is no regular expression: {error}", mend="correct it") from error
+    found = [_matched(pattern, path) for path in paths]
+    if not any(found):
+        raise UserError(f"patients='{expression}' matches no image", where=paths[0], mend="correct the expression")
+    note = f"{count(len(set(found) - {''}), 'patient')} by '{expression}', in {count(sum(map(bool, found)), 'image')}"
+    return manifest.with_columns({"patient_id": found}, notes=[note])
+
+
+def _matched(pattern: re.Pattern[str], path: str) -> str:
+    match = pattern.search(path)
+    return "" if match is None else match[1 if pattern.groups else 0] or ""

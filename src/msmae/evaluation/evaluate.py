@@ -1,0 +1,248 @@
+"""Evaluation: predictions on validation and test, and the figures drawn from them."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from msmae.evaluation.calibrate import calibrate
+from msmae.evaluation.panels import draw_panels
+from msmae.inference.model import Keep, Model, kept_tokens, load, look_with, predicted_names, share_and_selector
+from msmae.method.cost import classifier_macs, map_macs
+from msmae.method.masking import patch_counts
+from msmae.method.msmae import MSMAE
+from msmae.reporting.model_card import write_checklists, write_model_card
+from msmae.reporting.report import write_report
+from msmae.runs.checkpoint import file_sha256, write_card
+from msmae.runs.folder import write_json
+from msmae.selection.cost import evidence_macs, look_macs
+from msmae.statistics.predictions import write_predictions
+from msmae.statistics.summary import summarise
+from msmae.training.prepare import Prepared, data_fingerprint
+from msmae.training.second_view import pretraining_macs
+
+
+def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
+    """Write RUN/predictions.csv and RUN/metrics.json; the model was chosen on validation, the test split is read once.
+
+    Returns the content of metrics.json.
+    """
+    model = load(run)
+    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
+    began = time.perf_counter()
+    probabilities = predict_rows(model, prepared, rows)
+    rate = len(rows) / (time.perf_counter() - began)
+    frame, calibrator, calibration = calibrate(predictions_frame(probabilities, prepared, rows), prepared)
+    write_card(run / "model", replace(model.card, calibration=asdict(calibrator) if calibrator else {}))
+    draw_panels(prepared, run, frame)
+    metrics = write_evidence(
+        frame,
+        prepared,
+        run,
+        model_sha256=file_sha256(run / "model" / "model.safetensors"),
+        cost={
+            **count_cost(prepared, run, model),
+            "images_per_s_predict": rate,
+            **seconds_spent(run),
+            "memory_bytes": peak_memory(),
+        },
+        calibration=calibration,
+    )
+    write_model_card(run)
+    write_checklists(run)
+    return metrics
+
+
+def evaluate_kept(prepared: Prepared, run: Path, *, keep: Keep, selector: str | None) -> dict[str, Any]:
+    """Write RUN/predictions_keep.csv and RUN/metrics_keep.json: the same from some of the patches, calibrated anew.
+
+    Returns the content of metrics_keep.json. Raises ``UserError`` as ``Model.predict`` does.
+    """
+    model = load(run)
+    share, name = share_and_selector(model, keep, selector)
+    look = look_with(model.network, model.prepared, name)
+    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
+    began = time.perf_counter()
+    probabilities = predict_rows(model, prepared, rows, keep=share, selector=name)
+    rate = len(rows) / (time.perf_counter() - began)
+    frame, _, calibration = calibrate(predictions_frame(probabilities, prepared, rows), prepared)
+    write_predictions(frame, run / "predictions_keep.csv")
+    metrics = {
+        "task": name_task(prepared),
+        "arm": prepared.method,
+        "seed": prepared.seed,
+        "keep": {"selector": name, "keep": share},
+        "calibration": calibration,
+        "splits": summarised(frame, prepared),
+        "cost": {
+            "gmacs_predict": look_macs(look, kept_tokens(look, share)).total / 1e9,
+            "images_per_s_predict": rate,
+        },
+    }
+    write_json(run / "metrics_keep.json", metrics)
+    return metrics
+
+
+def summarised(frame: pd.DataFrame, prepared: Prepared) -> dict[str, Any]:
+    """The ``splits`` of metrics.json, under the run's settings."""
+    return summarise(
+        frame,
+        classes=prepared.manifest.classes,
+        resamples=prepared.settings.evaluate.resamples,
+        seed=prepared.seed,
+        ordinal=bool(prepared.settings.dataset.ordinal),
+        multilabel=prepared.manifest.multilabel,
+    )
+
+
+def write_evidence(
+    frame: pd.DataFrame,
+    prepared: Prepared,
+    run: Path,
+    *,
+    model_sha256: str | None,
+    cost: dict[str, Any],
+    calibration: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """RUN/predictions.csv, RUN/metrics.json and RUN/report.html from the predictions of any model.
+
+    ``calibration``: what was done to the probabilities; None: nothing yet, so it is done here.
+
+    Returns the content of metrics.json.
+    """
+    if calibration is None:
+        frame, _, calibration = calibrate(frame, prepared)
+    write_predictions(frame, run / "predictions.csv")
+    metrics = {
+        "task": name_task(prepared),
+        "arm": prepared.method,
+        "seed": prepared.seed,
+        "model_sha256": model_sha256,
+        "data_sha256": data_fingerprint(prepared),
+        "calibration": calibration,
+        "splits": summarised(frame, prepared),
+        "cost": cost,
+    }
+    write_json(run / "metrics.json", metrics)
+    write_report(run)
+    return metrics
+
+
+def name_task(prepared: Prepared) -> str:
+    """What is asked of the model, as metrics.json names it."""
+    kind = "multi-label " if prepared.manifest.multilabel else "ordinal " if prepared.settings.dataset.ordinal else ""
+    return f"{kind}classification"
+
+
+def predict_rows(
+    model: Model, prepared: Prepared, rows: np.ndarray, *, keep: Keep = 1.0, selector: str | None = None
+) -> np.ndarray:
+    """The network's own probabilities [n, classes] of images of the store, not calibrated; of single-label data, each
+    row sums to one in doubles.
+    """
+    parts = [
+        model.predict(
+            prepared.store.fetch(rows[start : start + 256]).astype(np.float32),
+            keep,
+            selector=selector,
+            calibrated=False,
+        ).double()
+        for start in range(0, len(rows), 256)
+    ]
+    probabilities = torch.cat(parts)
+    if not model.card.multilabel:
+        probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
+    return probabilities.numpy()
+
+
+def predictions_frame(
+    probabilities: np.ndarray,
+    prepared: Prepared,
+    rows: np.ndarray,
+    *,
+    classes: Sequence[str] = (),
+    multilabel: bool | None = None,
+) -> pd.DataFrame:
+    """One row an image, as predictions.csv has them; ``predicted`` is the network's own first choice.
+
+    ``classes`` and ``multilabel`` are those of the data, unless a model of others made the predictions.
+    """
+    manifest = prepared.manifest
+    classes = classes or manifest.classes
+    multilabel = manifest.multilabel if multilabel is None else multilabel
+    table = manifest.table.loc[rows]
+    frame = table[["image_path", "patient_id", "split", "label"]].reset_index(drop=True)
+    frame["predicted"] = predicted_names(probabilities, classes, multilabel=multilabel)
+    for column, name in enumerate(classes):
+        frame[f"prob_{name}"] = probabilities[:, column]
+    for place in ("axis", "index", "frame"):
+        if place in table:
+            frame[place] = table[place].to_numpy()
+    return frame
+
+
+def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
+    """MACs per image, in units of 10^9.
+
+    ``gmacs_train`` and ``gmacs_predict`` are what a forward pass of fine-tuning and of prediction executes, attention
+    products included; ``gmacs_predict_kept`` is a prediction from the kept quarter, to which finding it (``gmacs_map``)
+    is added. ``as_the_paper_counts`` embeds every patch, as the released code does: linear and convolution
+    layers alone, and with the attention products, for all patches and for the kept quarter.
+    """
+    network, arm = model.network, prepared.arm
+    patches = network.encoder.patches
+    masked, _, quarter = patch_counts(patches, *prepared.settings.pretrain.ratios(arm))
+    trained_on = quarter if prepared.settings.finetune.draw == "own" else None
+    remembering = evidence_macs(network, trained_on).total if trained_on is not None and arm.evidence else 0.0
+    cost: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "patches": patches,
+        "patches_kept": quarter,
+        "gmacs_train": (classifier_macs(network, trained_on).total + remembering / 3) / 1e9,  # three of it are a step
+        "gmacs_predict": classifier_macs(network).total / 1e9,
+        "gmacs_predict_kept": classifier_macs(network, quarter).total / 1e9,
+        "gmacs_map": map_macs(network.encoder).total / 1e9,
+        "gmacs_pretrain": None,
+        "as_the_paper_counts": {
+            name: {
+                "linear": classifier_macs(network, kept, embed_all=True).linear / 1e9,
+                "with_attention": classifier_macs(network, kept, embed_all=True).total / 1e9,
+            }
+            for name, kept in (("all", None), ("kept", quarter))
+        },
+    }
+    if (run / "pretrained").is_dir():
+        from msmae.runs.checkpoint import load_model
+
+        source, _ = load_model(run / "pretrained")
+        assert isinstance(source, MSMAE)
+        cost["gmacs_pretrain"] = pretraining_macs(source, prepared.arm, quarter, masked).total / 1e9
+    return cost
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes: of the GPU where it used one, else of the host."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def seconds_spent(run: Path) -> dict[str, float | None]:
+    """Training time of both stages, from their checkpoints; None for a stage that did not run."""
+
+    def seconds(name: str) -> float | None:
+        path = run / "checkpoints" / name
+        if not path.is_file():
+            return None
+        callbacks = torch.load(path, map_location="cpu", weights_only=False)["callbacks"]
+        return next((float(s["seconds"]) for key, s in callbacks.items() if key.startswith("StageProgress")), None)
+
+    return {"seconds_pretrain": seconds("pretrain.ckpt"), "seconds_finetune": seconds("last.ckpt")}

@@ -1,0 +1,310 @@
+"""``msmae evaluate RUN DATA2 --out DIR``: a finished model on a data set of another origin, with the same evidence.
+
+DIR holds what a run's folder holds of evidence. Its figures keep three kinds of images apart: ``external`` (every
+labelled image of DATA2), ``internal`` (the run's own test images, as the run predicted them) and ``val`` (on which the
+temperature and the thresholds were fixed: nothing is fitted on the external images).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from msmae.config import Settings
+from msmae.data.audit import Audit, audit, describe_leakage, take_fingerprints
+from msmae.data.manifest import Manifest, read_manifest
+from msmae.data.reading.decoding import common_channels, image_sources
+from msmae.data.store import open_store
+from msmae.data.tables.listing import count, some
+from msmae.errors import LeakageError, UserError
+from msmae.evaluation.evaluate import predict_rows, predictions_frame
+from msmae.evaluation.panels import draw_panels
+from msmae.inference.inputs import check_numbers
+from msmae.inference.model import Model, load, share_and_selector
+from msmae.progress import ProgressBar
+from msmae.reporting.model_card import write_checklists, write_model_card
+from msmae.reporting.report import write_report
+from msmae.runs.checkpoint import file_sha256
+from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json, write_text
+from msmae.statistics.predictions import read_predictions, write_predictions
+from msmae.statistics.summary import summarise
+from msmae.training.prepare import (
+    Prepared,
+    cache_folder,
+    data_fingerprint,
+    decide_order,
+    open_data,
+    reading_of,
+)
+
+
+def evaluate_elsewhere(
+    run: Path,
+    data: str,
+    out: Path,
+    *,
+    settings: Settings,
+    channels: int | None,
+    allow_leakage: bool,
+    looking: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Predict DATA with the model of a run, and write its evidence into OUT; metrics.json comes last.
+
+    ``channels``: the model's, where images of another number are to be converted knowingly. ``looking``: ``keep`` and
+    ``selector``, as in ``Model.predict``; the internal images are then those of `msmae evaluate RUN --keep`.
+
+    Returns the content of metrics.json.
+
+    Raises:
+        LeakageError: images or patients of DATA are among those the model learned from, and it is not allowed.
+        UserError: labels or channels that do not fit the model, no labelled image, or files that cannot be read.
+    """
+    config, _ = read_run(run)
+    check_writable(out)
+    model = load(run)
+    share, selector = share_and_selector(model, **(looking or {"keep": 1.0, "selector": None}))
+    own = own_predictions(run, model, share=share, selector=selector)
+    manifest = open_data(data, settings)
+    manifest = manifest.with_splits(["test"] * len(manifest))
+    notes = check_labels(manifest, model)
+    check_channels(manifest, model, wanted=channels)
+    found, overlap = audit_against_pool(manifest, run, settings=settings, source=data)
+    sentence = describe_leakage(found)
+    if sentence and not allow_leakage:
+        raise LeakageError(
+            "the external data are not new to the model: "
+            + sentence.removeprefix("the data leaks into the test split: "),
+            where=data,
+            mend="leave these images out; rename patients who only share a number with the run's; --allow-leakage goes "
+            "on, and says so in the report",
+        )
+    prepared = prepare_external(manifest, model, settings=settings, config=config)
+    frame, rate = predict_external(model, prepared, share=share, selector=selector)
+    out.mkdir(parents=True, exist_ok=True)
+    describe(out, run, data=data, config=config, prepared=prepared, model=model)
+    write_json(out / "audit.json", {**found.to_dict(), "notes": [*found.notes, *overlap]})
+    draw_panels(prepared, out, frame, model=model)
+    everything = pd.concat([frame.assign(split="external"), own], ignore_index=True)
+    write_predictions(everything, out / "predictions.csv")
+    splits = summarise(
+        everything,
+        classes=model.classes,
+        resamples=settings.evaluate.resamples,
+        seed=config["seed"],
+        ordinal=bool(prepared.settings.dataset.ordinal),
+        multilabel=model.card.multilabel,
+    )
+    splits["external"]["notes"] += [*notes, *overlap]
+    metrics = {
+        **{name: value for name, value in metrics_of(run).items() if name in ("task", "arm", "seed")},
+        "external": {"data": Path(data.rstrip("/")).stem, "run": run.resolve().name},
+        "model_sha256": file_sha256(weights_of(run)),
+        "data_sha256": data_fingerprint(prepared),
+        "calibration": calibration_of(run),
+        "splits": {name: splits[name] for name in ("external", "internal", "val") if name in splits},
+        "keep": {"selector": selector, "keep": share},
+        "cost": {**(metrics_of(run).get("cost") or {}), "images_per_s_predict": rate},
+    }
+    write_json(out / "metrics.json", metrics)
+    write_report(out)
+    write_model_card(out)
+    write_checklists(out)
+    return metrics
+
+
+def check_labels(manifest: Manifest, model: Model) -> list[str]:
+    """Hold the data's label map to the model's: sentences about classes without images.
+
+    Raises:
+        UserError: no label, a class the model does not know, or several labels an image where the model gives one.
+    """
+    if not manifest.classes:
+        raise UserError(
+            "no external image has a label: nothing can be measured",
+            where=manifest.where,
+            mend="name the label column (--dataset.label_column), or use `msmae predict`",
+        )
+    if manifest.multilabel and not model.card.multilabel:
+        raise UserError(
+            "the external images carry several labels each, and the model gives one",
+            where=manifest.where,
+            mend="give every image one label",
+        )
+    unknown = [name for name in manifest.classes if name not in model.classes]
+    if unknown:
+        raise UserError(
+            f"the model knows no class {some(unknown)}; it knows {some(model.classes)}",
+            where=manifest.where,
+            mend=_rename(unknown, model.classes),
+        )
+    missing = [name for name in model.classes if name not in manifest.classes]
+    return [f"the external data have no image of {some(missing)}"] if missing else []
+
+
+def check_channels(manifest: Manifest, model: Model, *, wanted: int | None) -> None:
+    """Raise ``UserError`` where the files have other channels than the model, unless the conversion is asked for."""
+    expected = model.card.channels
+    if wanted == expected:
+        return
+    found = common_channels(image_sources(manifest), workers=1)
+    if found != expected:
+        possible = {found, expected} == {1, 3}
+        raise UserError(
+            f"the external images have {count(found, 'channel')}, and the model was trained on {expected}",
+            where=manifest.where,
+            mend=f"convert them, or have it done with --model.channels {expected}" if possible else "convert them",
+        )
+
+
+def audit_against_pool(manifest: Manifest, run: Path, *, settings: Settings, source: str) -> tuple[Audit, list[str]]:
+    """Audit the external images as the test split of a data set whose other images are those the model learned from.
+
+    Also gives sentences about what could not be compared, and about images that are the run's own test images.
+    """
+    known = read_manifest(run / "manifest.csv")
+    sides = [_absolute(known), _absolute(manifest)]
+    together = Manifest.from_table(
+        pd.concat(sides, ignore_index=True).fillna(""), root=manifest.root, layout=manifest.layout, notes=manifest.notes
+    )
+    prints = take_fingerprints(
+        together,
+        reading=reading_of(settings),
+        cache=cache_folder() / "audits",
+        progress=ProgressBar("auditing images"),
+    )
+    learned = np.flatnonzero(known.table["split"] != "test")
+    tested = np.flatnonzero(known.table["split"] == "test")
+    external = np.arange(len(known), len(together))
+    kept = np.concatenate([learned, external])
+    found = audit(together.select(kept), prints=prints.select(kept), source=source)
+    notes = []
+    lost = int((~prints.readable[learned]).sum())
+    if lost:
+        notes.append(
+            f"{count(lost, 'image')} of the {len(learned):,} that the model learned from cannot be read here: whether "
+            "the external images are among them is not known"
+        )
+    digests = {bytes(digest) for digest in prints.record["digest"][tested[prints.readable[tested]]]}
+    seen = sum(bytes(digest) in digests for digest in prints.record["digest"][external[prints.readable[external]]])
+    if seen:
+        notes.append(f"{count(seen, 'external image')} the same as an internal test image: the two are not independent")
+    return found, notes
+
+
+def prepare_external(manifest: Manifest, model: Model, *, settings: Settings, config: dict[str, Any]) -> Prepared:
+    """The external images, decoded as the model wants them, under the run's own settings."""
+    store = open_store(
+        manifest,
+        size=model.card.image_size,
+        channels=model.card.channels,
+        cache=cache_folder() / "stores",
+        reading=reading_of(settings),
+        on_error=settings.dataset.on_error,
+        progress=ProgressBar("decoding images"),
+    )
+    card = model.card
+    check_numbers(card, store.images.dtype.name, [str(manifest.path(0)), "..."])
+    return Prepared(
+        manifest, store, decide_order(settings, manifest), config["method"], config["seed"], card.mean, card.std
+    )
+
+
+def predict_external(model: Model, prepared: Prepared, *, share: float, selector: str) -> tuple[pd.DataFrame, float]:
+    """Predictions of every labelled external image, calibrated as the run's, and the images predicted in a second."""
+    rows = prepared.ids("test")
+    began = time.perf_counter()
+    own = predict_rows(model, prepared, rows, keep=share, selector=selector)
+    rate = len(rows) / (time.perf_counter() - began)
+    frame = predictions_frame(own, prepared, rows, classes=model.classes, multilabel=model.card.multilabel)
+    columns = [f"prob_{name}" for name in model.classes]
+    frame[columns] = model.calibrate(torch.from_numpy(own), share, selector).numpy()
+    return frame, rate
+
+
+def own_predictions(run: Path, model: Model, *, share: float, selector: str) -> pd.DataFrame:
+    """The run's predictions of its validation images, and of its test images as ``internal``, looked at alike."""
+    path = run / "predictions.csv"
+    if selector != "all":
+        path, known = run / "predictions_keep.csv", run / "metrics_keep.json"
+        same = {"selector": selector, "keep": share}
+        if not known.is_file() or json.loads(known.read_text(encoding="utf-8"))["keep"] != same:
+            raise UserError(
+                "the run's own images were not looked at like this",
+                where=str(run),
+                mend=f"`msmae evaluate {run} --keep {share:g} --selector {selector}` first",
+            )
+    frame = read_predictions(path)
+    lacking = [name for name in model.classes if f"prob_{name}" not in frame]
+    if lacking:
+        raise UserError(
+            f"the run's predictions lack the classes {some(lacking)}",
+            where=str(path),
+            mend="`msmae evaluate RUN` first",
+        )
+    return frame[frame["split"].isin(["val", "test"])].replace({"split": {"test": "internal"}})
+
+
+def describe(out: Path, run: Path, *, data: str, config: dict[str, Any], prepared: Prepared, model: Model) -> None:
+    """Write what the folder is of: config.yaml, environment.json, manifest.csv and model.json."""
+    data = str(Path(data).resolve()) if Path(data).exists() else data
+    content = {
+        **config,
+        "format_version": FORMAT_VERSION,
+        "data": data,
+        "evaluated_run": str(run.resolve()),
+        "trained_on": config["data"],
+        "settings": {**config["settings"], "dataset": prepared.settings.to_dict()["dataset"]},
+    }
+    write_text(out / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_json(out / "environment.json", environment())
+    write_json(out / "model.json", dataclasses.asdict(model.card))
+    prepared.manifest.write(out / "manifest.csv")
+
+
+def weights_of(run: Path) -> Path:
+    return run / "model" / "model.safetensors"
+
+
+def metrics_of(run: Path) -> dict[str, Any]:
+    """The run's metrics.json. Raises ``UserError`` where it was not evaluated."""
+    path = run / "metrics.json"
+    if not path.is_file():
+        raise UserError("the run has no metrics.json", where=str(run), mend="`msmae evaluate RUN` first")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def calibration_of(run: Path) -> dict[str, Any]:
+    """What the run did to its probabilities, with its own test images called internal."""
+    record = dict(metrics_of(run).get("calibration") or {})
+    if "errors" in record:
+        record["errors"] = {{"test": "internal"}.get(name, name): errors for name, errors in record["errors"].items()}
+    return record
+
+
+def _absolute(manifest: Manifest) -> pd.DataFrame:
+    """The table with paths that hold from everywhere; masks are of no matter here."""
+    paths = [str(manifest.path(i).absolute()) for i in range(len(manifest))]
+    return manifest.table.assign(image_path=paths, mask_path="")
+
+
+def _rename(unknown: list[str], known: list[str]) -> str:
+    """What to do about labels that the model does not know: its own name that is spelt the same but for case and
+    signs, where there is one. A name that merely looks alike is not offered: ``none`` is no ``node``."""
+    spelt = {_letters(name): name for name in known}
+    meant = [f"{name!r} to {spelt[_letters(name)]!r}" for name in unknown if _letters(name) in spelt]
+    hint = f"rename {some(meant)} in a CSV" if meant else "map them to the model's names in a CSV"
+    return f"{hint}, or leave these images out"
+
+
+def _letters(name: str) -> str:
+    """A name without case, spaces and signs."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,0 +1,280 @@
+"""A trained model to use: images in the files' own units in, probabilities or attention maps out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msmae.errors import UserError
+from msmae.inference.inputs import Images, in_batches, read_batch
+from msmae.inference.packed import packed
+from msmae.machine import prediction_dtype
+from msmae.method.attention import patch_maps
+from msmae.method.classifier import Classifier
+from msmae.method.segmenter import Segmenter
+from msmae.runs.checkpoint import ModelCard, load_look, load_model
+from msmae.selection.selectors import SELECTORS, Draw, Look, own_draws
+from msmae.statistics.calibration import Calibrator
+
+
+class Model:
+    """A classifier with everything it needs to be used; made by :func:`load`.
+
+    Attributes:
+        card: architecture, classes and normalisation.
+        network: the torch module, in evaluation mode, its weights in the numbers that it predicts in.
+        prepared: what looks at some of an image, where `msmae budget` has prepared it.
+    """
+
+    def __init__(
+        self,
+        network: Classifier,
+        card: ModelCard,
+        *,
+        prepared: Look | None = None,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = prediction_dtype(precision, self.device)
+        self.network = network.to(self.device, self.dtype).eval()
+        self.prepared = None if prepared is None else prepared.to(self.device, self.dtype).eval()
+        self.card = card
+        self.packed: tuple[Classifier, Look | None] | None = None  # both for prediction, from the first one on
+        self.warned = False  # about dropping patches unprepared
+        self.mean = torch.tensor(card.mean, device=device).reshape(1, -1, 1, 1)
+        self.std = torch.tensor(card.std, device=device).reshape(1, -1, 1, 1)
+
+    def look(self, selector: str) -> Look:
+        """What predicts, its weights packed."""
+        if self.packed is None:
+            self.packed = packed(self.network), None if self.prepared is None else packed(self.prepared)
+        return look_with(*self.packed, selector)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles pack their weights themselves."""
+        return {**self.__dict__, "packed": None}
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the probabilities' columns."""
+        return self.card.classes
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        images: Images,
+        keep: Keep = 1.0,
+        *,
+        selector: str | None = None,
+        batch_size: int = 256,
+        calibrated: bool = True,
+    ) -> Tensor:
+        """Class probabilities [B, C].
+
+        They are calibrated on the validation images, for classes as common as those. Where training weighed rare
+        classes more, the class that :meth:`classify` gives need not be the likeliest.
+
+        Args:
+            images: float [B, channels, H, W] in the files' own units, of any size (normalised and resized here), or a
+                list of paths.
+            keep: share of the tokens that are encoded, in (0, 1]; or "auto": what `msmae budget` chose.
+            selector: what chooses them (``msmae.selection.selectors``); None: the one the model was prepared with, else
+                `self`, which finds the most attended patches by a pass over all of them and so saves nothing.
+            calibrated: False: as the network gives them.
+
+        Raises:
+            UserError: no images, another number of channels, values that are not finite, a share that leaves no patch,
+                or "auto" where nothing was chosen.
+        """
+        share, name = share_and_selector(self, keep, selector)
+        look = self.look(name)
+        kept = kept_tokens(look, share)
+        logits = torch.cat([look(batch, kept, draw).float() for batch, draw in self.drawn(look, images, batch_size)])
+        probabilities = (logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1)).cpu()
+        return self.calibrate(probabilities, share, name) if calibrated else probabilities
+
+    def classify(
+        self, images: Images, keep: Keep = 1.0, *, selector: str | None = None, batch_size: int = 256
+    ) -> list[str]:
+        """The class of each image, as ``predicted`` in predictions.csv; several are joined by ``;``. Images, shares and
+        selectors as in :meth:`predict`.
+        """
+        probabilities = self.predict(images, keep, selector=selector, batch_size=batch_size, calibrated=False)
+        return predicted_names(probabilities.numpy(), self.classes, multilabel=self.card.multilabel)
+
+    def calibrate(self, probabilities: Tensor, share: float = 1.0, selector: str = "all") -> Tensor:
+        """Calibrated probabilities [B, C] for the network's own, from this share of the tokens."""
+        fitted = calibration_at(self.card, share, selector)
+        if not fitted:
+            return probabilities
+        calibrator = Calibrator(**fitted)
+        return torch.from_numpy(calibrator(probabilities.double().numpy())).to(probabilities.dtype)
+
+    @torch.inference_mode()
+    def attention(self, images: Images, *, batch_size: int = 256) -> Tensor:
+        """Maps [B, h, w] in [0, 1]: where the class token looks in the last block. Images as in :meth:`predict`."""
+        batches = self.prepared_batches(images, batch_size)
+        return torch.cat([patch_maps(self.network.encoder, batch).float() for batch in batches]).cpu()
+
+    @torch.inference_mode()
+    def looked_at(self, images: Images, keep: Keep = "auto", *, selector: str | None = None) -> Tensor:
+        """The positions [B, K] of the patches that :meth:`predict` encodes, in the row-by-row grid."""
+        share, name = share_and_selector(self, keep, selector)
+        look = self.look(name)
+        parts = []
+        for batch, draw in self.drawn(look, images, 256):
+            positions = look.look(batch, kept_tokens(look, share), draw)[1]
+            everything = torch.arange(self.network.encoder.patches).expand(len(batch), -1)
+            parts.append(everything if positions is None else positions.cpu())
+        return torch.cat(parts)
+
+    def drawn(self, look: Look, images: Images, batch_size: int) -> Iterator[tuple[Tensor, Draw]]:
+        """Prepared batches, and what random patches of them are drawn from: of each image its own pixels as they were
+        read, so that neither its neighbours nor device and precision matter.
+        """
+        for batch in in_batches(images, batch_size):
+            if look.selector != "random":
+                yield self.to_scale(batch), None
+                continue
+            pixels = read_batch(batch, self.card, size=self.card.image_size)
+            yield self.to_scale(pixels), own_draws(pixels)
+
+    def prepared_batches(self, images: Images, batch_size: int) -> Iterator[Tensor]:
+        """Batches on the device, of the model's size, scale and numbers."""
+        for batch in in_batches(images, batch_size):
+            yield self.to_scale(batch)
+
+    def to_scale(self, images: Images) -> Tensor:
+        """One batch: read if it is a list of paths, resize, normalise."""
+        batch = read_batch(images, self.card, size=self.card.image_size).to(self.device)
+        if tuple(batch.shape[2:]) != self.card.image_size:
+            batch = F.interpolate(batch, self.card.image_size, mode="bilinear", antialias=True, align_corners=False)
+        return ((batch - self.mean) / self.std).to(self.dtype)
+
+
+def predicted_names(probabilities: np.ndarray, classes: Sequence[str], *, multilabel: bool) -> list[str]:
+    """The predicted class of each image from the network's own probabilities [n, C]; for multi-label data all classes
+    above one half, joined by ``;``.
+    """
+    if not multilabel:
+        return [classes[i] for i in probabilities.argmax(axis=1)]
+    return [";".join(c for c, p in zip(classes, row, strict=True) if p > 0.5) or ";" for row in probabilities]
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise ``UserError`` where nothing can be computed on such a device here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such name; none of it on this machine
+        raise UserError(f"this machine shows no device '{device}'", where="device", mend="use cpu") from error
+
+
+def load(run: str | Path, *, device: str | torch.device = "cpu", precision: str = "fp32") -> Any:
+    """The model of a finished run (RUN, or its folder ``model``): a :class:`Model`, or of a segmentation run a
+    ``SegmentationModel``.
+
+    Args:
+        run: folder of a finished run.
+        device: cpu, cuda, ...
+        precision: fp32, or bf16: up to twice as fast where the processor has it, with a few thousandths of difference.
+            What a run reports was predicted in fp32. A segmentation model predicts in fp32.
+
+    Raises:
+        UserError: there is none, it cannot be read, it is a pre-trained encoder only, or no such precision.
+    """
+    check_device(device)
+    folder = Path(run)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    network, card = load_model(folder)
+    if isinstance(network, Segmenter):
+        from msmae.inference.segmentation import SegmentationModel
+
+        if precision != "fp32":
+            raise UserError("outlining predicts in fp32", where="precision", mend="leave it out")
+        return SegmentationModel(network, card, device=device)
+    if not isinstance(network, Classifier):
+        raise UserError("this is a pre-trained encoder, not a classifier", where=str(folder), mend="fine-tune it first")
+    return Model(network, card, prepared=load_look(folder, card, network), device=device, precision=precision)
+
+
+Keep = float | Literal["auto"]
+log = logging.getLogger("msmae")
+PREPARE = "`msmae budget RUN` prepares a model, measures what it loses, and chooses"
+
+
+def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[float, str]:
+    """The share of the tokens to encode, in (0, 1], and what chooses them.
+
+    Warns where patches are dropped by a model that was never prepared for it (one fine-tuned with ``draw=own`` saw
+    others: the least attended).
+
+    Raises:
+        UserError: a share outside (0, 1], "auto" without a choice, or a selector that is unknown or not prepared.
+    """
+    if selector is not None and selector not in SELECTORS:
+        raise UserError(f"no selector '{selector}'", where="selector", mend=f"choose one of {', '.join(SELECTORS)}")
+    if keep == "auto":
+        choice = model.card.keep.get("choice")
+        if not choice:
+            raise UserError("keep is auto, and nothing was chosen for this model", where="keep", mend=PREPARE)
+        keep, selector = choice["keep"], selector or choice["selector"]
+    if not isinstance(keep, (int, float)) or not 0 < keep <= 1:
+        raise UserError(f"keep is {keep}", where="keep", mend="give a share above 0, at most 1")
+    if keep == 1 or selector == "all":
+        return 1.0, "all"
+    if model.prepared is None:
+        if selector == "locator":
+            raise UserError("this model has no locator", where="selector", mend=PREPARE)
+        if not model.warned:
+            log.warning("this model was never prepared for dropping patches: expect it to lose; %s", PREPARE)
+        model.warned = True
+    return float(keep), selector or (model.prepared.selector if model.prepared else "self")
+
+
+def calibration_at(card: ModelCard, share: float, selector: str) -> dict[str, Any]:
+    """What calibrates the answers from a share of the tokens: what was fitted to them; at a share that was not
+    measured, to the nearest of the same selector; else to all patches. Empty: nothing was fitted.
+    """
+    fitted = [point for point in card.keep.get("calibrations", []) if point["selector"] == selector]
+    if selector == "all" or not fitted:
+        return card.calibration
+    nearest: dict[str, Any] = min(fitted, key=lambda point: abs(point["keep"] - share))["calibration"]
+    return nearest
+
+
+def look_with(network: Classifier, prepared: Look | None, selector: str) -> Look:
+    """The look of a selector: around the prepared weights where patches are never embedded, around the model's own
+    where all patches pass the first blocks."""
+    if selector in ("all", "early", "merge") or prepared is None:
+        return Look(network, selector=selector).eval()
+    if selector == prepared.selector:
+        return prepared
+    return Look(prepared.model, selector=selector, glance=prepared.glance, guide=network).eval()
+
+
+def share_for(tokens: int, patches: int) -> float:
+    """The least share, of four digits, that keeps so many tokens."""
+    return math.ceil(1e4 * tokens / patches) / 1e4
+
+
+def kept_tokens(look: Look, share: float) -> int:
+    """How many tokens a share keeps. Raises ``UserError`` where no patch is left."""
+    patches = look.model.encoder.patches
+    kept = math.floor(share * patches + 1e-9)
+    if kept <= look.coarse:
+        coarse = f", and the glance takes {look.coarse}" if look.coarse else ""
+        raise UserError(
+            f"keep {share} of {patches} patches is {kept or 'none'}{coarse}",
+            where="keep",
+            mend=f"at least {share_for(look.coarse + 1, patches):.4f}",
+        )
+    return kept

@@ -1,0 +1,71 @@
+"""A comparison's page, its table to quote and its table to compute with, from the folder's saved files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msmae.reporting import render as markdown
+from msmae.reporting.comparison import sections as parts
+from msmae.reporting.comparison import verdict
+from msmae.reporting.comparison.analysis import RESAMPLES, Analysis, analyse, as_table
+from msmae.reporting.comparison.files import ComparisonFiles, read_comparison
+from msmae.reporting.comparison.maps import maps
+from msmae.reporting.render import make_page
+from msmae.reporting.run_files import write_whole
+from msmae.reporting.sections import data
+from msmae.reporting.wording import describe
+
+DIGITS = "%.10g"
+"""How numbers are written to table.csv: the last digits of a sum depend on the number of threads."""
+
+
+def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
+    """Write FOLDER/report.html, comparison_table.md and table.csv, and give back the page's path.
+
+    Needs no torch. Raises ``UserError`` when there is no comparison, no arm has finished a seed, runs
+    were evaluated on different test images, or predictions cannot be trusted.
+    """
+    folder = Path(folder)
+    files = read_comparison(folder)
+    analysis = analyse(files, resamples=resamples)
+    shown = content(files, analysis)
+    page, table = make_page("comparison.html", **shown), markdown.render("comparison_table.md", **shown)
+    numbers = as_table(files, analysis).to_csv(index=False, lineterminator="\n", float_format=DIGITS)
+    write_whole(folder / "table.csv", numbers)
+    write_whole(folder / "comparison_table.md", table)
+    return write_whole(folder / "report.html", page)
+
+
+def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
+    """Everything the templates show."""
+    metric = verdict.primary(files.plan)
+    found = analysis.result
+    return {
+        "run": files,  # what the section on the data calls it
+        "title": f"{files.name}: "
+        + (f"comparison of {len(files.arms)} arms" if len(files.arms) > 1 else files.arms[0]),
+        "budget": str((files.plan.get("budget") or {}).get("statement") or "The budget of the runs was not recorded."),
+        "metric": describe(metric),
+        "came_out": verdict.headline(found, found["differences"], metric),
+        "answers": verdict.answers(analysis.planned, metric),
+        "how_sure": verdict.how_sure(found, analysis.planned, metric),
+        "images": found["n"],
+        "patients": found["patients"] if found["patients"] < found["n"] else None,
+        "cautions": [*parts.cautions(files, analysis), *data.warnings(files.audit)],
+        "means": parts.means(files, analysis),
+        "cheap": parts.cheap(files, analysis),
+        "planned": parts.differences(files, analysis.planned),
+        "every_pair": parts.differences(files, found["differences"]),
+        "costs": parts.costs(files),
+        "pictures": parts.pictures(files, analysis),
+        "masks": parts.masks(files),
+        "maps": maps(files),
+        "runs": parts.runs(files, analysis),
+        "settings": parts.settings(files),
+        "leaks": data.leaks(files.audit),
+        "audit": data.audit_rows(files.audit),
+        "audit_notes": data.audit_notes(files.audit),
+        "table_one": data.table_one(files),
+        "flow": data.flow(files),
+    }

@@ -1,0 +1,370 @@
+"""What a run's files say about the study, as sentences: for the model card and the reporting checklists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msmae.reporting import cohort, headline
+from msmae.reporting import facts as recalibration
+from msmae.reporting.cases import failures
+from msmae.reporting.run_files import RunFiles
+from msmae.reporting.sections import data
+from msmae.reporting.wording import (
+    SPLITS,
+    count,
+    describe,
+    duration,
+    figure_interval,
+    figure_value,
+    number,
+    of,
+    percentage,
+    split_name,
+)
+
+FACTS = (
+    "category",
+    "goal",
+    "source",
+    "sizes",
+    "excluded",
+    "preprocessing",
+    "missing_labels",
+    "partition",
+    "disjoint",
+    "test_size",
+    "model",
+    "output",
+    "software",
+    "initial",
+    "training",
+    "imbalance",
+    "selection",
+    "ensemble",
+    "metrics",
+    "uncertainty",
+    "calibration",
+    "subgroups",
+    "attention",
+    "internal",
+    "external",
+    "flow",
+    "characteristics",
+    "events",
+    "performance",
+    "by_class",
+    "failures",
+    "cautions",
+    "cost",
+    "code",
+)
+"""The names of the sentences that `facts` gives."""
+
+
+BALANCE = {
+    "none": "Nothing was done.",
+    "auto": "The default of msmae: nothing while the commonest class has at most twice the images of the rarest, else "
+    "the loss weighs every class the same in total.",
+    "class_weights": "The loss weighs every class the same in total.",
+    "logit_adjustment": "The logits are shifted by the logarithm of the class frequencies in training.",
+    "sampling": "Classes are sampled equally often in training.",
+}
+"""What the setting `finetune.balance` does."""
+
+
+def facts(run: RunFiles) -> dict[str, str]:
+    """Name -> sentence, for each of `FACTS`; empty where the run's files do not say."""
+    split = headline.main_split(run.metrics)
+    found = {**_data_facts(run), **_model_facts(run), **_training_facts(run), **_result_facts(run, split)}
+    assert set(found) == set(FACTS)
+    return found
+
+
+def _data_facts(run: RunFiles) -> dict[str, str]:
+    dataset = _settings(run, "dataset")
+    table = run.manifest
+    known = {
+        "source": f"Read from “{Path(str(run.config['data'])).name}”." if run.config.get("data") else "",
+        "sizes": _join(f"{name}: {size}" for name, size in headline.sizes(run)),
+        "excluded": _excluded(run),
+        "partition": "",
+        "disjoint": "",
+        "missing_labels": "",
+        "flow": "",
+        "characteristics": "",
+        "events": "",
+    }
+    if dataset:
+        known["partition"] = (
+            "Splits that came with the data were kept; images without one were divided at random, stratified by label "
+            f"and with the images of a patient together ({percentage(dataset.get('val_fraction', 0))} for validation, "
+            f"{percentage(dataset.get('test_fraction', 0))} for testing; seed {run.config.get('seed')}). "
+            "manifest.csv holds the assignment of every image."
+        )
+    if table is None:
+        return known
+    unlabelled = int((table["label"] == "").sum())
+    known["missing_labels"] = (
+        f"{of(unlabelled, 'image')} without a label; left out of fine-tuning and evaluation."
+        if unlabelled
+        else "Every image has a label."
+    )
+    known["disjoint"] = _disjoint(run)
+    known["flow"] = _join(f"{box['name']}: {box['size']} ({box['share']})" for box in data.flow(run))
+    named = [*filter(cohort.is_age, table.columns), *(group.name for group in cohort.groups(table))]
+    known["characteristics"] = (
+        f"Table 1 of report.html: classes and {', '.join(dict.fromkeys(named))} in each split."
+        if named
+        else "Table 1 of report.html: classes in each split. The manifest names no age, sex or site."
+    )
+    known["events"] = _join(
+        f"{split_name(split)}: "
+        + ", ".join(
+            f"{int(cohort.has_label(rows['label'], name, multilabel=run.multilabel).sum())} {name}"
+            for name in run.classes
+        )
+        for split in cohort.split_order(table)
+        for rows in [table[table["split"] == split]]
+    )
+    return known
+
+
+def _model_facts(run: RunFiles) -> dict[str, str]:
+    model, cost = run.model, run.metrics.get("cost") or {}
+    arm = str(run.metrics.get("arm", ""))
+    kind = headline.ARMS.get(arm, "")
+    known = {
+        "category": "Deep learning (a vision transformer pre-trained as a masked autoencoder).",
+        "goal": headline.asked(run),
+        "model": "",
+        "preprocessing": "",
+        "output": _output(run),
+        "cost": _cost(cost),
+    }
+    if arm == "vit":
+        known["category"] = "Deep learning (a vision transformer)."
+    if model.get("image_size"):
+        size = " × ".join(str(side) for side in model["image_size"])
+        mean, std = (", ".join(number(value) for value in model.get(name, ())) for name in ("mean", "std"))
+        known["preprocessing"] = (
+            f"Images resized to {size} pixels and {of(model.get('channels', 1), 'channel')}, then standardised with "
+            f"mean {mean} and standard deviation {std} of the training images, in the files' own units."
+        )
+    if model.get("depth"):
+        known["model"] = (
+            f"Vision transformer of {of(model['depth'], 'block')}, {model.get('width')} wide, with "
+            f"{of(model.get('heads', 1), 'attention head')}, on patches of {model.get('patch_size')} pixels; a linear "
+            f"head reads the {'mean of the patch tokens' if model.get('pool') == 'mean' else 'class token'}"
+            + (f"; {cost['parameters']:,} parameters" if cost.get("parameters") else "")
+            + f". Arm “{arm}”"
+            + (f": {kind}." if kind else ".")
+        )
+    return known
+
+
+def _training_facts(run: RunFiles) -> dict[str, str]:
+    packages = run.environment.get("packages") or {}
+    versions = [f"{name} {version}" for name, version in packages.items() if version]
+    own = (
+        f"msmae {run.environment['msmae']}, Python {run.environment.get('python')}"
+        if run.environment.get("msmae")
+        else ""
+    )
+    fine, pretrains = _settings(run, "finetune"), run.metrics.get("arm") != "vit"
+    ema = fine.get("ema")
+    return {
+        "software": ", ".join([own, *versions]) + "." if own else "",
+        "initial": _initial(run, pretrains=pretrains),
+        "training": " ".join(
+            _stage(name, _settings(run, stage))
+            for stage, name in (("pretrain", "Pre-training"), ("finetune", "Fine-tuning"))
+            if _settings(run, stage) and (stage == "finetune" or pretrains)
+        ),
+        "imbalance": BALANCE.get(fine["balance"], f"Setting: {fine['balance']}.") if "balance" in fine else "",
+        "selection": "The weights with the lowest validation loss of the epochs of fine-tuning that were validated."
+        if run.config
+        else "",
+        "ensemble": ""
+        if not fine
+        else f"None; the weights are an exponential moving average over training steps (decay {ema})."
+        if ema
+        else "None.",
+        "code": "Made with msmae (MIT licence); config.yaml holds every setting. SHA-256 of the weights "
+        f"{str(run.metrics.get('model_sha256', 'unknown'))[:12]}, of the data "
+        f"{str(run.metrics.get('data_sha256', 'unknown'))[:12]}.",
+    }
+
+
+def _result_facts(run: RunFiles, split: str) -> dict[str, str]:
+    result = run.metrics["splits"][split]
+    names = [describe(name).name for name in result["metrics"]]
+    slopes = {
+        name: entry["calibration_slope"] for name, entry in (result.get("per_class") or {}).items()
+        if entry.get("calibration_slope", {}).get("value") is not None
+    }  # fmt: skip
+    ece = result["metrics"].get("ece") or {}
+    groups = [group.name for group in cohort.groups(run.manifest)] if run.manifest is not None else []
+    return {
+        "test_size": f"{of(result['n'], 'image')} of {of(result['patients'], 'patient')}."
+        if result.get("patients")
+        else f"{of(result['n'], 'image')}; the patients are not known.",
+        "metrics": f"{'; '.join(names)}; by class sensitivity, specificity, PPV, NPV, F1, AUROC and AUPRC.",
+        "uncertainty": f"95 % intervals: bootstrap over {'patients' if result.get('patients') else 'images'} "
+        f"({count(result.get('resamples'))} resamples, bias-corrected and accelerated), Wilson or Clopper-Pearson "
+        "where a share has no clusters or is 0 or 1. No hypothesis was tested.",
+        "calibration": (
+            f"Expected calibration error {figure_value('ece', ece)} ({figure_interval('ece', ece) or 'no interval'})."
+            + "".join(f" {told}" for told in recalibration.sentences(run.metrics, split))
+            + "".join(f" Slope for {name}: {figure_value('calibration_slope', e)}." for name, e in slopes.items())
+            if ece.get("value") is not None
+            else ""
+        ),
+        "subgroups": f"Figures by {', '.join(groups)} in report.html; not planned beforehand." if groups else "",
+        "attention": f"The attention of the class token is shown for {of(len(run.panels), 'case')}; it was not "
+        "validated against readers."
+        if run.panels
+        else "",
+        "internal": _performance(run, "test") or _performance(run, "internal"),
+        "external": _performance(run, "external"),
+        "performance": _performance(run, split),
+        "by_class": "; ".join(
+            f"{name}: sensitivity {_with_interval('sensitivity', entry['sensitivity'])}, specificity "
+            f"{_with_interval('specificity', entry['specificity'])}"
+            for name, entry in (result.get("per_class") or {}).items()
+            if "sensitivity" in entry and "specificity" in entry
+        ),
+        "failures": _failures(run, split),
+        "cautions": " ".join([*headline.cautions(run), *data.warnings(run.audit)]),
+    }
+
+
+def _settings(run: RunFiles, group: str) -> dict[str, Any]:
+    return dict((run.config.get("settings") or {}).get(group) or {})
+
+
+def _join(pieces: Any) -> str:
+    text = "; ".join(pieces)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _excluded(run: RunFiles) -> str:
+    if run.audit is None:
+        return ""
+    unreadable = data.amount(run.audit.get("unreadable"))
+    return f"{of(unreadable, 'image')} could not be read." if unreadable else "Every image could be read."
+
+
+def _disjoint(run: RunFiles) -> str:
+    assert run.manifest is not None
+    named = run.manifest[(run.manifest["patient_id"] != "") & (run.manifest["split"] != "")]
+    if named.empty:
+        return "Image: the patients are not known, so images of one patient may be in several splits."
+    crossing = int((named.groupby("patient_id")["split"].nunique() > 1).sum())
+    if crossing:
+        return f"Image: {of(crossing, 'patient')} in more than one split."
+    unknown = int((run.manifest["patient_id"] == "").sum())
+    return "Patient: no patient is in more than one split." + (
+        f" Of {of(unknown, 'image')} the patient is not known." if unknown else ""
+    )
+
+
+def _initial(run: RunFiles, *, pretrains: bool) -> str:
+    if not run.config:
+        return ""
+    init = run.config.get("init")
+    start = f"encoder weights from “{Path(str(init)).name}”" if init else "random weights"
+    if pretrains:
+        return f"Fine-tuning starts from the encoder that was pre-trained in this run; pre-training from {start}."
+    return f"Training starts from {start}."
+
+
+def _output(run: RunFiles) -> str:
+    if not run.classes:
+        return ""
+    names = ", ".join(run.classes)
+    if run.multilabel:
+        return f"A probability for each of {names}; a class above 0.5 is called present."
+    return f"A probability for each of {names}, summing to one; the largest is the answer."
+
+
+def _stage(name: str, settings: dict[str, Any]) -> str:
+    low, high = (settings.get("crop_scale") or (1, 1))[:2]
+    return (
+        f"{name}: {settings.get('epochs')} epochs, batches of {settings.get('batch_size')}, AdamW, base learning rate "
+        f"{settings.get('base_lr')} for 256 images with warm-up and cosine decay; random crops of {100 * low:.0f} to "
+        f"{100 * high:.0f} % of the area, left-right flip with probability {settings.get('flip')}."
+    )
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    told = [
+        f"{cost[key]:.3g} GMAC an image in {what}"
+        for key, what in (("gmacs_pretrain", "pre-training"), ("gmacs_train", "fine-tuning"), ("gmacs_predict", "use"))
+        if cost.get(key) is not None
+    ]
+    spent = sum(cost[key] for key in ("seconds_pretrain", "seconds_finetune") if cost.get(key) is not None)
+    return _join([*told, *([f"{duration(spent)} of training"] if spent else [])])
+
+
+def _with_interval(name: str, entry: dict[str, Any]) -> str:
+    interval = figure_interval(name, entry)
+    return figure_value(name, entry) + (f" ({interval})" if interval else "")
+
+
+def _performance(run: RunFiles, split: str) -> str:
+    result = run.metrics["splits"].get(split)
+    if not result or not result["metrics"]:
+        return ""
+    shown = [name for name in headline.KEY if name in result["metrics"]] or list(result["metrics"])[:4]
+    told = [f"{describe(name).name} {_with_interval(name, result['metrics'][name])}" for name in shown]
+    return f"{SPLITS.get(split, split).capitalize()} images ({result['n']:,}): {', '.join(told)}."
+
+
+def _failures(run: RunFiles, split: str) -> str:
+    if run.predictions is None:
+        return ""
+    rows = run.predictions[(run.predictions["split"] == split) & (run.predictions["label"] != "")]
+    wrong = failures(rows, classes=run.classes, multilabel=run.multilabel, panels=())
+    return f"{len(wrong):,} of {len(rows):,} answers are wrong; report.html lists them by confidence."
+
+
+REMEDIES = {
+    "class_weights": "Training weighed rare classes more",
+    "sampling": "Training drew rare classes more often",
+}
+
+
+def sentences(metrics: Mapping[str, Any], split: str) -> list[str]:
+    """What was fitted, on which images, and what it did to the calibration error; empty where it is not recorded."""
+    record = metrics.get("calibration")
+    if not record:
+        return []
+    if record.get("method", "none") == "none":
+        return [f"The probabilities were not recalibrated: {record.get('reason', 'it was not asked for')}."]
+    temperature = record["temperature"]
+    kind = "less" if temperature > 1 else "more"
+    found = []
+    if record.get("weights_undone"):
+        found.append(
+            f"{REMEDIES.get(record.get('balance', ''), 'Training favoured rare classes')}, so its probabilities are "
+            "those of a world where all classes are equally common. That was undone: they now answer for classes as "
+            "common as in training. The answers stay as they were trained, so an answer need not be the class with the "
+            "largest probability."
+        )
+    found.append(
+        f"One temperature, {number(temperature)}, was fitted on {of(record['images'], 'validation image')}: it makes "
+        f"the model {kind} sure."
+    )
+    if record.get("note"):
+        found.append(f"{record['note'][:1].upper()}{record['note'][1:]}.")
+    errors = (record.get("errors") or {}).get(split)
+    if errors:
+        was, became = ({"value": errors["ece"][when]} for when in ("before", "after"))
+        found.append(
+            f"On the {split_name(split)} images the calibration error was {figure_value('ece', was)} before and is "
+            f"{figure_value('ece', became)} after, the log loss {number(errors['log_loss']['before'])} and "
+            f"{number(errors['log_loss']['after'])}."
+        )
+    return found

@@ -1,0 +1,261 @@
+"""The first screen: what was asked, what came out, and what must be known before the numbers are believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msmae.reporting.cohort import images_of_patients, sentence
+from msmae.reporting.run_files import RunFiles
+from msmae.reporting.wording import (
+    PERCENT,
+    count,
+    describe,
+    duration,
+    figure_interval,
+    figure_reason,
+    figure_value,
+    of,
+    percentage,
+    split_name,
+)
+
+LISTED = 8
+"""Classes that are named one by one; of more, the four found least."""
+KEY = ("accuracy", "balanced_accuracy", "auroc", "ece", "dice", "iou", "nsd", "hd95")
+KEY_MULTI = ("balanced_accuracy", "auroc", "auprc", "ece")
+FEW_UNITS = 30
+ARMS = {
+    "none": "its encoder trained from nothing, without pre-training",
+    "file": "its encoder taken from a file of weights",
+    "vit": "a vision transformer trained from nothing, without pre-training",
+    "mae": "pre-trained by reconstructing randomly masked patches, without labels",
+    "supmae": "pre-trained by reconstructing randomly masked patches, with the labels",
+    "amt": "pre-trained by reconstructing the patches it attends to, without labels",
+    "msmae": "pre-trained by reconstructing the patches it attends to, with the labels",
+    "supmae-twoview": "pre-trained as supmae, its labels learned from a second view of random patches (a control)",
+    "msmae-twoview": "pre-trained as msmae, its labels learned from a second view of attended patches",
+    "msmae-shuffled": "pre-trained as msmae, but masked by the attention map of another image (a control)",
+    "msmae-hints": "pre-trained with the labels, on patches half of which are those it attends to",
+    "msmae-hints-rollout": "pre-trained as msmae-hints, its attention followed back through all layers",
+    "msmae-hints-gradient": "pre-trained with the labels, on patches half of which are those its answer hangs on",
+    "msmae-hints-shuffled": "pre-trained as msmae-hints, but with the map of another image (a control)",
+    "msmae-evidence": "pre-trained as supmae; with a draw of its own it is fine-tuned on what its answers hang on",
+    "msmae-released": "pre-trained as the code released with the paper does it",
+}
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number with its interval, as text and as places on a bar from 0 to 1."""
+
+    name: str
+    meaning: str
+    value: str
+    interval: str
+    reason: str
+    bar: tuple[float, float, float] | None
+    """Low, value and high in percent of the bar; None where there is no interval or no such bar."""
+
+
+def key_figure(name: str, entry: dict[str, Any], *, title: str | None = None) -> KeyFigure:
+    """A metric's entry as it is shown."""
+    known = describe(name)
+    ends = [entry[key] for key in ("low", "value", "high") if entry.get(key) is not None]
+    bar = None
+    if known.bounded and len(ends) == 3:
+        low, value, high = (round(100 * min(max(end, 0.0), 1.0), 2) for end in ends)
+        bar = (low, value, high)
+    return KeyFigure(
+        name=title or known.name,
+        meaning=known.meaning,
+        value=figure_value(name, entry),
+        interval=figure_interval(name, entry),
+        reason=figure_reason(entry),
+        bar=bar,
+    )
+
+
+def main_split(metrics: dict[str, Any]) -> str:
+    """The split whose figures are the result: an external test set, else the test split, else what there is."""
+    return next(
+        (name for name in ("external", "test", "val") if name in metrics["splits"]), next(iter(metrics["splits"]))
+    )
+
+
+def asked(run: RunFiles) -> str:
+    """What was asked, in one sentence."""
+    task, arm = str(run.metrics.get("task", "classification")), str(run.metrics.get("arm", ""))
+    goal = f"{task} into {of(len(run.classes), 'class')}" if len(run.classes) > 1 else task
+    way = f" with “{arm}”" + (f": {ARMS[arm]}" if arm in ARMS else "") if arm else ""
+    where = f" An external test of the run “{run.external['run']}” on data of another origin." if run.external else ""
+    return f"{goal[:1].upper()}{goal[1:]}{way}.{where}"
+
+
+def facts(run: RunFiles) -> list[tuple[str, str]]:
+    """Name and value of what a reader asks first: the data, the sizes, the model, the time."""
+    found = [("external data" if run.external else "data", run.name), *sizes(run)]
+    if run.external:
+        trained_on = Path(str(run.config.get("trained_on", "unknown")).rstrip("/")).stem
+        found += [("trained on", trained_on), *_internal_sizes(run)]
+    if run.classes:
+        named = ", ".join(run.classes)
+        found.append(("classes", named if len(run.classes) <= LISTED else f"{len(run.classes)}: {run.classes[0]}, …"))
+    model, cost = run.model, run.metrics.get("cost") or {}
+    if model.get("image_size"):
+        side = " × ".join(str(pixels) for pixels in model["image_size"])
+        found.append(("images seen at", f"{side} px, {of(model.get('channels', 1), 'channel')}"))
+    if model.get("depth"):
+        parameters = cost.get("parameters_encoder") or cost.get("parameters")
+        size = f", {count(parameters)} parameters" if parameters else ""
+        found.append(("encoder", f"{of(model['depth'], 'block')}, patches of {model.get('patch_size')} px{size}"))
+    seconds = [cost[name] for name in ("seconds_pretrain", "seconds_finetune") if cost.get(name) is not None]
+    if seconds:
+        threads = run.environment.get("cpu_threads")
+        on_cpu = f"CPU, {of(threads, 'thread')}" if threads else "CPU"
+        where = ", ".join(run.environment.get("gpus") or ()) or on_cpu
+        found.append(("trained for", f"{duration(sum(seconds))} ({where})"))
+    return found
+
+
+def sizes(run: RunFiles) -> list[tuple[str, str]]:
+    """Name of a split and how many images, of how many patients, are in it."""
+    if run.manifest is not None:
+        by_split = [
+            (split, run.manifest[run.manifest["split"] == split]) for split in ("train", "val", "test", "external")
+        ]
+        return [(split_name(split), sentence(rows)) for split, rows in by_split if len(rows)]
+    return [
+        (split_name(name), images_of_patients(split["n"], split.get("patients")))
+        for name, split in run.metrics["splits"].items()
+    ]
+
+
+def _internal_sizes(run: RunFiles) -> list[tuple[str, str]]:
+    """The images that an external test is held against."""
+    splits = run.metrics["splits"]
+    return [
+        (split_name(name), images_of_patients(splits[name]["n"], splits[name].get("patients")))
+        for name in ("internal", "val")
+        if name in splits
+    ]
+
+
+def came_out(run: RunFiles) -> str:
+    """The result in one sentence."""
+    name = main_split(run.metrics)
+    split = run.metrics["splits"][name]
+    images = of(split["n"], f"{split_name(name)} image")
+    dice = split["metrics"].get("dice") or {}
+    if dice.get("value") is not None:
+        interval = figure_interval("dice", dice)
+        told = f", 95{PERCENT} interval {interval}" if interval else ""
+        return f"Dice {figure_value('dice', dice)}{told}, on {images}."
+    entry = split["metrics"].get("accuracy")
+    if entry is None or entry.get("value") is None:
+        return f"{images} evaluated."
+    right, share = round(entry["value"] * split["n"]), figure_value("accuracy", entry)
+    if run.multilabel:
+        return (
+            f"{images} evaluated for {of(len(run.classes), 'class')}; {count(right)} ({share}) have every label right."
+        )
+    interval = figure_interval("accuracy", entry)
+    told = f": {share}, 95{PERCENT} interval {interval}" if interval else f" ({share})"
+    return f"{count(right)} of {images} classified correctly{told}."
+
+
+def baseline(rows: pd.DataFrame | None, *, multilabel: bool) -> str:
+    """What always giving the commonest answer would reach on these labelled images."""
+    if rows is None or rows.empty or multilabel:
+        return ""
+    shares = rows["label"].value_counts(normalize=True)
+    return f"Always answering “{shares.index[0]}” would reach {percentage(shares.iloc[0])}."
+
+
+def worse_than_constant(run: RunFiles, rows: pd.DataFrame | None) -> list[str]:
+    """A caution where always giving the commonest answer is right more often than the model, beyond chance."""
+    if rows is None or rows.empty or run.multilabel:
+        return []
+    entry = run.metrics["splits"][main_split(run.metrics)]["metrics"].get("accuracy") or {}
+    shares = rows["label"].value_counts(normalize=True)
+    if entry.get("high") is None or entry["high"] >= shares.iloc[0]:
+        return []
+    return [
+        f"Always answering “{shares.index[0]}” would be right more often than the model. Where rare classes were given "
+        "more weight that is the price; the balanced accuracy tells what it bought."
+    ]
+
+
+def key_figures(run: RunFiles) -> list[KeyFigure]:
+    """The figures of the first screen."""
+    metrics = run.metrics["splits"][main_split(run.metrics)]["metrics"]
+    wanted = KEY_MULTI if run.multilabel else KEY
+    chosen = [name for name in wanted if name in metrics] or list(metrics)[:4]
+    return [key_figure(name, metrics[name]) for name in chosen]
+
+
+def found_by_class(run: RunFiles) -> list[KeyFigure]:
+    """For each class the share of its images that was found; where there are many, the four found least."""
+    per_class = run.metrics["splits"][main_split(run.metrics)].get("per_class") or {}
+    found = {name: entry["sensitivity"] for name, entry in per_class.items() if "sensitivity" in entry}
+    if len(found) > LISTED:
+        known = [name for name, entry in found.items() if entry.get("value") is not None]
+        found = {name: found[name] for name in sorted(known, key=lambda name: found[name]["value"])[:4]}
+    return [key_figure("sensitivity", entry, title=name) for name, entry in found.items()]
+
+
+def cautions(run: RunFiles) -> list[str]:
+    """What must be read before the numbers are believed."""
+    name = main_split(run.metrics)
+    split = run.metrics["splits"][name]
+    found = []
+    units, what = (split["n"], "image") if split.get("patients") is None else (split["patients"], "patient")
+    if split["n"] == 0:
+        found.append("No image of the test split has a label: nothing was measured.")
+    elif split["n"] == 1 or units == 1:
+        found.append(
+            f"The figures rest on one {'image' if split['n'] == 1 else what}: they say nothing about others, "
+            "and no interval can be given."
+        )
+    elif units < FEW_UNITS:
+        found.append(
+            f"The figures rest on {of(units, what)} only: read them as a pilot, and mind the width of the intervals."
+        )
+    if name == "val":
+        found.append("There is no test split: these are validation images, on which the model was chosen; expect less.")
+    found += [f"{note[:1].upper()}{note[1:]}." for note in split.get("notes", ())]
+    if (run.metrics.get("calibration") or {}).get("weights_undone"):
+        found.append(
+            "Training favoured rare classes: the answers keep that, the probabilities do not, so an answer may stand "
+            "beside a small probability."
+        )
+    if run.environment.get("went_on_with"):
+        found.append(
+            "The run went on with other software than it was begun with "
+            f"({', '.join(run.environment['went_on_with'])}): its figures are of neither alone."
+        )
+    found += disagreement(run)
+    return found
+
+
+def disagreement(run: RunFiles) -> list[str]:
+    """Whether ``metrics.json`` and ``predictions.csv`` speak of the same predictions."""
+    if run.predictions is None:
+        return []
+    found = []
+    for name, split in run.metrics["splits"].items():
+        rows = run.predictions[(run.predictions["split"] == name) & (run.predictions["label"] != "")]
+        entry = split["metrics"].get("accuracy", {})
+        same = len(rows) == split["n"]
+        if same and len(rows) and not run.multilabel and entry.get("value") is not None:
+            same = bool(np.isclose((rows["label"] == rows["predicted"]).mean(), entry["value"], rtol=0, atol=1e-9))
+        if not same and (len(rows) or name in ("test", "val")):
+            found.append(
+                f"predictions.csv does not agree with metrics.json on the {split_name(name)} images: one of the two "
+                "was changed or belongs to another run. Evaluate again before you use any number here."
+            )
+    return found

@@ -1,0 +1,79 @@
+"""A self-contained HTML page from a template: one style, everything a user wrote escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msmae.reporting import wording
+from msmae.reporting.cases import readable
+
+if TYPE_CHECKING:
+    import jinja2
+import re
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def make_page(template: str, **content: Any) -> str:
+    """A template of `templates/` with ``content``, as text; a name that is missing from it is an error."""
+    from markupsafe import Markup
+
+    css = Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("palette.css", "report.css")))
+    return environment().get_template(template).render(css=css, **content)
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Where the templates are found; it keeps them compiled, for there is a page a run."""
+    import jinja2
+    from markupsafe import Markup
+
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "svg": Markup,  # only what `figures` drew goes through it
+        "count": wording.count,
+        "split": wording.split_name,
+        "duration": wording.duration,
+        "significant": wording.significant,
+        "percentage": wording.percentage,
+        "readable": readable,
+    }
+    return made
+
+
+class Ready(str):
+    """Text that is Markdown already and is not escaped again."""
+
+
+def escape(text: Any) -> str:
+    """``text`` so that Markdown and HTML show it as it is, on one line and in a table's cell too."""
+    if isinstance(text, Ready):
+        return text
+    plain = " ".join(str(text).split())
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", plain)
+
+
+def render(template: str, **content: Any) -> str:
+    """A template of `templates/` with ``content``; every value is escaped unless it is `Ready`."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=False,  # HTML's escaping is not Markdown's: `finalize` does it for every value
+        finalize=escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"duration": wording.duration, "significant": wording.significant}
+    return environment.get_template(template).render(**content)

@@ -1,0 +1,60 @@
+"""The report's single cases: attention panels, as many as fit into the page, and the surest mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from msmae.reporting.cases import failures, sort_panels
+from msmae.reporting.run_files import Panel, RunFiles
+
+BYTES = 3_000_000
+"""Of pictures that go into the page; in base64 they take a third more, and a wrong case is shown twice."""
+FAILURES = 24
+TITLES = {
+    "wrong": "Wrong answers",
+    "uncertain": "Uncertain answers",
+    "right": "Right answers",
+    "unknown": "Outcome not known",
+}
+
+
+def panels(run: RunFiles) -> dict[str, Any]:
+    """The attention panels by outcome, and how many did not fit."""
+    kinds = sort_panels(run.panels, classes=len(run.classes))
+    fitting = fit(in_turn(kinds.values()))
+    groups = [
+        {"title": TITLES[kind], "panels": [panel for panel in members if panel in fitting]}
+        for kind, members in kinds.items()
+    ]
+    return {"groups": [group for group in groups if group["panels"]], "left_out": len(run.panels) - len(fitting)}
+
+
+def mistakes(run: RunFiles, rows: pd.DataFrame | None) -> dict[str, Any] | None:
+    """The surest mistakes of the main split, with the panel of a case where it is among those that fit."""
+    if rows is None:
+        return None
+    kinds = sort_panels(run.panels, classes=len(run.classes))
+    pictures = tuple(fit(in_turn(kinds.values())))
+    found = failures(rows, classes=run.classes, multilabel=run.multilabel, panels=pictures)
+    return {"all": len(found), "n": len(rows), "shown": found[:FAILURES]}
+
+
+def in_turn(groups: Iterable[list[Panel]]) -> list[Panel]:
+    """The first of each group, then the second of each, ..."""
+    lists = list(groups)
+    longest = max((len(members) for members in lists), default=0)
+    return [members[i] for i in range(longest) for members in lists if i < len(members)]
+
+
+def fit(candidates: Iterable[Panel]) -> list[Panel]:
+    """As many panels as there is room for, in this order."""
+    room, chosen = BYTES, []
+    for panel in candidates:
+        size = panel.picture.stat().st_size
+        if size <= room:
+            chosen.append(panel)
+            room -= size
+    return chosen

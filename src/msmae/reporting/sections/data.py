@@ -1,0 +1,154 @@
+"""The report's section on the data: where the images went, who is in them, what the audit found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import pandas as pd
+
+from msmae.reporting import cohort
+from msmae.reporting.wording import count, of, percentage, split_name
+
+COUNTED = {
+    "images": "images",
+    "patients": "patients named",
+    "masks": "images with a mask",
+    "unreadable": "unreadable files",
+    "constant": "images of one colour",
+    "mask_problems": "masks that cannot be used",
+    "other_numbers": "images of another number type than most",
+    "identical_pairs": "pairs of images with the same pixels",
+    "label_conflicts": "pictures that occur with different labels",
+    "near_conflicts": "pairs of nearly the same pictures with different labels",
+    "near_across_patients": "pairs of nearly the same pictures of different patients",
+    "test_identical_to_pool": "test images with the pixels of an image the model learned from",
+    "test_patients_in_pool": "test patients the model learned from",
+    "test_in_encoder_pool": "test images, or of patients, that the encoder learned from before",
+    "test_near_pool": "test images nearly the same as one the model learned from",
+    "val_identical_to_train": "validation images with the pixels of a training image",
+    "patients_crossing": "patients in more than one split",
+}
+"""What the audit counts, by its names in audit.json."""
+
+
+class Described(Protocol):
+    """A run or a comparison: what this section needs of it."""
+
+    @property
+    def manifest(self) -> pd.DataFrame | None: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def multilabel(self) -> bool: ...
+
+
+def flow(run: Described) -> list[dict[str, str]]:
+    """The boxes of the data flow: a split, its size, and its share of the images."""
+    if run.manifest is None:
+        return []
+    inside = {split: run.manifest["split"] == split for split in cohort.split_order(run.manifest)}
+    return [
+        {
+            "name": split_name(split),
+            "size": cohort.sentence(run.manifest[rows]),
+            "share": percentage(float(rows.mean())),
+        }
+        for split, rows in inside.items()
+    ]
+
+
+def table_one(run: Described, *, labels: tuple[str, ...] | None = None) -> dict[str, Any] | None:
+    """Heads and rows of table 1. ``labels`` are the images' own, where the model's classes are something else."""
+    if run.manifest is None:
+        return None
+    several = run.multilabel if labels is None else bool(run.manifest["label"].str.contains(";").any())
+    heads, rows = cohort.table_one(run.manifest, classes=run.classes if labels is None else labels, multilabel=several)
+    return {"heads": heads, "rows": rows}
+
+
+def audit_rows(audit: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the audit counted, in words."""
+    if audit is None:
+        return []
+    return [(name, count(amount(audit[key]))) for key, name in COUNTED.items() if key in audit]
+
+
+def audit_notes(audit: Mapping[str, Any] | None) -> list[str]:
+    """How the data was read, when two pictures count as nearly the same, and what each shortcut rests on."""
+    if audit is None:
+        return []
+    reason = (audit.get("threshold") or {}).get("reason")
+    near = [f"nearly the same is {reason}"] if reason else []
+    shortcuts = [shortcut["sentence"] for shortcut in audit.get("shortcuts") or ()]
+    return [sentence_case(note) for note in [*(audit.get("notes") or ()), *near, *shortcuts]]
+
+
+def warnings(audit: Mapping[str, Any] | None) -> list[str]:
+    """What the audit found that makes the figures doubtful, short of leakage."""
+    if audit is None:
+        return []
+    found = []
+    near = amount(audit.get("test_near_pool"))
+    if near:
+        found.append(
+            f"{of(near, 'test image')} nearly the same as one the model learned from{_of_classes(audit, 'near')}"
+        )
+    for name, groups in (audit.get("small_classes") or {}).items():
+        found.append(
+            f"the class {name} has {groups:,} patients or clusters of near-equal images: too few for every split"
+        )
+    for target, traits in _shortcuts(audit).items():
+        listed = ", the ".join(traits)
+        if target == "split":
+            found.append(
+                f"the test images can be told from the others by the {listed} alone: they were drawn otherwise"
+            )
+        else:
+            found.append(f"the {target} can be told from the {listed} alone: the model may have learned that instead")
+    return [sentence_case(sentence) for sentence in found]
+
+
+def leaks(audit: Mapping[str, Any] | None) -> list[str]:
+    """What the audit found that makes the test figures worth nothing; empty when nothing."""
+    if audit is None:
+        return []
+    identical = amount(audit.get("test_identical_to_pool"))
+    patients = amount(audit.get("test_patients_in_pool", audit.get("patients_crossing")))
+    found = []
+    encoder = amount(audit.get("test_in_encoder_pool"))
+    if encoder:
+        found.append(f"{of(encoder, 'test image')} among what the encoder had learned from before, or of its patients")
+    if identical:
+        found.append(f"{of(identical, 'test image')} with the pixels of an image that the model learned from")
+    if patients:
+        found.append(f"{of(patients, 'patient')} with images on both sides of the split")
+    if found and audit.get("leaking_classes"):
+        found.append(_of_classes(audit, "leaking").lstrip(": "))
+    return found
+
+
+def amount(finding: Any) -> int:
+    """A finding of the audit is a number, or a list of what was found."""
+    if isinstance(finding, list | dict):
+        return len(finding)
+    return int(finding) if isinstance(finding, int | float) else 0
+
+
+def sentence_case(text: str) -> str:
+    """A capital at the beginning and a full stop at the end."""
+    text = str(text).strip()
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _shortcuts(audit: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What can be told without looking at the patient -> from which traits of the picture."""
+    found: dict[str, list[str]] = {}
+    for shortcut in audit.get("shortcuts") or ():
+        found.setdefault(shortcut["target"], []).append(shortcut["trait"])
+    return found
+
+
+def _of_classes(audit: Mapping[str, Any], kind: str) -> str:
+    classes = audit.get(f"{kind}_classes") or {}
+    return f": {', '.join(f'{number:,} {name}' for name, number in classes.items())}" if classes else ""

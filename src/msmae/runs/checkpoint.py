@@ -1,0 +1,257 @@
+"""A model on disk: ``model.safetensors`` + ``config.json``, all that is needed to use it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shlex
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from msmae.errors import UserError
+from msmae.method.classifier import Classifier
+from msmae.method.msmae import MSMAE
+from msmae.method.segmenter import Segmenter
+from msmae.method.vit import VisionTransformer
+from msmae.selection.locator import Glance, Locator
+from msmae.selection.selectors import Look
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the weights cannot say: the architecture, the classes, and how images are brought to the encoder's scale.
+
+    ``mean`` and ``std`` are per channel, in the file's own units. ``kind``: "classifier", "segmenter" or "pretrained".
+    """
+
+    kind: str
+    method: str
+    classes: list[str]
+    multilabel: bool
+    image_size: tuple[int, int]
+    patch_size: int
+    channels: int
+    width: int
+    depth: int
+    heads: int
+    pool: str
+    mean: list[float]
+    std: list[float]
+    decoder: dict[str, Any] = field(default_factory=dict)
+    normalise_pixels: bool = False
+    reading: dict[str, Any] = field(default_factory=dict)
+    """How files were turned into numbers (``msmae.data.reading.images.Reading``)."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """What makes the network's probabilities honest (``msmae.statistics.calibration.Calibrator``); empty: nothing."""
+    numbers: str = ""
+    """The type of the numbers learned from (uint8, uint16, int16, float32); "" in models saved before it was kept."""
+    keep: dict[str, Any] = field(default_factory=dict)
+    """How the model looks at some of an image (``msmae.runs.checkpoint``), and the choice of `msmae budget`."""
+    format_version: int = FORMAT_VERSION
+
+
+def build_encoder(card: ModelCard, *, drop_path: float = 0.0) -> VisionTransformer:
+    """An encoder with fresh weights for this architecture."""
+    return VisionTransformer(
+        image_size=card.image_size,
+        patch_size=card.patch_size,
+        channels=card.channels,
+        width=card.width,
+        depth=card.depth,
+        heads=card.heads,
+        drop_path=drop_path,
+    )
+
+
+def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifier | Segmenter:
+    """The model that a card describes, with fresh weights."""
+    encoder = build_encoder(card, drop_path=drop_path)
+    if card.kind == "pretrained":
+        return MSMAE(
+            encoder,
+            classes=max(1, len(card.classes)),
+            decoder_width=card.decoder["width"],
+            decoder_depth=card.decoder["depth"],
+            decoder_heads=card.decoder["heads"],
+            pool=card.pool,
+        )
+    if card.kind == "segmenter":
+        exclusive = len(card.classes) > 1 and not card.multilabel
+        outputs = len(card.classes) + exclusive  # with the background, where classes exclude each other
+        return Segmenter(encoder, outputs=outputs, **card.decoder)
+    return Classifier(encoder, classes=len(card.classes), pool=card.pool)
+
+
+def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write weights and card; the folder appears only when both are complete."""
+    unfinished = folder.with_name(f"{folder.name}.part")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+    os.chmod(unfinished / "model.safetensors", 0o666 & ~current_umask())  # safetensors writes it for the owner only
+    write_card(unfinished, card)
+    if folder.exists():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    os.replace(unfinished, folder)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write the card of a saved model, whole or not at all."""
+    unfinished = folder / "config.json.part"
+    unfinished.write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False), encoding="utf-8")
+    os.replace(unfinished, folder / "config.json")
+
+
+def current_umask() -> int:
+    """The permissions that new files of this process do not get."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def no_model(folder: Path, *, mend: str) -> UserError:
+    """The error for a folder without a model that can predict; of a run that is pre-trained so far, what comes next."""
+    if not (folder / "pretrained").is_dir():
+        return UserError("no saved model here", where=str(folder), mend=mend)
+    return only_pretrained(folder)
+
+
+def only_pretrained(folder: Path) -> UserError:
+    """The error for a run that is pre-trained so far, with what comes next: with labels, or on other images."""
+    weights, settings = (shlex.quote(str(folder / file)) for file in ("pretrained/model.safetensors", "config.yaml"))
+    elsewhere = f"`msmae run DATA --init {weights} --config {settings} --out NEW`"
+    if not read_card(folder / "pretrained").classes:
+        return UserError(
+            "the run is pre-trained and no more, on images without labels",
+            where=str(folder),
+            mend=f"{elsewhere} goes on with its encoder on labelled images",
+        )
+    return UserError(
+        "the run is pre-trained and no more",
+        where=str(folder),
+        mend=f"repeat its `msmae run` command; after `msmae pretrain`, `msmae finetune {shlex.quote(str(folder))}`, or "
+        f"{elsewhere} on other images",
+    )
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a saved model. Raises ``UserError`` if there is none, or a newer library wrote it."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise no_model(folder, mend="name the folder of a finished run")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"the card cannot be read: {error}", where=str(path), mend="copy the model again") from error
+    if content.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"model format {content.get('format_version')} is not the one this library reads ({FORMAT_VERSION})",
+            where=str(path),
+            mend="use the version of msmae that wrote it",
+        )
+    return ModelCard(**{**content, "image_size": tuple(content["image_size"])})
+
+
+def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]:
+    """A saved model, in evaluation mode. Raises ``UserError`` naming every tensor that is missing, left over or of
+    another shape."""
+    card = read_card(folder)
+    model = build_model(card)
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the weights cannot be read: {error}", where=str(path), mend="copy the model again") from error
+    expected = model.state_dict()
+    problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
+    problems += [f"left over {name}" for name in weights.keys() - expected.keys()]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if expected[name].shape != weights[name].shape
+    ]
+    if problems:
+        raise UserError(
+            f"the weights do not fit the model: {'; '.join(sorted(problems))}", where=str(path), mend="copy it again"
+        )
+    model.load_state_dict(weights)
+    return model.eval(), card
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def pretrained_part(model: MSMAE) -> dict[str, torch.Tensor]:
+    """The encoder's weights of a pre-trained model, by the encoder's own names."""
+    return {k: v.detach().clone() for k, v in model.encoder.state_dict().items()}
+
+
+FILE = "keep.safetensors"
+
+
+def build_look(classifier: Classifier, described: dict[str, Any]) -> Look:
+    """A look around a classifier, its locator and its glance with fresh weights.
+
+    ``described``: ``selector``; ``locator`` {"width", "cell"} and ``glance`` [rows, columns], or None.
+    """
+    encoder = classifier.encoder
+    locator, glance = described.get("locator"), described.get("glance")
+    return Look(
+        classifier,
+        selector=described["selector"],
+        locator=Locator(encoder, **locator) if locator else None,
+        glance=Glance(encoder, (glance[0], glance[1])) if glance else None,
+    )
+
+
+def save_look(folder: Path, look: Look, card: ModelCard) -> None:
+    """Write the weights into a saved model's folder, and the card, which already describes them, last."""
+    unfinished = folder / f"{FILE}.part"
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in look.state_dict().items()}
+    save_file(weights, unfinished, metadata={"format": "pt"})
+    os.chmod(unfinished, 0o666 & ~current_umask())
+    os.replace(unfinished, folder / FILE)
+    write_card(folder, card)
+
+
+def load_look(folder: Path, card: ModelCard, classifier: Classifier) -> Look | None:
+    """The look of a saved model, in evaluation mode; None where it was never prepared.
+
+    Raises:
+        UserError: the weights are missing, damaged or of another model.
+    """
+    if not card.keep.get("selector"):
+        return None
+    look = build_look(copy.deepcopy(classifier), card.keep)
+    path = folder / FILE
+    mend = "copy the model again, or prepare it anew: `msmae budget RUN --overwrite`"
+    try:
+        look.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the weights cannot be read: {error}", where=str(path), mend=mend) from error
+    except RuntimeError as error:
+        raise UserError("the weights do not fit the model", where=str(path), mend=mend) from error
+    return look.eval()
+
+
+def with_keep(card: ModelCard, **changes: Any) -> ModelCard:
+    """The card with some of what it says of looking changed."""
+    return replace(card, keep={**card.keep, **changes})

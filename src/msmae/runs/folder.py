@@ -1,0 +1,274 @@
+"""The RUN folder: what it holds, whether it is new, unfinished or finished, and how files get into it whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from msmae import __version__
+from msmae.config import Settings, merge_layers
+from msmae.errors import UserError
+from msmae.reporting.run_files import software
+
+if TYPE_CHECKING:
+    from msmae.data.manifest import Manifest
+
+log = logging.getLogger("msmae")
+
+FORMAT_VERSION = 1
+PACKAGES = (
+    "torch",
+    "pytorch-lightning",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "Pillow",
+    "pydicom",
+    "safetensors",
+)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; bytes of a file name that are not UTF-8 are spelt out, as JSON reads them."""
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
+    os.replace(unfinished, path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """JSON with a format version; numbers that are not finite are refused (an undefined figure is null)."""
+    content = {"format_version": FORMAT_VERSION, **content}
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+RUN_FILES = ("config.yaml", "environment.json")
+
+
+def check_run(
+    run: Path, *, data: str, finished: str | None, overwrite: bool = False, ours: tuple[str, ...] = RUN_FILES
+) -> None:
+    """Check that RUN may be written, before anything is done.
+
+    Args:
+        data: DATA as given; the run's folder and the data may not lie in one another.
+        finished: the file that a finished run of this verb holds; None: more may always be added.
+        overwrite: whether what is there may be thrown away (see :func:`clear_run`).
+        ours: files by which a folder of ours is known.
+
+    Raises:
+        UserError: RUN is finished, is a folder of something else, or would mix with the data.
+    """
+    if str(run) in ("", "."):
+        raise UserError("no folder for the run", where="--out", mend="name one, for instance runs/mine")
+    here, source = run.resolve(), Path(data).resolve()
+    if source.exists() and (here == source or (source.is_dir() and source in here.parents)):
+        raise UserError("the run would lie in its own data", where=str(run), mend="choose another --out")
+    if overwrite and here in source.parents:
+        raise UserError("--overwrite would delete the data of the run", where=data, mend="choose another --out")
+    check_writable(run)
+    if not run.exists():
+        return
+    if any(run.iterdir()) and not all((run / name).is_file() for name in ours):
+        raise UserError("the folder holds something else", where=str(run), mend="choose another --out")
+    if finished and (run / finished).exists() and not overwrite and not is_helper_process():
+        raise UserError(
+            "the folder holds a finished run", where=str(run), mend="choose another --out, or add --overwrite"
+        )
+
+
+def check_writable(folder: Path, *, flag: str = "--out") -> None:
+    """Raise ``UserError`` where no file can be put into a folder, which need not exist yet: asked before any work."""
+    whole = folder.absolute()
+    there = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        what = "there is a file of this name" if there == whole else f"a file stands in the way of {folder}"
+        raise UserError(what, where=str(there), mend=f"choose another {flag}")
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UserError("nothing may be written here", where=str(there), mend=f"ask for the right, or another {flag}")
+
+
+def clear_run(run: Path) -> None:
+    """Throw away an earlier run, once everything about the new one has been checked."""
+    if run.exists() and not is_helper_process():
+        shutil.rmtree(run)
+
+
+def is_helper_process() -> bool:
+    """Whether this is a process that distributed training started beside the main one, which has looked already."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Settings, given: dict[str, Any]) -> None:
+    """Write config.yaml and environment.json, or check that an unfinished run asked for the same.
+
+    What the run is made from (``data``, and of ``given`` ``from`` and ``init``) is recorded as whole paths: it is found
+    again from any folder.
+
+    Raises:
+        UserError: the unfinished run in this folder was started with other settings; they are named.
+    """
+    config = {
+        "format_version": FORMAT_VERSION, "data": data, "method": method, "seed": seed, **given,
+        "settings": settings.to_dict(),
+    }  # fmt: skip
+    config |= whole_paths(config)
+    path = run / "config.yaml"
+    if path.is_file():
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before["settings"] = completed(before["settings"], config["settings"])
+        refuse_other_settings(run, differences(before | whole_paths(before), config))
+        tell_of_other_software(run)
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "environment.json", environment())
+    write_text(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def tell_of_other_software(run: Path) -> None:
+    """Warn where an unfinished run was begun with other software than it goes on with, and add that to its record."""
+    path = run / "environment.json"
+    try:
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
+        before, now = software(record), software(environment())
+    except (OSError, ValueError, TypeError) as problem:
+        log.warning("%s cannot be read (%s): with what software this run was begun is not known", path, problem)
+        return
+    other = [name for name in now if before.get(name, now[name]) != now[name]]
+    if other:
+        write_json(path, {**record, "went_on_with": [f"{name} {now[name]}" for name in other]})
+        log.warning(
+            "%s was begun with other software (%s): what comes of it is of neither alone; --overwrite begins anew",
+            run,
+            "; ".join(f"{name} {before[name]}, now {now[name]}" for name in other),
+        )
+
+
+def whole_paths(config: dict[str, Any]) -> dict[str, str]:
+    """Of what a run is made from, the whole paths of files and folders; ``phantom`` and ``--from none`` are neither."""
+    places = {key: config[key] for key in ("data", "from", "init") if config.get(key) not in (None, "none")}
+    return {key: str(Path(place).resolve()) for key, place in places.items() if Path(place).exists()}
+
+
+def completed(settings: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that an earlier version began: what has been added since stands at its default, or, where
+    the default leaves it to the data, at what is asked now.
+    """
+    added = {
+        group: {name: asked[group][name] if value is None else value for name, value in values.items()}
+        for group, values in Settings().to_dict().items()
+    }
+    return {group: added.get(group, {}) | settings.get(group, {}) for group in added | settings}
+
+
+def check_same_images(run: Path, manifest: Manifest, *, seed: int, settings: Settings) -> None:
+    """Check that an unfinished run goes on with the images, labels and splits it was started with.
+
+    Raises:
+        UserError: another seed, or other settings of how data is read and divided, cut other splits; or the data has
+            changed since. The sentence says in what.
+    """
+    path = run / "manifest.csv"
+    if not path.is_file():
+        return
+    from msmae.data.manifest import read_manifest
+    from msmae.data.tables.changes import describe_changes
+
+    changes = describe_changes(read_manifest(path), manifest)
+    if not changes:
+        return
+    asked = {name: value for name, value in settings.to_dict()["dataset"].items() if value is not None}
+    saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    begun = {name: value for name, value in saved["settings"]["dataset"].items() if name in asked}
+    refuse_other_settings(
+        run, differences({"seed": saved["seed"], "dataset": {**asked, **begun}}, {"seed": seed, "dataset": asked})
+    )
+    raise UserError(
+        f"the data has changed since this run was started: {changes}",
+        where=str(run),
+        mend=f"put back what {path.name} in that folder says, choose another --out, or add --overwrite",
+    )
+
+
+def refuse_other_settings(run: Path, other: Iterable[str]) -> None:
+    """Raise ``UserError`` if an unfinished run was started with others of these settings."""
+    if names := sorted(other):
+        raise UserError(
+            f"the unfinished run in this folder was started with other settings ({', '.join(names)})",
+            where=str(run),
+            mend="use the same, choose another --out, or add --overwrite",
+        )
+
+
+def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> set[str]:
+    """Dotted names of the values that differ; the trainer's settings may change between sessions."""
+    found: set[str] = set()
+    for key in before.keys() | after.keys():
+        old, new = before.get(key), after.get(key)
+        name = f"{prefix}{key}".removeprefix("settings.")
+        if isinstance(old, dict) and isinstance(new, dict):
+            found |= differences(old, new, f"{name}.")
+        elif old != new and not name.startswith("trainer."):
+            found.add(name)
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for the record."""
+    import torch
+
+    from msmae.machine import choose_precision
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "msmae": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpu_cores": os.cpu_count(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "auto_precision": choose_precision("auto"),
+        "packages": {package: installed(package) for package in PACKAGES},
+    }
+
+
+def read_run(run: Path) -> tuple[dict[str, Any], Settings]:
+    """The config.yaml of a run, and its settings. Raises ``UserError`` if there is none."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError("this is not a run's folder: it has no config.yaml", where=str(run), mend="name a run's --out")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = config["settings"]
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise UserError("the run's settings cannot be read", where=str(path), mend="copy the run again") from error
+    return config, merge_layers([settings])
+
+
+def change_settings(run: Path, groups: dict[str, Any]) -> None:
+    """Change groups of settings in a run's config.yaml."""
+    config, _ = read_run(run)
+    changes = {name: dict(values) if isinstance(values, dict) else asdict(values) for name, values in groups.items()}
+    for values in changes.values():
+        if "presentations" in values:
+            values.setdefault("epochs", None)  # decided anew
+    config["settings"] = merge_layers([config["settings"], changes]).to_dict()
+    write_text(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,111 @@
+"""What looking at some of an image costs, the choosing included: multiply-accumulates as in ``method/cost.py``."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from msmae.method.classifier import Classifier
+from msmae.method.cost import Macs, blocks_macs, classifier_macs, map_macs, weights_of
+from msmae.method.msmae import MSMAE
+from msmae.method.vit import Block, VisionTransformer
+from msmae.selection.locator import Glance, Locator, Shrink
+from msmae.selection.reduction import early_block, merge_schedule
+from msmae.selection.selectors import Look
+
+
+def look_macs(look: Look, kept: int) -> Macs:
+    """One prediction from ``kept`` tokens, the choosing of them included."""
+    model, encoder = look.model, look.model.encoder
+    if look.selector == "all":
+        return classifier_macs(model)
+    if look.selector == "early":
+        return early_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
+    if look.selector == "merge":
+        return merge_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
+    patches = kept - look.coarse
+    cost = blocks_macs(encoder.blocks, 1 + kept)
+    embedding = patches * encoder.patch_embed.proj.weight.numel() + model.head.weight.numel()
+    cost += Macs(embedding, 0)
+    if look.glance is not None:
+        cost += glance_macs(look.glance, encoder)
+    if look.selector == "self":
+        cost += map_macs((look.guide or model).encoder)
+    if look.selector == "locator":
+        assert look.locator is not None
+        cost += locator_macs(look.locator, encoder)
+    return cost
+
+
+def sensitivity_macs(model: Classifier | MSMAE) -> Macs:
+    """One map of ``look.sensitivity``: a pass over all patches, and its gradient back to the embedded tokens.
+
+    Going back through a linear layer to its input costs what going forward does; through each attention product,
+    twice that.
+    """
+    forward = blocks_macs(model.encoder.blocks, 1 + model.encoder.patches)
+    embedding = model.encoder.patches * model.encoder.patch_embed.proj.weight.numel()
+    return Macs(2 * (forward.linear + model.head.weight.numel()) + embedding, 3 * forward.attention)
+
+
+def evidence_macs(model: Classifier, kept: int) -> Macs:
+    """What a training step over ``kept`` patches pays to know what its answer hangs on: the answer's gradient, back to
+    the embedded tokens.
+    """
+    forward = blocks_macs(model.encoder.blocks, 1 + kept)
+    return Macs(forward.linear + model.head.weight.numel(), 2 * forward.attention)
+
+
+def shrink_macs(shrink: Shrink, channels: int) -> float:
+    """The two matrix products that average an image of so many channels."""
+    (low, high), (wide, narrow) = shrink.after_and_before
+    return float(channels * (high * wide * narrow + low * high * narrow))
+
+
+def locator_macs(locator: Locator, encoder: VisionTransformer) -> Macs:
+    """A score for every patch."""
+    tokens, width = encoder.patches, locator.score.in_features
+    a_patch: list[nn.Module] = [locator.embed, locator.near, locator.far, locator.score]
+    layers = tokens * sum(weights_of(part) for part in a_patch) + width**2
+    return Macs(layers + shrink_macs(locator.shrink, encoder.channels), 0)
+
+
+def glance_macs(glance: Glance, encoder: VisionTransformer) -> Macs:
+    """The coarse tokens and their positions."""
+    tokens = glance.grid[0] * glance.grid[1] * encoder.patch_embed.proj.weight.numel()
+    positions = glance.grid[0] * glance.grid[1] * encoder.patches * encoder.width
+    return Macs(tokens + positions + shrink_macs(glance.shrink, encoder.channels), 0)
+
+
+def early_macs(encoder: VisionTransformer, kept: int) -> Macs:
+    """The first blocks over all patches, one row of attention, the others over ``kept``."""
+    first, tokens, blocks = early_block(len(encoder.blocks)), 1 + encoder.patches, list(encoder.blocks)
+    cost = Macs(encoder.patches * encoder.patch_embed.proj.weight.numel(), 0)
+    cost += blocks_macs(nn.ModuleList(blocks[:first]), tokens)
+    cost += Macs((tokens + 1) * encoder.width**2, tokens * encoder.width)  # the row
+    return cost + blocks_macs(nn.ModuleList(blocks[first:]), 1 + kept)
+
+
+def merge_macs(encoder: VisionTransformer, kept: int) -> Macs:
+    """Fewer tokens from block to block, and comparing the keys of one half of them with those of the other."""
+    tokens = 1 + encoder.patches
+    cost = Macs(encoder.patches * encoder.patch_embed.proj.weight.numel(), 0)
+    schedule = merge_schedule(encoder.patches, kept, len(encoder.blocks))
+    for block, merged in zip(encoder.blocks, schedule, strict=True):
+        assert isinstance(block, Block)
+        even, odd = tokens // 2, (tokens - 1) // 2
+        products = 2 * tokens**2 * encoder.width + (even * odd * encoder.width / block.attn.heads if merged else 0)
+        cost += Macs(tokens * weights_of(block.attn) + (tokens - merged) * weights_of(block.mlp), products)
+        tokens -= merged
+    return cost
+
+
+def rollout_macs(encoder: VisionTransformer) -> Macs:
+    """The pass that makes one map of attention rollout: all blocks but the last; then for every block the queries and
+    keys of all tokens, their products, and the product of two square matrices.
+    """
+    tokens, depth = 1 + encoder.patches, len(encoder.blocks)
+    blocks = blocks_macs(nn.ModuleList(list(encoder.blocks)[:-1]), tokens)
+    embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
+    linear = 2 * depth * tokens * encoder.width**2
+    attention = depth * (tokens**2 * encoder.width + tokens**3)
+    return Macs(blocks.linear + embedding + linear, blocks.attention + attention)

@@ -1,0 +1,138 @@
+"""Looking at some of an image: seven ways to choose a fixed number of tokens, through one module.
+
+``all``       every patch
+``random``    any patches
+``grid``      patches evenly spread
+``self``      two passes: the most attended patches of a pass over all of them (the paper's figure)
+``early``     the first blocks on all patches, the rest on the most attended (EViT)
+``merge``     tokens that are alike are averaged from block to block (ToMe)
+``locator``   a very small network chooses from a shrunken image, which is handed on as a few coarse tokens
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+
+from msmae.method.attention import patch_maps
+from msmae.method.classifier import Classifier
+from msmae.method.msmae import pooled
+from msmae.selection.locator import Glance, Locator
+from msmae.selection.reduction import early_tokens, merge_tokens
+
+SELECTORS = ("all", "random", "grid", "self", "early", "merge", "locator")
+
+
+def grid_order(rows: int, columns: int) -> list[int]:
+    """All patches in an order whose every beginning is evenly spread (ordered dithering, Bayer 1973)."""
+
+    def rank(patch: int) -> int:
+        y, x = divmod(patch, columns)
+        bits = max(rows, columns).bit_length()
+        digits = (2 * ((x ^ y) >> bit & 1) + (y >> bit & 1) for bit in range(bits))
+        return sum(digit << 2 * (bits - place) for place, digit in enumerate(digits))
+
+    return sorted(range(rows * columns), key=rank)
+
+
+Draw = torch.Generator | Sequence[torch.Generator] | None
+"""What random patches are drawn from: one generator for a batch, one for each image, or torch's own."""
+
+
+def own_draws(images: Tensor) -> list[torch.Generator]:
+    """A generator for each image [B, C, H, W] that its pixels seed: what is drawn for it turns on nothing else."""
+    pixels = images.detach().float().cpu()
+    return [torch.Generator().manual_seed(crc32(image.numpy().tobytes())) for image in pixels]
+
+
+def random_order(images: int, patches: int, draw: Draw) -> Tensor:
+    """The patches of each image in any order: positions [B, N]."""
+    if draw is None or isinstance(draw, torch.Generator):
+        return torch.rand(images, patches, generator=draw).argsort(dim=1)
+    return torch.stack([torch.rand(patches, generator=generator) for generator in draw]).argsort(dim=1)
+
+
+class Look(nn.Module):
+    """A classifier that looks at a fixed number of tokens: images in, logits out.
+
+    Args:
+        model: the classifier, of weights that were prepared for dropping where there are such.
+        selector: one of ``SELECTORS``.
+        locator: for the selector ``locator``.
+        glance: coarse tokens that the locator's choice is completed with; they count among the kept.
+        guide: whose attention ``self`` follows; None: the classifier's own.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        *,
+        selector: str,
+        locator: Locator | None = None,
+        glance: Glance | None = None,
+        guide: Classifier | None = None,
+    ) -> None:
+        super().__init__()
+        if selector not in SELECTORS:
+            raise ValueError(f"no selector {selector!r}: choose one of {', '.join(SELECTORS)}")
+        if selector == "locator" and locator is None:
+            raise ValueError("the selector 'locator' needs a locator")
+        self.model, self.selector = model, selector
+        self.locator, self.glance, self.guide = locator, glance, guide
+
+    @property
+    def coarse(self) -> int:
+        """Tokens of the glance."""
+        return 0 if self.glance is None else self.glance.grid[0] * self.glance.grid[1]
+
+    def forward(self, images: Tensor, kept: int, draw: Draw = None) -> Tensor:
+        """Normalised images [B, C, H, W] -> logits [B, classes] from ``kept`` tokens.
+
+        Raises:
+            ValueError: no token would be left for a patch.
+        """
+        return self.look(images, kept, draw)[0]
+
+    def look(self, images: Tensor, kept: int, draw: Draw = None) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the positions [B, K] of the patches that were looked at to the end; None: no one patch was."""
+        encoder, pool = self.model.encoder, self.model.pool
+        if not self.coarse < kept <= encoder.patches:
+            raise ValueError(f"{kept} of {encoder.patches} tokens, {self.coarse} of them coarse")
+        if self.selector == "merge":
+            return self.model.head(pooled(merge_tokens(encoder, images, kept), pool)), None
+        if self.selector == "early":
+            tokens, keep = early_tokens(encoder, images, kept)
+            return self.model.head(pooled(tokens, pool)), keep
+        positions = self.choose(images, kept - self.coarse, draw)
+        return self.read(images, positions), positions
+
+    def choose(self, images: Tensor, count: int, draw: Draw = None) -> Tensor | None:
+        """Positions [B, count] of the patches to encode; None: all."""
+        encoder = self.model.encoder
+        if self.selector == "all":
+            return None
+        if self.selector == "grid":
+            order = torch.tensor(grid_order(*encoder.grid)[:count], device=images.device)
+            return order.expand(images.shape[0], -1)
+        if self.selector == "random":
+            return random_order(len(images), encoder.patches, draw)[:, :count].to(images.device)
+        if self.selector == "self":
+            scores = patch_maps((self.guide or self.model).encoder, images).flatten(1)
+        else:
+            assert self.locator is not None
+            scores = self.locator(images).float()
+        return scores.topk(count, dim=1).indices
+
+    def read(self, images: Tensor, positions: Tensor | None) -> Tensor:
+        """Logits [B, classes] from the patches at positions [B, K] and the glance."""
+        encoder = self.model.encoder
+        x = encoder.embed(images, positions)  # [B, 1+K, D]
+        if self.glance is not None:
+            x = torch.cat([x, self.glance(images, encoder)], dim=1)  # [B, 1+K+G, D]
+        for block in encoder.blocks:
+            x = block(x)
+        logits: Tensor = self.model.head(pooled(encoder.norm(x), self.model.pool))
+        return logits

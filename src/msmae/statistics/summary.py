@@ -1,0 +1,156 @@
+"""From a predictions frame to the ``splits`` part of ``metrics.json``: every metric with its interval, or why it
+has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msmae.errors import UserError
+from msmae.statistics.intervals import entry, undefined
+from msmae.statistics.metrics import prepare
+from msmae.statistics.predictions import Predictions, check_columns, is_multilabel, to_arrays
+from msmae.statistics.reliability import calibration_line
+from msmae.statistics.uncertainty import ONE_PATIENT, resample
+
+
+def summarise(
+    frame: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+    ordinal: bool = False,
+    multilabel: bool | None = None,
+) -> dict[str, dict[str, Any]]:
+    """All metrics of every split in a predictions frame, ready for JSON.
+
+    Returns ``{split: {"n", "patients", "resamples", "metrics": {name: entry}, "per_class": {class: {"n", name:
+    entry}}, "notes"}}`` where an entry is ``{"value", "low", "high", "method"}`` (95 %), or has None for what is
+    undefined and then a ``"reason"``. ``patients`` is None when no image has a patient. ``notes`` are sentences
+    that belong beside the numbers. ``ordinal`` says that ``classes`` are in order; ``multilabel`` is found from
+    ``;`` in the labels unless given. Rows without a label are counted in a note and left out. Raises UserError for
+    predictions that cannot be trusted: see `check_columns` and `to_arrays`.
+    """
+    check_columns(frame, classes)
+    if frame.empty:
+        raise UserError("there are no predictions to evaluate", mend="check that the test split has images")
+    multilabel = is_multilabel(frame) if multilabel is None else multilabel
+    present = set(frame["split"])
+    known = [split for split in ("test", "val", "train") if split in present]
+    return {
+        split: summarise_rows(
+            frame[frame["split"] == split],
+            classes=classes,
+            resamples=resamples,
+            seed=seed,
+            ordinal=ordinal,
+            multilabel=multilabel,
+        )
+        for split in [*known, *sorted(present.difference(known))]
+    }
+
+
+def summarise_rows(
+    rows: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+    ordinal: bool = False,
+    multilabel: bool,
+) -> dict[str, Any]:
+    """What `summarise` says of one split, of any rows of a checked frame: a site, an age band."""
+    labelled = rows[rows["label"] != ""]
+    if labelled.empty:
+        note = f"none of the {len(rows)} images has a label: nothing can be measured"
+        return {"n": 0, "patients": None, "resamples": 0, "metrics": {}, "per_class": {}, "notes": [note]}
+    predictions = to_arrays(labelled, classes=classes, multilabel=multilabel)
+    summary = summarise_arrays(predictions, resamples=resamples, seed=seed, ordinal=ordinal)
+    nameless = int((labelled["patient_id"] == "").sum())
+    if nameless == predictions.images:
+        summary["patients"] = None
+    summary["notes"] += _notes_on_rows(
+        unlabelled=len(rows) - len(labelled), nameless=nameless, images=predictions.images
+    )
+    return summary
+
+
+def summarise_arrays(
+    predictions: Predictions, *, resamples: int = 2000, seed: int = 0, ordinal: bool = False
+) -> dict[str, Any]:
+    """What `summarise` says of one split, from arrays."""
+    metrics = prepare(predictions, ordinal=ordinal)
+    values = metrics.as_is()
+    enough = predictions.patient_count > 1
+    uncertainty = resample(metrics, predictions, resamples=resamples, seed=seed) if enough else None
+
+    def overall(name: str, value: float) -> dict[str, Any]:
+        if np.isnan(value):
+            return undefined(_why_undefined(name))
+        return entry(value, uncertainty.overall(name, value) if uncertainty else ONE_PATIENT)
+
+    def of_class(name: str, value: float, c: int) -> dict[str, Any]:
+        if np.isnan(value):
+            return undefined(_why_undefined_for(predictions, c))
+        return entry(value, uncertainty.of_class(name, value, c) if uncertainty else ONE_PATIENT)
+
+    return {
+        "n": predictions.images,
+        "patients": predictions.patient_count,
+        "resamples": resamples if enough else 0,
+        "metrics": {name: overall(name, value[0]) for name, value in values.overall.items()},
+        "per_class": {
+            label: {"n": int(predictions.truth[:, c].sum())}
+            | {name: of_class(name, value[0, c], c) for name, value in values.per_class.items()}
+            | calibration_line(predictions.probabilities[:, c], predictions.truth[:, c], predictions.patients)
+            for c, label in enumerate(predictions.classes)
+        },
+        "notes": _notes_on_classes(predictions),
+    }
+
+
+def _why_undefined(name: str) -> str:
+    if name in ("mcc", "kappa", "kappa_quadratic"):
+        return "all images have one class, or all are predicted to have one class"
+    if name == "f1_micro":
+        return "no image has any label, and none is predicted"
+    return "no class has both images with it and images without it, or none of those is ever predicted"
+
+
+def _why_undefined_for(predictions: Predictions, c: int) -> str:
+    truth, predicted = predictions.truth[:, c], predictions.predicted[:, c]
+    causes = {
+        "no image has this class": not truth.any(),
+        "every image has this class": truth.all(),
+        "no image is predicted to have this class": not predicted.any(),
+        "every image is predicted to have this class": predicted.all(),
+    }
+    return "; ".join(cause for cause, so in causes.items() if so)
+
+
+def _notes_on_rows(*, unlabelled: int, nameless: int, images: int) -> list[str]:
+    notes = []
+    if unlabelled:
+        notes.append(f"{unlabelled} images without a label are left out")
+    if nameless:
+        notes.append(
+            f"{nameless} of {images} images have no patient id and count as patients of their own: "
+            "if patients repeat among them, the intervals are too narrow"
+        )
+    return notes
+
+
+def _notes_on_classes(predictions: Predictions) -> list[str]:
+    names = np.array(predictions.classes, dtype=object)
+    absent, unpredicted = ~predictions.truth.any(axis=0), ~predictions.predicted.any(axis=0)
+    notes = []
+    if absent.any():
+        notes.append(f"no image of {', '.join(names[absent])}: means over classes are over the other classes")
+    if (unpredicted & ~absent).any():
+        notes.append(f"never predicted: {', '.join(names[unpredicted & ~absent])}")
+    return notes

@@ -1,0 +1,122 @@
+"""Fine-tuning: a classifier from the pre-trained encoder, on all patches or on those the arm's own masking keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msmae.data.geometry import Geometry
+from msmae.encoders.weights import load_encoder
+from msmae.method.attention import MapBank
+from msmae.method.classifier import Classifier
+from msmae.method.masking import POLICIES, plan_with_hints
+from msmae.method.msmae import MSMAE
+from msmae.runs.checkpoint import ModelCard, build_model, load_model, pretrained_part, save_model
+from msmae.training.maps import gather, maps_of_arm, plan_of_arm, refresh_bank
+from msmae.training.prepare import Prepared
+from msmae.training.pretrain import pretrained_card
+from msmae.training.running_maps import RunningMaps, answer
+from msmae.training.supervised import SupervisedModule, train_supervised
+from msmae.training.trainer import decayed
+
+
+class FinetuneModule(SupervisedModule):
+    """A classifier on a pre-trained encoder, with layer-wise rates; it may see only what the arm's masking keeps."""
+
+    model: Classifier
+
+    def __init__(self, model: Classifier, prepared: Prepared) -> None:
+        super().__init__(model, prepared)
+        self.arm = prepared.arm
+        self.bank = MapBank(torch.from_numpy(self.train_ids), model.encoder.grid)
+        self.ratios = prepared.settings.pretrain.ratios(prepared.arm)
+        remembers = self.settings.draw == "own" and self.arm.evidence > 0
+        self.running = RunningMaps(self.bank) if remembers else None
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        assert self.settings.refresh_every is not None
+        guided = self.settings.draw == "own" and self.arm.guided
+        if guided and self.current_epoch % self.settings.refresh_every == 0:  # before the first step too
+            share = self.train_ids[self.global_rank :: self.trainer.world_size]
+            batches = self.prepared.batches(share, 4 * self.batch_size)
+            with self.forward_precision():
+                figures = refresh_bank(
+                    self.bank, self.model, batches, self.normalise, partial(maps_of_arm, self.arm, self.model)
+                )
+            self.log_dict(figures, rank_zero_only=True)
+
+    def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
+        if self.running is not None:
+            return self.classify_evidence(self.running, images, ids, geometry)
+        keep = None
+        if self.settings.draw == "own":
+            maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
+            weights = geometry.apply_to_maps(maps, self.bank.grid)
+            keep = plan_of_arm(self.arm, weights, self.generator, ratios=self.ratios).keep.to(self.device)
+        logits: Tensor = self.model(images, keep)
+        return logits
+
+    def classify_evidence(self, running: RunningMaps, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
+        """Logits [B, classes] from patches that earlier answers hung on, and what these answers hang on remembered."""
+        weights = geometry.apply_to_maps(running.weights(ids), self.bank.grid)
+        keep = plan_with_hints(weights, *self.ratios, hints=self.arm.evidence, generator=self.generator).keep
+        logits, lengths = answer(self.model, images, keep.to(self.device))
+        cells = geometry.cells(keep, self.bank.grid)
+        ids, shown = gather(ids, torch.stack([cells.float(), lengths.cpu()], dim=1))  # of all processes, [B, 2, K]
+        running.record(ids, shown[:, 0].long(), shown[:, 1])
+        return logits
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (0.9, 0.999) with layer-wise learning-rate decay (BEiT, arXiv 2106.08254)."""
+        top = len(self.model.encoder.blocks) + 1
+        groups = [
+            {
+                "params": [parameter],
+                "lr": self.rate * self.settings.layer_decay ** (top - layer_of(name, top)),
+                "weight_decay": self.settings.weight_decay if decayed(name, parameter) else 0.0,
+            }
+            for name, parameter in self.model.named_parameters()
+        ]
+        return self.with_schedule(groups, betas=(0.9, 0.999))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["map_bank"] = self.bank.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.bank.load_state_dict(checkpoint["map_bank"])
+
+
+def layer_of(name: str, top: int) -> int:
+    """0 for the embedding, 1.. for the blocks, ``top`` for the final norm and the head."""
+    block = re.match(r"encoder\.blocks\.(\d+)\.", name)
+    if block:
+        return int(block.group(1)) + 1
+    return 0 if name.startswith(("encoder.patch_embed", "encoder.cls_token", "encoder.pos_embed")) else top
+
+
+def classifier_card(prepared: Prepared) -> ModelCard:
+    """The card of the classifier that these settings make."""
+    pool = prepared.settings.finetune.pool or prepared.arm.pool
+    return dataclasses.replace(pretrained_card(prepared), kind="classifier", pool=pool, decoder={})
+
+
+def finetune_model(prepared: Prepared, run: Path, *, init: Path | None = None) -> None:
+    """Fine-tune RUN/pretrained (or fresh weights, or ``init``) into RUN/model; continues from checkpoints/last.ckpt."""
+    card, settings = classifier_card(prepared), prepared.settings.finetune
+    torch.manual_seed(prepared.seed + 1)
+    model = build_model(card, drop_path=settings.drop_path)
+    assert isinstance(model, Classifier)
+    if (run / "pretrained").is_dir():
+        source, _ = load_model(run / "pretrained")
+        assert isinstance(source, MSMAE)
+        model.encoder.load_state_dict(pretrained_part(source))
+    elif init is not None:
+        print(load_encoder(model.encoder, init))
+    train_supervised(FinetuneModule(model, prepared), run, save=lambda: save_model(run / "model", model, card))

@@ -1,0 +1,384 @@
+"""From DATA to what training needs: a manifest with splits, a store of decoded images, settings without gaps."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from msmae.config import ARMS, Arm, DatasetSettings, Settings, check_patch_size, find_arm
+from msmae.data.audit import (
+    Audit,
+    Fingerprints,
+    audit,
+    find_duplicates,
+    keep_together,
+    list_warnings,
+    stop_on_leakage,
+    take_fingerprints,
+)
+from msmae.data.loader import Batches
+from msmae.data.manifest import SPLITS, Manifest, read_manifest
+from msmae.data.phantom import make_phantom
+from msmae.data.reading.checks import by
+from msmae.data.reading.decoding import image_sources
+from msmae.data.reading.images import Reading, read_source
+from msmae.data.reading.masks import MaskRule
+from msmae.data.splits import assign_splits
+from msmae.data.store import ImageStore, open_store
+from msmae.data.tables.layouts import open_dataset
+from msmae.data.tables.listing import count, some
+from msmae.data.tables.slices import expand_slices
+from msmae.errors import UserError
+from msmae.progress import ProgressBar
+from msmae.runs.folder import read_run
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training stage starts from.
+
+    ``settings`` are complete but for ``model.channels``, which stays as it was given (``channels`` is what the files
+    have); ``mean`` and ``std`` are per channel, in the file's own units, over the training split.
+    """
+
+    manifest: Manifest
+    store: ImageStore
+    settings: Settings
+    method: str
+    seed: int
+    mean: list[float]
+    std: list[float]
+
+    @property
+    def arm(self) -> Arm:
+        return find_arm(self.method)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        size = self.settings.model.image_size
+        assert isinstance(size, tuple)
+        return size
+
+    @property
+    def channels(self) -> int:
+        return int(self.store.images.shape[1])
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        return self.manifest.targets()
+
+    def ids(self, split: str, *, labelled: bool = True) -> np.ndarray:
+        """Sample ids of a split, without those that could not be read and, if asked, those without a label."""
+        ids = self.manifest.ids(split)
+        if labelled:
+            known = self.targets >= 0 if self.targets.ndim == 1 else ~np.isnan(self.targets[:, 0])
+            ids = ids[known[ids]]
+        return ids[~np.isin(ids, list(self.store.excluded))]
+
+    def batches(
+        self, ids: np.ndarray, batch_size: int, *, epoch: int | None = None, rank: int = 0, world: int = 1
+    ) -> Batches:
+        """Batches over ids; shuffled if an epoch is given, else in order."""
+        return Batches(
+            store=self.store,
+            targets=self.targets,
+            ids=ids,
+            batch_size=batch_size,
+            shuffle=epoch is not None,
+            drop_last=epoch is not None,
+            seed=self.seed,
+            epoch=epoch or 0,
+            rank=rank,
+            world=world,
+        )
+
+
+def divide(data: str | Path, *, settings: Settings, seed: int = 0) -> Manifest:
+    """Recognise the data and assign the splits that are missing; copies of a picture, like a patient, stay together."""
+    chosen, manifest = settings.dataset, open_data(data, settings)
+    splits = set(manifest.table["split"])
+    return assign_splits(
+        manifest,
+        val_fraction=chosen.val_fraction,
+        test_fraction=chosen.test_fraction,
+        seed=seed,
+        groups=whole_groups(manifest, settings) if "" in splits or not {"val", "test"} <= splits else None,
+    )
+
+
+def whole_groups(manifest: Manifest, settings: Settings) -> list[str]:
+    """The groups [n] that no cut may part: a patient's images, and pictures that are identical or nearly so."""
+    duplicates = find_duplicates(prints := fingerprints(manifest, settings))
+    return keep_together(manifest, duplicates, prints)
+
+
+def fingerprints(manifest: Manifest, settings: Settings) -> Fingerprints:
+    """What the audit compares of every image; taken once and kept in the cache."""
+    return take_fingerprints(
+        manifest,
+        reading=reading_of(settings),
+        cache=cache_folder() / "audits",
+        progress=ProgressBar("auditing images"),
+    )
+
+
+def prepare(
+    manifest: Manifest, *, settings: Settings, method: str = "msmae", seed: int = 0, pretrain_only: bool = False
+) -> Prepared:
+    """Decide open settings and decode every image once. ``pretrain_only``: nothing is fine-tuned afterwards, so an arm
+    that learns from the pixels alone needs no labels.
+
+    Raises:
+        UserError: whatever is wrong with the data or the settings, before anything is written to the run's folder.
+    """
+    settings.pretrain.ratios(find_arm(method))
+    prepared = decode(manifest, settings=settings, method=method, seed=seed)
+    check_labels(prepared, pretrain_only=pretrain_only)
+    check_classes(prepared)
+    return dataclasses.replace(prepared, settings=decide_schedules(prepared))
+
+
+def decode(manifest: Manifest, *, settings: Settings, method: str, seed: int, rule: MaskRule | None = None) -> Prepared:
+    """Decide the model's size, and decode every image (under a ``rule`` also what its mask says) once."""
+    settings = decide_model(decide_order(settings, manifest), manifest)
+    size = settings.model.image_size
+    assert isinstance(size, tuple)
+    store = open_store(
+        manifest,
+        size=size,
+        channels=settings.model.channels,
+        cache=cache_folder() / "stores",
+        reading=reading_of(settings),
+        rule=rule,
+        smallest=settings.model.patch_size or 1,
+        on_error=settings.dataset.on_error,
+        progress=ProgressBar("decoding images"),
+    )
+    readable = manifest.ids("train")
+    readable = readable[~np.isin(readable, list(store.excluded))]
+    mean, std = store.mean_std(readable)
+    return Prepared(manifest, store, settings, method, seed, mean, std)
+
+
+def prepare_again(run: Path, *, pretrain_only: bool = False) -> Prepared:
+    """What a run started from, from its own manifest and settings: same images, same splits."""
+    config, settings = read_run(run)
+    settings = as_own_manifest(settings)
+    manifest = read_manifest(run / "manifest.csv")
+    return prepare(
+        manifest, settings=settings, method=config["method"], seed=config["seed"], pretrain_only=pretrain_only
+    )
+
+
+def as_own_manifest(settings: Settings) -> Settings:
+    """The settings under which a manifest that this library wrote is read."""
+    given = settings.dataset
+    plain = DatasetSettings(
+        ordinal=given.ordinal,
+        on_error=given.on_error,
+        window=given.window,
+        replace_nonfinite=given.replace_nonfinite,
+        max_pixels=given.max_pixels,
+    )
+    return dataclasses.replace(settings, dataset=plain)
+
+
+def open_data(data: str | Path, settings: Settings) -> Manifest:
+    """DATA is a folder, a CSV/TSV manifest, an .npz, or ``phantom``."""
+    if str(data) == "phantom":
+        folder = cache_folder() / "phantom"
+        return make_phantom(folder)
+    chosen = settings.dataset
+    manifest = open_dataset(
+        data,
+        layout=chosen.layout,
+        patients=chosen.patients,
+        image_column=chosen.image_column,
+        label_column=chosen.label_column,
+        patient_column=chosen.patient_column,
+        split_column=chosen.split_column,
+        mask_column=chosen.mask_column,
+        site_column=chosen.site_column,
+    )
+    return expand_slices(manifest, slices=chosen.slices) if chosen.slices else manifest
+
+
+def reading_of(settings: Settings) -> Reading:
+    """How files are turned into numbers."""
+    chosen = settings.dataset
+    return Reading(window=chosen.window, replace_nonfinite=chosen.replace_nonfinite, max_pixels=chosen.max_pixels)
+
+
+def cache_folder() -> Path:
+    """Where decoded images and the phantom are kept: $MSMAE_CACHE, else the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msmae"
+    return Path(os.environ.get("MSMAE_CACHE", default))
+
+
+def decide_order(settings: Settings, manifest: Manifest) -> Settings:
+    """Whether the classes are grades, where that is open: those of Messidor-2 and RetinaMNIST are."""
+    if settings.dataset.ordinal is not None:
+        return settings
+    retina = manifest.layout == "medmnist" and str(manifest.table["image_path"].iloc[0]).startswith("retinamnist")
+    graded = (manifest.layout == "messidor2" or retina) and not manifest.multilabel
+    return dataclasses.replace(settings, dataset=dataclasses.replace(settings.dataset, ordinal=graded))
+
+
+def decide_model(settings: Settings, manifest: Manifest) -> Settings:
+    """Fill in image size and patch size where they are open."""
+    model = settings.model
+    sizes = sampled_sizes(manifest, reading_of(settings))
+    size = (model.image_size, model.image_size) if isinstance(model.image_size, int) else model.image_size
+    if size is None:
+        alike = len(set(sizes)) == 1 and max(sizes[0]) <= model.image_limit
+        size = sizes[0] if alike else (model.image_limit, model.image_limit)
+    patch = model.patch_size or (4 if max(size) <= 40 else 8 if max(size) <= 128 else 16)
+    largest = max(min(s) for s in sizes)
+    if largest < patch:  # a single small image is for the store to name, or to leave out
+        raise UserError(
+            f"the images are at most {largest} px small, less than one patch of {patch} px",
+            where=manifest.where,
+            mend="set a smaller model.patch_size",
+        )
+    if model.image_size is None:
+        whole = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
+        if whole != size == sizes[0]:
+            print(f"- images of {by(size)} px are seen at {by(whole)}, which patches of {patch} px fill")
+        size = whole
+    check_patch_size(size, patch)
+    patches = (size[0] // patch) * (size[1] // patch)
+    if patches < 4:  # a quarter kept, and something to reconstruct
+        raise UserError(
+            f"images of {size[0]} x {size[1]} px make only {patches} patches of {patch} px",
+            where="model.patch_size",
+            mend="set a smaller patch size or a larger image size",
+        )
+    return dataclasses.replace(settings, model=dataclasses.replace(model, image_size=size, patch_size=patch))
+
+
+def sampled_sizes(manifest: Manifest, reading: Reading, count: int = 24) -> list[tuple[int, int]]:
+    """(height, width) of some images, evenly taken from the table; those that cannot be read are passed over here."""
+    sources = image_sources(manifest)
+    sizes = []
+    problem = ""
+    for i in np.unique(np.linspace(0, len(sources) - 1, count).astype(int)):
+        try:
+            array = read_source(sources[i], reading=reading)
+        except UserError as error:
+            problem = problem or str(error)
+            continue  # the store names every unreadable file
+        sizes.append((array.shape[-2], array.shape[-1]))
+    if not sizes:
+        raise UserError(
+            f"none of the images that were tried can be read; the first: {problem}",
+            where=manifest.where,
+            mend="`msmae check` names them all",
+        )
+    return sizes
+
+
+def decide_schedules(prepared: Prepared) -> Settings:
+    """Fill in epochs, warm-up and refresh intervals where they are open (paper: 40 and 40 of 300; 20 of 100)."""
+    settings = prepared.settings
+    pool, labelled = len(prepared.ids("train", labelled=False)), len(prepared.ids("train"))
+    pre, fine = settings.pretrain, settings.finetune
+    epochs = pre.epochs or max(1, round(pre.presentations / pool))
+    share = max(1, round(epochs * 40 / 300))
+    uniform = min(share, epochs - 1)  # at least one epoch is guided
+    pre = dataclasses.replace(
+        pre,
+        epochs=epochs,
+        uniform_epochs=uniform if pre.uniform_epochs is None else pre.uniform_epochs,
+        refresh_every=pre.refresh_every or share,
+    )
+    if prepared.arm.guided and (pre.uniform_epochs or 0) >= epochs:
+        raise UserError(
+            f"of {count(epochs, 'epoch')} of pre-training the first {pre.uniform_epochs} mask evenly: none is guided",
+            where="pretrain.epochs, pretrain.uniform_epochs",
+            mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
+        )
+    if labelled == 0:  # nothing to fine-tune on
+        return dataclasses.replace(settings, pretrain=pre)
+    epochs = fine.epochs or max(1, round(fine.presentations / labelled))
+    fine = dataclasses.replace(fine, epochs=epochs, refresh_every=fine.refresh_every or max(1, round(epochs / 5)))
+    return dataclasses.replace(settings, pretrain=pre, finetune=fine)
+
+
+def check_labels(prepared: Prepared, *, pretrain_only: bool) -> None:
+    """Raise ``UserError`` where no training image has a label and something is to be learned from labels, or where none
+    of validation or test has one and something is to be chosen or tested by them."""
+    if len(prepared.ids("train")) > 0:
+        for split in () if pretrain_only else ("val", "test"):
+            if len(prepared.ids(split)) == 0 and len(prepared.manifest.ids(split)) > 0:
+                raise UserError(
+                    f"no image of the {split} split has a label",
+                    where=prepared.manifest.where,
+                    mend="label them, or leave them out: `msmae predict` is for images without labels",
+                )
+        return
+    arms = [name for name, arm in ARMS.items() if arm.pretrains and arm.label_weight == 0]
+    without = f"`msmae pretrain` with --method {' or '.join(arms)} needs none"
+    if not pretrain_only:
+        raise UserError("no training image has a label", where=prepared.manifest.where, mend=f"add labels; {without}")
+    if prepared.settings.pretrain.weight_of_labels(prepared.arm):
+        raise UserError(
+            f"no training image has a label, and the arm {prepared.method} learns from labels in pre-training",
+            where=prepared.manifest.where,
+            mend=f"add labels; {without}",
+        )
+
+
+def check_classes(prepared: Prepared) -> None:
+    """Raise ``UserError`` for a single class, or one without a training image; warn of one that another split lacks."""
+    classes = prepared.manifest.classes
+    if len(classes) == 1:
+        raise UserError(
+            f"there is only one class, '{classes[0]}'",
+            where=prepared.manifest.where,
+            mend="add images of another class; `msmae pretrain --method mae` needs none (table: --label-column '')",
+        )
+    for split in SPLITS:
+        targets = prepared.targets[prepared.ids(split)]
+        absent = [
+            name
+            for c, name in enumerate(classes)
+            if not ((targets == c).any() if targets.ndim == 1 else (targets[:, c] == 1).any())
+        ]
+        if absent and split == "train":
+            raise UserError(
+                f"no training image of {some(absent)}",
+                where=prepared.manifest.where,
+                mend="give every class training images, or leave the class out",
+            )
+        if absent:
+            print(f"- the split {split} has no image of {some(absent)}: its figures say nothing of them")
+
+
+def data_fingerprint(prepared: Prepared) -> str:
+    """SHA-256 over the manifest's rows and the decoded pixels: the same data and split give the same figure."""
+    digest = hashlib.sha256()
+    digest.update(prepared.manifest.table.to_csv(index=False).encode("utf-8", "surrogateescape"))
+    digest.update(json.dumps([list(prepared.store.images.shape), str(prepared.store.images.dtype)]).encode())
+    for start in range(0, len(prepared.store.images), 1024):
+        digest.update(np.ascontiguousarray(prepared.store.images[start : start + 1024]).tobytes())
+    return digest.hexdigest()
+
+
+def audit_before_run(manifest: Manifest, *, source: str, settings: Settings, allow: bool) -> Audit:
+    """Audit a data set as it is divided; print its warnings.
+
+    Raises:
+        LeakageError: test images or patients are in the pool the model learns from, and ``allow`` is False.
+    """
+    found = audit(manifest, prints=fingerprints(manifest, settings), source=source)
+    stop_on_leakage(found, allow=allow)
+    for warning in list_warnings(found):
+        print(f"- audit: {warning}")
+    return found

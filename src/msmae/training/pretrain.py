@@ -1,0 +1,209 @@
+"""Supervised masked pre-training: uniform masking first, then masks that follow the bank's maps."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msmae.data.geometry import random_geometry
+from msmae.data.loader import Batch
+from msmae.encoders.weights import load_encoder
+from msmae.method.attention import MapBank
+from msmae.method.masking import POLICIES, PatchPlan, plan_patches
+from msmae.method.msmae import MSMAE, Reconstruction, msmae_loss
+from msmae.runs.checkpoint import ModelCard, build_model, save_model
+from msmae.training.map_watch import MapWatch
+from msmae.training.maps import draw_of_arm, maps_of_arm, refresh_bank
+from msmae.training.prepare import Prepared, reading_of
+from msmae.training.second_view import draw_view, see_twice
+from msmae.training.trainer import LastCheckpoint, StageModule, check_trainer, decayed, fit, make_trainer
+
+log = logging.getLogger("msmae")
+
+EVEN = 0.75
+"""Share of the patches that is masked, evenly and none thrown, until an arm's own draw begins (the released code)."""
+
+
+def pretrained_card(prepared: Prepared) -> ModelCard:
+    """The card of the pre-trained model that these settings make."""
+    model = prepared.settings.model
+    assert model.patch_size is not None
+    return ModelCard(
+        kind="pretrained",
+        method=prepared.method,
+        classes=list(prepared.manifest.classes),
+        multilabel=prepared.manifest.multilabel,
+        image_size=prepared.image_size,
+        patch_size=model.patch_size,
+        channels=prepared.channels,
+        width=model.width,
+        depth=model.depth,
+        heads=model.heads,
+        pool=prepared.arm.pool,
+        mean=prepared.mean,
+        std=prepared.std,
+        decoder={"width": model.decoder_width, "depth": model.decoder_depth, "heads": model.decoder_heads},
+        normalise_pixels=prepared.settings.pretrain.normalise_pixels,
+        reading=asdict(reading_of(prepared.settings)),
+        numbers=prepared.store.images.dtype.name,
+    )
+
+
+class PretrainModule(StageModule):
+    """One arm's pre-training. The schedule lives here; the model only ever receives a plan."""
+
+    def __init__(self, model: MSMAE, prepared: Prepared) -> None:
+        settings, arm = prepared.settings.pretrain, prepared.arm
+        ids = prepared.ids("train", labelled=False)
+        super().__init__(prepared, settings, ids=ids)
+        self.model, self.settings, self.arm = model, settings, arm
+        self.ratios, self.draw_of_arm = settings.ratios(arm), draw_of_arm(arm, settings)
+        self.label_weight = settings.weight_of_labels(arm)
+        if settings.label_weight and not self.label_weight:
+            log.info("%s learns no labels: pretrain.label_weight is not used", prepared.method)
+        self.bank = MapBank(torch.from_numpy(ids), model.encoder.grid)
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether this epoch masks uniformly, at the ratio of the plain masked autoencoder."""
+        assert self.settings.uniform_epochs is not None
+        return self.current_epoch < self.settings.uniform_epochs
+
+    def refresh_due(self) -> bool:
+        """Whether the maps are to be made anew before this epoch."""
+        assert self.settings.uniform_epochs is not None
+        assert self.settings.refresh_every is not None
+        guided = self.arm.guided and not self.warming_up
+        return guided and (self.current_epoch - self.settings.uniform_epochs) % self.settings.refresh_every == 0
+
+    def say_what_begins(self) -> None:
+        """One line where an arm's own draw takes the place of even masks."""
+        mask, throw = self.ratios
+        if self.current_epoch != self.settings.uniform_epochs or (not self.arm.guided and self.ratios == (EVEN, 0.0)):
+            return
+        draw = "the draw follows maps" if self.arm.guided else "the draw stays even"
+        shares = f"{100 * mask:.0f} % masked, {100 * throw:.0f} % thrown"
+        log.info("epoch %d: from here on %s, %s", self.current_epoch + 1, draw, shares)
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        if self.trainer.is_global_zero:
+            self.say_what_begins()
+        if self.refresh_due():
+            self.refresh(self.train_ids)
+
+    def refresh(self, ids: np.ndarray) -> None:
+        """Make the maps of these training images anew, and log what the maps are like."""
+        share = ids[self.global_rank :: self.trainer.world_size]
+        batches = self.prepared.batches(share, 4 * self.batch_size)
+        with self.forward_precision():
+            figures = refresh_bank(self.bank, self.model, batches, self.normalise, self.maps)
+        self.log_dict(figures, rank_zero_only=True)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The arm's maps [B, h, w] of whole normalised images [B, C, H, W]."""
+        return maps_of_arm(self.arm, self.model, images)
+
+    def draw(self, weights: Tensor) -> PatchPlan:
+        """The plan of a batch from its aligned weights [B, h, w]."""
+        if self.warming_up:
+            return plan_patches(torch.ones_like(weights), EVEN, 0.0, self.generator)
+        return self.draw_of_arm(weights, self.generator)
+
+    def see(self, images: Tensor, plan: PatchPlan, weights: Tensor) -> Reconstruction:
+        """What the model says of images [B, C, H, W] under a plan; the arm may name the class from a second view."""
+        if not self.arm.two_views:
+            output: Reconstruction = self.model(images, plan)
+            return output
+        view = draw_view(self.arm, weights, plan.keep.shape[1], self.generator)  # [B, K]
+        return see_twice(self.model, images, plan, view.to(images.device))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        ids = batch.ids.cpu()
+        geometry = random_geometry(
+            len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
+        )
+        images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
+        maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
+        weights = geometry.apply_to_maps(maps, self.bank.grid)
+        plan = self.draw(weights).to(self.device)
+        losses = msmae_loss(
+            images,
+            self.see(images, plan, weights),
+            plan,
+            batch.labels,
+            patch_size=self.model.encoder.patch_size,
+            label_weight=self.label_weight,
+            normalise_pixels=self.settings.normalise_pixels,
+            softmax_twice=self.arm.softmax_twice,
+        )
+        self.log("reconstruction", losses.reconstruction, prog_bar=True)
+        if self.label_weight:  # what is not learned is not shown as if it were
+            self.log("label", losses.label, prog_bar=True)
+        return self.guard(losses.total, ids)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (0.9, 0.95); weight decay on matrices only."""
+        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        groups = [
+            {
+                "params": [p for n, p in trained if decayed(n, p)],
+                "lr": self.rate,
+                "weight_decay": self.settings.weight_decay,
+            },
+            {"params": [p for n, p in trained if not decayed(n, p)], "lr": self.rate, "weight_decay": 0.0},
+        ]
+        return self.with_schedule(groups, betas=(0.9, 0.95))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["map_bank"] = self.bank.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.bank.load_state_dict(checkpoint["map_bank"])
+
+
+def check_training(prepared: Prepared, init: str | None) -> None:
+    """Find out what would stop the training later: the weights to start from, the machine's settings.
+
+    Raises:
+        UserError: the weights do not fit, or Lightning refuses the trainer's settings.
+    """
+    model = build_model(pretrained_card(prepared))
+    assert isinstance(model, MSMAE)
+    if init is not None:
+        load_encoder(model.encoder, Path(init))
+    check_trainer(prepared.settings.trainer)
+
+
+def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -> None:
+    """Pre-train into RUN/pretrained, or continue from RUN/checkpoints/last.ckpt."""
+    card = pretrained_card(prepared)
+    torch.manual_seed(prepared.seed)
+    model = build_model(card)
+    assert isinstance(model, MSMAE)
+    if init is not None:
+        log.warning("encoder weights from %s\n%s", init, load_encoder(model.encoder, init))
+    module = PretrainModule(model, prepared)
+    assert prepared.settings.pretrain.epochs is not None
+    trainer = make_trainer(
+        run,
+        "pretrain",
+        epochs=prepared.settings.pretrain.epochs,
+        settings=prepared.settings.trainer,
+        callbacks=[MapWatch(prepared, model, run), LastCheckpoint(run)],
+        accumulate=prepared.settings.pretrain.accumulate,
+    )
+    done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"
+    start = done if done.is_file() else resume  # killed between the last epoch and the saving of the model
+    fit(trainer, module, checkpoint=start)
+    if trainer.is_global_zero:
+        if resume.is_file():
+            resume.replace(done)  # fine-tuning must not take it for its own
+        save_model(run / "pretrained", model, card)
+    trainer.strategy.barrier()

@@ -1,0 +1,203 @@
+"""Training the segmenter: Dice and cross-entropy, one geometry for image and mask, chosen by the validation Dice."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor
+
+from msmae.data.geometry import random_geometry
+from msmae.data.loader import Batch
+from msmae.method.segmenter import Segmenter
+from msmae.runs.checkpoint import ModelCard, build_model, save_model
+from msmae.training.finetune import layer_of
+from msmae.training.prepare import Prepared, reading_of
+from msmae.training.segment_data import class_layers
+from msmae.training.source import Source
+from msmae.training.supervised import jitter
+from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, check_trainer, decayed, fit, make_trainer
+
+AUXILIARY = 0.4
+"""Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
+
+
+class SegmentModule(StageModule):
+    """Supervised training on whole images, with layer-wise rates and averaged weights.
+
+    The loss is the Dice loss over the batch plus the cross-entropy. Dice weighs every class by its own area, which
+    is what rare classes and small lesions need; over the batch rather than the image it is steady for empty masks.
+    """
+
+    def __init__(self, model: Segmenter, prepared: Prepared) -> None:
+        settings = prepared.settings.segment
+        ids = prepared.ids("train", labelled=False)
+        super().__init__(prepared, settings, ids=ids)
+        self.model, self.settings = model, settings
+        self.classes, self.overlapping = len(settings.class_names), bool(prepared.manifest.mask_classes)
+        self.loss = make_loss(exclusive=self.classes > 1 and not self.overlapping)
+        self.sums: list[Tensor] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        ids = batch.ids.cpu()
+        geometry = random_geometry(
+            len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
+        )
+        images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
+        masks = torch.from_numpy(self.prepared.store.fetch_masks(ids.numpy())).to(self.device)
+        target = self.target(geometry.apply_to_masks(masks, self.prepared.image_size))
+        heads = self.model.heads(jitter(images, self.settings.jitter, self.generator))
+        losses = [self.loss(logits.float(), target) for logits in heads]
+        loss = losses[-1] + AUXILIARY * sum(losses[:-1])
+        self.log("loss", loss, prog_bar=True)
+        return self.guard(loss, ids)
+
+    def target(self, masks: Tensor) -> Tensor:
+        """Masks [B, H, W] as the store holds them -> what the loss compares with: class numbers [B, 1, H, W] where
+        classes exclude each other, else 0 and 1 for each class [B, classes, H, W]."""
+        if self.classes > 1 and not self.overlapping:
+            return masks.unsqueeze(1).float()
+        if not self.overlapping:
+            return (masks > 0).unsqueeze(1).float()
+        bits = torch.arange(self.classes, dtype=torch.uint8, device=masks.device).view(1, -1, 1, 1)
+        return ((masks.unsqueeze(1) >> bits) & 1).float()
+
+    def val_dataloader(self) -> Any:
+        return self.prepared.batches(self.prepared.ids("val", labelled=False), 4 * self.batch_size)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        inside = torch.from_numpy(class_layers(self.prepared, batch.ids.cpu().numpy())).to(self.device).flatten(2)
+        said = decide(self.model(self.normalise(batch.images)).float(), classes=self.classes).flatten(2)
+        both, areas = (inside & said).sum(2).flatten(), (inside.sum(2) + said.sum(2)).flatten()  # [B * classes]
+        self.sums.append(torch.stack([2 * both, areas], dim=1).float())
+
+    def on_validation_epoch_end(self) -> None:
+        overlap, areas = torch.cat(self.sums).unbind(1)
+        self.sums.clear()
+        shown = areas > 0  # where nothing is to be outlined and nothing is, Dice is undefined
+        dice = (overlap[shown] / areas[shown]).mean() if shown.any() else torch.zeros((), device=self.device)
+        self.log("val_dice", dice, prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with layer-wise learning-rate decay in the encoder; the decoder learns at the full rate."""
+        top = len(self.model.encoder.blocks) + 1
+        groups = [
+            {
+                "params": [parameter],
+                "lr": self.rate * self.settings.layer_decay ** (top - layer_of(name, top)),
+                "weight_decay": self.settings.weight_decay if decayed(name, parameter) else 0.0,
+            }
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        ]
+        return self.with_schedule(groups, betas=(0.9, 0.999))
+
+
+class SigmoidLoss(torch.nn.Module):
+    """Dice loss over the batch plus binary cross-entropy, for one class or several that may overlap."""
+
+    def __init__(self) -> None:
+        from monai.losses.dice import DiceLoss
+
+        super().__init__()
+        self.dice = DiceLoss(sigmoid=True, batch=True)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and 0/1 targets, both [B, classes, H, W]."""
+        loss: Tensor = self.dice(logits, target) + F.binary_cross_entropy_with_logits(logits, target)
+        return loss
+
+
+def make_loss(*, exclusive: bool) -> torch.nn.Module:
+    """Dice plus cross-entropy; of classes that exclude each other over softmax, the background left out of Dice."""
+    from monai.losses.dice import DiceCELoss
+
+    if not exclusive:
+        return SigmoidLoss()
+    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+
+
+def decide(logits: Tensor, *, classes: int) -> Tensor:
+    """Logits [B, outputs, H, W] -> where each class is, bool [B, classes, H, W]."""
+    if logits.shape[1] == classes:
+        return logits > 0
+    numbers = torch.arange(1, classes + 1, device=logits.device).view(1, -1, 1, 1)
+    return logits.argmax(dim=1, keepdim=True) == numbers
+
+
+def segmenter_card(prepared: Prepared) -> ModelCard:
+    """The card of the segmenter that these settings make."""
+    chosen = prepared.settings.segment
+    decoder = {
+        "decoder": chosen.decoder, "width": chosen.decoder_width, "deep_supervision": chosen.deep_supervision,
+    }  # fmt: skip
+    model = prepared.settings.model
+    assert model.patch_size is not None
+    return ModelCard(
+        kind="segmenter",
+        method=prepared.method,
+        classes=list(chosen.class_names),
+        multilabel=bool(prepared.manifest.mask_classes),
+        image_size=prepared.image_size,
+        patch_size=model.patch_size,
+        channels=prepared.channels,
+        width=model.width,
+        depth=model.depth,
+        heads=model.heads,
+        pool="cls",
+        mean=prepared.mean,
+        std=prepared.std,
+        decoder=decoder,
+        reading=asdict(reading_of(prepared.settings)),
+        numbers=prepared.store.images.dtype.name,
+    )
+
+
+def check_segmenter(prepared: Prepared, source: Source) -> None:
+    """Find out what would stop the training later: weights that do not fit, or a trainer that Lightning refuses."""
+    model = build_model(segmenter_card(prepared))
+    assert isinstance(model, Segmenter)
+    source.fill(model.encoder)
+    check_trainer(prepared.settings.trainer)
+
+
+def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
+    """Train into RUN/model, or continue from RUN/checkpoints/last.ckpt."""
+    card, settings = segmenter_card(prepared), prepared.settings.segment
+    torch.manual_seed(prepared.seed + 2)
+    model = build_model(card, drop_path=settings.drop_path)
+    assert isinstance(model, Segmenter)
+    origin, loaded = source.fill(model.encoder)
+    every = "" if loaded is None else f"{loaded.lines()}\n"
+    (run / "loading.txt").write_text(f"{origin}\n{every}", encoding="utf-8")
+    print(origin if loaded is None else f"{origin}\n{loaded}")
+    best = ModelCheckpoint(
+        dirpath=run / "checkpoints", filename="best", monitor="val_dice", mode="max", enable_version_counter=False
+    )
+    assert settings.epochs is not None
+    trainer = make_trainer(
+        run,
+        "segment",
+        epochs=settings.epochs,
+        settings=prepared.settings.trainer,
+        callbacks=[
+            *averaging_of(model, settings.ema),
+            EarlyStopping("val_dice", mode="max", patience=settings.patience),
+            best,
+            LastCheckpoint(run),
+        ],
+        accumulate=settings.accumulate,
+    )
+    resume = run / "checkpoints" / "last.ckpt"
+    fit(trainer, SegmentModule(model, prepared), checkpoint=resume)
+    if trainer.is_global_zero:
+        chosen = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=False)
+        prefix = "model."
+        state = {k.removeprefix(prefix): v for k, v in chosen["state_dict"].items() if k.startswith(prefix)}
+        model.load_state_dict(state)
+        save_model(run / "model", model, card)
+    trainer.strategy.barrier()

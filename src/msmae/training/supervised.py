@@ -1,0 +1,163 @@
+"""Supervised training of any classifier: the part that fine-tuning shares with the networks it is compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import Tensor, nn
+
+from msmae.data.geometry import Geometry, random_geometry
+from msmae.data.loader import Batch
+from msmae.method.msmae import label_loss
+from msmae.training.balance import decide_balance
+from msmae.training.prepare import Prepared
+from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, decayed, fit, make_trainer
+
+
+class SupervisedModule(StageModule):
+    """Crops, flips, jitter, a balanced and label-smoothed loss; the epoch is chosen by the validation loss."""
+
+    def __init__(self, model: nn.Module, prepared: Prepared) -> None:
+        settings = prepared.settings.finetune
+        super().__init__(prepared, settings, ids=prepared.ids("train"))
+        self.model, self.settings = model, settings
+        self.balance = decide_balance(prepared)
+        for name in ("weights", "shift", "even"):
+            self.register_buffer(name, getattr(self.balance, name), persistent=False)
+        self.val_outputs: list[tuple[Tensor, Tensor]] = []
+
+    def train_dataloader(self) -> Any:
+        return dataclasses.replace(super().train_dataloader(), chances=self.balance.chances)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        ids = batch.ids.cpu()
+        images, geometry = self.augment(batch.images)
+        loss = self.loss(self.classify(images, ids, geometry).float(), batch.labels)
+        self.log("loss", loss, prog_bar=True)
+        return self.guard(loss, ids)
+
+    def augment(self, images: Tensor) -> tuple[Tensor, Geometry]:
+        """Normalised images [B, C, H, W], cropped, flipped and jittered; and the geometry that was drawn for them."""
+        geometry = random_geometry(
+            len(images), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
+        )
+        images = geometry.apply(self.normalise(images), self.prepared.image_size)
+        return jitter(images, self.settings.jitter, self.generator), geometry
+
+    def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
+        """Logits [B, classes] of one training batch."""
+        logits: Tensor = self.model(images)
+        return logits
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Label-smoothed cross-entropy (binary for multi-label), balanced as decided."""
+        assert isinstance(self.weights, Tensor)
+        assert isinstance(self.shift, Tensor)
+        smoothing = self.settings.label_smoothing
+        return label_loss(logits + self.shift, labels, smoothing=smoothing, weights=self.weights)
+
+    def val_dataloader(self) -> Any:
+        return self.prepared.batches(self.prepared.ids("val"), 4 * self.batch_size)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.val_outputs.append((self.model(self.normalise(batch.images)).float(), batch.labels))
+
+    def on_validation_epoch_end(self) -> None:
+        logits, labels = self.val_answers()
+        self.log("val_loss", self.val_loss(logits, labels), prog_bar=True, sync_dist=True)
+        self.log("val_balanced_accuracy", balanced_accuracy(logits, labels), prog_bar=True, sync_dist=True)
+
+    def val_answers(self) -> tuple[Tensor, Tensor]:
+        """Logits and labels of the validation images since the last call."""
+        logits, labels = (torch.cat(parts) for parts in zip(*self.val_outputs, strict=True))
+        self.val_outputs.clear()
+        return logits, labels
+
+    def val_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy without smoothing, classes counting alike where training balances them."""
+        assert isinstance(self.even, Tensor)
+        return label_loss(logits, labels, weights=self.even)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (0.9, 0.999); weight decay on matrices only."""
+        decay = self.settings.weight_decay
+        groups = [
+            {"params": [parameter], "lr": self.rate, "weight_decay": decay if decayed(name, parameter) else 0.0}
+            for name, parameter in self.model.named_parameters()
+        ]
+        return self.with_schedule(groups, betas=(0.9, 0.999))
+
+
+def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], None]) -> None:
+    """Train, or continue from RUN/checkpoints/last.ckpt; ``save`` is called once, by the main process.
+
+    ``module.model`` then has the weights of the epoch with the least validation loss.
+    """
+    settings = module.settings
+    best = ModelCheckpoint(
+        dirpath=run / "checkpoints", filename="best", monitor="val_loss", mode="min", enable_version_counter=False
+    )
+    assert settings.epochs is not None
+    every = epochs_between_validations(len(module.train_ids), len(module.prepared.ids("val")), settings.epochs)
+    trainer = make_trainer(
+        run,
+        "finetune",
+        epochs=settings.epochs,
+        settings=module.prepared.settings.trainer,
+        callbacks=[*averaging_of(module.model, settings.ema), LastIsValidated(), best, LastCheckpoint(run)],
+        accumulate=settings.accumulate,
+        validate_every=every,
+    )
+    resume = run / "checkpoints" / "last.ckpt"
+    fit(trainer, module, checkpoint=resume)
+    if trainer.is_global_zero:
+        chosen = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=False)
+        prefix = "model."
+        state = {k.removeprefix(prefix): v for k, v in chosen["state_dict"].items() if k.startswith(prefix)}
+        module.model.load_state_dict(state)
+        save()
+    trainer.strategy.barrier()
+
+
+LEAST_VALIDATIONS = 50
+"""At least so many epochs are validated where not all are: enough to choose among."""
+
+
+def epochs_between_validations(train: int, val: int, epochs: int) -> int:
+    """1; or, in a training of many epochs by far fewer images than validate, as many as show the network about as many
+    images as one validation does, which would take most of the time otherwise.
+    """
+    return max(1, min(val // train, epochs // LEAST_VALIDATIONS))
+
+
+class LastIsValidated(Callback):
+    """The last epoch is validated, also where only every n-th is."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
+def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Random contrast and brightness of normalised images [B, C, H, W], each with this standard deviation."""
+    if strength == 0:
+        return images
+    draws = strength * torch.randn(2, len(images), 1, 1, 1, generator=generator).to(images.device)
+    return images * (1 + draws[0]) + draws[1]
+
+
+def balanced_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the classes of the share found of each; for multi-label, the share of all yes/no answers that is right.
+
+    A figure to watch the training by; the evidence has its own.
+    """
+    if labels.is_floating_point():
+        return ((logits > 0) == (labels > 0.5)).float().mean()
+    hits = (logits.argmax(dim=1) == labels).float()
+    return torch.stack([hits[labels == c].mean() for c in range(logits.shape[1]) if (labels == c).any()]).mean()

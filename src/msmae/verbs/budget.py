@@ -1,0 +1,296 @@
+"""``msmae budget``: what a model may leave unseen. Measured on validation, chosen there, and told on test."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from msmae.config import require
+from msmae.data.manifest import NO_FINDING
+from msmae.errors import UserError
+from msmae.evaluation.calibrate import calibrate
+from msmae.evaluation.evaluate import predict_rows, predictions_frame
+from msmae.evaluation.panels import draw_looks
+from msmae.inference.model import Model, kept_tokens, load, look_with, share_for
+from msmae.reporting.report import write_report
+from msmae.runs.checkpoint import FILE, no_model, read_card, with_keep, write_card
+from msmae.runs.folder import read_run, write_json
+from msmae.selection.cost import look_macs
+from msmae.selection.selectors import SELECTORS, Look
+from msmae.statistics import keep as evidence
+from msmae.training.adapt import adapt_model, glances
+from msmae.training.prepare import Prepared, prepare_again
+
+RATIOS = ["0.125", "0.25", "0.375", "0.5", "0.75"]
+DROPPING = [name for name in SELECTORS if name != "all"]
+BATCH = 64
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Point:
+    """A way to look at an image."""
+
+    selector: str
+    keep: float
+
+
+def budget(
+    run: str,
+    *,
+    margin: float = 0.005,
+    presentations: int | None = None,
+    ratios: list[str] = RATIOS,
+    selectors: list[str] = DROPPING,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Prepare a run's model for dropping patches, measure what that costs and saves, and choose what `auto` keeps.
+
+    Writes RUN/budget.json, and the choice into the model's card; predictions from all patches stay what they were. The
+    choice is made on the validation images: the fastest point whose loss of balanced accuracy is shown (95 % interval,
+    paired) to be no more than the margin; all patches, where there is none.
+
+    Args:
+        run: folder of a finished run.
+        margin: balanced accuracy that may be given up, as a fraction.
+        presentations: images shown to prepare the model, where it is not prepared yet; twice as many as fine-tuning was
+            shown unless given; 0: measure it as it is.
+        ratios: shares of the tokens to measure.
+        selectors: what chooses them: random, grid, self, early, merge or locator.
+        overwrite: prepare and measure again where that has been done.
+
+    Returns:
+        The content of budget.json.
+
+    Raises:
+        UserError: the run holds no classifier, one that answers the same for every image, or its budget was measured
+            already.
+    """
+    folder, shares = Path(run), sorted({share_of(ratio) for ratio in ratios})
+    require(margin >= 0, f"{margin} is negative", where="--margin", mend="give 0 or more, as a fraction")
+    if presentations is not None:
+        require(presentations >= 0, f"{presentations} is negative", where="--presentations", mend="give 0 or more")
+    for name in selectors:
+        require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=f"known: {', '.join(DROPPING)}")
+    if not (folder / "model").is_dir():
+        raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
+    if read_run(folder)[0].get("task") == "segmentation":
+        raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")
+    if (folder / "budget.json").is_file() and not overwrite:
+        raise UserError("the run's budget is measured already", where=run, mend="add --overwrite to do it again")
+    model = load(folder)
+    check_shares(
+        model, shares, selectors, prepared=presentations != 0 or (model.prepared is not None and not overwrite)
+    )
+    prepared = prepare_again(folder)
+    check_answers(model, prepared)
+    if overwrite:
+        forget_look(folder)
+    if presentations != 0 and load(folder).prepared is None:
+        adapt_model(prepared, folder, presentations=presentations)
+    points = points_of(load(folder), shares=shares, selectors=list(selectors))
+    content = measure(folder, prepared, margin=margin, points=points)
+    show(content)
+    return content
+
+
+def share_of(ratio: float | str) -> float:
+    """A share to measure. Raises ``UserError`` unless it is a number between 0 and 1, both excluded."""
+    try:
+        share = float(ratio)
+    except ValueError:
+        share = 0.0
+    require(0 < share < 1, f"'{ratio}' is no share", where="--ratios", mend="give numbers above 0 and under 1")
+    return share
+
+
+def check_shares(model: Model, shares: list[float], selectors: list[str], *, prepared: bool) -> None:
+    """Refuse what leaves nothing to measure before anything is removed or trained: no share with a patch beside the
+    largest glance of a model that is ``prepared``, or will be; of one that is not, the locator alone.
+    """
+    if set(selectors) == {"locator"} and not prepared:
+        raise UserError("without preparing there is no locator", where="--presentations", mend="leave it out")
+    encoder, with_glance = model.network.encoder, prepared and not {"early", "merge"} & set(selectors)
+    least = 1 + (max(math.prod(glance) for glance in glances(encoder)) if with_glance else 0)
+    require(
+        max(shares) * encoder.patches >= least,
+        "these shares leave no patch to look at",
+        where="--ratios",
+        mend=f"give one of at least {share_for(least, encoder.patches):.4f}",
+    )
+
+
+def check_answers(model: Model, prepared: Prepared) -> None:
+    """Raise ``UserError`` for a model that answers the same whatever it sees: by seeing less nothing can be lost."""
+    frame = predict_split(model, prepared, Point("all", 1.0), split="val")
+    answers = set(frame["predicted"])
+    if len(answers) == 1 and frame["label"].nunique() > 1:
+        answer = answers.pop()
+        raise UserError(
+            f"the model answers {'no finding' if answer == NO_FINDING else repr(answer)} for every validation image: "
+            "by seeing less nothing can be lost",
+            where=prepared.manifest.where,
+            mend="train it longer first",
+        )
+
+
+def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Point]) -> dict[str, Any]:
+    """Measure the points, all patches first; choose one, tell what it does on test. RUN/budget.json comes last."""
+    model, whole = load(folder), points[0]
+    asked: dict[str, Any] = {
+        "classes": prepared.manifest.classes,
+        "multilabel": prepared.manifest.multilabel,
+        "resamples": prepared.settings.evaluate.resamples,
+        "seed": prepared.seed,
+    }
+    fitted = {point: calibrate(predict_split(model, prepared, point, split="val"), prepared) for point in points}
+    found = evidence.losses(fitted[whole][0], [fitted[point][0] for point in points], **asked)
+    found[0] |= {"low": 0.0, "high": 0.0}  # against itself
+    speeds = images_per_second(model, prepared, points)
+    rows = [
+        {
+            **asdict(point),
+            "gmacs": look_macs(*looking(model, point)).total / 1e9,
+            "images_per_s": speeds[point],
+            "speedup": speeds[point] / speeds[whole],
+            **measured,
+        }
+        for point, measured in zip(points, found, strict=True)
+    ]
+    number = evidence.choose(rows, margin=margin)
+    chosen = points[number]
+    calibrations = [
+        {**asdict(point), "calibration": asdict(calibrator) if calibrator else {}}
+        for point, (_, calibrator, _) in fitted.items()
+        if point is not whole
+    ]
+    card = with_keep(model.card, choice=asdict(chosen), calibrations=calibrations)
+    write_card(folder / "model", card)
+    content = {
+        "margin": margin,
+        "prepared": {k: v for k, v in card.keep.items() if k not in ("choice", "calibrations")} or None,
+        "images_at_a_time": BATCH,
+        "rows": rows,
+        "choice": {
+            "margin": margin,
+            **rows[number],
+            "test": tell_on_test(model, prepared, whole=whole, chosen=chosen, margin=margin, asked=asked),
+        },
+    }
+    draw_looks(prepared, folder, asdict(chosen))
+    write_json(folder / "budget.json", content)
+    if (folder / "metrics.json").is_file():
+        write_report(folder)
+    return content
+
+
+def points_of(model: Model, *, shares: list[float], selectors: list[str]) -> list[Point]:
+    """What is measured: all patches, then every selector at every share that leaves a patch to look at."""
+    points = [Point("all", 1.0)]
+    for name in selectors:
+        if name == "locator" and model.prepared is None:
+            continue
+        for share in shares:
+            look = look_with(model.network, model.prepared, name)
+            if share * look.model.encoder.patches >= look.coarse + 1:
+                points.append(Point(name, share))
+    return points
+
+
+def looking(model: Model, point: Point) -> tuple[Look, int]:
+    """The module of a point, and how many tokens it keeps."""
+    look = look_with(model.network, model.prepared, point.selector)
+    return look, kept_tokens(look, point.keep)
+
+
+@torch.inference_mode()
+def images_per_second(model: Model, prepared: Prepared, points: list[Point]) -> dict[Point, float]:
+    """Throughput of every point on the same decoded images, the choosing of the patches included; all points in turn,
+    the median of the rounds."""
+    rows = np.resize(prepared.ids("val"), BATCH)
+    images = next(model.prepared_batches(prepared.store.fetch(rows).astype(np.float32), BATCH))
+    seconds: dict[Point, list[float]] = {point: [] for point in points}
+    for turn in range(ROUNDS + 1):
+        for point in points:
+            look, kept = model.look(point.selector), looking(model, point)[1]
+            began = time.perf_counter()
+            look(images, kept)
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:  # the first round warms up
+                seconds[point].append(time.perf_counter() - began)
+    return {point: BATCH / statistics.median(times) for point, times in seconds.items()}
+
+
+def predict_split(model: Model, prepared: Prepared, point: Point, *, split: str) -> pd.DataFrame:
+    """The network's own predictions of one split."""
+    rows = prepared.ids(split)
+    return predictions_frame(
+        predict_rows(model, prepared, rows, keep=point.keep, selector=point.selector), prepared, rows
+    )
+
+
+def tell_on_test(
+    model: Model, prepared: Prepared, *, whole: Point, chosen: Point, margin: float, asked: dict[str, Any]
+) -> dict[str, Any] | None:
+    """What the choice does on the test images, class by class; they are looked at here only.
+
+    Probabilities are calibrated on validation, each point's own, as they are wherever the model predicts.
+    """
+    if not len(prepared.ids("test")):
+        return None
+    both = [
+        pd.concat([predict_split(model, prepared, point, split=split) for split in ("val", "test")], ignore_index=True)
+        for point in (whole, chosen)
+    ]
+    frames = [calibrate(frame, prepared)[0] for frame in both]
+    by_class = evidence.loss_by_class(*frames, **asked)
+    (found,) = evidence.losses(frames[0], frames[1:], split="test", **asked)
+    return {**found, "per_class": by_class, "cautions": evidence.cautions(by_class, margin=margin)}
+
+
+def show(content: dict[str, Any]) -> None:
+    """Print the curve, the choice, and what it did on test."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="what looking at less costs, on validation", title_justify="left")
+    for heading in ("selector", "keep", "GMAC", "images/s", "times", "balanced accuracy", "lost, points [95 %]"):
+        table.add_column(heading, justify="left" if heading == "selector" else "right")
+    for row in content["rows"]:
+        interval = "" if row["high"] is None else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        lost = "" if row["loss"] is None else f"{100 * row['loss']:.1f}{interval}"
+        table.add_row(
+            row["selector"], f"{row['keep']:g}", f"{row['gmacs']:.4g}", f"{row['images_per_s']:.0f}",
+            f"{row['speedup']:.2f}", f"{100 * row['balanced_accuracy']:.1f} %", lost,
+        )  # fmt: skip
+    Console().print(table)
+    choice = content["choice"]
+    print(f"auto: {choice['selector']}, keep {choice['keep']:g}, {choice['speedup']:.1f} times as fast", end="")
+    print("" if choice["selector"] != "all" else "; no point was shown to lose less than the margin")
+    for sentence in (choice["test"] or {}).get("cautions", []):
+        print(f"- {sentence}")
+
+
+def forget_look(folder: Path) -> None:
+    """Remove what was prepared and chosen; the model itself stays."""
+    forget_measured(folder)
+    (folder / "model" / FILE).unlink(missing_ok=True)
+    write_card(folder / "model", replace(read_card(folder / "model"), keep={}))
+
+
+def forget_measured(folder: Path) -> None:
+    """Remove from a run what was measured and drawn from some of the patches, and unfinished preparing."""
+    for name in ("budget.json", "metrics_keep.json", "predictions_keep.csv"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("keep", "looks"):
+        shutil.rmtree(folder / name, ignore_errors=True)

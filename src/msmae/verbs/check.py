@@ -1,0 +1,198 @@
+"""``msmae check``: what a data set is, what is wrong with it, and a clean manifest of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msmae.errors import UserError
+
+if TYPE_CHECKING:
+    from msmae.data.audit import Audit, Duplicates, Fingerprints
+    from msmae.data.manifest import Manifest
+    from msmae.data.reading.images import Reading
+    from msmae.data.repair import Repair
+
+
+def check(
+    data: str,
+    *,
+    out: str | None = None,
+    repair: str | None = None,
+    folds: int | None = None,
+    repeats: int = 1,
+    allow_leakage: bool = False,
+    overwrite: bool = False,
+    layout: str = "auto",
+    patients: str = "auto",
+    image_column: str = "image_path",
+    label_column: str = "label",
+    patient_column: str = "patient_id",
+    split_column: str = "split",
+    mask_column: str = "mask_path",
+    site_column: str = "site",
+    slices: str = "",
+    window: str = "file",
+    replace_nonfinite: float | None = None,
+    max_pixels: int = 300_000_000,
+    near_bits: int | None = None,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Audit a data set as a run would use it: files, duplicates, leakage between splits, contradictions, shortcuts.
+
+    Splits that are not given are cut as ``run`` cuts them. The notes say what the data was taken for, and why.
+
+    Args:
+        data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; labels are not needed.
+        out: folder for audit.json and worst_pairs.png.
+        repair: CSV to write: a manifest without duplicates and conflicts, near-duplicates and patients kept whole,
+            split anew.
+        folds: cross-validation instead of one split: write this many manifests, OUT/fold-1.csv and so on, of the
+            repaired data if it is repaired. What is identical, nearly identical or of one patient stays in one fold.
+        repeats: draw the folds this many times, with a seed each.
+        allow_leakage: end well although the data leaks into the test split.
+        overwrite: replace the CSVs if they exist.
+        layout: how the data is laid out, instead of recognising it.
+        patients: where a patient's name is found when no table gives it: auto, none, or a regular expression.
+        image_column: column of a CSV that holds the image paths.
+        label_column: column of a CSV that holds the labels.
+        patient_column: column of a CSV that holds the patient.
+        split_column: column of a CSV that holds train, val or test.
+        mask_column: column of a CSV that holds the lesion masks.
+        site_column: column of a CSV that holds where the image comes from.
+        slices: cut volumes into slices, for instance axial:5.
+        window: grey levels of DICOM: file, none, lung, brain, bone, soft-tissue, centre,width or low..high.
+        replace_nonfinite: the number to put where an image holds NaN or infinity.
+        max_pixels: refuse images of more pixels.
+        near_bits: bits of 256 up to which two pictures are near-duplicates, 0 to 15; the data decides by default.
+        val_fraction: share cut for validation where no validation split is given, and by a repair.
+        test_fraction: share cut for testing where no test split is given, and by a repair.
+        seed: seed of the splits.
+
+    Returns:
+        The content of audit.json.
+
+    Raises:
+        LeakageError: test images or patients are in the pool that is learned from, and it was neither allowed, nor
+            repaired, nor the split replaced by folds.
+        UserError: the data or an option is not usable.
+    """
+    from msmae.config import DatasetSettings, Settings
+    from msmae.data.audit import draw_worst_pairs, keep_together, list_obstacles, list_warnings, stop_on_leakage
+    from msmae.data.splits import name_folds, write_folds
+    from msmae.runs.folder import check_writable, write_json
+    from msmae.training.prepare import open_data, reading_of
+    from msmae.verbs.show import show_audit, show_folds, show_repair
+
+    target = None if repair is None else _free(Path(repair), overwrite=overwrite)
+    if target is not None:
+        check_writable(target.parent, flag="--repair")
+    if out is not None:
+        check_writable(Path(out))
+    files = [] if folds is None else name_folds(out, folds=folds, repeats=repeats, overwrite=overwrite)
+    chosen = DatasetSettings(
+        layout=layout, patients=patients, image_column=image_column, label_column=label_column,
+        patient_column=patient_column, split_column=split_column, mask_column=mask_column, site_column=site_column,
+        slices=slices, window=window, replace_nonfinite=replace_nonfinite, max_pixels=max_pixels,
+        val_fraction=val_fraction, test_fraction=test_fraction,
+    )  # fmt: skip
+    settings = Settings(dataset=chosen)
+    reading = reading_of(settings)
+    cuts = Cuts(val_fraction, test_fraction, seed)
+    examined = examine(open_data(data, settings), cuts, source=data, reading=reading, near_bits=near_bits)
+    stops = target is None and folds is None
+    show_audit(examined.audit, stops=stops and not allow_leakage)
+    content = {
+        **examined.audit.to_dict(),
+        "warnings": [*list_obstacles(examined.audit), *list_warnings(examined.audit)],
+    }
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        write_json(Path(out) / "audit.json", content)
+        draw_worst_pairs(examined.manifest, examined.duplicates, Path(out) / "worst_pairs.png", reading=reading)
+    manifest, groups = examined.manifest, keep_together(examined.manifest, examined.duplicates, examined.prints)
+    if target is not None:
+        mended, again = mend(examined, cuts, target, near_bits=near_bits)
+        show_repair(mended, again, target)
+        content["repair"] = {**again.to_dict(), "manifest": str(target), "left_out": len(mended.left_out)}
+        manifest, groups = mended.manifest, mended.manifest.table["cluster"].tolist()
+    if folds is not None:
+        content["folds"] = write_folds(
+            manifest, files, folds=folds, repeats=repeats, val_fraction=val_fraction, seed=seed, groups=groups
+        )
+        show_folds(content["folds"])
+    if out is not None:
+        write_json(Path(out) / "audit.json", content)
+    if stops:
+        stop_on_leakage(examined.audit, allow=allow_leakage)
+    return content
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The shares of the images cut for validation and test, and the seed of the draw."""
+
+    val_fraction: float
+    test_fraction: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A data set, divided, and everything the audit knows of it."""
+
+    manifest: Manifest
+    prints: Fingerprints
+    duplicates: Duplicates
+    audit: Audit
+
+
+def examine(manifest: Manifest, cuts: Cuts, *, source: str, reading: Reading, near_bits: int | None = None) -> Examined:
+    """Decode (or take from the cache), compare, cut the splits that are missing, and audit.
+
+    Identical and near-identical images are kept together by the cut, so that no leakage is of our own making. A class
+    too small to be cut is a finding here: the splits are then left as they are, and a note says why.
+    """
+    from msmae.data.audit import audit, find_duplicates, keep_together, take_fingerprints
+    from msmae.data.splits import assign_splits
+    from msmae.progress import ProgressBar
+    from msmae.training.prepare import cache_folder
+
+    prints = take_fingerprints(
+        manifest, reading=reading, cache=cache_folder() / "audits", progress=ProgressBar("auditing images")
+    )
+    duplicates = find_duplicates(prints, near_bits=near_bits)
+    groups = keep_together(manifest, duplicates, prints)
+    try:
+        manifest = assign_splits(manifest, **vars(cuts), groups=groups)
+    except UserError as error:
+        manifest = manifest.with_columns({}, notes=[f"not split: {error}"])
+    return Examined(manifest, prints, duplicates, audit(manifest, prints=prints, duplicates=duplicates, source=source))
+
+
+def mend(examined: Examined, cuts: Cuts, target: Path, *, near_bits: int | None) -> tuple[Repair, Audit]:
+    """Write a clean manifest and the list of what was left out; return both and the clean one's own audit.
+
+    Raises:
+        LeakageError: the repaired data leaks; that would be a fault of this library, and nothing is written.
+    """
+    from msmae.data.audit import audit, find_duplicates, stop_on_leakage
+    from msmae.data.repair import repair
+
+    mended = repair(examined.manifest, examined.prints, examined.duplicates, **vars(cuts))
+    prints = examined.prints.select(mended.kept)
+    duplicates = find_duplicates(prints, near_bits=near_bits)
+    again = audit(mended.manifest, prints=prints, duplicates=duplicates, source=str(target))
+    stop_on_leakage(again)
+    mended.write(target, original=examined.manifest)
+    return mended, again
+
+
+def _free(target: Path, *, overwrite: bool) -> Path:
+    """``target``, if it may be written; a table of the user's own is never replaced unasked."""
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise UserError("there is something of this name", where=str(target), mend="choose another, or add --overwrite")
+    return target

@@ -1,0 +1,39 @@
+"""``msmae demo``: the main job on the embedded phantom, ending with the table, the pictures and the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from msmae.verbs.run import run
+
+
+def demo(*, out: str = "runs/demo", method: str = "msmae", seed: int = 0, overwrite: bool = False) -> dict[str, Any]:
+    """Find a lesion, mask it, reconstruct it, name it: pre-train, fine-tune and test on the phantom.
+
+    A finished demo is shown again, not run again.
+
+    Args:
+        out: folder of the run.
+        method: arm of the comparison.
+        seed: seed of every random draw.
+        overwrite: throw away what the folder holds.
+
+    Returns:
+        The content of metrics.json.
+    """
+    finished = Path(out) / "metrics.json"
+    if finished.is_file() and not overwrite:
+        from msmae.verbs.show import show_result
+
+        metrics: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+        show_result(metrics, Path(out))
+    else:
+        metrics = run("phantom", out=out, method=method, preset="demo", seed=seed, overwrite=overwrite)
+    pictured = (Path(out) / "masks" / "masks.json").is_file()  # or the demo ended before its pictures
+    if (Path(out) / "pretrained").is_dir() and not pictured:
+        from msmae.verbs.masks import masks
+
+        masks(out)
+    return metrics

@@ -1,0 +1,108 @@
+"""``msmae segment``: a pre-trained encoder learns to outline lesions, and is tested on images it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msmae.config import Settings, make_settings, merge_layers, require
+from msmae.errors import UserError
+
+
+def segment(
+    data: str,
+    *,
+    from_: str,
+    out: str,
+    decoder: str | None = None,
+    preset: str = "auto",
+    config: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    allow_leakage: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a segmenter on images with masks, and evaluate it: masks, figures with intervals, a report.
+
+    Args:
+        data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; the masks are in the manifest's mask_path.
+        from_: the encoder: a run's folder, a file of weights (.pth or .safetensors), or `none` to start from nothing.
+        out: folder of the new run; an unfinished run in it is continued.
+        decoder: light (default) or setr-pup (the paper's); the same as segment.decoder.
+        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
+        config: YAML file of settings that override the preset's.
+        seed: seed of every random draw.
+        overwrite: throw away what the folder holds.
+        allow_leakage: go on although test images or patients are in a pool the model learns from.
+        settings: groups of settings to change, for instance ``segment={"epochs": 5}``.
+
+    Returns:
+        The content of metrics.json; nothing in the helper processes of distributed training.
+
+    Raises:
+        LeakageError: test images or patients are in the training pool of this data, or of the encoder's run.
+        UserError: the data, a mask, a setting, the encoder or the folder is not usable; nothing is half-written.
+    """
+    chosen = choose_decoder(make_settings(preset, config, settings), decoder)
+    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
+    from msmae.runs.folder import check_run, clear_run, describe_run, write_json
+    from msmae.training.source import find_source
+
+    folder = Path(out)
+    source = find_source(from_)
+    if source.run is not None and source.run.resolve() == folder.resolve():
+        raise UserError("the new run would overwrite the one it starts from", where=out, mend="choose another --out")
+    check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
+    chosen = source.architecture(chosen)
+    from msmae.evaluation.segmentation import evaluate_segmenter
+    from msmae.training.history import refuse_leakage
+    from msmae.training.prepare import audit_before_run, divide
+    from msmae.training.segment import check_segmenter, segment_model
+    from msmae.training.segment_data import check_masks, left_out, prepare_masks
+    from msmae.training.trainer import is_main_process
+    from msmae.verbs.show import show_notes, show_result
+
+    manifest = divide(data, settings=chosen, seed=seed)
+    show_notes(manifest.notes)
+    check_masks(manifest)
+    found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
+    learned = refuse_leakage(manifest, source, chosen, allow=allow_leakage)
+    prepared = prepare_masks(manifest, settings=chosen, arm=source.arm, seed=seed)
+    check_segmenter(prepared, source)
+    if overwrite:
+        clear_run(folder)
+    given = {"task": "segmentation", "from": from_, "preset": preset, "allow_leakage": allow_leakage}
+    describe_run(folder, data=str(data), method=source.arm, seed=seed, settings=prepared.settings, given=given)
+    prepared.manifest.write(folder / "manifest.csv")
+    audit = {**found.to_dict(), "test_in_encoder_pool": learned["test_in_encoder_pool"]}
+    write_json(folder / "audit.json", {**audit, "notes": [*found.notes, *learned["notes"], *left_out(prepared)]})
+    if not (folder / "model").is_dir():
+        segment_model(prepared, folder, source)
+    if not is_main_process():
+        return {}
+    metrics = evaluate_segmenter(prepared, folder)
+    show_result(metrics, folder)
+    return metrics
+
+
+def choose_decoder(settings: Settings, decoder: str | None) -> Settings:
+    """The settings with this decoder, if one is named."""
+    if decoder is None:
+        return settings
+    groups = settings.to_dict()
+    groups["segment"]["decoder"] = decoder
+    return merge_layers([groups])
+
+
+def evaluate_again(run: Path) -> dict[str, Any]:
+    """Evaluate a segmentation run's model once more, on the run's own manifest; ``msmae evaluate`` comes here."""
+    from msmae.evaluation.segmentation import evaluate_segmenter
+    from msmae.runs.folder import read_run
+    from msmae.training.prepare import as_own_manifest, divide
+    from msmae.training.segment_data import prepare_masks
+
+    config, settings = read_run(run)
+    settings = as_own_manifest(settings)
+    manifest = divide(run / "manifest.csv", settings=settings, seed=config["seed"])
+    prepared = prepare_masks(manifest, settings=settings, arm=config["method"], seed=config["seed"])
+    return evaluate_segmenter(prepared, run)

@@ -1,0 +1,201 @@
+"""What a person sees at the end of a run: the table of results and where the files are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from msmae.data.audit import Audit, describe_leakage, list_obstacles, list_warnings, mending_command
+from msmae.data.manifest import SPLITS, printable
+from msmae.data.repair import Repair, left_out_path
+from msmae.data.tables.listing import count, some
+
+SHOWN = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC (macro)",
+    "auprc": "AUPRC (macro)",
+    "f1_macro": "F1 (macro)",
+    "mcc": "Matthews correlation",
+    "brier": "Brier score",
+    "ece": "calibration error (ECE)",
+    "dice": "Dice",
+    "iou": "intersection over union",
+    "hd95": "Hausdorff distance, 95 % (px)",
+    "nsd": "surface Dice",
+    "lesion_sensitivity": "lesions found",
+}
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    """Print what was recognised, guessed, left out or cut, a line each."""
+    for note in notes:
+        print(f"- {printable(note)}")
+
+
+FILES = ("report.html", "metrics.json", "predictions.csv", "segmentation.csv", "model")
+
+
+def show_result(
+    metrics: dict[str, Any], run: Path, *, files: Sequence[str] = FILES, console: Console | None = None
+) -> None:
+    """Print validation and test figures with their 95 % intervals, and the paths of those of the files that exist."""
+    console = console or Console()
+    splits = metrics["splits"]
+    title = f"{metrics['arm']}, seed {metrics['seed']}"
+    if metrics.get("keep", {}).get("selector", "all") != "all":
+        title += f", from {100 * metrics['keep']['keep']:g} % of the tokens ({metrics['keep']['selector']})"
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption="value [95 % interval, resampling patients where they are known]",
+        caption_justify="left",
+    )
+    table.add_column("figure")
+    shown = [name for name in ("val", "test", "internal", "external") if name in splits]
+    for name in shown:
+        patients = splits[name]["patients"]
+        known = f", {patients} patients" if patients else ""
+        table.add_column(f"{name} ({splits[name]['n']} images{known})", justify="right")
+    measured = {key for split in splits.values() for key in split["metrics"]}
+    for key, label in SHOWN.items():
+        if key not in measured:
+            continue
+        table.add_row(label, *(figure(splits[name]["metrics"].get(key)) for name in shown))
+    console.print(table)
+    for name in files:
+        if (run / name).exists():
+            console.print(f"  {name:20} {run / name}", highlight=False, soft_wrap=True)
+
+
+def figure(entry: dict[str, Any] | None) -> str:
+    """``0.912 [0.885, 0.934]``, or a dash where the figure is undefined."""
+    if entry is None or entry["value"] is None:
+        return "-"
+    if entry["low"] is None:
+        return f"{entry['value']:.3f}"
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+LISTED = 5  # lines of a list that the terminal shows; audit.json has all
+CLASSES = 40  # rows of the table of classes
+LEAKAGE = ("test_identical_to_pool", "test_patients_in_pool")
+COUNTS = {
+    "images": "images",
+    "patients": "patients (or clusters) named",
+    "masks": "images with a mask",
+    "unreadable": "images that cannot be read",
+    "constant": "images of one colour",
+    "identical_pairs": "pairs with identical pixels",
+    "label_conflicts": "pictures with several labels",
+    "near_pairs": "pairs nearly identical",
+    "near_clusters": "clusters of nearly identical pictures",
+    "test_identical_to_pool": "test images identical to one that is learned from",
+    "test_near_pool": "test images nearly identical to one that is learned from",
+    "test_patients_in_pool": "patients both in test and in the pool that is learned from",
+    "patients_crossing": "patients in more than one split",
+}
+
+
+def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = None) -> None:
+    """Print an audit: notes, classes by split, counts, warnings, and the verdict on leakage.
+
+    ``stops``: leakage ends the command with an error, which says what leaks and how to mend it, so it is not said here.
+    """
+    console = console or Console(highlight=False)
+    for note in audit.notes:
+        console.print(escape(printable(note)), soft_wrap=True)
+    console.print(f"{escape(audit.source)}: {count(audit.classes, 'class')}", soft_wrap=True)
+    console.print(_classes(audit))
+    counts = Table(show_header=False, box=None, padding=(0, 2))
+    counts.add_column(justify="right")
+    counts.add_column()
+    for name, words in COUNTS.items():
+        number = getattr(audit, name)
+        counts.add_row(f"{number:,}", words, style="bold red" if name in LEAKAGE and number else None)
+    console.print(counts)
+    if not audit.test_near_pool:  # else the warning gives the reason
+        console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
+    for warning in [*list_obstacles(audit), *list_warnings(audit)]:
+        console.print(f"[yellow]warning[/yellow]: {escape(printable(warning))}", soft_wrap=True)
+    for title, lines in _named(audit):
+        console.print(f"{title}:", soft_wrap=True)
+        for line in lines[:LISTED]:
+            console.print(f"  {escape(line)}", soft_wrap=True)
+        if len(lines) > LISTED:
+            console.print(f"  and {len(lines) - LISTED:,} more, all of them in the audit.json of --out DIR")
+    sentence = describe_leakage(audit)
+    if sentence and stops:
+        return
+    if audit.unreadable == audit.images:
+        console.print("[bold red]no image can be read, so that nothing is known of the data[/bold red]")
+    elif sentence:
+        console.print(f"[bold red]{escape(printable(sentence))}[/bold red]", soft_wrap=True)
+        console.print(f"to mend it: {escape(mending_command(audit))}", soft_wrap=True)
+    elif any("test" in row for row in audit.splits.values()):
+        some_known = f"no image and no patient that is named (of {count(audit.nameless, 'image')} none is)"
+        known = some_known if audit.nameless else "no image and no patient"
+        whom = known if audit.patients else "no image (patients are not known)"
+        console.print(f"[green]{whom} of the test split is in the pool that is learned from[/green]")
+    else:
+        console.print("there is no test split, and so no leakage into it")
+
+
+def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console | None = None) -> None:
+    """Print what a repair left out and kept, and what its own audit says of it."""
+    console = console or Console(highlight=False)
+    reasons = Counter(repair.left_out.values())
+    left = "; ".join(f"{number:,} {why}" for why, number in reasons.items()) or "nothing"
+    where = f", all named in {left_out_path(target)}" if repair.left_out else ""
+    console.print(f"repaired: {count(len(repair.kept), 'image')} kept; left out: {left}{escape(where)}", soft_wrap=True)
+    console.print("any given split is set aside: the splits were cut anew", soft_wrap=True)
+    console.print(_classes(audit))
+    console.print(
+        f"its own audit: {audit.identical_pairs:,} identical pairs, {audit.label_conflicts:,} label conflicts, "
+        f"{audit.test_identical_to_pool:,} test images identical and {audit.test_near_pool:,} nearly identical to one "
+        f"that is learned from, {audit.patients_crossing:,} patients (or clusters) crossing",
+        soft_wrap=True,
+    )
+    console.print(f"  {escape(str(target))}", soft_wrap=True)
+
+
+def show_folds(folds: Sequence[Mapping[str, Any]], *, console: Console | None = None) -> None:
+    """Print the files of a cross-validation, each with its images by split."""
+    console = console or Console(highlight=False)
+    console.print("any given split is set aside; what is alike or of one patient stays in one fold:", soft_wrap=True)
+    for fold in folds:
+        sizes = ", ".join(f"{fold[split]:,} {split}" for split in SPLITS)
+        console.print(f"  {escape(fold['manifest'])}: {sizes}", soft_wrap=True)
+
+
+def _named(audit: Audit) -> Iterator[tuple[str, list[str]]]:
+    """What cannot be used or contradicts itself, by name."""
+    for name, title in (("unreadable", "cannot be read"), ("mask_problems", "masks that cannot be used")):
+        if audit.details[name]:
+            yield title, [why for _, why in audit.details[name]]
+    if audit.details["other_numbers"]:
+        yield "numbers of another type", [f"{image} holds {what}" for image, what in audit.details["other_numbers"]]
+    if audit.details["label_conflicts"]:
+        pictures = [[f"{image} is {label}" for image, label in images] for images in audit.details["label_conflicts"]]
+        yield "the same pixels under several labels", [some(images) for images in pictures]
+
+
+def _classes(audit: Audit) -> Table:
+    """Images by class and split."""
+    found = {split for row in audit.splits.values() for split in row}
+    splits = [split for split in (*SPLITS, "(none)") if split in found]
+    table = Table()
+    table.add_column("class")
+    for split in splits:
+        table.add_column("not assigned" if split == "(none)" else split, justify="right")
+    for name, row in list(audit.splits.items())[:CLASSES]:
+        table.add_row(escape(printable(name)), *(f"{row.get(split, 0):,}" for split in splits))
+    if len(audit.splits) > CLASSES:
+        table.add_row(f"and {len(audit.splits) - CLASSES:,} more")
+    return table

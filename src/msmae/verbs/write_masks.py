@@ -1,0 +1,73 @@
+"""What a segmenter says of new files: a mask of each image's own size, a picture with the outline, and a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from msmae.data.tables.listing import count
+from msmae.evaluation.pictures import draw_outlines
+from msmae.inference.segmentation import SegmentationModel
+from msmae.inference.unreadable import Unreadable
+from msmae.progress import ProgressBar
+from msmae.statistics.predictions import write_predictions
+
+
+def write_masks(
+    model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False, unreadable: Unreadable
+) -> pd.DataFrame:
+    """Write OUT/masks, OUT/overlays and OUT/predictions.csv.
+
+    Of one class a mask holds 0 and 255, of several the number of the class; of classes that may overlap each has a mask
+    of its own. Names are numbered, so that files of the same name from different folders keep apart.
+
+    Raises:
+        UserError: an image cannot be read and may not be left out, or none can be read.
+    """
+    rows = []
+    with ProgressBar("outlining") as progress:
+        for number, file in enumerate(files):
+            for image in unreadable.read([file], model.read)[1]:  # [1, channels, H, W]
+                layers = model.layers(model.predict(image, sliding=sliding))[0]  # [C, H, W]
+                rows.append(write_image(model, image, layers, out, file=file, number=number))
+            if len(files) > 1:
+                progress(number + 1, len(files))
+    unreadable.check_any(len(rows))
+    frame = pd.DataFrame(rows)
+    write_predictions(frame, out / "predictions.csv")
+    print(f"{count(len(frame), 'image')} outlined: {out / 'masks'}")
+    unreadable.write(out)
+    return frame
+
+
+def write_image(
+    model: SegmentationModel, image: Tensor, layers: np.ndarray, out: Path, *, file: Path, number: int
+) -> dict[str, Any]:
+    """Write masks and overlay of one image [1, channels, H, W] from its layers [C, H, W]; its row of the table."""
+    from PIL import Image
+
+    for folder in ("masks", "overlays"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    name = f"{number:05d}-{file.name.replace('#', '-')}"
+    masks = as_files(layers, model, name)
+    for mask, numbers in masks.items():
+        Image.fromarray(numbers).save(out / "masks" / mask)
+    draw_outlines(out / "overlays" / f"{name}.png", image[0].cpu().numpy(), predicted=layers)
+    shares = {f"share_{c}": float(layer.mean()) for c, layer in zip(model.classes, layers, strict=True)}
+    named = [f"{c}=" for c in model.classes] if model.card.multilabel else [""]
+    cell = ";".join(f"{of}masks/{mask}" for of, mask in zip(named, masks, strict=True))
+    return {"image_path": str(file), "mask": cell, **shares}
+
+
+def as_files(layers: np.ndarray, model: SegmentationModel, name: str) -> dict[str, np.ndarray]:
+    """Layers bool [classes, H, W] as the masks to write, by their file names: uint8 [H, W] each."""
+    if model.card.multilabel:
+        return {f"{name}-{k}.png": layer.astype(np.uint8) * 255 for k, layer in enumerate(layers, start=1)}
+    if len(layers) == 1:
+        return {f"{name}.png": layers[0].astype(np.uint8) * 255}
+    numbers = np.arange(1, len(layers) + 1, dtype=np.uint8)[:, None, None]
+    return {f"{name}.png": (layers * numbers).max(axis=0)}
