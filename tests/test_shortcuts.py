@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from msmae.data.audit import (
-    audit,
-    list_warnings,
-    traits,
-)
+from msmae.data.audit import audit, list_warnings
+from msmae.data.audit import fingerprints as traits
 from msmae.data.tables.layouts import open_dataset
 from test_audit import different, manifest_of, save, texture
 
