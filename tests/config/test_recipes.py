@@ -21,7 +21,7 @@ from msmae.statistics.predictions import read_predictions
 PAPER = ("messidor2", "btmd", "ham10000", "deeplesion", "chestxray2017", "busi")
 MEASURED = ("pneumoniamnist", "brain-tumor-mri", "ham10000")
 RECIPES = Path(msmae.__file__).parent / "recipes"
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

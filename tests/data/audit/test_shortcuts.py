@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from test_audit import different, manifest_of, save, texture
 
 from msmae.data.audit import audit, list_warnings
 from msmae.data.audit import fingerprints as traits
 from msmae.data.tables.layouts import open_dataset
-from test_audit import different, manifest_of, save, texture
 
 
 def test_traits_of_a_frame_with_a_letter_in_its_corner() -> None:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from test_comparison_report import page_of, write_folder
 
 from saved_run import put
-from test_comparison_report import page_of, write_folder
 
 
 def test_runs_of_different_software_are_named_as_such(tmp_path: Path) -> None:

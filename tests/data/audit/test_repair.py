@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from test_audit import different, manifest_of
 
 from msmae.data.audit import (
     audit,
@@ -17,7 +18,6 @@ from msmae.data.audit.hashing import FARTHEST, bits_apart
 from msmae.data.manifest import Manifest
 from msmae.data.repair import repair
 from msmae.errors import UserError
-from test_audit import different, manifest_of
 
 
 @st.composite

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from test_images import noise, save
 
 from msmae.data.reading.images import (
     Reading,
@@ -18,7 +19,6 @@ from msmae.data.reading.images import (
     read_mask,
 )
 from msmae.errors import UserError
-from test_images import noise, save
 
 
 def test_masks_are_joined_and_must_have_the_proportions_of_the_image(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_audit import manifest_of, save, texture
 
 from msmae.data.audit import audit, list_warnings
 from msmae.verbs.show import show_audit
-from test_audit import manifest_of, save, texture
 
 
 def test_images_of_another_number_type_are_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,7 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
 
 def test_every_arm_is_told_of_wherever_arms_are() -> None:
     """In the help of the verbs that take one, in a report's first sentence, and in the README."""
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     for arm in ARMS:
         for function in (stages_run, stages_compare):
             assert re.search(rf"\b{arm}\b(?!-)", function.__doc__ or ""), f"{function.__name__} does not name {arm}"

@@ -19,7 +19,7 @@ from msmae.bench.turns import Row
 from msmae.method.cost import msmae_macs
 from msmae.training.pretrain import PretrainModule
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 def script(name: str) -> ModuleType:
