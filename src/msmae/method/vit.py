@@ -298,7 +298,7 @@ class VisionTransformer(nn.Module):
                 width, heads, mlp_ratio=mlp_ratio, drop_path=rate, mlp=mlp, qkv_bias=qkv_bias, layer_scale=layer_scale,
                 norm_eps=norm_eps,
             )
-            for rate in torch.linspace(0, drop_path, depth).tolist()
+            for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist()
         )  # fmt: skip
         self.norm = nn.LayerNorm(width, eps=norm_eps)
         initialise(self)
