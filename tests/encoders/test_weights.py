@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from msmae.encoders.weights import load_encoder, read_weights
+from msmae.encoders.files import find_files, read_tensors
+from msmae.encoders.spec import IMAGENET
+from msmae.encoders.weights import load_encoder
 from msmae.errors import UserError
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
@@ -132,9 +134,6 @@ def test_the_encoder_of_our_own_pretrained_model_is_found(tmp_path: Path):
     assert {"head.weight", "decoder_embed.weight", "mask_token"} <= set(report.left_out)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="model.encoder.* loses its prefix, model.decoder_* and model.head.* keep theirs: unexplained"
-)
 @pytest.mark.parametrize("prefix", ["model.", "module."])
 def test_our_own_model_is_found_in_a_trainers_checkpoint(tmp_path: Path, prefix: str):
     model, encoder = MSMAE(encoder_of(), classes=3, decoder_width=8, decoder_depth=1, decoder_heads=2), encoder_of()
@@ -173,18 +172,22 @@ def test_positions_of_another_grid_are_resized_and_reported(tmp_path: Path, size
     assert len(report.used) + len(report.resized) == ENCODER_TENSORS
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_a_patch_embedding_for_colour_sees_the_same_in_other_channels(tmp_path: Path, channels: int):
-    """An image whose channels are all alike is embedded as the same image in three channels was."""
-    encoder, tensors = encoder_of(channels=channels), timm_style()
+def test_a_patch_embedding_for_colour_sees_the_same_in_grey(tmp_path: Path):
+    """A grey image, normalised by the channels' averages, is embedded as it was in three channels, each by its own."""
+    encoder, tensors = encoder_of(channels=1), timm_style()
     report = load_encoder(encoder, written(tmp_path, tensors))
-    grey = torch.randn(2, 1, 16, 16)
+    grey = torch.rand(2, 1, 16, 16)
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in IMAGENET)
     weight, bias = tensors["patch_embed.proj.weight"], tensors["patch_embed.proj.bias"]
-    expected = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), weight, bias, stride=PATCH)
-    result = encoder.patch_embed.proj(grey.expand(-1, channels, -1, -1))
+    expected = torch.nn.functional.conv2d((grey - mean) / std, weight, bias, stride=PATCH)
+    result = encoder.patch_embed.proj((grey - mean.mean()) / std.mean())
     assert torch.allclose(result, expected, atol=1e-4)
-    assert report.resized == ["patch_embed.proj.weight"]
+    assert report.resized == ["patch_embed.proj.weight", "patch_embed.proj.bias"]
     assert "patch_embed.proj.weight" not in report.used
+
+
+def test_a_patch_embedding_for_colour_does_not_fit_four_channels(tmp_path: Path):
+    assert "is (16, 3, 4, 4), not (16, 4, 4, 4)" in refusal(encoder_of(channels=4), written(tmp_path, timm_style()))
 
 
 # --- refused, with the names
@@ -202,8 +205,8 @@ def refusal(encoder: VisionTransformer, path: Path) -> str:
 
 
 def test_a_tensor_of_unknown_meaning_is_an_error(tmp_path: Path):
-    tensors = timm_style() | {"rel_pos_bias.table": torch.zeros(3)}
-    assert "unexplained rel_pos_bias.table" in refusal(encoder_of(), written(tmp_path, tensors))
+    tensors = timm_style() | {"strange.table": torch.zeros(3)}
+    assert "unexplained strange.table" in refusal(encoder_of(), written(tmp_path, tensors))
 
 
 def test_a_renamed_tensor_is_named_on_both_sides(tmp_path: Path):
@@ -233,8 +236,8 @@ def test_another_patch_size_or_channel_count_that_cannot_be_mapped_is_refused(tm
     assert f"patch_embed.proj.weight is {shape}" in refusal(encoder_of(channels=1), written(tmp_path, tensors))
 
 
-@pytest.mark.parametrize("count", [16, 12])
-def test_positions_without_class_token_or_square_grid_are_refused(tmp_path: Path, count: int):
+@pytest.mark.parametrize("count", [15, 12])
+def test_positions_of_no_square_grid_are_refused(tmp_path: Path, count: int):
     tensors = timm_style() | {"pos_embed": torch.zeros(1, count, WIDTH)}
     assert "not a class token and a square grid" in refusal(encoder_of(), written(tmp_path, tensors))
 
@@ -323,4 +326,4 @@ def test_what_maes_training_saves_beside_the_weights_does_no_harm(tmp_path: Path
     optimizer = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
     args = argparse.Namespace(batch_size=64, model="mae_vit_base_patch16", output_dir="out")
     torch.save({"model": tensors, "optimizer": optimizer, "epoch": 799, "scaler": {"scale": 1.0}, "args": args}, path)
-    assert read_weights(path).keys() == tensors.keys()
+    assert read_tensors(find_files(path)).keys() == tensors.keys()

@@ -141,5 +141,5 @@ def test_positions_are_resampled_to_another_image_size() -> None:
     assert report.resized == ["pos_embed"]
     assert report.left_out == ["head.weight"]
     assert set(report.used) | {"pos_embed"} == set(target.state_dict())
-    with pytest.raises(UserError, match="left over blocks"):
+    with pytest.raises(UserError, match="unexplained blocks"):
         copy_encoder(source, encoder_of(depth=11), others=[])

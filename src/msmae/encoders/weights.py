@@ -1,29 +1,72 @@
-"""Encoder weights from elsewhere: facebookresearch/mae and timm names, ``.pth`` or ``.safetensors``.
+"""A pretrained encoder: its weights under our names, the architecture that they say, and where they came from.
 
-Every tensor of the file is accounted for: used, resized, or left out for a stated reason. Anything else is an error.
+Every tensor of a file is accounted for: used, resized, or left out for a stated reason. Anything else is an error.
 """
 
 from __future__ import annotations
 
-import argparse
-import pickle
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from msmae.encoders.architecture import check_complete, check_finite, misfits, read_spec, refuse_other_kinds
+from msmae.encoders.files import Files, find_files, read_tensors, sha256_of, tensor_names
+from msmae.encoders.names import named
+from msmae.encoders.spec import EncoderSpec
 from msmae.errors import UserError
-from msmae.method.vit import VisionTransformer, resize_position_embedding
+from msmae.method.vit import VisionTransformer, fold_layer_scale, resize_position_embedding
 
-NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.")
-"""Parts of other models that an encoder has no place for: a decoder, a class head and the norm that belongs to it."""
+FAMILIES = {
+    "timm": "timm", "mae": "facebookresearch/mae", "dinov2": "facebookresearch/dinov2",
+    "huggingface-vit": "Hugging Face ViT", "huggingface-mae": "Hugging Face ViT-MAE",
+    "huggingface-dinov2": "Hugging Face DINOv2", "huggingface-registers": "Hugging Face DINOv2 with registers",
+    "msmae": "msmae",
+}  # fmt: skip
 
-WRAPPERS = {"module", "encoder", "backbone", "model"}
-"""What trainers and larger models put before an encoder's names."""
+
+@dataclass(frozen=True)
+class Weights:
+    """A pretrained encoder as it lies on disk: what it is built like, its tensors by our names (float32), its files."""
+
+    spec: EncoderSpec
+    state: dict[str, Tensor]
+    files: Files
+    left_out: list[str]
+    """The file's names of tensors that are no part of the encoder."""
+    name: str = ""
+    """In the catalogue."""
+    licence: str = ""
+    limited: bool = False
+    """Whether the licence forbids commercial use."""
+
+    @property
+    def path(self) -> Path:
+        return self.files.path
+
+    def origin(self) -> dict[str, Any]:
+        """What a model card says of where the encoder came from; the checksum is computed now."""
+        before = self.files.config.get("start") or {}
+        return {
+            "name": self.name or before.get("name", ""),
+            "path": str(self.path.resolve()),
+            "family": FAMILIES[self.spec.family],
+            "sha256": sha256_of(self.files.files),
+            "licence": self.licence or before.get("licence", ""),
+            "limited": self.limited or bool(before.get("limited")),
+            "spec": self.spec.to_dict(),
+        }
+
+    def folded(self) -> Weights:
+        """The same encoder with LayerScale multiplied into the layers before it."""
+        if not self.spec.layer_scale:
+            return self
+        spec = dataclasses.replace(self.spec, layer_scale=False)
+        return dataclasses.replace(self, spec=spec, state=fold_layer_scale(self.state))
 
 
 @dataclass(frozen=True)
@@ -33,7 +76,8 @@ class LoadReport:
     used: list[str]
     resized: list[str]
     left_out: list[str]
-    missing: list[str]
+    missing: list[str] = field(default_factory=list)
+    folded: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return self.lines(at_most=6)
@@ -45,79 +89,85 @@ class LoadReport:
             shown = names if at_most is None or len(names) <= at_most else [*names[:at_most], "..."]
             return f"{title:>9}: {len(names):4d}  {', '.join(shown)}".rstrip()
 
-        return "\n".join(
-            line(title, names)
-            for title, names in (
-                ("used", self.used), ("resized", self.resized), ("left out", self.left_out), ("missing", self.missing),
-            )
-        )  # fmt: skip
+        rows = [("used", self.used), ("resized", self.resized), ("left out", self.left_out), ("missing", self.missing)]
+        rows += [("folded", self.folded)] if self.folded else []
+        return "\n".join(line(title, names) for title, names in rows)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` or ``.pth`` file (weights only: no code of the file is run)."""
-    if not path.is_file():
-        inside = path / "model.safetensors"
-        found = inside.is_file()
-        mend = f"name the file in it: --init {inside}" if found else "check --init"
-        raise UserError(
-            "a folder, not a file of weights" if found else "no such file of weights", where=str(path), mend=mend
-        )
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # MAE's checkpoints hold their arguments
-            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(
-            "the weights cannot be read: no file of tensors, or one with code in it, which is not run",
-            where=str(path),
-            mend="give a .safetensors, or a .pth that holds tensors only",
-        ) from error
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    named = content.items() if isinstance(content, dict) else ()
-    tensors = {name: value for name, value in named if isinstance(value, Tensor) and isinstance(name, str)}
-    if not tensors:
-        raise UserError("the file holds no tensors by name", where=str(path), mend="save a state_dict")
-    return tensors
+def open_weights(path: str | Path, *, heads: int | None = None) -> Weights:
+    """Read an encoder from a file, a folder (shards with an index too) or a run, and its architecture from its tensors.
 
-
-def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
-    """Fill an encoder from a file; positions are resampled to its patch grid.
+    Args:
+        heads: attention heads, where the file does not say.
 
     Raises:
-        UserError: a tensor of the encoder is missing in the file, has another shape, or a tensor of the file has no
-            known meaning. The names are given.
+        UserError: nothing there, a damaged file, one with code, not a vision transformer of this kind, a tensor that is
+            missing, of another shape or without a known meaning, values that are not finite, or heads that cannot be
+            known.
     """
-    tensors = strip_prefix(read_weights(path))
-    expected = encoder.state_dict()
-    left_out = sorted(name for name in tensors if name.startswith(NOT_ENCODER) and name not in expected)
-    unexplained = sorted(tensors.keys() - expected.keys() - set(left_out))
-    missing = sorted(expected.keys() - tensors.keys())
-    resized = []
-    state = {name: tensors[name] for name in expected if name in tensors}
-    if "pos_embed" in state and state["pos_embed"].shape != expected["pos_embed"].shape:
-        state["pos_embed"] = fit_positions(state["pos_embed"], encoder, path)
-        resized.append("pos_embed")
-    if "patch_embed.proj.weight" in state:
-        state["patch_embed.proj.weight"] = fit_channels(
-            state["patch_embed.proj.weight"], expected["patch_embed.proj.weight"], resized
+    files = find_files(Path(path))
+    kind = str(files.config.get("model_type", ""))
+    names = tensor_names(files)
+    if names is not None:
+        refuse_other_kinds(names, kind, files)
+    tensors = read_tensors(files)
+    refuse_other_kinds(tensors, kind, files)
+    found = named(tensors)
+    state = {name: value.float() for name, value in found.tensors.items()}
+    spec, state = read_spec(found, state, files, heads)
+    check_complete(spec, state, files)
+    check_finite(state, files)
+    return Weights(spec, state, files, found.left_out)
+
+
+def load_into(encoder: VisionTransformer, weights: Weights) -> LoadReport:
+    """Fill an encoder: positions are resampled to its patch grid, a patch embedding of three channels is summed for
+    grey images, and LayerScale is folded where the encoder has none.
+
+    Raises:
+        UserError: the encoder is of another architecture. The names are given; nothing of it was changed.
+    """
+    expected, resized = encoder.state_dict(), []
+    folds = weights.spec.layer_scale and not any(name.endswith(".gamma") for name in expected)
+    folded = [name for name in weights.state if name.endswith(".gamma")] if folds else []
+    weights = weights.folded() if folds else weights
+    state, spec = dict(weights.state), weights.spec
+    if spec.grid != encoder.grid:
+        state["pos_embed"] = resize_position_embedding(
+            state["pos_embed"], spec.grid, encoder.grid, antialias=spec.antialias, offset=spec.offset
         )
-    wrong = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in state
-        if state[name].shape != expected[name].shape
-    ]
-    problems = [f"missing {n}" for n in missing] + [f"unexplained {n}" for n in unexplained] + wrong
-    if problems:
-        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        resized.append("pos_embed")
+    if (encoder.channels, spec.channels) == (1, 3) and encoder.patch_size == spec.patch_size:
+        state |= for_grey(state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], spec)
+        resized += ["patch_embed.proj.weight", "patch_embed.proj.bias"]
+    if problems := misfits(state, expected):
         raise UserError(
-            f"the weights do not fit the encoder: {'; '.join(problems[:8])}{more}",
-            where=str(path),
-            mend="set model.width, depth, heads, patch_size and channels to the weights' own",
+            f"the weights do not fit the encoder: {problems}",
+            where=str(weights.path),
+            mend="leave model.width, depth, heads, patch_size and channels to the weights",
         )
     encoder.load_state_dict(state)
     used = [name for name in state if name not in resized]
-    return LoadReport(used=used, resized=resized, left_out=left_out, missing=missing)
+    return LoadReport(used=used, resized=resized, left_out=weights.left_out, folded=folded)
+
+
+def for_grey(weight: Tensor, bias: Tensor, spec: EncoderSpec) -> dict[str, Tensor]:
+    """The patch embedding of three channels for one: on a grey image it says what the other says of three equal ones.
+
+    Grey images are normalised by the averages m and s of the channels' means and deviations (``grey_normalisation``);
+    with W and b, three equal channels x give sum_c W_c (x - m_c) / s_c + b = W' (x - m) / s + b'.
+    """
+    mean, std = spec.mean or (0.0,) * 3, spec.std or (1.0,) * 3
+    middle, spread = sum(mean) / 3, sum(std) / 3
+    grey = sum(weight[:, c : c + 1] * (spread / std[c]) for c in range(3))
+    shift = sum(weight[:, c].sum(dim=(1, 2)) * ((middle - mean[c]) / std[c]) for c in range(3))
+    return {"patch_embed.proj.weight": torch.as_tensor(grey), "patch_embed.proj.bias": bias + shift}
+
+
+def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
+    """Fill an encoder from a file: :func:`open_weights` and :func:`load_into`."""
+    block: Any = encoder.blocks[0]
+    return load_into(encoder, open_weights(path, heads=block.attn.heads))
 
 
 def copy_encoder(source: VisionTransformer, encoder: VisionTransformer, *, others: Iterable[str]) -> LoadReport:
@@ -129,48 +179,11 @@ def copy_encoder(source: VisionTransformer, encoder: VisionTransformer, *, other
     Raises:
         UserError: a tensor is missing, left over or of another shape. The names are given.
     """
-    state, expected = dict(source.state_dict()), encoder.state_dict()
+    state = dict(source.state_dict())
     resized = ["pos_embed"] if source.grid != encoder.grid else []
     state["pos_embed"] = resize_position_embedding(state["pos_embed"], source.grid, encoder.grid)
-    problems = [f"missing {name}" for name in sorted(expected.keys() - state.keys())]
-    problems += [f"left over {name}" for name in sorted(state.keys() - expected.keys())]
-    problems += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in expected
-        if name in state and state[name].shape != expected[name].shape
-    ]
-    if problems:
-        raise UserError(f"the encoder does not fit: {'; '.join(problems[:8])}", mend="use the run's own model settings")
+    if problems := misfits(state, encoder.state_dict()):
+        raise UserError(f"the encoder does not fit: {problems}", mend="use the run's own model settings")
     encoder.load_state_dict(state)
     used = [name for name in state if name not in resized]
-    return LoadReport(used=used, resized=resized, left_out=sorted(others), missing=[])
-
-
-def strip_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what wrappers put before the encoder's names; tensors outside the wrapped encoder keep their names."""
-    mark = "patch_embed.proj.weight"
-    for name in tensors:
-        prefix = name.removesuffix(mark)
-        if name.endswith(mark) and prefix and set(prefix.strip(".").split(".")) <= WRAPPERS:
-            return {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
-
-
-def fit_positions(positions: Tensor, encoder: VisionTransformer, path: Path) -> Tensor:
-    """Positions of a square patch grid, resampled to the encoder's."""
-    side = round((positions.shape[1] - 1) ** 0.5)
-    if positions.ndim != 3 or side * side != positions.shape[1] - 1:
-        raise UserError(
-            f"pos_embed {tuple(positions.shape)} is not a class token and a square grid",
-            where=str(path),
-            mend="only such positions can be resampled",
-        )
-    return resize_position_embedding(positions, (side, side), encoder.grid)
-
-
-def fit_channels(weight: Tensor, expected: Tensor, resized: list[str]) -> Tensor:
-    """Patch embedding of a 3-channel model for another channel count: summed for grey images, else spread evenly."""
-    if weight.shape == expected.shape or weight.shape[2:] != expected.shape[2:] or weight.shape[1] != 3:
-        return weight
-    resized.append("patch_embed.proj.weight")
-    return weight.sum(dim=1, keepdim=True).expand(-1, expected.shape[1], -1, -1) / expected.shape[1]
+    return LoadReport(used=used, resized=resized, left_out=sorted(others))

@@ -46,9 +46,9 @@ def blocks_macs(blocks: nn.ModuleList, tokens: int) -> Macs:
 
 
 def encoder_macs(encoder: VisionTransformer, kept: int | None = None, *, embed_all: bool = False) -> Macs:
-    """The encoder over [CLS] and ``kept`` patches (all when None)."""
+    """The encoder over the leading tokens and ``kept`` patches (all when None)."""
     kept = encoder.patches if kept is None else kept
-    blocks = blocks_macs(encoder.blocks, 1 + kept)
+    blocks = blocks_macs(encoder.blocks, encoder.leading + kept)
     embedded = encoder.patches if embed_all else kept
     return Macs(blocks.linear + embedded * encoder.patch_embed.proj.weight.numel(), blocks.attention)
 
@@ -71,7 +71,7 @@ def msmae_macs(model: MSMAE, kept: int, masked: int) -> Macs:
 
 def map_macs(encoder: VisionTransformer) -> Macs:
     """The pass that makes one map: all blocks but the last, then one query and all keys of the last."""
-    tokens = 1 + encoder.patches
+    tokens = encoder.leading + encoder.patches
     blocks = blocks_macs(nn.ModuleList(list(encoder.blocks)[:-1]), tokens)
     embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
     row = (tokens + 1) * encoder.width**2

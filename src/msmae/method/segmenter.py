@@ -72,14 +72,15 @@ class Segmenter(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Patch tokens of the four blocks on their grid, each [B, D, h, w]; those of the last block are normalised."""
-        x = self.encoder.embed(images)  # [B, 1+N, D]
+        x = self.encoder.embed(images)  # [B, P+N, D]
         after: list[Tensor] = []
         for block in self.encoder.blocks:
             x = block(x)
             after.append(x)
         after[-1] = self.encoder.norm(x)
         return [
-            after[block][:, 1:].transpose(1, 2).reshape(len(images), -1, *self.encoder.grid) for block in self.blocks
+            after[block][:, self.encoder.leading :].transpose(1, 2).reshape(len(images), -1, *self.encoder.grid)
+            for block in self.blocks
         ]
 
 

@@ -57,6 +57,10 @@ class ModelCard:
     """The type of the numbers learned from (uint8, uint16, int16, float32); "" in models saved before it was kept."""
     keep: dict[str, Any] = field(default_factory=dict)
     """How the model looks at some of an image (``msmae.runs.checkpoint``), and the choice of `msmae budget`."""
+    encoder: dict[str, Any] = field(default_factory=dict)
+    """What of the encoder's architecture a plain one does not have (``VisionTransformer``): registers, SwiGLU, ..."""
+    start: dict[str, Any] = field(default_factory=dict)
+    """The pretrained encoder that training began with: name, path, checksum, licence; empty: none."""
     format_version: int = FORMAT_VERSION
 
 
@@ -70,6 +74,7 @@ def build_encoder(card: ModelCard, *, drop_path: float = 0.0) -> VisionTransform
         depth=card.depth,
         heads=card.heads,
         drop_path=drop_path,
+        **card.encoder,
     )
 
 

@@ -23,7 +23,7 @@ def look_macs(look: Look, kept: int) -> Macs:
     if look.selector == "merge":
         return merge_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
     patches = kept - look.coarse
-    cost = blocks_macs(encoder.blocks, 1 + kept)
+    cost = blocks_macs(encoder.blocks, encoder.leading + kept)
     embedding = patches * encoder.patch_embed.proj.weight.numel() + model.head.weight.numel()
     cost += Macs(embedding, 0)
     if look.glance is not None:
@@ -42,7 +42,7 @@ def sensitivity_macs(model: Classifier | MSMAE) -> Macs:
     Going back through a linear layer to its input costs what going forward does; through each attention product,
     twice that.
     """
-    forward = blocks_macs(model.encoder.blocks, 1 + model.encoder.patches)
+    forward = blocks_macs(model.encoder.blocks, model.encoder.leading + model.encoder.patches)
     embedding = model.encoder.patches * model.encoder.patch_embed.proj.weight.numel()
     return Macs(2 * (forward.linear + model.head.weight.numel()) + embedding, 3 * forward.attention)
 
@@ -51,7 +51,7 @@ def evidence_macs(model: Classifier, kept: int) -> Macs:
     """What a training step over ``kept`` patches pays to know what its answer hangs on: the answer's gradient, back to
     the embedded tokens.
     """
-    forward = blocks_macs(model.encoder.blocks, 1 + kept)
+    forward = blocks_macs(model.encoder.blocks, model.encoder.leading + kept)
     return Macs(forward.linear + model.head.weight.numel(), 2 * forward.attention)
 
 
@@ -78,21 +78,22 @@ def glance_macs(glance: Glance, encoder: VisionTransformer) -> Macs:
 
 def early_macs(encoder: VisionTransformer, kept: int) -> Macs:
     """The first blocks over all patches, one row of attention, the others over ``kept``."""
-    first, tokens, blocks = early_block(len(encoder.blocks)), 1 + encoder.patches, list(encoder.blocks)
+    first, tokens, blocks = early_block(len(encoder.blocks)), encoder.leading + encoder.patches, list(encoder.blocks)
     cost = Macs(encoder.patches * encoder.patch_embed.proj.weight.numel(), 0)
     cost += blocks_macs(nn.ModuleList(blocks[:first]), tokens)
     cost += Macs((tokens + 1) * encoder.width**2, tokens * encoder.width)  # the row
-    return cost + blocks_macs(nn.ModuleList(blocks[first:]), 1 + kept)
+    return cost + blocks_macs(nn.ModuleList(blocks[first:]), encoder.leading + kept)
 
 
 def merge_macs(encoder: VisionTransformer, kept: int) -> Macs:
     """Fewer tokens from block to block, and comparing the keys of one half of them with those of the other."""
-    tokens = 1 + encoder.patches
+    tokens = encoder.leading + encoder.patches
     cost = Macs(encoder.patches * encoder.patch_embed.proj.weight.numel(), 0)
     schedule = merge_schedule(encoder.patches, kept, len(encoder.blocks))
     for block, merged in zip(encoder.blocks, schedule, strict=True):
         assert isinstance(block, Block)
-        even, odd = tokens // 2, (tokens - 1) // 2
+        patches = tokens - encoder.leading
+        even, odd = (patches + 1) // 2, patches // 2
         products = 2 * tokens**2 * encoder.width + (even * odd * encoder.width / block.attn.heads if merged else 0)
         cost += Macs(tokens * weights_of(block.attn) + (tokens - merged) * weights_of(block.mlp), products)
         tokens -= merged
@@ -103,7 +104,7 @@ def rollout_macs(encoder: VisionTransformer) -> Macs:
     """The pass that makes one map of attention rollout: all blocks but the last; then for every block the queries and
     keys of all tokens, their products, and the product of two square matrices.
     """
-    tokens, depth = 1 + encoder.patches, len(encoder.blocks)
+    tokens, depth = encoder.leading + encoder.patches, len(encoder.blocks)
     blocks = blocks_macs(nn.ModuleList(list(encoder.blocks)[:-1]), tokens)
     embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
     linear = 2 * depth * tokens * encoder.width**2

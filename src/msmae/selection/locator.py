@@ -94,7 +94,7 @@ class Glance(nn.Module):
     def forward(self, images: Tensor, encoder: VisionTransformer) -> Tensor:
         """Images [B, C, H, W] -> tokens [B, G, D]."""
         assert isinstance(self.cover, Tensor)
-        positions = self.cover.to(images.dtype) @ encoder.pos_embed[0, 1:]  # [G, D]
+        positions = self.cover.to(images.dtype) @ encoder.patch_positions[0]  # [G, D]
         tokens: Tensor = encoder.patch_embed(patchify(self.shrink(images), self.patch_size))
         placed: Tensor = tokens + positions + self.coarse
         return placed

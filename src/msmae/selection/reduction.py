@@ -21,24 +21,23 @@ def early_tokens(encoder: VisionTransformer, images: Tensor, kept: int) -> tuple
     the others (EViT, Liang et al., arXiv 2202.07800).
 
     Returns:
-        normalised tokens [B, 1+K, D], the class token first and the mean of the dropped last; positions [B, K-1].
+        normalised tokens [B, 1+K, D], what stands for the image first and the mean of the dropped last; positions
+        [B, K-1].
     """
     first = early_block(len(encoder.blocks))
     x = encoder.embed(images)
     for block in encoder.blocks[:first]:
         x = block(x)
-    following = encoder.blocks[first]
-    assert isinstance(following, Block)
-    row = following.attn.class_row(following.norm1(x)).mean(dim=1)  # [B, N]
+    row = encoder.class_row(first, x).mean(dim=1)  # [B, N]
     order = row.argsort(dim=1, descending=True)
     looked_at, dropped = order[:, : kept - 1], order[:, kept - 1 :]
-    patches = x[:, 1:]
+    before, patches = x[:, : encoder.leading], x[:, encoder.leading :]
     weights = row.gather(1, dropped).unsqueeze(-1).to(x.dtype)  # [B, N-K+1, 1]
     rest = (gather_tokens(patches, dropped) * weights).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
-    x = torch.cat([x[:, :1], gather_tokens(patches, looked_at), rest], dim=1)  # [B, 1+K, D]
+    x = torch.cat([before, gather_tokens(patches, looked_at), rest], dim=1)  # [B, P+K, D]
     for block in encoder.blocks[first:]:
         x = block(x)
-    return encoder.norm(x), looked_at
+    return encoder.read(x), looked_at
 
 
 def merge_schedule(patches: int, kept: int, depth: int) -> list[int]:
@@ -56,19 +55,18 @@ def merge_tokens(encoder: VisionTransformer, images: Tensor, kept: int) -> Tenso
     (ToMe, Bolya et al., arXiv 2210.09461). A token counts in the attention as often as it has patches.
 
     Returns:
-        normalised tokens [B, 1+K, D], the class token first; a K above what halving can reach is what it is.
+        normalised tokens [B, 1+K, D], what stands for the image first; a K above what halving can reach is what it is.
     """
     x = encoder.embed(images)
     size = torch.ones_like(x[..., :1])  # [B, T, 1]: patches in a token
     for block, count in zip(encoder.blocks, merge_schedule(encoder.patches, kept, len(encoder.blocks)), strict=True):
         assert isinstance(block, Block)
         mixed, keys = attend_by_size(block.attn, block.norm1(x), size)
-        x = x + block.drop_path(mixed)
+        x = x + block.drop_path(block.ls1(mixed))
         if count:
-            x, size = merge(x, size, keys, count)
-        x = x + block.drop_path(block.mlp(block.norm2(x)))
-    tokens: Tensor = encoder.norm(x)
-    return tokens
+            x, size = merge(x, size, keys, count, encoder.leading)
+        x = x + block.drop_path(block.ls2(block.mlp(block.norm2(x))))
+    return encoder.read(x)
 
 
 def attend_by_size(attention: Attention, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,20 +79,20 @@ def attend_by_size(attention: Attention, x: Tensor, size: Tensor) -> tuple[Tenso
     return attention.proj(mixed.transpose(1, 2).reshape(batch, tokens, width)), key.mean(dim=1)
 
 
-def merge(x: Tensor, size: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def merge(x: Tensor, size: Tensor, keys: Tensor, count: int, leading: int = 1) -> tuple[Tensor, Tensor]:
     """Merge ``count`` patch tokens away: of every second one the most alike go into their best match among the others.
 
-    Tokens [B, T, D] and sizes [B, T, 1] -> [B, T-count, D] and [B, T-count, 1]; the class token stays first.
+    Tokens [B, T, D] and sizes [B, T, 1] -> [B, T-count, D] and [B, T-count, 1]; the leading tokens stay first.
     """
-    keys = torch.nn.functional.normalize(keys[:, 1:], dim=-1)
+    keys = torch.nn.functional.normalize(keys[:, leading:], dim=-1)
     alike, match = (keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)).max(dim=2)  # [B, T/2]: of every even its best odd
     order = alike.argsort(dim=1, descending=True)
     going, staying = order[:, :count], order[:, count:]
     weighted = x * size
     merged = []
     for part in (weighted, size):
-        even, odd = part[:, 1::2], part[:, 2::2]
+        even, odd = part[:, leading::2], part[:, leading + 1 :: 2]
         target = match.gather(1, going).unsqueeze(-1).expand(-1, -1, part.shape[-1])
         odd = odd.scatter_add(1, target, gather_tokens(even, going))
-        merged.append(torch.cat([part[:, :1], gather_tokens(even, staying), odd], dim=1))
+        merged.append(torch.cat([part[:, :leading], gather_tokens(even, staying), odd], dim=1))
     return merged[0] / merged[1], merged[1]

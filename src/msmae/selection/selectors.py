@@ -129,10 +129,10 @@ class Look(nn.Module):
     def read(self, images: Tensor, positions: Tensor | None) -> Tensor:
         """Logits [B, classes] from the patches at positions [B, K] and the glance."""
         encoder = self.model.encoder
-        x = encoder.embed(images, positions)  # [B, 1+K, D]
+        x = encoder.embed(images, positions)  # [B, P+K, D]
         if self.glance is not None:
-            x = torch.cat([x, self.glance(images, encoder)], dim=1)  # [B, 1+K+G, D]
+            x = torch.cat([x, self.glance(images, encoder)], dim=1)  # [B, P+K+G, D]
         for block in encoder.blocks:
             x = block(x)
-        logits: Tensor = self.model.head(pooled(encoder.norm(x), self.model.pool))
+        logits: Tensor = self.model.head(pooled(encoder.read(x), self.model.pool))
         return logits

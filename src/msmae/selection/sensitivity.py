@@ -24,20 +24,22 @@ def sensitivity(model: Classifier | MSMAE, images: Tensor) -> Tensor:
     encoder = model.encoder
     with torch.enable_grad():
         tokens = encoder.embed(images).detach().requires_grad_()
-        lengths = token_lengths(model.head(pooled(encoder.encode(tokens), model.pool)), tokens)  # [B, N]
+        lengths = token_lengths(
+            model.head(pooled(encoder.encode(tokens), model.pool)), tokens, encoder.leading
+        )  # [B, N]
     share: Tensor = lengths / lengths.sum(dim=1, keepdim=True).clamp(min=1e-12)
     return share.reshape(-1, *encoder.grid)
 
 
-def token_lengths(logits: Tensor, tokens: Tensor) -> Tensor:
-    """How fast answers [B, classes] change with the embedded patches of tokens [B, 1+K, D] they come from: [B, K].
+def token_lengths(logits: Tensor, tokens: Tensor, leading: int = 1) -> Tensor:
+    """How fast answers [B, classes] change with the embedded patches of tokens [B, P+K, D] they come from: [B, K].
 
     The graph of the answers is kept, for a loss to be propagated through it as well.
     """
     logits = logits.float()
     margin = (logits.amax(dim=1) - logits.mean(dim=1)).sum() if logits.shape[1] > 1 else logits.abs().sum()
     (gradient,) = torch.autograd.grad(margin, tokens, retain_graph=True)
-    lengths: Tensor = gradient[:, 1:].float().norm(dim=-1)
+    lengths: Tensor = gradient[:, leading:].float().norm(dim=-1)
     return lengths
 
 

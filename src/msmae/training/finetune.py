@@ -98,7 +98,8 @@ def layer_of(name: str, top: int) -> int:
     block = re.match(r"encoder\.blocks\.(\d+)\.", name)
     if block:
         return int(block.group(1)) + 1
-    return 0 if name.startswith(("encoder.patch_embed", "encoder.cls_token", "encoder.pos_embed")) else top
+    first = ("encoder.patch_embed", "encoder.cls_token", "encoder.reg_token", "encoder.pos_embed")
+    return 0 if name.startswith(first) else top
 
 
 def classifier_card(prepared: Prepared) -> ModelCard:

@@ -26,7 +26,7 @@ def answer(model: Classifier, images: Tensor, keep: Tensor) -> tuple[Tensor, Ten
     of them, [B, K]."""
     tokens = model.encoder.embed(images, keep)  # [B, 1+K, D]
     logits: Tensor = model.head(pooled(model.encoder.encode(tokens), model.pool))
-    return logits, token_lengths(logits, tokens)
+    return logits, token_lengths(logits, tokens, model.encoder.leading)
 
 
 class RunningMaps:

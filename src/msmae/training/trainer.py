@@ -276,7 +276,7 @@ class StageModule(pl.LightningModule):
 
 def decayed(name: str, parameter: nn.Parameter) -> bool:
     """Whether weight decay applies: to weight matrices; not to biases, norms, tokens and positions."""
-    return parameter.ndim > 1 and not name.endswith(("cls_token", "mask_token", "pos_embed"))
+    return parameter.ndim > 1 and not name.endswith(("cls_token", "reg_token", "mask_token", "pos_embed"))
 
 
 NUMBER = (int, float, Tensor)
