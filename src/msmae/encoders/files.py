@@ -67,8 +67,8 @@ def find_files(path: Path) -> Files:
 def _with_notes(path: Path, folder: Path, files: Iterable[Path]) -> Files:
     near = [place for place in (folder, folder.parent) if (place / "config.yaml").is_file()]
     run = next((place for place in near if (place / "manifest.csv").is_file()), None)
-    notes = (_read_json(folder / name) for name in ("config.json", "preprocessor_config.json"))
-    return Files(path, tuple(files), *notes, run)
+    config, preprocessing = (_read_json(folder / name) for name in ("config.json", "preprocessor_config.json"))
+    return Files(path, tuple(files), config, preprocessing, run)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,13 +8,13 @@ Reference: Dosovitskiy et al., "An image is worth 16x16 words", arXiv 2010.11929
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "nano": {"width": 128, "depth": 4, "heads": 4},
     "micro": {"width": 192, "depth": 6, "heads": 6},
     "tiny": {"width": 192, "depth": 12, "heads": 3},
