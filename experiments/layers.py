@@ -1,8 +1,8 @@
 """Question c: which layer's and which head's attention finds the lesion?  python experiments/layers.py DATA
 
 The method takes the class token's row in the last block, all heads together. Here its rows in all blocks of a
-pre-trained encoder are held against the lesion masks of 200 validation images at most, beside attention rollout (Abnar
-and Zuidema, arXiv 2005.00928) and the widened length of the answer's gradient. Nothing is trained. Collects into
+pre-trained encoder are held against the lesion masks of 200 validation images at most, beside the widened length of
+the answer's gradient. Nothing is trained. Collects into
 results/DATA+layers/ARM/SEED/layers.csv; `make results` tabulates.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from arms import REPOSITORY
@@ -24,10 +25,11 @@ from msmae.method.attention import average_heads
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
 from msmae.runs.checkpoint import load_model
-from msmae.selection.rollout import rollout_maps
 from msmae.selection.sensitivity import sensitivity, widened
-from msmae.training.map_watch import watched
-from msmae.training.prepare import prepare_again
+from msmae.training.prepare import Prepared, prepare_again
+
+WATCHED = 200
+"""Validation images that the maps are held against."""
 
 
 def main() -> None:
@@ -63,6 +65,14 @@ def layers_of_run(run: Path) -> pd.DataFrame:
     )
 
 
+def watched(prepared: Prepared) -> np.ndarray:
+    """The first validation images whose masks show a lesion; none where the data has no masks."""
+    if prepared.store.masks is None:
+        return np.array([], dtype=np.int64)
+    ids = prepared.ids("val", labelled=False)
+    return ids[prepared.store.fetch_masks(ids).any(axis=(1, 2))][:WATCHED]
+
+
 def maps_to_try(model: MSMAE, images: Tensor) -> dict[tuple[str, str, str], Tensor]:
     """Maps [B, h, w] of images [B, C, H, W] by (map, layer, head)."""
     encoder, found = model.encoder, {}
@@ -70,7 +80,6 @@ def maps_to_try(model: MSMAE, images: Tensor) -> dict[tuple[str, str, str], Tens
         found["attention", str(layer), TOGETHER] = average_heads(rows).reshape(-1, *encoder.grid)
         for head in range(rows.shape[1]):
             found["attention", str(layer), str(head + 1)] = rows[:, head].reshape(-1, *encoder.grid)
-    found["rollout", "", ""] = rollout_maps(encoder, images)
     found["gradient, widened", "", ""] = widened(sensitivity(model, images))
     return found
 

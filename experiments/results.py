@@ -25,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from map_history import maps
 from studies import ABLATIONS, ARMS, IDEAS
 from threadpoolctl import threadpool_limits
 
@@ -33,7 +34,6 @@ from msmae.evidence import ablations, arms_table, map_curves, map_layers, pooled
 from msmae.evidence.pooled_difference import Gain
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 from msmae.reporting.comparison.files import read_comparison
-from msmae.reporting.comparison.maps import maps
 from msmae.reporting.comparison.page import write_comparison
 from msmae.reporting.figures.canvas import as_file
 from msmae.reporting.figures.comparison import Line, forest_figure

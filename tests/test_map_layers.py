@@ -11,10 +11,9 @@ import torch
 
 import msmae
 from msmae.data.phantom import make_phantom
+from msmae.evaluation.map_quality import lesion_patches, map_auroc
 from msmae.evidence.map_layers import table
 from msmae.method.attention import patch_maps
-from msmae.selection.rollout import rollout_maps
-from msmae.training.map_watch import FILE
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -56,12 +55,15 @@ def test_the_script_sees_the_maps_of_the_method(tmp_path: Path, monkeypatch: pyt
     run = tmp_path / "run"
     msmae.run(str(tmp_path / "images" / "manifest.csv"), out=str(run), preset="tiny")
     found = script["layers_of_run"](run).set_index(["map", "layer", "head"])["auroc"]
-    watched = pd.read_csv(run / FILE).iloc[-1]
     last = max(layer for _, layer, _ in found.index)
-    assert found["attention", last, "all"] == pytest.approx(watched["auroc"], abs=0.01)  # trained in other precision
-    model = script["load_model"](run / "pretrained")[0].eval()
+    model, prepared = script["load_model"](run / "pretrained")[0].eval(), script["prepare_again"](run)
+    ids = script["watched"](prepared)
+    seen = torch.from_numpy(prepared.store.fetch(ids)).float() - torch.tensor(prepared.mean).reshape(1, -1, 1, 1)
+    maps = patch_maps(model.encoder, seen / torch.tensor(prepared.std).reshape(1, -1, 1, 1))
+    lesion = lesion_patches(torch.from_numpy(prepared.store.fetch_masks(ids)), model.encoder.patch_size)
+    assert 0 < len(ids) < len(prepared.ids("val"))
+    assert found["attention", last, "all"] == pytest.approx(map_auroc(maps, lesion), abs=1e-4)
     images = torch.randn(2, model.encoder.channels, *(side * model.encoder.patch_size for side in model.encoder.grid))
     maps = script["maps_to_try"](model, images)
     assert torch.equal(maps["attention", last, "all"], patch_maps(model.encoder, images))
-    assert torch.equal(maps["rollout", "", ""], rollout_maps(model.encoder, images))
-    assert len(maps) == int(last) * (1 + model.encoder.blocks[0].attn.heads) + 2
+    assert len(maps) == int(last) * (1 + model.encoder.blocks[0].attn.heads) + 1

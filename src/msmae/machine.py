@@ -79,9 +79,6 @@ def bfloat16_gain(rounds: int = 5) -> float:
 def compile_network(network: nn.Module, device: torch.device) -> None:
     """Compile the forward pass of a network in place, for fixed numbers of tokens; its weights keep their names.
 
-    The arms of two views call the parts of their network themselves: for them nothing is compiled in pre-training.
-    Nor is anything in fine-tuning for msmae-evidence on its own draw.
-
     Args:
         network: what the stage trains.
         device: where it will be trained; whether anything can be compiled is tried there.

@@ -264,8 +264,8 @@ def test_equal_macs_leave_every_arm_the_same_sum(prepared: Prepared) -> None:
 def test_an_arm_of_as_many_epochs_keeps_the_schedule_that_was_asked_for(prepared: Prepared) -> None:
     asked = dataclasses.replace(prepared.settings.pretrain, uniform_epochs=3, refresh_every=1)
     mine = dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, pretrain=asked))
-    prices = {"msmae": Price(4.0, 2.0, 1.0), "msmae-hints": Price(4.0, 2.0, 1.1)}
-    assert settings_of_arm(mine, "msmae-hints", budget="gmacs", prices=prices).pretrain == asked
+    prices = {"msmae": Price(4.0, 2.0, 1.0), "amt": Price(4.0, 2.0, 1.1)}
+    assert settings_of_arm(mine, "amt", budget="gmacs", prices=prices).pretrain == asked
 
 
 def test_a_cheaper_arm_gets_more_epochs(prepared: Prepared) -> None:
@@ -285,8 +285,8 @@ def test_a_network_spends_what_fine_tuning_costs_too(prepared: Prepared) -> None
 
 def test_an_arm_of_dearer_maps_pays_for_each_of_them(prepared: Prepared) -> None:
     """Four epochs of 4 and three maps of 1 are to be spent, on epochs of 4 and maps of 3."""
-    prices = {"msmae": Price(4.0, 2.0, 1.0), "msmae-hints-gradient": Price(4.0, 2.0, 3.0)}
-    mine = settings_of_arm(prepared, "msmae-hints-gradient", budget="gmacs", prices=prices).pretrain
+    prices = {"msmae": Price(4.0, 2.0, 1.0), "msmae-released": Price(4.0, 2.0, 3.0)}
+    mine = settings_of_arm(prepared, "msmae-released", budget="gmacs", prices=prices).pretrain
     assert mine.epochs is not None
     assert mine.uniform_epochs is not None
     assert mine.refresh_every is not None

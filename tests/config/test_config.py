@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from msmae.config import ARMS, GROUPS, PretrainSettings, Settings, find_arm, make_settings, merge_layers, presets
+from msmae.config import (
+    ARMS,
+    GROUPS,
+    RETIRED,
+    PretrainSettings,
+    Settings,
+    arm_of_run,
+    find_arm,
+    make_settings,
+    merge_layers,
+    presets,
+)
 from msmae.errors import UserError
 from msmae.reporting.headline import ARMS as SENTENCES
 from msmae.verbs.compare import compare as stages_compare
@@ -76,17 +87,25 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
         "amt": {"label_weight"},
         "msmae": set(),
         "msmae-shuffled": {"policy"},
-        "supmae-twoview": {"policy", "label_view"},
-        "msmae-twoview": {"label_view"},
-        "msmae-hints": {"hints"},
-        "msmae-hints-rollout": {"hints", "maps"},
-        "msmae-hints-gradient": {"hints", "maps"},
-        "msmae-hints-shuffled": {"hints", "policy"},
-        "msmae-evidence": {"policy", "evidence"},
         "msmae-released": {"policy", "softmax_twice", "pool"},
     }
     with pytest.raises(UserError, match="no method 'msma'"):
         find_arm("msma")
+
+
+def test_a_retired_arm_is_refused_with_what_takes_its_place_and_its_runs_are_still_read(tmp_path: Path) -> None:
+    assert not RETIRED.keys() & ARMS.keys()
+    for name, instead in RETIRED.items():
+        named = re.search(r"--method (\S+)", instead)
+        assert named is not None
+        assert named.group(1) in ARMS
+        assert arm_of_run(name) == ARMS["msmae"]
+    with pytest.raises(UserError, match=r"msmae-twoview was retired.*--method supmae"):
+        stages_run("phantom", out=str(tmp_path / "run"), method="msmae-twoview", preset="tiny")
+    with pytest.raises(UserError, match=r"msmae-hints was retired.*--pretrain\.hints"):
+        stages_compare("phantom", out=str(tmp_path / "c"), arms=["msmae-hints"], preset="tiny")
+    with pytest.raises(UserError, match="no method 'msma'"):
+        arm_of_run("msma")
 
 
 def test_every_arm_is_told_of_wherever_arms_are() -> None:

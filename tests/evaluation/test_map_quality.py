@@ -1,19 +1,14 @@
-"""Figures of how well maps find lesions, against hand counts and scikit-learn; and the watch over a pre-training."""
+"""Figures of how well maps find lesions, against hand counts and scikit-learn."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-import msmae
-from msmae.config.arms import ARMS
-from msmae.data.phantom import make_phantom
 from msmae.evaluation.map_quality import lesion_patches, lesion_shares, map_auroc, pointing, role_shares
 from msmae.training.maps import plan_of_arm
 
@@ -44,7 +39,7 @@ def test_pointing_counts_images_whose_most_attended_patch_bears_lesion() -> None
 
 def test_plans_mask_what_is_attended_and_random_ones_their_share() -> None:
     generator = torch.Generator().manual_seed(0)
-    paper = partial(plan_of_arm, ARMS["msmae"], ratios=(0.45, 0.30))
+    paper = partial(plan_of_arm, ratios=(0.45, 0.30))
     maps = torch.full((40, 4, 5), 1e-4)
     maps[:, 0, 0] = 1.0
     lesion = torch.zeros(40, 20, dtype=torch.bool)
@@ -55,20 +50,3 @@ def test_plans_mask_what_is_attended_and_random_ones_their_share() -> None:
     assert sum(shares["guided"].values()) == pytest.approx(1)
     assert shares["most_attended_patch_on_lesion"] == 1.0
     assert role_shares(1 - maps, lesion, generator, draw=paper)["masked"] < 0.05
-
-
-@pytest.mark.slow
-def test_a_pretraining_of_data_with_masks_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSMAE_CACHE", str(tmp_path / "cache"))
-    make_phantom(tmp_path / "phantom", images=120, size=32)
-    data = str(tmp_path / "phantom" / "manifest.csv")
-    watched = ("supmae", "msmae")
-    for arm in watched:
-        msmae.pretrain(data, out=str(tmp_path / arm), method=arm, preset="tiny", pretrain={"refresh_every": 2})
-    tables = [pd.read_csv(tmp_path / arm / "map_quality.csv") for arm in watched]
-    for table in tables:
-        assert list(table.columns) == ["epoch", "auroc", "pointing", "masked", "thrown", "kept"]
-        assert table["epoch"].tolist() == [0, 2, 4]
-        assert table.drop(columns="epoch").to_numpy().min() >= 0
-        assert table.drop(columns="epoch").to_numpy().max() <= 1
-    assert tables[0].iloc[0].equals(tables[1].iloc[0])  # the same weights before the first step

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from msmae.method.attention import MapBank, average_heads, map_entropy, map_overlap, patch_maps
 from msmae.method.vit import Block, VisionTransformer
-from msmae.selection import rollout
-from msmae.selection.rollout import class_rollout, rollout_maps
 from spots import looking_at_bright_patches
 
 
@@ -92,52 +90,14 @@ def test_only_the_class_query_and_the_keys_of_the_last_block_are_used():
         assert not torch.allclose(patch_maps(encoder, images), before, atol=1e-3)
 
 
-def test_rollout_follows_attention_back_to_the_patches():
-    """Against sums over every path: a token stays itself or is one that it attends to, half and half in every block."""
-    encoder = small_encoder()
-    images = torch.randn(3, 1, 12, 20)
-    seen: list[np.ndarray] = []
-    with torch.no_grad():
-        x = encoder.embed(images)
-        for block in encoder.blocks:
-            query, key, _ = block.attn.qkv(block.norm1(x)).double().chunk(3, dim=-1)  # [B, T, D] each
-            size = encoder.width // block.attn.heads
-            heads = [slice(i, i + size) for i in range(0, encoder.width, size)]
-            rows = [(query[..., h] @ key[..., h].mT / size**0.5).softmax(-1) for h in heads]
-            seen.append(np.mean([one.numpy() for one in rows], axis=0))  # [B, T, T]
-            x = block(x)
-    expected = np.zeros((3, 15))
-    for image in range(3):
-        reach = np.eye(16)[0]  # from the class token, last block first
-        for rows in reversed(seen):
-            reach = 0.5 * reach + 0.5 * reach @ rows[image]
-        assert reach.sum() == pytest.approx(1)
-        expected[image] = reach[1:]
-    found = class_rollout(encoder, images)
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-4)
-    maps = rollout_maps(encoder, images)
-    assert maps.shape == (3, 3, 5)
-    assert not maps.requires_grad
-    torch.testing.assert_close(maps.flatten(1), average_heads(found.detach().unsqueeze(1)))
-
-
 def test_in_mixed_precision_no_two_patches_tie():
     """With scores of eight bits many would, and ties fall by position."""
     encoder = VisionTransformer(image_size=(56, 56), patch_size=4, channels=1, width=64, depth=1, heads=2)
     images = torch.randn(2, 1, 56, 56, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        rows = torch.cat([encoder.class_attention(images).flatten(0, 1), class_rollout(encoder, images)])
+        rows = encoder.class_attention(images).flatten(0, 1)
     assert rows.dtype == torch.float32
     assert all(len(row.unique()) > 0.95 * 196 for row in rows)
-
-
-def test_rollout_of_many_images_is_that_of_each(monkeypatch: pytest.MonkeyPatch):
-    encoder, images = small_encoder(), torch.randn(5, 1, 12, 20)
-    whole, given = rollout_maps(encoder, images), []
-    monkeypatch.setattr(rollout, "SQUARES", 2 * 16**2)
-    monkeypatch.setattr(rollout, "class_rollout", lambda e, part: given.append(len(part)) or class_rollout(e, part))
-    torch.testing.assert_close(rollout_maps(encoder, images), whole)
-    assert given == [2, 2, 1]
 
 
 # --- the bank

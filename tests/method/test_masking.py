@@ -258,19 +258,10 @@ def test_every_arm_differs_only_in_what_its_name_says():
         "amt": (0.0, 0.45, 0.30, "attention"),
         "msmae": (0.1, 0.45, 0.30, "attention"),
         "msmae-shuffled": (0.1, 0.45, 0.30, "shuffled"),
-        "supmae-twoview": (0.1, 0.45, 0.30, "uniform"),
-        "msmae-twoview": (0.1, 0.45, 0.30, "attention"),
-        "msmae-hints": (0.1, 0.45, 0.30, "attention"),
-        "msmae-hints-rollout": (0.1, 0.45, 0.30, "attention"),
-        "msmae-hints-gradient": (0.1, 0.45, 0.30, "attention"),
-        "msmae-hints-shuffled": (0.1, 0.45, 0.30, "shuffled"),
-        "msmae-evidence": (0.1, 0.45, 0.30, "uniform"),
         "msmae-released": (0.1, 0.45, 0.30, "ones"),
     }
     assert {name for name, arm in ARMS.items() if arm.softmax_twice or arm.pool == "mean"} == {"msmae-released"}
     assert [name for name, arm in ARMS.items() if not arm.pretrains] == ["vit"]
-    views = {name: arm.label_view for name, arm in ARMS.items() if arm.two_views}
-    assert views == {"supmae-twoview": "uniform", "msmae-twoview": "attended"}
 
 
 # --- drawing more or less closely

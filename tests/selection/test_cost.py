@@ -10,17 +10,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from msmae.config import ARMS
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.cost import Macs, classifier_macs, encoder_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import SIZES, VisionTransformer
-from msmae.selection.cost import rollout_macs, sensitivity_macs
-from msmae.selection.rollout import rollout_maps
+from msmae.selection.cost import sensitivity_macs
 from msmae.selection.sensitivity import sensitivity
-from msmae.training.second_view import pretraining_macs, see_twice
 
 SHAPES = [((16, 24), 4, 1), ((28, 14), 7, 3)]  # image size, patch size, channels
 
@@ -123,30 +120,12 @@ def test_a_map_from_the_gradient(size: tuple[int, int], patch: int, channels: in
     assert counter.flops / 2 == 2 * sensitivity_macs(model).total
 
 
-def test_a_second_view_costs_the_encoder_once_more():
-    encoder = encoder_of(*SHAPES[0])
-    model = MSMAE(encoder, classes=4, decoder_width=16, decoder_depth=2, decoder_heads=2)
-    images, plan = torch.randn(2, encoder.channels, *SHAPES[0][0]), plan_patches(torch.ones(2, encoder.patches))
-    kept, masked = plan.keep.shape[1], plan.mask.shape[1]
-    once, twice = (pretraining_macs(model, ARMS[name], kept, masked).total for name in ("supmae", "supmae-twoview"))
-    assert executed(lambda: see_twice(model, images, plan, plan.mask[:, :kept])) == 2 * twice
-    assert executed(lambda: model(images, plan)) == 2 * once
-    assert twice - once == encoder_macs(encoder, kept).total
-
-
 @pytest.mark.parametrize(("size", "patch", "channels"), SHAPES)
 def test_a_map_needs_no_more_than_one_row_of_the_last_block(size: tuple[int, int], patch: int, channels: int):
     encoder = encoder_of(size, patch, channels)
     images = torch.randn(2, channels, *size)
     assert executed(lambda: patch_maps(encoder, images)) == 2 * map_macs(encoder).total
     assert map_macs(encoder).total < 0.8 * encoder_macs(encoder).total
-
-
-@pytest.mark.parametrize(("size", "patch", "channels"), SHAPES)
-def test_a_map_of_rollout(size: tuple[int, int], patch: int, channels: int):
-    encoder = encoder_of(size, patch, channels)
-    images = torch.randn(2, channels, *size)
-    assert executed(lambda: rollout_maps(encoder, images)) == 2 * rollout_macs(encoder).total
 
 
 def test_the_two_parts_of_a_count_are_what_they_are_called():

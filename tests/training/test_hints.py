@@ -1,23 +1,22 @@
-"""Plans whose kept patches the map hints at: what is drawn by the map, what by chance, and which arms do it."""
+"""Plans whose kept patches the map hints at: what is drawn by the map and what by chance."""
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msmae.config.arms import ARMS
-from msmae.method.attention import patch_maps
+from msmae.config import ARMS, PretrainSettings
+from msmae.errors import UserError
 from msmae.method.masking import patch_counts, plan_with_hints
 from msmae.method.msmae import MSMAE
-from msmae.method.vit import VisionTransformer
-from msmae.selection.cost import rollout_macs
-from msmae.selection.rollout import rollout_maps
-from msmae.selection.sensitivity import sensitivity, widened
-from msmae.training.maps import map_price, maps_of_arm, plan_of_arm
+from msmae.runs.checkpoint import build_model
+from msmae.training.maps import draw_of_arm
+from msmae.training.pretrain import PretrainModule, pretrained_card
+from spots import prepared_of, write_spots
 
 
 @settings(max_examples=50, deadline=None)
@@ -68,43 +67,33 @@ def test_a_share_out_of_range_is_refused(hints: float):
         plan_with_hints(torch.ones(1, 16), hints=hints)
 
 
-@pytest.fixture(scope="module")
-def model() -> MSMAE:
-    torch.manual_seed(0)
-    encoder = VisionTransformer(image_size=(24, 24), patch_size=4, channels=1, width=16, depth=2, heads=2)
-    return MSMAE(encoder, classes=3, decoder_width=16, decoder_depth=1, decoder_heads=2).eval()
-
-
-def test_each_arm_has_its_own_map_and_plan(model: MSMAE):
-    images = torch.randn(4, 1, 24, 24)
-    paper, hints, ours = (
-        maps_of_arm(ARMS[name], model, images) for name in ("msmae", "msmae-hints", "msmae-hints-gradient")
-    )
-    assert torch.equal(paper, patch_maps(model.encoder, images))
-    assert torch.equal(hints, paper)
-    followed = maps_of_arm(ARMS["msmae-hints-rollout"], model, images)
-    assert torch.equal(followed, rollout_maps(model.encoder, images))
-    assert not torch.allclose(followed, paper, atol=0.05)
-    expected = widened(sensitivity(model, images))
-    torch.testing.assert_close(ours, expected / expected.amax(dim=(1, 2), keepdim=True))
-    assert ours.amax(dim=(1, 2)).tolist() == pytest.approx([1, 1, 1, 1])
+def test_hints_turn_the_papers_draw_round():
+    """What all of the weight is on is masked; with hints it is kept."""
     peak = torch.full((500, 6, 6), 1e-9)
     peak[:, 2, 2] = 1
+    generator = torch.Generator().manual_seed(3)
     roles = {
-        name: partial(plan_of_arm, ARMS[name], ratios=(0.45, 0.30))(peak).roles()[:, 14]
-        for name in ("msmae", "msmae-hints")
+        hints: draw_of_arm(ARMS["msmae"], PretrainSettings(hints=hints))(peak, generator).roles()[:, 14]
+        for hints in (0.0, 0.5)
     }
-    assert (roles["msmae"] == 0).all()  # masked
-    assert (roles["msmae-hints"] == 2).all()  # kept
+    assert (roles[0.0] == 0).all()  # masked
+    assert (roles[0.5] == 2).all()  # kept
 
 
-def test_a_map_from_the_gradient_leaves_no_gradient_behind(model: MSMAE):
-    maps_of_arm(ARMS["msmae-hints-gradient"], model, torch.randn(2, 1, 24, 24))
-    assert all(parameter.grad is None for parameter in model.parameters())
+def test_pretraining_with_hints_keeps_what_is_attended(tmp_path: Path):
+    """The setting reaches the draw of a training: the patch with all of the weight is always kept."""
+    prepared = prepared_of(write_spots(tmp_path), pretrain={"hints": 0.5, "uniform_epochs": 0})
+    model = build_model(pretrained_card(prepared))
+    assert isinstance(model, MSMAE)
+    module = PretrainModule(model, prepared)
+    module.generator = torch.Generator().manual_seed(0)
+    maps = torch.full((200, 8, 8), 1e-9)
+    maps[:, 2, 2] = 1
+    assert (module.draw(maps).roles()[:, 18] == 2).all()
 
 
-def test_a_map_has_its_price_and_none_where_nothing_is_guided(model: MSMAE):
-    assert map_price(ARMS["supmae"], model).total == 0
-    assert map_price(ARMS["msmae-hints-gradient"], model).total > 2 * map_price(ARMS["msmae"], model).total
-    assert map_price(ARMS["msmae-hints-rollout"], model) == rollout_macs(model.encoder)
-    assert map_price(ARMS["msmae-hints-shuffled"], model) == map_price(ARMS["msmae"], model)
+def test_hints_are_a_share_and_need_a_map(tmp_path: Path):
+    with pytest.raises(UserError, match="no share"):
+        PretrainSettings(hints=1.5)
+    with pytest.raises(UserError, match="draws without maps"):
+        prepared_of(write_spots(tmp_path), "supmae", pretrain={"hints": 0.5})

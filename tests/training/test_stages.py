@@ -98,10 +98,6 @@ def test_the_same_seed_gives_the_same_figures(finished: Path, data: Path, tmp_pa
         "amt",
         "msmae-shuffled",
         "msmae-released",
-        "supmae-twoview",
-        "msmae-twoview",
-        "msmae-hints-rollout",
-        "msmae-hints-gradient",
     ],
 )
 def test_every_arm_runs(method: str, data: Path, tmp_path: Path) -> None:

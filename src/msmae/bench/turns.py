@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import platform
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from msmae.machine import bfloat16_gain, cpu_has_bfloat16
 from msmae.training.prepare import cache_folder
@@ -123,10 +122,8 @@ def spread(seconds: list[float]) -> float:
     return float((high - low) / middle)
 
 
-log = logging.getLogger("msmae")
 OWN = "MSMAE_TIMING"
 """Set in the process that measures and in those it starts: they must not wait for themselves."""
-SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def lock() -> FileLock:
@@ -138,41 +135,13 @@ def lock() -> FileLock:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold the lock while something is timed; waits for another measurement to end. It goes with a killed process."""
+    """Hold the lock while something is timed: two measurements take turns. It goes with a killed process."""
     if OWN in os.environ:
         yield
         return
     with lock():
         os.environ[OWN] = str(os.getpid())
-        time.sleep(2 * SECONDS_BETWEEN_LOOKS)  # steps that are under way end
         try:
             yield
         finally:
             del os.environ[OWN]
-
-
-class Courtesy:
-    """Lets a training stand still while somebody measures; :meth:`wait` looks at the lock twice a second at most."""
-
-    def __init__(self) -> None:
-        self.due = 0.0
-
-    def wait(self) -> float:
-        """Return at once, or when the measurement has ended; the seconds waited."""
-        began = time.monotonic()
-        if OWN in os.environ or began < self.due:
-            return 0.0
-        told = False
-        held = lock()
-        while True:
-            try:
-                held.acquire(timeout=0)
-                held.release()
-                break
-            except Timeout:
-                if not told:
-                    log.info("waiting while a measurement has the machine to itself")
-                    told = True
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-        self.due = time.monotonic() + SECONDS_BETWEEN_LOOKS
-        return time.monotonic() - began if told else 0.0

@@ -18,18 +18,15 @@ from torch import nn
 
 from msmae.comparison.baselines import build_network, network_macs
 from msmae.config import BASELINES, Settings, find_arm
+from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
-from msmae.method.cost import classifier_macs
+from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model
-from msmae.selection.cost import evidence_macs
 from msmae.training.finetune import classifier_card
-from msmae.training.maps import map_price, maps_of_arm
 from msmae.training.prepare import Prepared, decide_schedules
 from msmae.training.pretrain import pretrained_card
-from msmae.training.running_maps import answer
-from msmae.training.second_view import pretraining_macs, see_twice
 
 BUDGETS = ("epochs", "gmacs", "seconds")
 STATEMENTS = {
@@ -146,20 +143,11 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
         assert isinstance(classifier, Classifier)
         masked, _, kept = patch_counts(model.encoder.patches, *prepared.settings.pretrain.ratios(mine.arm))
         found[name] = Price(
-            pretrain=3 * pretraining_macs(model, mine.arm, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
-            supervised=supervised_gmacs(mine, classifier),
-            map=map_price(mine.arm, model).total / 1e9,
+            pretrain=3 * msmae_macs(model, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
+            supervised=3 * classifier_macs(classifier, supervised_on(mine)).total / 1e9,
+            map=map_macs(model.encoder).total / 1e9 if mine.arm.guided else 0.0,
         )
     return found
-
-
-def supervised_gmacs(prepared: Prepared, classifier: Classifier) -> float:
-    """An image in a step of fine-tuning: three forward passes, and the gradients that an arm remembers."""
-    seen = supervised_on(prepared)
-    cost = 3 * classifier_macs(classifier, seen).total
-    if seen is not None and prepared.arm.evidence:
-        cost += evidence_macs(classifier, seen).total
-    return cost / 1e9
 
 
 def supervised_on(prepared: Prepared) -> int | None:
@@ -187,7 +175,7 @@ def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
     model = build_model(pretrained_card(prepared))
     assert isinstance(model, MSMAE)
     pretrain = timed_step(model, pretraining_step(model, prepared, images))
-    maps = timed(lambda: maps_of_arm(prepared.arm, model, images)) if prepared.arm.guided else 0.0
+    maps = timed(lambda: patch_maps(model.encoder, images)) if prepared.arm.guided else 0.0
     return Price(pretrain * share, supervised * share, maps * share)
 
 
@@ -198,8 +186,6 @@ def supervised_step(network: nn.Module, prepared: Prepared, images: torch.Tensor
         return lambda: network(images).float().square().mean()
     assert isinstance(network, Classifier)
     keep = torch.arange(seen).expand(len(images), -1)
-    if prepared.arm.evidence:
-        return lambda: answer(network, images, keep)[0].float().square().mean()
     return lambda: network(images, keep).float().square().mean()
 
 
@@ -210,9 +196,8 @@ def pretraining_step(model: MSMAE, prepared: Prepared, images: torch.Tensor) -> 
 
     def step() -> torch.Tensor:
         plan = plan_patches(torch.ones(len(images), model.encoder.patches), *ratios)
-        out = see_twice(model, images, plan, plan.keep) if prepared.arm.two_views else model(images, plan)
         size = model.encoder.patch_size
-        return msmae_loss(images, out, plan, labels, patch_size=size, label_weight=0.1).total
+        return msmae_loss(images, model(images, plan), plan, labels, patch_size=size, label_weight=0.1).total
 
     return step
 

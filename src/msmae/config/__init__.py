@@ -1,6 +1,6 @@
 """Arms, settings, and how presets, files and options are layered into settings."""
 
-from msmae.config.arms import ARMS, BASELINES, Arm, find_arm
+from msmae.config.arms import ARMS, BASELINES, RETIRED, Arm, arm_of_run, find_arm
 from msmae.config.layers import GROUPS, make_settings, merge_layers, preset_layer, presets, read_settings
 from msmae.config.settings import (
     DatasetSettings,
@@ -19,6 +19,7 @@ __all__ = [
     "ARMS",
     "BASELINES",
     "GROUPS",
+    "RETIRED",
     "Arm",
     "DatasetSettings",
     "EvaluateSettings",
@@ -28,6 +29,7 @@ __all__ = [
     "SegmentSettings",
     "Settings",
     "TrainerSettings",
+    "arm_of_run",
     "check_patch_size",
     "find_arm",
     "make_settings",

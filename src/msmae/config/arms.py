@@ -21,29 +21,11 @@ class Arm:
     softmax_twice: bool = False
     """Pre-training's cross-entropy as the released code has it: a softmax before the one it applies itself."""
     pool: Literal["cls", "mean"] = "cls"
-    label_view: Literal["kept", "uniform", "attended"] = "kept"
-    """What the label is learned from: the kept patches (paper), or a second view of as many patches, drawn uniformly or
-    likelier where the map is larger."""
-
-    hints: float = 0.0
-    """Share of the kept patches that the map draws; all else is then drawn evenly. 0: the paper's plan, where the map
-    draws what is masked."""
-    maps: Literal["attention", "rollout", "gradient"] = "attention"
-    """Where the class token looks in the last block (paper) or through all blocks, or how fast the class head's answer
-    changes with a patch."""
-    evidence: float = 0.0
-    """Share of the kept patches that fine-tuning on the arm's own draw chooses by what the answers of its own earlier
-    steps hung on (stages/running_maps.py); the rest is drawn evenly."""
 
     @property
     def guided(self) -> bool:
         """Whether maps decide the plan, the image's own or another's."""
         return self.policy in ("attention", "shuffled")
-
-    @property
-    def two_views(self) -> bool:
-        """Whether the label is learned from a view of its own: the encoder then runs twice in a step."""
-        return self.label_view != "kept"
 
 
 ARMS: dict[str, Arm] = {
@@ -53,21 +35,35 @@ ARMS: dict[str, Arm] = {
     "amt": Arm(label_weight=0.0),
     "msmae": Arm(),
     "msmae-shuffled": Arm(policy="shuffled"),
-    "supmae-twoview": Arm(policy="uniform", label_view="uniform"),
-    "msmae-twoview": Arm(label_view="attended"),
-    "msmae-hints": Arm(hints=0.5),
-    "msmae-hints-rollout": Arm(hints=0.5, maps="rollout"),
-    "msmae-hints-gradient": Arm(hints=0.5, maps="gradient"),
-    "msmae-hints-shuffled": Arm(hints=0.5, policy="shuffled"),
-    "msmae-evidence": Arm(policy="uniform", evidence=0.75),
     "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
 }
 BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")
 """Further arms of a comparison: what a user would pick instead."""
 
 
+RETIRED: dict[str, str] = {
+    "msmae-hints": "--method msmae --pretrain.hints 0.5 draws the same plans",
+    "msmae-hints-shuffled": "--method msmae-shuffled --pretrain.hints 0.5 draws the same plans",
+    "msmae-hints-rollout": "its maps gained nothing measurable; --method msmae --pretrain.hints 0.5 is nearest",
+    "msmae-hints-gradient": "its maps gained nothing measurable; --method msmae --pretrain.hints 0.5 is nearest",
+    "msmae-evidence": "it gained nothing measurable; --method supmae pre-trains in the same way",
+    "msmae-twoview": "its gain was the second view's, not attention's; at equal compute --method supmae was ahead",
+    "supmae-twoview": "it was the control of msmae-twoview; --method supmae is nearest",
+}
+"""Arms of version 0.1 that are no longer trained, and what takes their place. Their finished runs are still read."""
+
+
 def find_arm(method: str) -> Arm:
-    """The arm of this name. Raises ``UserError`` naming the arms there are."""
+    """The arm of this name, to train it. Raises ``UserError`` naming the arms there are, or what replaced a retired
+    one."""
+    if method in RETIRED:
+        raise UserError(f"the arm {method} was retired", where="--method", mend=RETIRED[method])
     if method not in ARMS:
         raise UserError(f"no method '{method}'", where="--method", mend=f"choose one of {', '.join(ARMS)}")
     return ARMS[method]
+
+
+def arm_of_run(method: str) -> Arm:
+    """The arm of a run that exists, to use its model. All retired arms masked, dropped and kept as many patches as
+    ``msmae`` and pooled as it does; nothing else of an arm matters to a finished model."""
+    return ARMS["msmae"] if method in RETIRED else find_arm(method)

@@ -153,6 +153,9 @@ class PretrainSettings:
     """How closely the draw follows the maps: above 1 less closely, under 1 more (paper: 1, as the maps say)."""
     uniform_share: float = 0.0
     """Share of the draw's weight that is spread evenly, whatever the maps say (paper: none)."""
+    hints: float = 0.0
+    """Share of the kept patches that the map draws; the rest, and what is masked, is then drawn evenly (paper: 0, the
+    map draws what is masked)."""
     label_weight: float | None = None
     """Weight of the cross-entropy, in arms that learn labels (`mae` and `amt` do not); None: the arm's (paper: 0.1)."""
     normalise_pixels: bool = False
@@ -176,6 +179,7 @@ class PretrainSettings:
             where="pretrain.uniform_share",
             mend="give a number from 0 to 1",
         )
+        require(0 <= self.hints <= 1, "is no share", where="pretrain.hints", mend="give a number from 0 to 1")
         self.ratios(Arm(mask_ratio=0.01, throw_ratio=0.0))
 
     def weight_of_labels(self, arm: Arm) -> float:

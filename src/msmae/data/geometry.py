@@ -50,18 +50,6 @@ class Geometry:
         with torch.autocast(masks.device.type, enabled=False):
             return self.apply(masks.unsqueeze(1).float(), size, mode="nearest").squeeze(1).to(masks.dtype)
 
-    def cells(self, positions: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Where patches of the crop lie in the whole image: positions [B, K] into the row-by-row patch grid (h, w) ->
-        [B, K], the cells of the image's own grid that hold the patches' middles.
-        """
-        height, width = grid
-        x = (positions % width + 0.5) / width - 0.5
-        y = (positions // width + 0.5) / height - 0.5
-        x = torch.where(self.flip.unsqueeze(1), -x, x)
-        across = ((self.centre[:, :1] + self.extent[:, :1] * x) * width).long().clamp(0, width - 1)
-        down = ((self.centre[:, 1:] + self.extent[:, 1:] * y) * height).long().clamp(0, height - 1)
-        return down * width + across
-
 
 def taps(centre: Tensor, extent: Tensor, old: int, new: int, mode: str) -> tuple[Tensor, Tensor]:
     """For each pixel of a crop's axis the pixels that it is made of and their weights, both [B, new, taps].

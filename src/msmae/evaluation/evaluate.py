@@ -16,18 +16,17 @@ import torch
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
 from msmae.inference.model import Keep, Model, kept_tokens, load, look_with, predicted_names, share_and_selector
-from msmae.method.cost import classifier_macs, map_macs
+from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.reporting.model_card import write_checklists, write_model_card
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256, write_card
 from msmae.runs.folder import write_json
-from msmae.selection.cost import evidence_macs, look_macs
+from msmae.selection.cost import look_macs
 from msmae.statistics.predictions import write_predictions
 from msmae.statistics.summary import summarise
 from msmae.training.prepare import Prepared, data_fingerprint
-from msmae.training.second_view import pretraining_macs
 
 
 def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
@@ -201,12 +200,11 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
     patches = network.encoder.patches
     masked, _, quarter = patch_counts(patches, *prepared.settings.pretrain.ratios(arm))
     trained_on = quarter if prepared.settings.finetune.draw == "own" else None
-    remembering = evidence_macs(network, trained_on).total if trained_on is not None and arm.evidence else 0.0
     cost: dict[str, Any] = {
         "parameters": sum(p.numel() for p in network.parameters()),
         "patches": patches,
         "patches_kept": quarter,
-        "gmacs_train": (classifier_macs(network, trained_on).total + remembering / 3) / 1e9,  # three of it are a step
+        "gmacs_train": classifier_macs(network, trained_on).total / 1e9,
         "gmacs_predict": classifier_macs(network).total / 1e9,
         "gmacs_predict_kept": classifier_macs(network, quarter).total / 1e9,
         "gmacs_map": map_macs(network.encoder).total / 1e9,
@@ -224,7 +222,7 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
 
         source, _ = load_model(run / "pretrained")
         assert isinstance(source, MSMAE)
-        cost["gmacs_pretrain"] = pretraining_macs(source, prepared.arm, quarter, masked).total / 1e9
+        cost["gmacs_pretrain"] = msmae_macs(source, quarter, masked).total / 1e9
     return cost
 
 

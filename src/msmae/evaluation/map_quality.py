@@ -7,7 +7,6 @@ that knows nothing. ``pointing``: how often the most attended patch bears lesion
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,10 +14,8 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
-from msmae.method.masking import KEPT, MASKED, THROWN, PatchPlan
+from msmae.method.masking import KEPT, MASKED, THROWN, Draw
 
-Draw = Callable[[Tensor, torch.Generator], PatchPlan]
-"""Draws a plan from maps [B, h, w]."""
 LESION_COVER = 0.25
 """A patch bears lesion when at least this share of its pixels does, or when it holds most of a smaller lesion."""
 

@@ -107,6 +107,8 @@ def draw_order(maps: Tensor, generator: torch.Generator | None = None) -> Tensor
     return ((weights + 1e-12).log() + gumbel).argsort(dim=1, descending=True)
 
 
+Draw = Callable[[Tensor, torch.Generator], PatchPlan]
+"""Draws a plan from maps [B, h, w]."""
 Policy = Callable[[MapBank, Tensor, torch.Generator], Tensor]
 """Chooses the weights [B, h, w] for samples ids [B] from the bank of maps."""
 

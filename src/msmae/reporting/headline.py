@@ -37,14 +37,7 @@ ARMS = {
     "supmae": "pre-trained by reconstructing randomly masked patches, with the labels",
     "amt": "pre-trained by reconstructing the patches it attends to, without labels",
     "msmae": "pre-trained by reconstructing the patches it attends to, with the labels",
-    "supmae-twoview": "pre-trained as supmae, its labels learned from a second view of random patches (a control)",
-    "msmae-twoview": "pre-trained as msmae, its labels learned from a second view of attended patches",
     "msmae-shuffled": "pre-trained as msmae, but masked by the attention map of another image (a control)",
-    "msmae-hints": "pre-trained with the labels, on patches half of which are those it attends to",
-    "msmae-hints-rollout": "pre-trained as msmae-hints, its attention followed back through all layers",
-    "msmae-hints-gradient": "pre-trained with the labels, on patches half of which are those its answer hangs on",
-    "msmae-hints-shuffled": "pre-trained as msmae-hints, but with the map of another image (a control)",
-    "msmae-evidence": "pre-trained as supmae; with a draw of its own it is fine-tuned on what its answers hang on",
     "msmae-released": "pre-trained as the code released with the paper does it",
 }
 

@@ -47,14 +47,6 @@ def sensitivity_macs(model: Classifier | MSMAE) -> Macs:
     return Macs(2 * (forward.linear + model.head.weight.numel()) + embedding, 3 * forward.attention)
 
 
-def evidence_macs(model: Classifier, kept: int) -> Macs:
-    """What a training step over ``kept`` patches pays to know what its answer hangs on: the answer's gradient, back to
-    the embedded tokens.
-    """
-    forward = blocks_macs(model.encoder.blocks, model.encoder.leading + kept)
-    return Macs(forward.linear + model.head.weight.numel(), 2 * forward.attention)
-
-
 def shrink_macs(shrink: Shrink, channels: int) -> float:
     """The two matrix products that average an image of so many channels."""
     (low, high), (wide, narrow) = shrink.after_and_before
@@ -98,15 +90,3 @@ def merge_macs(encoder: VisionTransformer, kept: int) -> Macs:
         cost += Macs(tokens * weights_of(block.attn) + (tokens - merged) * weights_of(block.mlp), products)
         tokens -= merged
     return cost
-
-
-def rollout_macs(encoder: VisionTransformer) -> Macs:
-    """The pass that makes one map of attention rollout: all blocks but the last; then for every block the queries and
-    keys of all tokens, their products, and the product of two square matrices.
-    """
-    tokens, depth = encoder.leading + encoder.patches, len(encoder.blocks)
-    blocks = blocks_macs(nn.ModuleList(list(encoder.blocks)[:-1]), tokens)
-    embedding = encoder.patches * encoder.patch_embed.proj.weight.numel()
-    linear = 2 * depth * tokens * encoder.width**2
-    attention = depth * (tokens**2 * encoder.width + tokens**3)
-    return Macs(blocks.linear + embedding + linear, blocks.attention + attention)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ from torch import Tensor
 
 from msmae.data.geometry import Geometry
 from msmae.encoders.weights import load_encoder
-from msmae.method.attention import MapBank
+from msmae.method.attention import MapBank, patch_maps
 from msmae.method.classifier import Classifier
-from msmae.method.masking import POLICIES, plan_with_hints
+from msmae.method.masking import POLICIES
 from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import ModelCard, build_model, load_model, pretrained_part, save_model
-from msmae.training.maps import gather, maps_of_arm, plan_of_arm, refresh_bank
+from msmae.training.maps import plan_of_arm, refresh_bank
 from msmae.training.prepare import Prepared
 from msmae.training.pretrain import pretrained_card
-from msmae.training.running_maps import RunningMaps, answer
 from msmae.training.supervised import SupervisedModule, train_supervised
 from msmae.training.trainer import decayed
 
@@ -36,8 +34,7 @@ class FinetuneModule(SupervisedModule):
         self.arm = prepared.arm
         self.bank = MapBank(torch.from_numpy(self.train_ids), model.encoder.grid)
         self.ratios = prepared.settings.pretrain.ratios(prepared.arm)
-        remembers = self.settings.draw == "own" and self.arm.evidence > 0
-        self.running = RunningMaps(self.bank) if remembers else None
+        self.hints = prepared.settings.pretrain.hints if prepared.arm.guided else 0.0
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -47,30 +44,21 @@ class FinetuneModule(SupervisedModule):
             share = self.train_ids[self.global_rank :: self.trainer.world_size]
             batches = self.prepared.batches(share, 4 * self.batch_size)
             with self.forward_precision():
-                figures = refresh_bank(
-                    self.bank, self.model, batches, self.normalise, partial(maps_of_arm, self.arm, self.model)
-                )
+                figures = refresh_bank(self.bank, self.model, batches, self.normalise, self.maps)
             self.log_dict(figures, rank_zero_only=True)
 
+    def maps(self, images: Tensor) -> Tensor:
+        """Attention maps [B, h, w] of whole normalised images [B, C, H, W]."""
+        return patch_maps(self.model.encoder, images)
+
     def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
-        if self.running is not None:
-            return self.classify_evidence(self.running, images, ids, geometry)
         keep = None
         if self.settings.draw == "own":
             maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
             weights = geometry.apply_to_maps(maps, self.bank.grid)
-            keep = plan_of_arm(self.arm, weights, self.generator, ratios=self.ratios).keep.to(self.device)
+            plan = plan_of_arm(weights, self.generator, ratios=self.ratios, hints=self.hints)
+            keep = plan.keep.to(self.device)
         logits: Tensor = self.model(images, keep)
-        return logits
-
-    def classify_evidence(self, running: RunningMaps, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
-        """Logits [B, classes] from patches that earlier answers hung on, and what these answers hang on remembered."""
-        weights = geometry.apply_to_maps(running.weights(ids), self.bank.grid)
-        keep = plan_with_hints(weights, *self.ratios, hints=self.arm.evidence, generator=self.generator).keep
-        logits, lengths = answer(self.model, images, keep.to(self.device))
-        cells = geometry.cells(keep, self.bank.grid)
-        ids, shown = gather(ids, torch.stack([cells.float(), lengths.cpu()], dim=1))  # of all processes, [B, 2, K]
-        running.record(ids, shown[:, 0].long(), shown[:, 1])
         return logits
 
     def configure_optimizers(self) -> Any:

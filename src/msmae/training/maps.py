@@ -12,15 +12,8 @@ from torch import Tensor, nn
 from msmae.config.arms import Arm
 from msmae.config.settings import PretrainSettings
 from msmae.data.loader import Batch
-from msmae.evaluation.map_quality import Draw
-from msmae.method.attention import MapBank, map_entropy, map_overlap, patch_maps
-from msmae.method.classifier import Classifier
-from msmae.method.cost import Macs, map_macs
-from msmae.method.masking import PatchPlan, plan_patches, plan_with_hints, tempered
-from msmae.method.msmae import MSMAE
-from msmae.selection.cost import rollout_macs, sensitivity_macs
-from msmae.selection.rollout import rollout_maps
-from msmae.selection.sensitivity import sensitivity, widened
+from msmae.method.attention import MapBank, map_entropy, map_overlap
+from msmae.method.masking import Draw, PatchPlan, plan_patches, plan_with_hints, tempered
 
 log = logging.getLogger("msmae")
 
@@ -74,22 +67,12 @@ def gather(ids: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([i for i, _ in shares]), torch.cat([m for _, m in shares])
 
 
-def maps_of_arm(arm: Arm, model: MSMAE | Classifier, images: Tensor) -> Tensor:
-    """Whole normalised images [B, C, H, W] -> the arm's maps [B, h, w] in [0, 1]."""
-    if arm.maps == "attention":
-        return patch_maps(model.encoder, images)
-    if arm.maps == "rollout":
-        return rollout_maps(model.encoder, images)
-    telling = widened(sensitivity(model, images))  # [B, h, w]
-    return telling / telling.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-
-
 def plan_of_arm(
-    arm: Arm, weights: Tensor, generator: torch.Generator | None = None, *, ratios: tuple[float, float]
+    weights: Tensor, generator: torch.Generator | None = None, *, ratios: tuple[float, float], hints: float = 0.0
 ) -> PatchPlan:
-    """The arm's plan from aligned weights [B, h, w] and the shares (masked, thrown)."""
-    if arm.hints:
-        return plan_with_hints(weights, *ratios, hints=arm.hints, generator=generator)
+    """A plan from aligned weights [B, h, w], the shares (masked, dropped) and the share of hints among the kept."""
+    if hints:
+        return plan_with_hints(weights, *ratios, hints=hints, generator=generator)
     return plan_patches(weights, *ratios, generator)
 
 
@@ -99,15 +82,6 @@ def draw_of_arm(arm: Arm, settings: PretrainSettings) -> Draw:
 
     def draw(maps: Tensor, generator: torch.Generator) -> PatchPlan:
         weights = tempered(maps, settings.temperature, settings.uniform_share)
-        return plan_of_arm(arm, weights, generator, ratios=ratios)
+        return plan_of_arm(weights, generator, ratios=ratios, hints=settings.hints)
 
     return draw
-
-
-def map_price(arm: Arm, model: MSMAE | Classifier) -> Macs:
-    """What one map of the arm costs; nothing where no map guides it."""
-    if not arm.guided:
-        return Macs(0, 0)
-    if arm.maps == "gradient":
-        return sensitivity_macs(model)
-    return map_macs(model.encoder) if arm.maps == "attention" else rollout_macs(model.encoder)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msmae.config import ARMS, Arm, DatasetSettings, Settings, check_patch_size, find_arm
+from msmae.config import ARMS, Arm, DatasetSettings, Settings, arm_of_run, check_patch_size
 from msmae.data.audit import (
     Audit,
     Fingerprints,
@@ -58,7 +58,7 @@ class Prepared:
 
     @property
     def arm(self) -> Arm:
-        return find_arm(self.method)
+        return arm_of_run(self.method)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -138,7 +138,14 @@ def prepare(
     Raises:
         UserError: whatever is wrong with the data or the settings, before anything is written to the run's folder.
     """
-    settings.pretrain.ratios(find_arm(method))
+    arm = arm_of_run(method)
+    settings.pretrain.ratios(arm)
+    if settings.pretrain.hints and arm.pretrains and not arm.guided:
+        raise UserError(
+            f"the arm {method} draws without maps: nothing can be a hint",
+            where="pretrain.hints",
+            mend="leave it out, or choose msmae, amt or msmae-shuffled",
+        )
     prepared = decode(manifest, settings=settings, method=method, seed=seed)
     check_labels(prepared, pretrain_only=pretrain_only)
     check_classes(prepared)

@@ -14,14 +14,12 @@ from torch import Tensor
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.encoders.weights import load_encoder
-from msmae.method.attention import MapBank
+from msmae.method.attention import MapBank, patch_maps
 from msmae.method.masking import POLICIES, PatchPlan, plan_patches
-from msmae.method.msmae import MSMAE, Reconstruction, msmae_loss
+from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import ModelCard, build_model, save_model
-from msmae.training.map_watch import MapWatch
-from msmae.training.maps import draw_of_arm, maps_of_arm, refresh_bank
+from msmae.training.maps import draw_of_arm, refresh_bank
 from msmae.training.prepare import Prepared, reading_of
-from msmae.training.second_view import draw_view, see_twice
 from msmae.training.trainer import LastCheckpoint, StageModule, check_trainer, decayed, fit, make_trainer
 
 log = logging.getLogger("msmae")
@@ -107,22 +105,14 @@ class PretrainModule(StageModule):
         self.log_dict(figures, rank_zero_only=True)
 
     def maps(self, images: Tensor) -> Tensor:
-        """The arm's maps [B, h, w] of whole normalised images [B, C, H, W]."""
-        return maps_of_arm(self.arm, self.model, images)
+        """Attention maps [B, h, w] of whole normalised images [B, C, H, W]."""
+        return patch_maps(self.model.encoder, images)
 
     def draw(self, weights: Tensor) -> PatchPlan:
         """The plan of a batch from its aligned weights [B, h, w]."""
         if self.warming_up:
             return plan_patches(torch.ones_like(weights), EVEN, 0.0, self.generator)
         return self.draw_of_arm(weights, self.generator)
-
-    def see(self, images: Tensor, plan: PatchPlan, weights: Tensor) -> Reconstruction:
-        """What the model says of images [B, C, H, W] under a plan; the arm may name the class from a second view."""
-        if not self.arm.two_views:
-            output: Reconstruction = self.model(images, plan)
-            return output
-        view = draw_view(self.arm, weights, plan.keep.shape[1], self.generator)  # [B, K]
-        return see_twice(self.model, images, plan, view.to(images.device))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()
@@ -135,7 +125,7 @@ class PretrainModule(StageModule):
         plan = self.draw(weights).to(self.device)
         losses = msmae_loss(
             images,
-            self.see(images, plan, weights),
+            self.model(images, plan),
             plan,
             batch.labels,
             patch_size=self.model.encoder.patch_size,
@@ -196,7 +186,7 @@ def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         "pretrain",
         epochs=prepared.settings.pretrain.epochs,
         settings=prepared.settings.trainer,
-        callbacks=[MapWatch(prepared, model, run), LastCheckpoint(run)],
+        callbacks=[LastCheckpoint(run)],
         accumulate=prepared.settings.pretrain.accumulate,
     )
     done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"

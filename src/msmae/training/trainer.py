@@ -20,7 +20,6 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from msmae.bench.turns import Courtesy
 from msmae.config import FinetuneSettings, PretrainSettings, SegmentSettings, TrainerSettings, require
 from msmae.data.loader import Batches
 from msmae.data.tables.listing import count, some
@@ -301,7 +300,6 @@ class StageProgress(Callback):
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.task: TaskID | None = None
-        self.courtesy = Courtesy()
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=16), TimeRemainingColumn(), TextColumn("left"),
             TextColumn("{task.fields[figures]}"), redirect_stderr=sys.stderr.isatty(),
@@ -318,11 +316,6 @@ class StageProgress(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.images, self.began = 0, time.perf_counter()
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self.began += self.courtesy.wait()  # waiting is not training time
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

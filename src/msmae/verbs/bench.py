@@ -36,7 +36,7 @@ def bench(
 ) -> list[Row]:
     """Time every stage and hold it against the matrix products and copies that this machine can do.
 
-    Trainings of this user on this machine wait between steps meanwhile. Every stage takes turns with a plain matrix
+    Let nothing else run meanwhile; another `msmae bench` waits. Every stage takes turns with a plain matrix
     product of the same dtype; its ratio is the share of that ceiling which it reaches.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msmae.config import ARMS, BASELINES, Settings, make_settings, require
+from msmae.config import ARMS, BASELINES, RETIRED, Settings, make_settings, require
 from msmae.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ def compare(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the comparison; each run is a folder ARM/SEED in it.
-        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released, supmae-twoview, msmae-twoview,
-            msmae-hints, msmae-hints-rollout, msmae-hints-gradient, msmae-hints-shuffled, msmae-evidence, and what a
-            user would pick instead: majority, pca-svm, resnet18, small-cnn.
+        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released, and what a user would pick instead:
+            majority, pca-svm, resnet18, small-cnn.
         seeds: seeds of the training.
         folds: cross-validation: every image is tested once; 0: the data's own test split, or one that is cut.
         budget: what is equal for all arms: epochs, gmacs or seconds.
@@ -139,6 +138,7 @@ class Request:
         known = (*ARMS, *BASELINES)
         names = [name for words in listed(arms) for name in str(words).split(",") if name]
         for name in names:
+            require(name not in RETIRED, f"the arm {name} was retired", where="--arms", mend=RETIRED.get(name, ""))
             require(name in known, f"no arm '{name}'", where="--arms", mend=f"choose from {', '.join(known)}")
         numbers = [number for words in listed(seeds) for number in str(words).split(",") if number]
         for number in numbers:

@@ -93,6 +93,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
 
     if not (folder / "pretrained").is_dir():
         raise UserError("the run holds no pre-trained encoder", where=run, mend="`msmae pretrain DATA --out RUN` first")
+    find_arm(read_card(folder / "pretrained").method)
     if not read_card(folder / "pretrained").classes:
         raise only_pretrained(folder)
     fixed = sorted(settings.keys() & {"dataset", "model", "pretrain"})

@@ -130,12 +130,12 @@ class Scene:
         """Maps [B, h, w]; even where there is no model."""
         import torch
 
-        from msmae.training.maps import maps_of_arm
+        from msmae.method.attention import patch_maps
 
         if self.model is None:
             return torch.ones(len(ids), *self.grid)
-        arm, model = self.prepared.arm, self.model
-        return torch.cat([maps_of_arm(arm, model, self.images(ids[i : i + 256])) for i in range(0, len(ids), 256)])
+        encoder = self.model.encoder
+        return torch.cat([patch_maps(encoder, self.images(ids[i : i + 256])) for i in range(0, len(ids), 256)])
 
     def restore(self, images: Tensor, plan: PatchPlan) -> Tensor:
         """Images with the masked patches reconstructed (blank without a model) and the thrown ones blank."""

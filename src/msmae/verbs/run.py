@@ -29,9 +29,7 @@ def run(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the run; an unfinished run in it is continued.
-        method: arm of the comparison: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released, supmae-twoview,
-            msmae-twoview, msmae-hints, msmae-hints-rollout, msmae-hints-gradient, msmae-hints-shuffled or
-            msmae-evidence.
+        method: arm of the comparison: vit, mae, supmae, amt, msmae, msmae-shuffled or msmae-released.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.

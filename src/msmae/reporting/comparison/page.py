@@ -10,7 +10,6 @@ from msmae.reporting.comparison import sections as parts
 from msmae.reporting.comparison import verdict
 from msmae.reporting.comparison.analysis import RESAMPLES, Analysis, analyse, as_table
 from msmae.reporting.comparison.files import ComparisonFiles, read_comparison
-from msmae.reporting.comparison.maps import maps
 from msmae.reporting.render import make_page
 from msmae.reporting.run_files import write_whole
 from msmae.reporting.sections import data
@@ -60,7 +59,6 @@ def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
         "costs": parts.costs(files),
         "pictures": parts.pictures(files, analysis),
         "masks": parts.masks(files),
-        "maps": maps(files),
         "runs": parts.runs(files, analysis),
         "settings": parts.settings(files),
         "leaks": data.leaks(files.audit),

@@ -13,16 +13,8 @@ ALPHA = 0.05
 TIE = 1e-9
 SUBJECT = "msmae"
 """The arm that every other one is compared with beforehand."""
-BESIDES = (
-    ("supmae", "mae"),
-    ("msmae-twoview", "supmae"),
-    ("msmae-twoview", "supmae-twoview"),
-    ("msmae-hints", "supmae"),
-    ("msmae-hints", "msmae-hints-shuffled"),
-    ("msmae-hints-rollout", "supmae"),
-)
-"""Also asked beforehand: what labels are worth alone, what attention adds where the label has a view of its own, and
-what the map adds where it draws a part of what is kept."""
+BESIDES = (("supmae", "mae"),)
+"""Also asked beforehand: what labels are worth alone."""
 LOWER_IS_BETTER = ("brier", "log_loss", "ece", "mean_absolute_error")
 
 

@@ -1,7 +1,11 @@
-"""Whether the maps of a comparison's arms find the lesion, over pre-training: from map_quality.csv of its runs."""
+"""Whether the maps of a comparison's arms find the lesion, over pre-training: from the map_quality.csv of its runs.
+
+Runs of version 0.1 wrote that file; none of the studies in results/ need be run again for it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from msmae.reporting.comparison.files import ComparisonFiles
+from msmae.reporting.figures.canvas import DASHES, FAINT, SERIES, panel, to_svg
+from msmae.reporting.figures.curves import short
 from msmae.reporting.run_files import RunFiles
 from msmae.reporting.wording import number
 
@@ -52,8 +58,6 @@ def read(run: RunFiles) -> pd.DataFrame | None:
 
 def maps(files: ComparisonFiles) -> dict[str, Any] | None:
     """A picture and a table; None where no arm was watched."""
-    from msmae.reporting.figures.curves import history_figure
-
     known = histories(files)
     if not known:
         return None
@@ -77,3 +81,21 @@ def then_and_now(values: np.ndarray, share: bool) -> str:
     )
     spread = f" ({low}–{high})" if len(end) > 1 else ""
     return f"{first} → {last}{spread}"
+
+
+def history_figure(curves: Mapping[str, tuple[Sequence[int], np.ndarray]], *, label: str, alt: str) -> str:
+    """SVG of a line an arm over epochs: the mean of its runs [runs, epochs], and a band from their least to largest.
+
+    The dotted line is a map that knows nothing (0.5).
+    """
+    with panel(5.6, 3.6) as axes:
+        axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+        for place, (name, (epochs, values)) in enumerate(curves.items()):
+            colour, dashes = SERIES[place % len(SERIES)], DASHES[(place + place // len(SERIES)) % len(DASHES)]
+            axes.plot(epochs, values.mean(axis=0), color=colour, linestyle=dashes, label=short(name))
+            if len(values) > 1:
+                axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0)
+        axes.set(xlabel="epochs of pre-training", ylabel=label)
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(loc="best")
+        return to_svg(axes, alt=alt)
