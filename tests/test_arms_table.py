@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from test_comparison_report import write_folder
 
 from msmae.evidence.arms_table import table
 from msmae.reporting.comparison.page import write_comparison
-from test_comparison_report import write_folder
 
 
 def test_every_arm_has_its_figure_in_the_order_asked_for(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from test_comparison_report import write_folder
 
 from test_ablations import runs as saved_runs
-from test_comparison_report import write_folder
 from test_map_layers import save as save_layers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
