@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
+from msmae.data.opening import cache_folder
 from msmae.data.store import open_store
 from msmae.data.tables.layouts import open_dataset
 from msmae.method.attention import patch_maps
 from msmae.method.vit import VisionTransformer, resize_position_embedding
 from msmae.runs.checkpoint import load_model
-from msmae.training.prepare import cache_folder
 
 
 def correlation(maps: Tensor, exact: Tensor) -> float:

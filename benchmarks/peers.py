@@ -27,7 +27,7 @@ import torch
 
 from msmae.bench.turns import Row, alone, in_turns, processor_kind, ratio_row
 from msmae.bench.work import Case
-from msmae.training.prepare import cache_folder
+from msmae.data.opening import cache_folder
 from msmae.verbs.bench import CASES
 
 HERE = Path(__file__).parent

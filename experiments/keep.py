@@ -29,10 +29,11 @@ from arms import PUBLIC, REPOSITORY
 from collect import copy
 from studies import STUDIES
 
+from msmae.data.opening import cache_folder
 from msmae.inference.model import Model, load
 from msmae.statistics.predictions import write_predictions
 from msmae.training.adapt import adapt_model
-from msmae.training.prepare import Prepared, cache_folder, prepare_again
+from msmae.training.prepare import Prepared, prepare_again
 from msmae.verbs.budget import Point, budget, forget_look, predict_split
 
 QUARTER, EVEN = Point("locator", 0.25), Point("grid", 0.25)

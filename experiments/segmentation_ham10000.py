@@ -19,10 +19,10 @@ from collect import collect, restore
 
 import msmae
 from msmae.config import make_settings
+from msmae.data.opening import divide
 from msmae.errors import UserError
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 from msmae.runs.folder import differences, write_json
-from msmae.training.prepare import divide
 from msmae.verbs.compare import Part, claimed, finished
 
 ARMS = ["msmae", "supmae", "mae", "none"]

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from msmae.config import make_settings
+from msmae.data.opening import divide
 from msmae.method.vit import VisionTransformer
-from msmae.training.prepare import Prepared, divide, prepare
+from msmae.training.prepare import Prepared, prepare
 
 SIDE, PATCH, GRID = 32, 4, (8, 8)
 SPLITS = ["train"] * 32 + ["val"] * 12 + ["test"] * 12

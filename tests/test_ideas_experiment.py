@@ -14,6 +14,7 @@ import torch
 
 from msmae.config import make_settings
 from msmae.data.geometry import random_geometry
+from msmae.data.opening import divide
 from msmae.data.phantom import make_phantom
 from msmae.method.classifier import Classifier
 from msmae.method.masking import KEPT
@@ -21,7 +22,7 @@ from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
 from msmae.runs.checkpoint import build_model
 from msmae.training.finetune import classifier_card
-from msmae.training.prepare import Prepared, divide, prepare
+from msmae.training.prepare import Prepared, prepare
 from msmae.training.pretrain import pretrained_card
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

@@ -24,9 +24,10 @@ from msmae.cli import main
 from msmae.comparison.baselines import build_network, network_macs, predict_majority, predict_pca_svm
 from msmae.comparison.budgets import Price, prices_in_gmacs, prices_in_seconds, settings_of_arm
 from msmae.config import make_settings
+from msmae.data.opening import divide
 from msmae.errors import UserError
 from msmae.statistics.predictions import read_predictions
-from msmae.training.prepare import Prepared, divide, prepare
+from msmae.training.prepare import Prepared, prepare
 from msmae.verbs.report import report
 
 ARMS = ["majority", "pca-svm", "small-cnn", "vit", "msmae"]

@@ -14,6 +14,7 @@ import textwrap
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,14 +141,20 @@ def test_columns_of_the_manifest_choose_planes_and_units(tmp_path: Path) -> None
     columns = {"frame": ["3", ""], "axis": ["", "2"], "index": ["", "7"]}
     units = {"intensity_offset": ["-32768", ""], "window": ["-175, 275", ""]}
     first, second = image_sources(manifest_of(tmp_path, ["a.png", "b.nii"], **columns, **units))
-    assert (first.frame, first.axis, first.index, first.offset, first.window) == (
+    assert (*astuple(first.plane), first.offset, first.window) == (
         3,
         None,
         None,
         -32768,
         "-175.0..275.0",
     )
-    assert (second.frame, second.axis, second.index, second.offset, second.window) == (None, 2, 7, 0, "")
+    assert (*astuple(second.plane), second.offset, second.window) == (
+        None,
+        2,
+        7,
+        0,
+        "",
+    )
     with pytest.raises(UserError, match="column index holds something else than numbers"):
         image_sources(manifest_of(tmp_path, ["a.png"], index=["third"]))
 

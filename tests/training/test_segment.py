@@ -247,8 +247,8 @@ def test_masks_with_and_without_a_class_are_not_mixed(overlapping: Path, tmp_pat
 
 def test_what_the_loss_is_compared_with_is_what_the_masks_say(overlapping: Path) -> None:
     from msmae.config import make_settings
+    from msmae.data.opening import divide
     from msmae.runs.checkpoint import build_model
-    from msmae.training.prepare import divide
     from msmae.training.segment_data import class_layers, prepare_masks
 
     settings = make_settings("tiny")

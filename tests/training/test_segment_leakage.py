@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import msmae
+from msmae.data.audit.against import folders_of
 from msmae.data.phantom import make_phantom
 from msmae.errors import LeakageError
-from msmae.training.history import folders_of
 from msmae.verbs.segment import segment
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from msmae.data.opening import cache_folder
 from msmae.machine import bfloat16_gain, cpu_has_bfloat16
-from msmae.training.prepare import cache_folder
 
 BUSY = 0.15
 """Spread of one side's times (the middle half of them over their median) above which the machine is called busy."""

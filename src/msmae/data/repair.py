@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from msmae.data.audit.counts import Columns, label_conflicts
+from msmae.data.audit.columns import Columns
+from msmae.data.audit.counts import label_conflicts
+from msmae.data.audit.details import name_image
 from msmae.data.audit.duplicates import NEAR, Duplicates, find_duplicates, keep_together
-from msmae.data.audit.findings import name_image
 from msmae.data.audit.fingerprints import Fingerprints
 from msmae.data.manifest import Manifest, write_rows
 from msmae.data.splits import assign_splits

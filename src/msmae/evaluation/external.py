@@ -13,14 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import yaml
 
 from msmae.config import Settings
-from msmae.data.audit import Audit, audit, describe_leakage, take_fingerprints
+from msmae.data.audit import Audit, describe_leakage
+from msmae.data.audit.against import Pool, audit_against, digests_of
 from msmae.data.manifest import Manifest, read_manifest
+from msmae.data.opening import cache_folder, fingerprints, open_data, reading_of
 from msmae.data.reading.decoding import common_channels, image_sources
 from msmae.data.store import open_store
 from msmae.data.tables.listing import count, some
@@ -36,14 +37,7 @@ from msmae.runs.checkpoint import file_sha256
 from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json, write_text
 from msmae.statistics.predictions import read_predictions, write_predictions
 from msmae.statistics.summary import summarise
-from msmae.training.prepare import (
-    Prepared,
-    cache_folder,
-    data_fingerprint,
-    decide_order,
-    open_data,
-    reading_of,
-)
+from msmae.training.prepare import Prepared, data_fingerprint, decide_order
 
 
 def evaluate_elsewhere(
@@ -169,31 +163,19 @@ def audit_against_pool(manifest: Manifest, run: Path, *, settings: Settings, sou
 
     Also gives sentences about what could not be compared, and about images that are the run's own test images.
     """
-    known = read_manifest(run / "manifest.csv")
-    sides = [_absolute(known), _absolute(manifest)]
-    together = Manifest.from_table(
-        pd.concat(sides, ignore_index=True).fillna(""), root=manifest.root, layout=manifest.layout, notes=manifest.notes
-    )
-    prints = take_fingerprints(
-        together,
-        reading=reading_of(settings),
-        cache=cache_folder() / "audits",
-        progress=ProgressBar("auditing images"),
-    )
-    learned = np.flatnonzero(known.table["split"] != "test")
-    tested = np.flatnonzero(known.table["split"] == "test")
-    external = np.arange(len(known), len(together))
-    kept = np.concatenate([learned, external])
-    found = audit(together.select(kept), prints=prints.select(kept), source=source)
+    pool = Pool(read_manifest(run / "manifest.csv"), settings)
+    found = audit_against(manifest, [pool], settings=settings, source=source)
+    theirs = fingerprints(pool.manifest, settings)
+    lost = int((~theirs.readable[pool.learned]).sum())
     notes = []
-    lost = int((~prints.readable[learned]).sum())
     if lost:
         notes.append(
-            f"{count(lost, 'image')} of the {len(learned):,} that the model learned from cannot be read here: whether "
-            "the external images are among them is not known"
+            f"{count(lost, 'image')} of the {len(pool.learned):,} that the model learned from cannot be read here: "
+            "whether the external images are among them is not known"
         )
-    digests = {bytes(digest) for digest in prints.record["digest"][tested[prints.readable[tested]]]}
-    seen = sum(bytes(digest) in digests for digest in prints.record["digest"][external[prints.readable[external]]])
+    tested = digests_of(theirs.select(pool.manifest.ids("test")))
+    external = fingerprints(manifest, settings)
+    seen = sum(digest.tobytes() in tested for digest in external.record["digest"][external.readable])
     if seen:
         notes.append(f"{count(seen, 'external image')} the same as an internal test image: the two are not independent")
     return found, notes
@@ -288,12 +270,6 @@ def calibration_of(run: Path) -> dict[str, Any]:
     if "errors" in record:
         record["errors"] = {{"test": "internal"}.get(name, name): errors for name, errors in record["errors"].items()}
     return record
-
-
-def _absolute(manifest: Manifest) -> pd.DataFrame:
-    """The table with paths that hold from everywhere; masks are of no matter here."""
-    paths = [str(manifest.path(i).absolute()) for i in range(len(manifest))]
-    return manifest.table.assign(image_path=paths, mask_path="")
 
 
 def _rename(unknown: list[str], known: list[str]) -> str:

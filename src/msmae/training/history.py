@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from msmae.config import Settings
-from msmae.data.audit import take_fingerprints
+from msmae.data.audit.against import Pool, known_from
 from msmae.data.manifest import Manifest, read_manifest
 from msmae.errors import LeakageError
-from msmae.progress import ProgressBar
 from msmae.runs.folder import read_run
-from msmae.training.prepare import cache_folder, reading_of
 from msmae.training.source import Source, find_source
 
 UNKNOWN = "whether test images were among what the encoder learned from is not known: {}"
@@ -61,26 +57,18 @@ def refuse_leakage(manifest: Manifest, source: Source, settings: Settings, *, al
         LeakageError: there are such images, and ``allow`` is False.
     """
     origin = origin_of(source)
-    test = (manifest.table["split"] == "test").to_numpy()
-    identical, known = np.zeros(len(manifest), dtype=bool), np.zeros(len(manifest), dtype=bool)
-    mine = digests_of(manifest, settings) if origin.runs else np.array([], dtype=object)
-    for run in origin.runs:
-        learned = read_manifest(run / "manifest.csv")
-        theirs = digests_of(learned, read_run(run)[1])
-        pool = (learned.table["split"] != "test").to_numpy()
-        seen = set(theirs[pool]) - {b""}
-        identical |= test & np.array([digest in seen for digest in mine])
-        related = bool((set(mine) & set(theirs)) - {b""}) or bool(folders_of(manifest) & folders_of(learned))
-        patients = set(learned.table["patient_id"][pool]) - {""} if related else set()
-        known |= test & manifest.table["patient_id"].isin(patients).to_numpy()
     notes = [UNKNOWN.format(why) for why in origin.lost]
     for note in notes:
         print(f"- {note}")
-    leaking = int((identical | known).sum())
+    if not origin.runs:
+        return {"test_in_encoder_pool": 0, "notes": notes}
+    pools = [Pool(read_manifest(run / "manifest.csv"), read_run(run)[1], related_only=True) for run in origin.runs]
+    known = known_from(manifest, pools, settings=settings)
+    leaking, identical = known["leaking_images"], known["test_identical_to_pool"]
     if leaking:
         what = (
-            f"{leaking} of {test.sum()} test images ({identical.sum()} by their pixels, {known.sum()} by their "
-            "patient) are among those the encoder was trained on"
+            f"{leaking} of {len(manifest.ids('test'))} test images ({identical} by their pixels, {leaking - identical} "
+            "by their patient alone) are among those the encoder was trained on"
         )
         if not allow:
             raise LeakageError(
@@ -90,22 +78,3 @@ def refuse_leakage(manifest: Manifest, source: Source, settings: Settings, *, al
             )
         print(f"- {what}: the test figures cannot be trusted (--allow-leakage)")
     return {"test_in_encoder_pool": leaking, "notes": notes}
-
-
-def folders_of(manifest: Manifest) -> set[Path]:
-    """The folders that the images of a data set lie in; of a link, the folder of what it leads to."""
-    files = [manifest.path(i) for i in range(len(manifest))]
-    folders = {(file.resolve() if file.is_symlink() else file).parent for file in files}
-    return {folder.resolve() for folder in folders}
-
-
-def digests_of(manifest: Manifest, settings: Settings) -> np.ndarray:
-    """What names each image's decoded pixels, bytes [n]; empty where it cannot be read."""
-    prints = take_fingerprints(
-        manifest,
-        reading=reading_of(settings),
-        cache=cache_folder() / "audits",
-        progress=ProgressBar("comparing images"),
-    )
-    names = [row.tobytes() if fine else b"" for row, fine in zip(prints.record["digest"], prints.readable, strict=True)]
-    return np.array(names, dtype=object)

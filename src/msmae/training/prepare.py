@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,28 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from msmae.config import ARMS, Arm, DatasetSettings, Settings, arm_of_run, check_patch_size
-from msmae.data.audit import (
-    Audit,
-    Fingerprints,
-    audit,
-    find_duplicates,
-    keep_together,
-    list_warnings,
-    stop_on_leakage,
-    take_fingerprints,
-)
+from msmae.data.audit import Audit, list_warnings, stop_on_leakage
+from msmae.data.audit.against import audit_against
 from msmae.data.loader import Batches
 from msmae.data.manifest import SPLITS, Manifest, read_manifest
-from msmae.data.phantom import make_phantom
+from msmae.data.opening import cache_folder, reading_of
 from msmae.data.reading.checks import by
 from msmae.data.reading.decoding import image_sources
 from msmae.data.reading.images import Reading, read_source
 from msmae.data.reading.masks import MaskRule
-from msmae.data.splits import assign_splits
 from msmae.data.store import ImageStore, open_store
-from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.listing import count, some
-from msmae.data.tables.slices import expand_slices
 from msmae.errors import UserError
 from msmae.progress import ProgressBar
 from msmae.runs.folder import read_run
@@ -98,35 +86,6 @@ class Prepared:
             rank=rank,
             world=world,
         )
-
-
-def divide(data: str | Path, *, settings: Settings, seed: int = 0) -> Manifest:
-    """Recognise the data and assign the splits that are missing; copies of a picture, like a patient, stay together."""
-    chosen, manifest = settings.dataset, open_data(data, settings)
-    splits = set(manifest.table["split"])
-    return assign_splits(
-        manifest,
-        val_fraction=chosen.val_fraction,
-        test_fraction=chosen.test_fraction,
-        seed=seed,
-        groups=whole_groups(manifest, settings) if "" in splits or not {"val", "test"} <= splits else None,
-    )
-
-
-def whole_groups(manifest: Manifest, settings: Settings) -> list[str]:
-    """The groups [n] that no cut may part: a patient's images, and pictures that are identical or nearly so."""
-    duplicates = find_duplicates(prints := fingerprints(manifest, settings))
-    return keep_together(manifest, duplicates, prints)
-
-
-def fingerprints(manifest: Manifest, settings: Settings) -> Fingerprints:
-    """What the audit compares of every image; taken once and kept in the cache."""
-    return take_fingerprints(
-        manifest,
-        reading=reading_of(settings),
-        cache=cache_folder() / "audits",
-        progress=ProgressBar("auditing images"),
-    )
 
 
 def prepare(
@@ -195,38 +154,6 @@ def as_own_manifest(settings: Settings) -> Settings:
         max_pixels=given.max_pixels,
     )
     return dataclasses.replace(settings, dataset=plain)
-
-
-def open_data(data: str | Path, settings: Settings) -> Manifest:
-    """DATA is a folder, a CSV/TSV manifest, an .npz, or ``phantom``."""
-    if str(data) == "phantom":
-        folder = cache_folder() / "phantom"
-        return make_phantom(folder)
-    chosen = settings.dataset
-    manifest = open_dataset(
-        data,
-        layout=chosen.layout,
-        patients=chosen.patients,
-        image_column=chosen.image_column,
-        label_column=chosen.label_column,
-        patient_column=chosen.patient_column,
-        split_column=chosen.split_column,
-        mask_column=chosen.mask_column,
-        site_column=chosen.site_column,
-    )
-    return expand_slices(manifest, slices=chosen.slices) if chosen.slices else manifest
-
-
-def reading_of(settings: Settings) -> Reading:
-    """How files are turned into numbers."""
-    chosen = settings.dataset
-    return Reading(window=chosen.window, replace_nonfinite=chosen.replace_nonfinite, max_pixels=chosen.max_pixels)
-
-
-def cache_folder() -> Path:
-    """Where decoded images and the phantom are kept: $MSMAE_CACHE, else the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msmae"
-    return Path(os.environ.get("MSMAE_CACHE", default))
 
 
 def decide_order(settings: Settings, manifest: Manifest) -> Settings:
@@ -384,7 +311,7 @@ def audit_before_run(manifest: Manifest, *, source: str, settings: Settings, all
     Raises:
         LeakageError: test images or patients are in the pool the model learns from, and ``allow`` is False.
     """
-    found = audit(manifest, prints=fingerprints(manifest, settings), source=source)
+    found = audit_against(manifest, settings=settings, source=source)
     stop_on_leakage(found, allow=allow)
     for warning in list_warnings(found):
         print(f"- audit: {warning}")

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
+from msmae.data.opening import reading_of
 from msmae.encoders.weights import load_encoder
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.masking import POLICIES, PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import ModelCard, build_model, save_model
 from msmae.training.maps import draw_of_arm, refresh_bank
-from msmae.training.prepare import Prepared, reading_of
+from msmae.training.prepare import Prepared
 from msmae.training.trainer import LastCheckpoint, StageModule, check_trainer, decayed, fit, make_trainer
 
 log = logging.getLogger("msmae")

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
+from msmae.data.opening import reading_of
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import ModelCard, build_model, save_model
 from msmae.training.finetune import layer_of
-from msmae.training.prepare import Prepared, reading_of
+from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers
 from msmae.training.source import Source
 from msmae.training.supervised import jitter

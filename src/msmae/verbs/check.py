@@ -82,9 +82,9 @@ def check(
     """
     from msmae.config import DatasetSettings, Settings
     from msmae.data.audit import draw_worst_pairs, keep_together, list_obstacles, list_warnings, stop_on_leakage
-    from msmae.data.splits import name_folds, write_folds
+    from msmae.data.folds import name_folds, write_folds
+    from msmae.data.opening import open_data, reading_of
     from msmae.runs.folder import check_writable, write_json
-    from msmae.training.prepare import open_data, reading_of
     from msmae.verbs.show import show_audit, show_folds, show_repair
 
     target = None if repair is None else _free(Path(repair), overwrite=overwrite)
@@ -157,9 +157,9 @@ def examine(manifest: Manifest, cuts: Cuts, *, source: str, reading: Reading, ne
     too small to be cut is a finding here: the splits are then left as they are, and a note says why.
     """
     from msmae.data.audit import audit, find_duplicates, keep_together, take_fingerprints
+    from msmae.data.opening import cache_folder
     from msmae.data.splits import assign_splits
     from msmae.progress import ProgressBar
-    from msmae.training.prepare import cache_folder
 
     prints = take_fingerprints(
         manifest, reading=reading, cache=cache_folder() / "audits", progress=ProgressBar("auditing images")

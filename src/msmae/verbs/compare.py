@@ -83,8 +83,9 @@ def compare(
     chosen = make_settings(preset, config, settings)
     request = Request.of(arms, seeds, folds=folds, budget=budget)
     folder = Path(out)
+    from msmae.data.opening import divide
     from msmae.runs.folder import check_run, write_json
-    from msmae.training.prepare import audit_before_run, divide
+    from msmae.training.prepare import audit_before_run
     from msmae.verbs.report import report
     from msmae.verbs.show import show_notes
 
@@ -168,8 +169,8 @@ def refuse_multilabel_svm(manifest: Manifest) -> None:
 
 def cut_folds(whole: Manifest, request: Request, *, settings: Settings, seed: int) -> list[Manifest]:
     """One manifest a fold; the data as it is divided where there are no folds."""
+    from msmae.data.opening import whole_groups
     from msmae.data.splits import make_folds
-    from msmae.training.prepare import whole_groups
 
     if not request.folds:
         return [whole]

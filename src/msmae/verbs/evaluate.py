@@ -44,8 +44,9 @@ def pretrain(
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     if not find_arm(method).pretrains:
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
+    from msmae.data.opening import divide
     from msmae.runs.folder import check_run, check_same_images, clear_run, describe_run, write_json
-    from msmae.training.prepare import audit_before_run, divide, prepare
+    from msmae.training.prepare import audit_before_run, prepare
     from msmae.training.pretrain import check_training, pretrain_model
     from msmae.verbs.show import show_notes
 

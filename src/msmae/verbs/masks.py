@@ -90,9 +90,10 @@ def masks(
 def open_source(source: str, preset: str, out: str | None) -> tuple[Prepared, MSMAE | None]:
     """A run's data and pre-trained model; or data as for ``msmae run``, and no model."""
     from msmae.config import make_settings
+    from msmae.data.opening import divide
     from msmae.method.msmae import MSMAE
     from msmae.runs.checkpoint import load_model
-    from msmae.training.prepare import divide, prepare, prepare_again
+    from msmae.training.prepare import prepare, prepare_again
 
     folder = Path(source)
     if not (folder / "config.yaml").is_file() and (source == "phantom" or folder.exists()):

@@ -52,7 +52,8 @@ def run(
     from msmae.runs.folder import check_run, check_same_images, clear_run, describe_run, write_json
 
     check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
-    from msmae.training.prepare import audit_before_run, divide, prepare
+    from msmae.data.opening import divide
+    from msmae.training.prepare import audit_before_run, prepare
     from msmae.training.pretrain import check_training
     from msmae.verbs.show import show_notes, show_result
 

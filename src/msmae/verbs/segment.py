@@ -54,9 +54,10 @@ def segment(
         raise UserError("the new run would overwrite the one it starts from", where=out, mend="choose another --out")
     check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
     chosen = source.architecture(chosen)
+    from msmae.data.opening import divide
     from msmae.evaluation.segmentation import evaluate_segmenter
     from msmae.training.history import refuse_leakage
-    from msmae.training.prepare import audit_before_run, divide
+    from msmae.training.prepare import audit_before_run
     from msmae.training.segment import check_segmenter, segment_model
     from msmae.training.segment_data import check_masks, left_out, prepare_masks
     from msmae.training.trainer import is_main_process
@@ -96,9 +97,10 @@ def choose_decoder(settings: Settings, decoder: str | None) -> Settings:
 
 def evaluate_again(run: Path) -> dict[str, Any]:
     """Evaluate a segmentation run's model once more, on the run's own manifest; ``msmae evaluate`` comes here."""
+    from msmae.data.opening import divide
     from msmae.evaluation.segmentation import evaluate_segmenter
     from msmae.runs.folder import read_run
-    from msmae.training.prepare import as_own_manifest, divide
+    from msmae.training.prepare import as_own_manifest
     from msmae.training.segment_data import prepare_masks
 
     config, settings = read_run(run)

@@ -25,7 +25,8 @@ from msmae.data.audit import (
     take_fingerprints,
 )
 from msmae.data.audit.fingerprints import RECORD, Fingerprints
-from msmae.data.audit.hashing import CROWD, FARTHEST, bits_apart, near_pairs, perceptual_hash, pixel_digest
+from msmae.data.audit.hashing import bits_apart, perceptual_hash, pixel_digest
+from msmae.data.audit.neighbours import CROWD, FARTHEST, near_pairs
 from msmae.data.audit.threshold import choose_threshold
 from msmae.data.manifest import Manifest
 from msmae.data.tables.layouts import open_dataset
@@ -328,7 +329,7 @@ def test_the_threshold_can_be_given_within_what_the_search_can_do() -> None:
 
 
 def test_the_contact_sheet_shows_the_worst_first_and_goes_when_nothing_is_wrong(planted: Path, tmp_path: Path) -> None:
-    from msmae.data.audit.counts import Columns
+    from msmae.data.audit.columns import Columns
     from msmae.data.audit.sheet import worst_pairs
 
     manifest = open_dataset(planted)

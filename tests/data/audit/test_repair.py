@@ -14,7 +14,8 @@ from msmae.data.audit import (
     keep_together,
 )
 from msmae.data.audit.fingerprints import Fingerprints
-from msmae.data.audit.hashing import FARTHEST, bits_apart
+from msmae.data.audit.hashing import bits_apart
+from msmae.data.audit.neighbours import FARTHEST
 from msmae.data.manifest import Manifest
 from msmae.data.repair import repair
 from msmae.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from msmae.data.manifest import Manifest
-from msmae.data.reading.masks import MaskRule, read_class_mask, read_layers, split_layers
+from msmae.data.reading.masks import MaskRule, read_mask, split_layers
 from msmae.data.store import open_store
 from msmae.errors import UserError
 
@@ -24,20 +24,20 @@ def saved(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
 
 def test_index_and_palette_masks_are_class_numbers(tmp_path: Path) -> None:
     rule = MaskRule(classes=2)
-    assert (read_class_mask([saved(tmp_path / "i.png", INDEX)], rule) == INDEX).all()
+    assert (read_mask([saved(tmp_path / "i.png", INDEX)], rule) == INDEX).all()
     palette = Image.fromarray(INDEX)
     palette.putpalette([0, 0, 0, 250, 10, 10, 10, 250, 10])
     palette.save(tmp_path / "p.png")
-    assert (read_class_mask([tmp_path / "p.png"], rule) == INDEX).all()
+    assert (read_mask([tmp_path / "p.png"], rule) == INDEX).all()
     grey = np.stack([INDEX] * 3, axis=2)
-    assert (read_class_mask([saved(tmp_path / "rgb.png", grey)], rule) == INDEX).all(), "three equal channels are grey"
+    assert (read_mask([saved(tmp_path / "rgb.png", grey)], rule) == INDEX).all(), "three equal channels are grey"
 
 
 def test_masks_of_one_class_keep_their_number_and_are_joined(tmp_path: Path) -> None:
     upper = saved(tmp_path / "a.png", (INDEX == 0).astype(np.uint8) * 255)
     lower = saved(tmp_path / "b.png", (INDEX == 2).astype(np.uint8) * 255)
-    assert (read_class_mask([upper, lower], MaskRule()) == np.where(INDEX != 1, 255, 0)).all()
-    assert read_class_mask([upper], MaskRule(), shape=(24, 18)).shape == (24, 18)
+    assert (read_mask([upper, lower], MaskRule()) == np.where(INDEX != 1, 255, 0)).all()
+    assert read_mask([upper], MaskRule(), shape=(24, 18)).shape == (24, 18)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_masks_of_one_class_keep_their_number_and_are_joined(tmp_path: Path) -> 
 )
 def test_what_is_no_class_is_listed(array: np.ndarray, classes: int, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
-        read_class_mask([saved(tmp_path / "m.png", array)], MaskRule(classes=classes))
+        read_mask([saved(tmp_path / "m.png", array)], MaskRule(classes=classes))
 
 
 def test_two_masks_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_two_masks_that_contradict_each_other_are_refused(tmp_path: Path) -> Non
         saved(tmp_path / "b.png", np.where(INDEX == 1, 2, 0).astype(np.uint8)),
     )
     with pytest.raises(UserError, match="two classes"):
-        read_class_mask([one, other], MaskRule(classes=2))
+        read_mask([one, other], MaskRule(classes=2))
 
 
 def test_a_store_under_a_rule_refuses_or_excludes_an_image_without_mask(tmp_path: Path) -> None:
@@ -87,12 +87,12 @@ def test_masks_of_classes_that_overlap_are_layers(tmp_path: Path) -> None:
     upper = saved(tmp_path / "up.png", (INDEX == 1).astype(np.uint8))
     lower = saved(tmp_path / "low.png", np.kron(INDEX == 2, np.ones((2, 2))).astype(np.uint8))  # twice the resolution
     rule = MaskRule(classes=3, layers=("cup", "disc", "vessel"))
-    stored = read_layers([("disc", disc), ("cup", upper), ("cup", lower)], rule, shape=(12, 9))
+    stored = read_mask([("disc", disc), ("cup", upper), ("cup", lower)], rule, shape=(12, 9))
     layers = split_layers(stored[None], 3, overlapping=True)[0]
     assert (layers == np.stack([INDEX > 0, INDEX > 0, INDEX < 0])).all(), "two masks of the cup are joined"
     with pytest.raises(UserError, match="holds the values 0, 1, 2"):
-        read_layers([("cup", saved(tmp_path / "i.png", INDEX))], rule)
-    assert read_layers([("cup", tmp_path / "i.png")], MaskRule(layers=("cup",), any_value=True)).any()
+        read_mask([("cup", saved(tmp_path / "i.png", INDEX))], rule)
+    assert read_mask([("cup", tmp_path / "i.png")], MaskRule(layers=("cup",), any_value=True)).any()
     with pytest.raises(UserError, match="9 classes that may overlap"):
         MaskRule(layers=tuple("abcdefghi"))
 

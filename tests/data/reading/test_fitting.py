@@ -16,8 +16,8 @@ from msmae.data.reading.images import (
     fit_image,
     fit_mask,
     read_image,
-    read_mask,
 )
+from msmae.data.reading.masks import read_mask
 from msmae.errors import UserError
 
 

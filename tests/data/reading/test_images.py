@@ -14,6 +14,7 @@ from PIL import Image
 
 from msmae.data.reading.images import (
     ImageSource,
+    Plane,
     Reading,
     count_channels,
     load_images,
@@ -161,7 +162,7 @@ def test_an_animation_needs_a_frame(tmp_path: Path) -> None:
     first.save(tmp_path / "film.webp", save_all=True, append_images=[second], lossless=True)
     with pytest.raises(UserError, match="2 images where one was expected"):
         read_image(tmp_path / "film.webp")
-    assert read_image(tmp_path / "film.webp", frame=1)[:, 0, 0].tolist() == [0, 0, 255]
+    assert read_image(tmp_path / "film.webp", plane=Plane(frame=1))[:, 0, 0].tolist() == [0, 0, 255]
 
 
 # --- TIFF -------------------------------------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ def test_other_number_types_become_float(tmp_path: Path, kind: type) -> None:
 def test_pages_are_frames_and_named_channels_are_channels(tmp_path: Path) -> None:
     stack = noise(5, 9, 7, kind=np.uint16)
     tifffile.imwrite(tmp_path / "pages.tif", stack, photometric="minisblack")
-    np.testing.assert_array_equal(read_image(tmp_path / "pages.tif", frame=3)[0], stack[3])
+    np.testing.assert_array_equal(read_image(tmp_path / "pages.tif", plane=Plane(frame=3))[0], stack[3])
     with pytest.raises(UserError, match="5 images where one was expected"):
         read_image(tmp_path / "pages.tif")
     tifffile.imwrite(tmp_path / "stains.tif", stack, imagej=True, metadata={"axes": "CYX"})
@@ -196,7 +197,7 @@ def test_pages_are_frames_and_named_channels_are_channels(tmp_path: Path) -> Non
     assert count_channels(ImageSource(str(tmp_path / "stains.tif"))) == 5
     film = noise(2, 3, 9, 7, kind=np.uint16)
     tifffile.imwrite(tmp_path / "film.ome.tif", film, metadata={"axes": "TCYX"}, photometric="minisblack")
-    np.testing.assert_array_equal(read_image(tmp_path / "film.ome.tif", frame=1), film[1])
+    np.testing.assert_array_equal(read_image(tmp_path / "film.ome.tif", plane=Plane(frame=1)), film[1])
 
 
 @pytest.mark.parametrize("layout", ["contig", "separate"])
@@ -212,7 +213,7 @@ def test_pages_of_different_sizes_are_frames(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "mixed.tif") as file:
         for side in (8, 4):
             file.write(noise(side, side))
-    assert read_image(tmp_path / "mixed.tif", frame=1).shape == (1, 4, 4)
+    assert read_image(tmp_path / "mixed.tif", plane=Plane(frame=1)).shape == (1, 4, 4)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, bool])

@@ -9,7 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from msmae.data.reading.images import ImageSource, Reading, count_channels, read_image, read_mask
+from msmae.data.reading.images import ImageSource, Plane, Reading, count_channels, read_image
+from msmae.data.reading.masks import read_mask
 from msmae.data.reading.volumes import volume_shape
 from msmae.errors import UserError
 
@@ -31,8 +32,8 @@ def test_slices_hang_as_radiologists_hang_them(tmp_path: Path, suffix: str) -> N
     values = volume()
     path = save(values, tmp_path / f"ct{suffix}")
     right, front, head = (side - 1 for side in SHAPE)
-    axial, coronal, sagittal = (read_image(path, axis=axis, index=3)[0] for axis in (2, 1, 0))
-    assert read_image(path, axis=2, index=3).dtype == np.float32
+    axial, coronal, sagittal = (read_image(path, plane=Plane(axis=axis, index=3))[0] for axis in (2, 1, 0))
+    assert read_image(path, plane=Plane(axis=2, index=3)).dtype == np.float32
     for row, column in itertools.product(range(4), range(4)):
         assert axial[row, column] == values[right - column, front - row, 3]
         assert coronal[row, column] == values[right - column, 3, head - row]
@@ -53,7 +54,7 @@ def test_the_order_in_the_file_does_not_matter(tmp_path: Path, order: tuple[int,
     plain, turned = save(values, tmp_path / "a.nii"), save(stored, tmp_path / "b.nii", affine)
     assert volume_shape(turned) == (*SHAPE, 1)
     for axis in range(3):
-        np.testing.assert_array_equal(read_image(plain, axis=axis, index=2), read_image(turned, axis=axis, index=2))
+        np.testing.assert_array_equal(*(read_image(file, plane=Plane(axis=axis, index=2)) for file in (plain, turned)))
 
 
 def test_the_file_s_scaling_and_a_window_are_applied(tmp_path: Path) -> None:
@@ -61,9 +62,9 @@ def test_the_file_s_scaling_and_a_window_are_applied(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(values, np.eye(4))
     image.header.set_slope_inter(0.5, -100)
     nibabel.save(image, tmp_path / "scaled.nii")
-    units = read_image(tmp_path / "scaled.nii", axis=2, index=0)[0][::-1, ::-1].T
+    units = read_image(tmp_path / "scaled.nii", plane=Plane(axis=2, index=0))[0][::-1, ::-1].T
     np.testing.assert_allclose(units, values[..., 0] * 0.5 - 100)
-    shown = read_image(tmp_path / "scaled.nii", axis=2, index=0, reading=Reading(window="-200..200"))
+    shown = read_image(tmp_path / "scaled.nii", plane=Plane(axis=2, index=0), reading=Reading(window="-200..200"))
     assert (shown.min(), shown.max()) == (0, 1)
     np.testing.assert_allclose(shown[0][::-1, ::-1].T, np.clip((units + 200) / 400, 0, 1), atol=1e-6)
 
@@ -72,9 +73,11 @@ def test_a_four_dimensional_file_needs_a_frame(tmp_path: Path) -> None:
     values = volume(*SHAPE, 3)
     path = save(values, tmp_path / "series.nii.gz")
     assert volume_shape(path) == (*SHAPE, 3)
-    np.testing.assert_array_equal(read_image(path, axis=0, index=1, frame=2)[0][::-1, ::-1].T, values[1, :, :, 2])
+    np.testing.assert_array_equal(
+        read_image(path, plane=Plane(axis=0, index=1, frame=2))[0][::-1, ::-1].T, values[1, :, :, 2]
+    )
     with pytest.raises(UserError, match="3 images where one was expected"):
-        read_image(path, axis=0, index=1)
+        read_image(path, plane=Plane(axis=0, index=1))
 
 
 def test_one_slice_thick_is_two_dimensional(tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_one_slice_thick_is_two_dimensional(tmp_path: Path) -> None:
 def test_masks_are_cut_as_their_images(tmp_path: Path) -> None:
     inside = (volume() > 500).astype(np.uint8) * 2
     path = save(inside, tmp_path / "mask.nii.gz")
-    mask = read_mask([path], shape=(6, 5), axis=2, index=4)
+    mask = read_mask([path], shape=(6, 5), plane=Plane(axis=2, index=4))
     np.testing.assert_array_equal(mask[::-1, ::-1].T, inside[..., 4] > 0)
 
 
@@ -97,9 +100,9 @@ def test_a_volume_where_an_image_was_expected_is_refused(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"a volume of 5 x 6 x 7 where an image was expected .*--slices"):
         read_image(path)
     with pytest.raises(UserError, match="index 7 is not among 0 to 6"):
-        read_image(path, axis=2, index=7)
+        read_image(path, plane=Plane(axis=2, index=7))
     with pytest.raises(UserError, match="more than the limit of 209"):
-        read_image(path, axis=2, index=0, reading=Reading(max_pixels=209))
+        read_image(path, plane=Plane(axis=2, index=0), reading=Reading(max_pixels=209))
 
 
 def test_damage_is_refused_by_name(tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_damage_is_refused_by_name(tmp_path: Path) -> None:
     for name, content in (("cut.nii.gz", whole[: len(whole) // 2]), ("text.nii", b"not a volume"), ("empty.nii", b"")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
-            read_image(tmp_path / name, axis=2, index=0)
+            read_image(tmp_path / name, plane=Plane(axis=2, index=0))
 
 
 def test_values_that_are_not_numbers_are_refused_or_replaced(tmp_path: Path) -> None:
@@ -115,7 +118,7 @@ def test_values_that_are_not_numbers_are_refused_or_replaced(tmp_path: Path) -> 
     values[2, 3, 4] = np.nan
     path = save(values, tmp_path / "nan.nii")
     with pytest.raises(UserError, match="1 pixels are not finite"):
-        read_image(path, axis=2, index=4)
-    filled = read_image(path, axis=2, index=4, reading=Reading(replace_nonfinite=-7.0))
+        read_image(path, plane=Plane(axis=2, index=4))
+    filled = read_image(path, plane=Plane(axis=2, index=4), reading=Reading(replace_nonfinite=-7.0))
     assert np.count_nonzero(filled == -7) == 1
     assert np.isfinite(filled).all()

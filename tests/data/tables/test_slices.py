@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msmae.data.reading.images import read_image
+from msmae.data.reading.images import Plane, read_image
 from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.slices import expand_slices
@@ -38,7 +38,7 @@ def test_every_slice_of_an_axis(volumes):
         assert list(cut.table["index"][:number]) == [str(index) for index in range(number)]
     assert cut.notes[-1] == "4 volumes cut into 40 slices (axial)"
     row = cut.table.loc[17]
-    pixels = read_image(cut.path(17), axis=int(row["axis"]), index=int(row["index"]))
+    pixels = read_image(cut.path(17), plane=Plane(axis=int(row["axis"]), index=int(row["index"])))
     assert set(pixels.ravel()) == {7}
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from msmae.data.audit.fingerprints import Fingerprints
-from msmae.data.audit.hashing import FARTHEST, near_pairs
+from msmae.data.audit.neighbours import FARTHEST, near_pairs
 from msmae.data.audit.threshold import Threshold, choose_threshold, given_threshold
 from msmae.data.manifest import Manifest
 from msmae.errors import UserError

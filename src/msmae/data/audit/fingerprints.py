@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from msmae.data.audit.hashing import grey_plane, perceptual_hash, pixel_digest, resaving_distance
+from msmae.data.audit.traits import acquisition, borders, corner_level, mark_share
 from msmae.data.manifest import Manifest
 from msmae.data.reading.decoding import CHUNK, image_sources
-from msmae.data.reading.images import ImageSource, Reading, read_mask, read_source, split_reference
+from msmae.data.reading.images import ImageSource, Reading, read_source, split_reference
+from msmae.data.reading.masks import read_mask
 from msmae.data.store import READERS
 from msmae.errors import UserError
 
@@ -78,6 +80,17 @@ class Fingerprints:
         usual = found.most_common(1)[0][0]
         others = np.flatnonzero(self.readable & (kinds != usual)).tolist()
         return {row: f"{kinds[row]} numbers where most images hold {usual}" for row in others}
+
+    @classmethod
+    def join(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
+        """Those of several data sets, one after the other."""
+        starts = np.cumsum([0, *map(len, parts)]).tolist()
+        problems: dict[int, str] = {}
+        mask_problems: dict[int, str] = {}
+        for start, part in zip(starts, parts, strict=False):
+            problems |= {start + row: why for row, why in part.problems.items()}
+            mask_problems |= {start + row: why for row, why in part.mask_problems.items()}
+        return cls(np.concatenate([part.record for part in parts]), problems, mask_problems)
 
     def select(self, ids: Sequence[int] | np.ndarray) -> Fingerprints:
         """Those of these samples, numbered anew from 0, as ``Manifest.select`` does."""
@@ -169,7 +182,7 @@ def _mask_problem(source: ImageSource, masks: tuple[str, ...], pixels: np.ndarra
         return ""
     shape = pixels.shape[1], pixels.shape[2]
     try:
-        read_mask(masks, shape=shape, frame=source.frame, axis=source.axis, index=source.index, reading=reading)
+        read_mask(masks, shape=shape, plane=source.plane, reading=reading)
     except UserError as error:
         return str(error)
     return ""
@@ -210,103 +223,3 @@ def _load(source: Path) -> Fingerprints:
     with np.load(source) as kept:
         reasons = json.loads(kept["reasons"].tobytes())
         return Fingerprints(kept["record"], *({int(row): why for row, why in each.items()} for each in reasons))
-
-
-FLAT = 0.02  # a row or column is of one colour where it spans no more than this share of the image's range
-CORNER = 16  # a corner is this part of each side
-RIM = 8  # marks are looked for in this part of each side, along the four edges
-STROKE = 0.5  # a mark is a step from one pixel to the next of this share of the image's range
-HEAD = 1 << 17  # bytes at the beginning of a file that are searched for JPEG's tables
-
-MAGIC = {
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"BM": "BMP",
-    b"GIF8": "GIF",
-    b"RIFF": "WebP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-}
-DEVICE = ("Modality", "Manufacturer", "ManufacturerModelName", "ViewPosition", "PhotometricInterpretation")
-
-
-def borders(plane: np.ndarray) -> tuple[float, float, float, float]:
-    """Share of the height or width that is rows or columns of one colour, at the top, bottom, left and right edge.
-
-    ``plane`` is float32 [H, W]. An image of one colour is border throughout: 1, 1, 1, 1.
-    """
-    span = FLAT * (float(plane.max()) - float(plane.min()))
-    rows = np.ptp(plane, axis=1) <= span  # [H]
-    columns = np.ptp(plane, axis=0) <= span  # [W]
-    return _leading(rows), _leading(rows[::-1]), _leading(columns), _leading(columns[::-1])
-
-
-def corner_level(plane: np.ndarray) -> float:
-    """How bright the four corners of [H, W] are, as a share of the image's range: 0 darkest, 1 brightest."""
-    low, high = float(plane.min()), float(plane.max())
-    if low == high:
-        return 0.0
-    height, width = (max(1, side // CORNER) for side in plane.shape)
-    rows = np.concatenate([plane[:height], plane[-height:]])
-    corners = np.concatenate([rows[:, :width], rows[:, -width:]], axis=1)
-    return (float(np.median(corners)) - low) / (high - low)
-
-
-def mark_share(plane: np.ndarray) -> float:
-    """Share of the pixels along the edges of [H, W] that step sharply to the next: letters and arrows are made of them.
-
-    Letters burned into X-rays and ultrasound stand in the margins, at full contrast and without a soft edge.
-    """
-    height, width = (max(1, side // RIM) for side in plane.shape)
-    stroke = STROKE * (float(plane.max()) - float(plane.min()))
-    if stroke == 0:
-        return 0.0
-    inner = plane[height:-height]
-    rim = (plane[:height], plane[-height:], inner[:, :width], inner[:, -width:])
-    steps = sum(int((np.abs(np.diff(part, axis=1)) >= stroke).sum()) for part in rim)
-    return steps / max(1, sum(part.size for part in rim))
-
-
-def acquisition(path: str) -> tuple[str, int]:
-    """How a readable image came about: its format, with the device of a DICOM file; and JPEG's coarseness.
-
-    The coarseness is the sum of the luminance quantisation table (64 finest; about 920 at quality 75), 0 for any
-    other format.
-    """
-    if split_reference(path) is not None:
-        return "npz", 0
-    with open(path, "rb") as file:
-        head = file.read(HEAD)
-    if head[128:132] == b"DICM":  # first, because such a file may begin as a TIFF does
-        return _device(path), 0
-    for magic, name in MAGIC.items():
-        if head.startswith(magic):
-            return name, _jpeg_coarseness(head) if name == "JPEG" else 0
-    return Path(path).suffix.lstrip(".").upper(), 0
-
-
-def _leading(flat: np.ndarray) -> float:
-    """Share of leading True in [k]."""
-    return 1.0 if flat.all() else float(np.argmin(flat)) / len(flat)
-
-
-def _jpeg_coarseness(head: bytes) -> int:
-    at = 2
-    while at + 4 <= len(head) and head[at] == 0xFF:
-        marker, size = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
-        if marker == 0xDB:
-            wide = head[at + 4] >> 4
-            table = np.frombuffer(head[at + 5 : at + 5 + 64 * (1 + wide)], ">u2" if wide else "u1")
-            return int(table.sum(dtype=np.int64))
-        at += 2 + size
-    return 0
-
-
-def _device(path: str) -> str:
-    from pydicom import dcmread
-
-    header = dcmread(path, stop_before_pixels=True, specific_tags=list(DEVICE))
-    known = [str(header.get(field) or "").strip() for field in DEVICE]
-    return " ".join(["DICOM", *filter(None, known)])

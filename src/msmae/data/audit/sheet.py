@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from msmae.data.audit.counts import NO_LABEL, Columns
+from msmae.data.audit.columns import NO_LABEL, Columns
+from msmae.data.audit.details import name_image
 from msmae.data.audit.duplicates import Duplicates
-from msmae.data.audit.findings import name_image
 from msmae.data.audit.hashing import grey_plane
 from msmae.data.manifest import Manifest, printable
 from msmae.data.reading.decoding import image_sources

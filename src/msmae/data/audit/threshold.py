@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msmae.data.audit.hashing import FARTHEST, bits_apart
+from msmae.data.audit.hashing import bits_apart
+from msmae.data.audit.neighbours import FARTHEST
 
 BITS = 256
 USUAL = 6

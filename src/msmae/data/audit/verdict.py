@@ -6,7 +6,7 @@ import logging
 import shlex
 from collections.abc import Iterator
 
-from msmae.data.audit.counts import NO_FINDING, NO_LABEL
+from msmae.data.audit.columns import NO_FINDING, NO_LABEL
 from msmae.data.audit.findings import Audit
 from msmae.data.tables.listing import count, some
 from msmae.errors import LeakageError

@@ -15,16 +15,16 @@ import numpy as np
 from msmae.data.manifest import Manifest
 from msmae.data.reading.images import (
     ImageSource,
+    Plane,
     Reading,
     check_sides,
     count_channels,
     fit_image,
     fit_mask,
     load_image,
-    read_mask,
     read_source,
 )
-from msmae.data.reading.masks import MaskRule, read_class_mask, read_layers
+from msmae.data.reading.masks import INSIDE, MaskRule, read_mask
 from msmae.errors import UserError
 
 log = logging.getLogger("msmae")
@@ -61,14 +61,7 @@ class Job:
             if self.rule is not None and row not in self.rule.healthy:
                 raise UserError("the image has no mask", where=at.path, mend="name it in the column mask_path")
             return np.zeros(self.size, np.uint8)
-        plane = {"frame": at.frame, "axis": at.axis, "index": at.index}
-        paths = [path for _, path in self.masks[row]]
-        if self.rule is not None and self.rule.layers:
-            mask = read_layers(self.masks[row], self.rule, shape=shape, **plane, reading=self.reading)
-        elif self.rule is None or self.rule.any_value:
-            mask = read_mask(paths, shape=shape, **plane, reading=self.reading)
-        else:
-            mask = read_class_mask(paths, self.rule, shape=shape, **plane, reading=self.reading)
+        mask = read_mask(self.masks[row], self.rule or INSIDE, shape=shape, plane=at.plane, reading=self.reading)
         return fit_mask(mask, size=self.size)
 
     def both(self, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +109,8 @@ def image_sources(manifest: Manifest) -> list[ImageSource]:
         except ValueError as error:
             raise UserError(f"the manifest column {name} holds something else than numbers ({error})") from None
 
-    frames, axes, indices = (column(name, _whole, None) for name in ("frame", "axis", "index"))
-    rows = zip(frames, axes, indices, column("intensity_offset", float, 0.0), column("window", _range, ""), strict=True)
+    planes = map(Plane, *(column(name, _whole, None) for name in ("frame", "axis", "index")))
+    rows = zip(planes, column("intensity_offset", float, 0.0), column("window", _range, ""), strict=True)
     return [ImageSource(str(manifest.path(i)), *row) for i, row in enumerate(rows)]
 
 

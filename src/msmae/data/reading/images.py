@@ -21,7 +21,7 @@ import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,36 +58,39 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """One two-dimensional image: a file (or ``file.npz#train/17``), a plane of it, and what its numbers need."""
+class Plane:
+    """Which two-dimensional image of a file that holds several; None where there is no choice."""
 
-    path: str
     frame: int | None = None
     """Frame of a film, page of a TIFF, volume of a 4-D NIfTI; counted from 0."""
     axis: int | None = None
     """Axis across which a volume is cut: 0 left-right, 1 back-front, 2 feet-head."""
     index: int | None = None
     """Slice along ``axis``, counted from 0."""
+
+
+WHOLE = Plane()
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One two-dimensional image: a file (or ``file.npz#train/17``), a plane of it, and what its numbers need."""
+
+    path: str
+    plane: Plane = WHOLE
     offset: float = 0.0
     """Added to the numbers read (not of DICOM files, which say their units themselves)."""
     window: str = ""
     """This image's own window, as ``low..high``; used where ``Reading.window`` is ``manifest``."""
 
 
-def read_image(
-    path: str | Path,
-    *,
-    frame: int | None = None,
-    axis: int | None = None,
-    index: int | None = None,
-    reading: Reading | None = None,
-) -> np.ndarray:
+def read_image(path: str | Path, *, plane: Plane = WHOLE, reading: Reading | None = None) -> np.ndarray:
     """Read one image as [C, H, W], uint8, uint16, int16 or float32; the table above says what the numbers mean.
 
-    ``frame`` chooses from a film or a multi-page file, ``axis`` and ``index`` cut a volume. Raises UserError, naming
-    the file and the reason, for whatever is missing, empty, truncated, too large, no image or not two-dimensional.
+    ``plane`` chooses from a film or a multi-page file, or cuts a volume. Raises UserError, naming the file and the
+    reason, for whatever is missing, empty, truncated, too large, no image or not two-dimensional.
     """
-    return read_source(ImageSource(str(path), frame, axis, index), reading=reading)
+    return read_source(ImageSource(str(path), plane), reading=reading)
 
 
 def read_source(source: ImageSource, *, reading: Reading | None = None) -> np.ndarray:
@@ -96,17 +99,17 @@ def read_source(source: ImageSource, *, reading: Reading | None = None) -> np.nd
     window, limit = source.window if reading.window == "manifest" else reading.window, reading.max_pixels
     if not window:
         raise UserError("the manifest gives no window for this image", where=source.path, mend="fill the column window")
-    asked, kind, path = parse_window(window), _kind(source.path), Path(source.path)
+    asked, kind, path, plane = parse_window(window), _kind(source.path), Path(source.path), source.plane
     if kind == "dicom":
-        pixels = read_dicom(path, frame=source.frame, window=window, max_pixels=limit)
+        pixels = read_dicom(path, frame=plane.frame, window=window, max_pixels=limit)
     elif kind == "nifti":
-        pixels = read_nifti(path, axis=source.axis, index=source.index, frame=source.frame, max_pixels=limit)
+        pixels = read_nifti(path, axis=plane.axis, index=plane.index, frame=plane.frame, max_pixels=limit)
     elif kind == "npz":
         pixels = _channels_first(_read_npz(source.path))
     elif kind == "tiff":
-        pixels = _channels_first(read_tiff(path, frame=source.frame, max_pixels=limit))
+        pixels = _channels_first(read_tiff(path, frame=plane.frame, max_pixels=limit))
     else:
-        pixels = _channels_first(read_picture(path, frame=source.frame, max_pixels=limit))
+        pixels = _channels_first(read_picture(path, frame=plane.frame, max_pixels=limit))
     pixels = _finite(pixels, replacement=reading.replace_nonfinite, where=source.path)
     if kind == "dicom":  # says its units itself, and is windowed on the way
         return pixels
@@ -138,41 +141,6 @@ def split_reference(path: str | Path) -> tuple[Path, str, int] | None:
     """``"file.npz#train/17"`` -> (``file.npz``, ``"train"``, 17); None for an ordinary path."""
     match = _REFERENCE.match(str(path))
     return None if match is None else (Path(match["file"]), match["array"], int(match["row"]))
-
-
-def read_mask(
-    paths: Sequence[str | Path],
-    *,
-    shape: tuple[int, int] | None = None,
-    frame: int | None = None,
-    axis: int | None = None,
-    index: int | None = None,
-    reading: Reading | None = None,
-) -> np.ndarray:
-    """Read one or several masks of the same image and join them (OR) -> uint8 [H, W], 1 inside and 0 outside.
-
-    A pixel is inside where any channel is above 0; in lossy JPEG files, where it is at least half of white (128),
-    because compression leaves small values outside. ``shape`` is the image's (H, W): a mask drawn at another resolution
-    is brought to it by its nearest pixels, one of other proportions raises UserError. Windows are for images, and do
-    not apply.
-    """
-    plain = replace(reading or Reading(), window="none")
-    if not paths:
-        raise UserError("no mask files were given", mend="name at least one")
-    masks: list[np.ndarray] = []
-    for path in paths:
-        values = read_image(path, frame=frame, axis=axis, index=index, reading=plain)  # [C, H, W]
-        masks.append(np.any(values >= 128 if _is_jpeg(path) else values > 0, axis=0))  # [H, W]
-        expected = shape or masks[0].shape
-        if masks[-1].shape != expected:
-            if not same_proportions(masks[-1].shape, expected):
-                raise UserError(
-                    f"the mask is {by(masks[-1].shape)} pixels (height x width) and its image {by(expected)}",
-                    where=str(path),
-                    mend="a mask must have the proportions of its image",
-                )
-            masks[-1] = fit_mask(masks[-1], size=(expected[0], expected[1]))
-    return np.asarray(np.any(masks, axis=0), dtype=np.uint8)
 
 
 def same_proportions(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
@@ -352,10 +320,3 @@ def _resize(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if values.shape == size:
         return values
     return np.asarray(Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-
-def _is_jpeg(path: str | Path) -> bool:
-    if split_reference(path) is not None:
-        return False
-    with open(path, "rb") as file:
-        return file.read(3) == b"\xff\xd8\xff"

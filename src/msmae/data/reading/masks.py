@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from msmae.data.reading.checks import by
-from msmae.data.reading.images import Reading, fit_mask, read_image, read_mask, same_proportions
+from msmae.data.reading.images import WHOLE, Plane, Reading, fit_mask, read_image, same_proportions, split_reference
 from msmae.errors import UserError
 
 LISTED = 8
@@ -40,77 +40,69 @@ class MaskRule:
             )
 
 
-def read_class_mask(
-    paths: Sequence[str | Path],
-    rule: MaskRule,
+INSIDE = MaskRule(any_value=True)
+"""One class: 1 wherever a mask has any value."""
+
+
+def read_mask(
+    masks: Sequence[str | Path | tuple[str, str | Path]],
+    rule: MaskRule = INSIDE,
     *,
     shape: tuple[int, int] | None = None,
-    frame: int | None = None,
-    axis: int | None = None,
-    index: int | None = None,
+    plane: Plane = WHOLE,
     reading: Reading | None = None,
 ) -> np.ndarray:
     """Read the masks of one image and join them -> uint8 [H, W], numbers as the rule says.
 
-    ``shape`` is the image's (H, W): a mask at another resolution is brought to it by its nearest pixels.
+    ``masks`` are files, or (class, file); under a rule with ``layers`` each is of its class, and bit k is set where
+    class k is. By default a pixel is 1 inside and 0 outside. ``shape`` is the image's (H, W): a mask at another
+    resolution is brought to it by its nearest pixels. Windows are for images, and do not apply.
 
     Raises:
-        UserError: the mask is in colour, holds numbers that are no class (they are listed), has other proportions than
-            its image, or two masks of the image give a pixel two classes.
+        UserError: no mask, one in colour where its numbers are classes, numbers that are no class (they are listed),
+            other proportions than the image, or two masks that give a pixel two classes.
     """
     plain = replace(reading or Reading(), window="none")
-    joined: np.ndarray | None = None
-    for path in paths:
-        numbers = _numbers(path, frame=frame, axis=axis, index=index, reading=plain)  # [H, W]
-        mask = _checked(numbers, rule, where=str(path))
-        expected = shape or (mask.shape if joined is None else joined.shape)
-        if mask.shape != expected:
-            if not same_proportions(mask.shape, expected):
-                raise UserError(
-                    f"the mask is {by(mask.shape)} pixels (height x width) and its image {by(expected)}",
-                    where=str(path),
-                    mend="a mask must have the proportions of its image",
-                )
-            mask = fit_mask(mask, size=(expected[0], expected[1]))
-        if joined is not None and ((joined != mask) & (joined > 0) & (mask > 0)).any():
-            raise UserError("two masks of the image give a pixel two classes", where=str(path), mend="mend one of them")
-        joined = mask if joined is None else np.maximum(joined, mask)
-    if joined is None:
-        raise UserError("no mask files were given", mend="name at least one")
-    return joined
-
-
-def read_layers(
-    masks: Sequence[tuple[str, str | Path]],
-    rule: MaskRule,
-    *,
-    shape: tuple[int, int] | None = None,
-    frame: int | None = None,
-    axis: int | None = None,
-    index: int | None = None,
-    reading: Reading | None = None,
-) -> np.ndarray:
-    """Read the masks of one image, each with the class it is of -> uint8 [H, W], bit k set where class k is.
-
-    Several masks of a class are joined; a class without a mask is nowhere in the image.
-
-    Raises:
-        UserError: as :func:`read_class_mask`; each file holds one value beside 0, unless any value will do.
-    """
-    joined: np.ndarray | None = None
     of_one = replace(rule, classes=1, layers=())
-    for name, path in masks:
-        plane = {"frame": frame, "axis": axis, "index": index}
-        if rule.any_value:
-            inside = read_mask([path], shape=shape, **plane, reading=reading) > 0
-        else:
-            inside = read_class_mask([path], of_one, shape=shape, **plane, reading=reading) > 0
-        shape = shape or (inside.shape[0], inside.shape[1])
-        layer = inside.astype(np.uint8) << rule.layers.index(name)
-        joined = layer if joined is None else joined | layer
+    joined: np.ndarray | None = None
+    for name, path in [mask if isinstance(mask, tuple) else ("", mask) for mask in masks]:
+        mask = _one_mask(path, of_one if rule.layers else rule, plane=plane, reading=plain)  # [H, W]
+        shape = shape or (mask.shape[0], mask.shape[1])
+        mask = _fitted(mask, shape, where=str(path))
+        if rule.layers:
+            mask = np.left_shift((mask > 0).astype(np.uint8), np.uint8(rule.layers.index(name)))
+        elif joined is not None and ((joined != mask) & (joined > 0) & (mask > 0)).any():
+            raise UserError("two masks of the image give a pixel two classes", where=str(path), mend="mend one of them")
+        joined = mask if joined is None else np.bitwise_or(joined, mask)
     if joined is None:
         raise UserError("no mask files were given", mend="name at least one")
     return joined
+
+
+def _one_mask(path: str | Path, rule: MaskRule, *, plane: Plane, reading: Reading) -> np.ndarray:
+    """uint8 [H, W] of one file: its numbers, if the rule knows them; 0 and 1 where any value will do.
+
+    Any value: inside where a channel is above 0; in lossy JPEG files, where it is at least half of white (128), because
+    compression leaves small values outside.
+    """
+    if not rule.any_value:
+        return _checked(_numbers(path, plane=plane, reading=reading), rule, where=str(path))
+    values = read_image(path, plane=plane, reading=reading)  # [C, H, W]
+    inside = values >= 128 if _is_jpeg(path) else values > 0
+    return np.asarray(np.any(inside, axis=0), dtype=np.uint8)
+
+
+def _fitted(mask: np.ndarray, shape: tuple[int, int], *, where: str) -> np.ndarray:
+    """The mask [H, W] at the resolution of its image. Raises ``UserError`` for other proportions."""
+    if mask.shape == shape:
+        return mask
+    if not same_proportions(mask.shape, shape):
+        raise UserError(
+            f"the mask is {by(mask.shape)} pixels (height x width) and its image {by(shape)}",
+            where=where,
+            mend="a mask must have the proportions of its image",
+        )
+    return fit_mask(mask, size=shape)
 
 
 def split_layers(masks: np.ndarray, classes: int, *, overlapping: bool) -> np.ndarray:
@@ -122,22 +114,19 @@ def split_layers(masks: np.ndarray, classes: int, *, overlapping: bool) -> np.nd
     return np.asarray(masks[:, None] == np.arange(1, classes + 1, dtype=np.uint8)[None, :, None, None])
 
 
-def _numbers(
-    path: str | Path, *, frame: int | None, axis: int | None, index: int | None, reading: Reading
-) -> np.ndarray:
+def _numbers(path: str | Path, *, plane: Plane, reading: Reading) -> np.ndarray:
     """The numbers of a mask file, [H, W]: of a palette its indices; of lossy JPEG 0 and 255."""
     indices = _palette_indices(Path(path))
     if indices is not None:
         return indices
-    values = read_image(path, frame=frame, axis=axis, index=index, reading=reading)  # [C, H, W]
+    values = read_image(path, plane=plane, reading=reading)  # [C, H, W]
     if (values != values[:1]).any():
         raise UserError(
             "the mask is in colour, and colours are no class numbers",
             where=str(path),
             mend="save it as one channel or with a palette: 0 for the background, 1 for the first class, ...",
         )
-    lossy = Path(path).suffix.lower() in (".jpg", ".jpeg")
-    return np.where(values[0] >= 128, 255, 0) if lossy else values[0]
+    return np.where(values[0] >= 128, 255, 0) if _is_jpeg(path) else values[0]
 
 
 def _palette_indices(path: Path) -> np.ndarray | None:
@@ -172,3 +161,10 @@ def _checked(numbers: np.ndarray, rule: MaskRule, *, where: str) -> np.ndarray:
             mend="name the classes with --segment.classes a,b,..., or say --segment.mask_values any: above 0 is inside",
         )
     return np.where(numbers > 0, np.minimum(numbers, 255), 0).astype(np.uint8)
+
+
+def _is_jpeg(path: str | Path) -> bool:
+    if split_reference(path) is not None:
+        return False
+    with open(path, "rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"

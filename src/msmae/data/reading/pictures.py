@@ -50,8 +50,10 @@ def read_picture(path: Path, *, frame: int | None = None, max_pixels: int) -> np
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a camera's MPO adds previews
         try:
             image.seek(choose_plane(frame, frames, column="frame", path=path))
-            if image.format == "PNG" and image.mode != "P" and (deep := _deep_colour_png(path)) is not None:
-                return deep
+            if image.format == "PNG" and (rawmode := _deep_colour(image, path)):
+                with _open(path, _FORMATS) as again:
+                    high, low = (_half(picture, rawmode, order) for picture, order in ((image, "B"), (again, "L")))
+                return np.asarray(high.astype(np.uint16) << 8 | low)
             ImageOps.exif_transpose(image, in_place=True)
             return _pixels(image)
         except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -96,24 +98,24 @@ def _pixels(image: Any) -> np.ndarray:
     return np.asarray(colour)[..., :3]
 
 
-def _deep_colour_png(path: Path) -> np.ndarray | None:
-    """uint16 [H, W, 3] of a PNG with 16 bits a colour, which Pillow would cut to 8; None for any other PNG."""
-    with open(path, "rb") as file:
-        header = file.read(26)
-    depth, kind = header[24], header[25]
-    if depth != 16 or kind == 0:
-        return None
-    if kind == 4:
+def _deep_colour(image: Any, path: Path) -> str:
+    """How Pillow unpacks a PNG with 16 bits a colour, which it would cut to 8; ``""`` for any other PNG."""
+    rawmode = str(image.tile[0].args) if image.tile else ""
+    if rawmode == "LA;16B":
         raise UserError(
             "a 16-bit grey PNG with transparency", where=str(path), mend="save it without the alpha channel"
         )
-    from kornia_rs.io import decode_image_png_u16
+    return rawmode if rawmode in ("RGB;16B", "RGBA;16B") else ""
 
-    size = int.from_bytes(header[20:24], "big"), int.from_bytes(header[16:20], "big")  # height, width
-    try:
-        return np.asarray(decode_image_png_u16(path.read_bytes(), size, "rgb" if kind == 2 else "rgba"))[..., :3]
-    except Exception as error:  # the decoder raises a bare Exception
-        raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
+
+def _half(image: Any, rawmode: str, order: str) -> np.ndarray:
+    """One byte of each colour, uint8 [H, W, 3], upright: Pillow keeps the first of big-endian numbers (``B``), and the
+    second where it is told that they are little-endian (``L``)."""
+    from PIL import ImageOps
+
+    image.tile = [tile._replace(args=f"{rawmode[:-1]}{order}") for tile in image.tile]
+    ImageOps.exif_transpose(image, in_place=True)
+    return np.asarray(image)[..., :3]
 
 
 def read_tiff(path: Path, *, frame: int | None = None, max_pixels: int) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""The columns of a manifest that an audit compares, as arrays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from msmae.data.manifest import SEPARATOR, Manifest
+
+NO_LABEL = "(no label)"
+NO_FINDING = "(no finding)"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """``labels``, ``patients`` and ``splits`` of every image: text [n], ``""`` where unknown."""
+
+    labels: np.ndarray
+    patients: np.ndarray
+    splits: np.ndarray
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Columns:
+        return cls(*(manifest.table[name].to_numpy(dtype=object) for name in ("label", "patient_id", "split")))
+
+    @property
+    def test(self) -> np.ndarray:
+        """bool [n]; every other image is of the pool that is learned from."""
+        return np.asarray(self.splits == "test")
+
+    @cached_property
+    def splits_of_patients(self) -> dict[str, set[str]]:
+        """Patient -> the splits he has images in; images without a split are learned from."""
+        found: dict[str, set[str]] = {}
+        for patient, split in zip(self.patients, self.splits, strict=True):
+            if patient:
+                found.setdefault(patient, set()).add(split or "train")
+        return found
+
+    @property
+    def crossing(self) -> list[str]:
+        """Patients with images in more than one split."""
+        return sorted(patient for patient, splits in self.splits_of_patients.items() if len(splits) > 1)
+
+    @property
+    def on_both_sides(self) -> list[str]:
+        """Patients with images in the test split and in the pool."""
+        return [patient for patient in self.crossing if "test" in self.splits_of_patients[patient]]
+
+    def by_label(self, images: np.ndarray) -> dict[str, int]:
+        """Label -> how many of these images (bool [n]) carry it."""
+        return dict(sorted(Counter(label or NO_LABEL for label in self.labels[images]).items()))
+
+    def by_class_and_split(self) -> dict[str, dict[str, int]]:
+        """Class -> split -> images; an image with several labels counts for each."""
+        nested: dict[str, dict[str, int]] = {}
+        for label, split in zip(self.labels, self.splits, strict=True):
+            for name in classes_of(label) or [NO_FINDING if label else NO_LABEL]:
+                row = nested.setdefault(name, {})
+                row[split or "(none)"] = row.get(split or "(none)", 0) + 1
+        return dict(sorted(nested.items()))
+
+
+def classes_of(label: str) -> list[str]:
+    """The classes a label names."""
+    return [piece for piece in label.split(SEPARATOR) if piece]

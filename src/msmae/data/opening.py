@@ -1,0 +1,77 @@
+"""From DATA to a manifest with splits: opened as the settings say, and audited once on the way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from msmae.config import Settings
+from msmae.data.audit import Fingerprints, find_duplicates, keep_together, take_fingerprints
+from msmae.data.manifest import Manifest
+from msmae.data.phantom import make_phantom
+from msmae.data.reading.images import Reading
+from msmae.data.splits import assign_splits
+from msmae.data.tables.layouts import open_dataset
+from msmae.data.tables.slices import expand_slices
+from msmae.progress import ProgressBar
+
+
+def divide(data: str | Path, *, settings: Settings, seed: int = 0) -> Manifest:
+    """Recognise the data and assign the splits that are missing; copies of a picture, like a patient, stay together."""
+    chosen, manifest = settings.dataset, open_data(data, settings)
+    splits = set(manifest.table["split"])
+    return assign_splits(
+        manifest,
+        val_fraction=chosen.val_fraction,
+        test_fraction=chosen.test_fraction,
+        seed=seed,
+        groups=whole_groups(manifest, settings) if "" in splits or not {"val", "test"} <= splits else None,
+    )
+
+
+def whole_groups(manifest: Manifest, settings: Settings) -> list[str]:
+    """The groups [n] that no cut may part: a patient's images, and pictures that are identical or nearly so."""
+    duplicates = find_duplicates(prints := fingerprints(manifest, settings))
+    return keep_together(manifest, duplicates, prints)
+
+
+def fingerprints(manifest: Manifest, settings: Settings) -> Fingerprints:
+    """What the audit compares of every image; taken once and kept in the cache."""
+    return take_fingerprints(
+        manifest,
+        reading=reading_of(settings),
+        cache=cache_folder() / "audits",
+        progress=ProgressBar("auditing images"),
+    )
+
+
+def open_data(data: str | Path, settings: Settings) -> Manifest:
+    """DATA is a folder, a CSV/TSV manifest, an .npz, or ``phantom``."""
+    if str(data) == "phantom":
+        folder = cache_folder() / "phantom"
+        return make_phantom(folder)
+    chosen = settings.dataset
+    manifest = open_dataset(
+        data,
+        layout=chosen.layout,
+        patients=chosen.patients,
+        image_column=chosen.image_column,
+        label_column=chosen.label_column,
+        patient_column=chosen.patient_column,
+        split_column=chosen.split_column,
+        mask_column=chosen.mask_column,
+        site_column=chosen.site_column,
+    )
+    return expand_slices(manifest, slices=chosen.slices) if chosen.slices else manifest
+
+
+def reading_of(settings: Settings) -> Reading:
+    """How files are turned into numbers."""
+    chosen = settings.dataset
+    return Reading(window=chosen.window, replace_nonfinite=chosen.replace_nonfinite, max_pixels=chosen.max_pixels)
+
+
+def cache_folder() -> Path:
+    """Where decoded images and the phantom are kept: $MSMAE_CACHE, else the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msmae"
+    return Path(os.environ.get("MSMAE_CACHE", default))
