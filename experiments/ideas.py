@@ -18,7 +18,7 @@ from studies import IDEA_STUDIES
 from torch import Tensor
 
 from msmae.data.geometry import Geometry
-from msmae.method.masking import PatchPlan, draw_order, patch_counts, plan_patches, tempered
+from msmae.method.masking import PatchPlan, draw_order, patch_counts, tempered
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import gather_tokens, patchify
 from msmae.training import finetune, pretrain
@@ -30,8 +30,8 @@ QUARTER_EPOCHS = 20
 class EasyToHard(pretrain.PretrainModule):
     """The draw is even at first, and follows the maps more closely from epoch to epoch: at the end as they say."""
 
-    def draw(self, weights: Tensor) -> PatchPlan:
-        return super().draw(tempered(weights, uniform_share=self.even_share()))
+    def plan(self, maps: Tensor) -> PatchPlan:
+        return super().plan(tempered(maps, uniform_share=self.even_share()))
 
     def even_share(self) -> float:
         """1 in the first epoch of guided masks, 0 in the last."""
@@ -44,8 +44,10 @@ class EasyToHard(pretrain.PretrainModule):
 class Blocks(pretrain.PretrainModule):
     """Blocks of two by two patches are masked, thrown or kept together, each drawn by the mean of its weights."""
 
-    def draw(self, weights: Tensor) -> PatchPlan:
-        return super().draw(weights) if self.warming_up else plan_blocks(weights, *self.ratios, self.generator)
+    def plan(self, maps: Tensor) -> PatchPlan:
+        if self.warming_up:
+            return super().plan(maps)
+        return plan_blocks(maps, self.draw.masked, self.draw.dropped, self.generator)
 
 
 class HardPatches(pretrain.PretrainModule):
@@ -81,7 +83,7 @@ class QuarterThenAll(finetune.FinetuneModule):
         keep = None
         if self.current_epoch < QUARTER_EPOCHS:
             even = torch.ones(len(images), *self.bank.grid)
-            keep = plan_patches(even, pretrain.EVEN, 0.0, self.generator).keep.to(images.device)
+            keep = pretrain.WARM_UP.plan(even, self.generator).keep.to(images.device)
         logits: Tensor = self.model(images, keep)
         return logits
 

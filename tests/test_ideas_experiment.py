@@ -61,7 +61,7 @@ def masked_at(module: Any, patch: int, *, draws: int = 4000) -> float:
     """How often a patch is masked that weighs nine times what each other does."""
     weights = torch.ones(draws, *module.bank.grid)
     weights.flatten(1)[:, patch] = 9.0
-    return float((module.draw(weights).mask == patch).any(dim=1).float().mean())
+    return float((module.plan(weights).mask == patch).any(dim=1).float().mean())
 
 
 def test_every_idea_has_words_modules_and_a_study_that_only_ideas_run(ideas: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def test_blocks_are_drawn_whole_and_by_their_mean(ideas: dict[str, Any]) -> None
 
 
 def test_blocks_wait_for_the_uniform_epochs(ideas: dict[str, Any], prepared: Prepared) -> None:
-    plans = [module_at(ideas, "blocks", prepared, epoch).draw(torch.ones(200, 8, 8)) for epoch in (1, 2)]
+    plans = [module_at(ideas, "blocks", prepared, epoch).plan(torch.ones(200, 8, 8)) for epoch in (1, 2)]
     assert [plan.mask.shape[1] for plan in plans] == [48, 28]
 
 

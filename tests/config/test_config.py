@@ -81,13 +81,13 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
         for name, arm in ARMS.items()
     }
     assert changed == {
-        "vit": {"pretrains", "label_weight", "policy"},
-        "mae": {"label_weight", "mask_ratio", "throw_ratio", "policy"},
-        "supmae": {"policy"},
+        "vit": {"pretrains", "label_weight", "map"},
+        "mae": {"label_weight", "mask_ratio", "throw_ratio", "map"},
+        "supmae": {"map"},
         "amt": {"label_weight"},
         "msmae": set(),
-        "msmae-shuffled": {"policy"},
-        "msmae-released": {"policy", "softmax_twice", "pool"},
+        "msmae-shuffled": {"map"},
+        "msmae-released": {"map", "softmax_twice", "pool"},
     }
     with pytest.raises(UserError, match="no method 'msma'"):
         find_arm("msma")

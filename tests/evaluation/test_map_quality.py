@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
 from msmae.evaluation.map_quality import lesion_patches, lesion_shares, map_auroc, pointing, role_shares
-from msmae.training.maps import plan_of_arm
+from msmae.method.masking import Draw
 
 
 def test_a_patch_bears_lesion_where_a_quarter_of_it_does_or_where_it_holds_most_of_a_small_one() -> None:
@@ -39,7 +37,7 @@ def test_pointing_counts_images_whose_most_attended_patch_bears_lesion() -> None
 
 def test_plans_mask_what_is_attended_and_random_ones_their_share() -> None:
     generator = torch.Generator().manual_seed(0)
-    paper = partial(plan_of_arm, ratios=(0.45, 0.30))
+    paper = Draw(0.45, 0.30)
     maps = torch.full((40, 4, 5), 1e-4)
     maps[:, 0, 0] = 1.0
     lesion = torch.zeros(40, 20, dtype=torch.bool)

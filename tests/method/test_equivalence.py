@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from msmae.config import ARMS
 from msmae.method.attention import MapBank
-from msmae.method.masking import POLICIES, PatchPlan, plan_patches
+from msmae.method.masking import Draw, PatchPlan, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.method.vit import Block, VisionTransformer, position_embedding
 from reference_mae import ReferenceMAE, positions
@@ -47,7 +47,7 @@ def random_plan(batch: int) -> PatchPlan:
     """What the arm `mae` draws: uniform weights, three quarters masked, nothing thrown."""
     arm, generator = ARMS["mae"], torch.Generator().manual_seed(2)
     bank = MapBank(torch.arange(batch), GRID)
-    weights = POLICIES[arm.policy](bank, torch.arange(batch), generator)
+    weights = Draw(map=arm.map).maps(bank, torch.arange(batch), generator)
     return plan_patches(weights, arm.mask_ratio, arm.throw_ratio, generator)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from msmae.config import ARMS
 from msmae.method.attention import MapBank
-from msmae.method.masking import POLICIES, PatchPlan, patch_counts, plan_patches, tempered
+from msmae.method.masking import Draw, PatchPlan, patch_counts, plan_patches, tempered
 from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import build_model
 from msmae.training.pretrain import PretrainModule, pretrain_model, pretrained_card
@@ -230,35 +230,38 @@ def filled_bank() -> tuple[MapBank, Tensor]:
 def test_attention_gives_each_image_its_own_map():
     bank, ids = filled_bank()
     asked = ids[[2, 0, 2]]
-    weights = POLICIES["attention"](bank, asked, seeded())
+    weights = Draw().maps(bank, asked, seeded())
     assert torch.equal(weights, asked.reshape(-1, 1, 1) + torch.arange(4.0).reshape(1, 2, 2))
 
 
 def test_shuffled_gives_another_images_map_whole():
     bank, ids = filled_bank()
-    weights = torch.stack([POLICIES["shuffled"](bank, ids, seeded(seed)) for seed in range(20)])
+    weights = torch.stack([Draw(map="other").maps(bank, ids, seeded(seed)) for seed in range(20)])
     owners = weights[:, :, 0, 0]
     assert torch.equal(weights - owners[..., None, None], torch.arange(4.0).reshape(2, 2).expand_as(weights))
     assert not (owners == ids).any()
     assert set(owners.flatten().long().tolist()) == set(ids.tolist())
 
 
-@pytest.mark.parametrize("policy", ["uniform", "ones"])
-def test_uniform_and_ones_know_nothing_of_the_maps(policy: str):
+def test_random_masking_knows_nothing_of_the_maps():
     bank, ids = filled_bank()
-    assert torch.equal(POLICIES[policy](bank, ids, seeded()), torch.ones(4, 2, 2))
+    draw = Draw(map="none", temperature=0.5)
+    assert torch.equal(draw.maps(bank, ids, seeded()), torch.ones(4, 2, 2))
+    for field in ("keep", "mask", "throw"):
+        plans = [getattr(draw.plan(maps, seeded()), field) for maps in (bank[ids], torch.ones(4, 2, 2))]
+        assert torch.equal(*plans)
 
 
 def test_every_arm_differs_only_in_what_its_name_says():
     """METHOD.md's table of arms: label weight, mask / throw ratio, map."""
-    rows = {name: (a.label_weight, a.mask_ratio, a.throw_ratio, a.policy) for name, a in ARMS.items() if a.pretrains}
+    rows = {name: (a.label_weight, a.mask_ratio, a.throw_ratio, a.map) for name, a in ARMS.items() if a.pretrains}
     assert rows == {
-        "mae": (0.0, 0.75, 0.0, "uniform"),
-        "supmae": (0.1, 0.45, 0.30, "uniform"),
-        "amt": (0.0, 0.45, 0.30, "attention"),
-        "msmae": (0.1, 0.45, 0.30, "attention"),
-        "msmae-shuffled": (0.1, 0.45, 0.30, "shuffled"),
-        "msmae-released": (0.1, 0.45, 0.30, "ones"),
+        "mae": (0.0, 0.75, 0.0, "none"),
+        "supmae": (0.1, 0.45, 0.30, "none"),
+        "amt": (0.0, 0.45, 0.30, "own"),
+        "msmae": (0.1, 0.45, 0.30, "own"),
+        "msmae-shuffled": (0.1, 0.45, 0.30, "other"),
+        "msmae-released": (0.1, 0.45, 0.30, "none"),
     }
     assert {name for name, arm in ARMS.items() if arm.softmax_twice or arm.pool == "mean"} == {"msmae-released"}
     assert [name for name, arm in ARMS.items() if not arm.pretrains] == ["vit"]
@@ -301,7 +304,7 @@ def test_pretraining_draws_as_its_settings_say(tmp_path: Path):
         assert isinstance(model, MSMAE)
         module = PretrainModule(model, prepared)
         module.generator = seeded()
-        masked[share] = float((module.draw(maps).mask == 0).float().mean())
+        masked[share] = float((module.plan(maps).mask == 0).float().mean())
     assert masked[0.0] > 0.97
     assert 0.58 < masked[0.5] < 0.67  # a half, and a quarter of the other half
     assert 0.21 < masked[1.0] < 0.29
@@ -310,8 +313,8 @@ def test_pretraining_draws_as_its_settings_say(tmp_path: Path):
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ("msmae", ["epoch 3: from here on the draw follows maps, 45 % masked, 30 % thrown"]),
-        ("supmae", ["epoch 3: from here on the draw stays even, 45 % masked, 30 % thrown"]),
+        ("msmae", ["epoch 3: attention-guided masking begins, 45 % masked, 30 % dropped"]),
+        ("supmae", ["epoch 3: random masking begins, 45 % masked, 30 % dropped"]),
         ("mae", []),  # masks as it began
     ],
 )

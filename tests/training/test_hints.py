@@ -9,12 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msmae.config import ARMS, PretrainSettings
+from msmae.config import PretrainSettings
 from msmae.errors import UserError
-from msmae.method.masking import patch_counts, plan_with_hints
+from msmae.method.masking import Draw, patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import build_model
-from msmae.training.maps import draw_of_arm
 from msmae.training.pretrain import PretrainModule, pretrained_card
 from spots import prepared_of, write_spots
 
@@ -30,7 +29,7 @@ from spots import prepared_of, write_spots
 def test_a_plan_with_hints_is_a_permutation_with_the_papers_counts(rows, columns, hints, ratios, seed):
     generator = torch.Generator().manual_seed(seed)
     maps = torch.rand(3, rows, columns, generator=generator)
-    plan = plan_with_hints(maps, *ratios, hints=hints, generator=generator)
+    plan = Draw(*ratios, hints=hints).plan(maps, generator)
     assert (plan.mask.shape[1], plan.throw.shape[1], plan.keep.shape[1]) == patch_counts(rows * columns, *ratios)
     everything = torch.cat([plan.mask, plan.throw, plan.keep], dim=1).sort(dim=1).values
     assert torch.equal(everything, torch.arange(rows * columns).expand(3, -1))
@@ -44,7 +43,7 @@ def test_the_map_draws_the_hints_and_chance_the_rest():
     """
     weights = torch.zeros(20_000, 20)
     weights[:, 3:7] = 1
-    plan = plan_with_hints(weights, 0.45, 0.30, hints=0.5, generator=torch.Generator().manual_seed(1))
+    plan = Draw(hints=0.5).plan(weights, torch.Generator().manual_seed(1))
     roles = plan.roles()
     attended, others = roles[:, 3:7].flatten(), torch.cat([roles[:, :3], roles[:, 7:]], dim=1).flatten()
     left = {0: 9 / 18, 1: 6 / 18, 2: 3 / 18}  # masked, thrown, kept
@@ -54,17 +53,10 @@ def test_the_map_draws_the_hints_and_chance_the_rest():
         assert float((others == role).float().mean()) == pytest.approx(share, abs=5 * (0.25 / 320_000) ** 0.5)
 
 
-def test_without_hints_the_map_says_nothing():
-    weights = torch.zeros(8000, 8)
-    weights[:, 0] = 1
-    roles = plan_with_hints(weights, 0.5, 0.25, hints=0.0, generator=torch.Generator().manual_seed(2)).roles()
-    assert float((roles[:, 0] == 2).float().mean()) == pytest.approx(0.25, abs=5 * (0.1875 / 8000) ** 0.5)
-
-
 @pytest.mark.parametrize("hints", [-0.1, 1.1])
 def test_a_share_out_of_range_is_refused(hints: float):
     with pytest.raises(ValueError, match="not between 0 and 1"):
-        plan_with_hints(torch.ones(1, 16), hints=hints)
+        Draw(hints=hints)
 
 
 def test_hints_turn_the_papers_draw_round():
@@ -72,10 +64,7 @@ def test_hints_turn_the_papers_draw_round():
     peak = torch.full((500, 6, 6), 1e-9)
     peak[:, 2, 2] = 1
     generator = torch.Generator().manual_seed(3)
-    roles = {
-        hints: draw_of_arm(ARMS["msmae"], PretrainSettings(hints=hints))(peak, generator).roles()[:, 14]
-        for hints in (0.0, 0.5)
-    }
+    roles = {hints: Draw(hints=hints).plan(peak, generator).roles()[:, 14] for hints in (0.0, 0.5)}
     assert (roles[0.0] == 0).all()  # masked
     assert (roles[0.5] == 2).all()  # kept
 
@@ -89,7 +78,7 @@ def test_pretraining_with_hints_keeps_what_is_attended(tmp_path: Path):
     module.generator = torch.Generator().manual_seed(0)
     maps = torch.full((200, 8, 8), 1e-9)
     maps[:, 2, 2] = 1
-    assert (module.draw(maps).roles()[:, 18] == 2).all()
+    assert (module.plan(maps).roles()[:, 18] == 2).all()
 
 
 def test_hints_are_a_share_and_need_a_map(tmp_path: Path):

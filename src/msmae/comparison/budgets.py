@@ -21,7 +21,6 @@ from msmae.config import BASELINES, Settings, find_arm
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
-from msmae.method.masking import patch_counts, plan_patches
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model
 from msmae.training.finetune import classifier_card
@@ -141,7 +140,7 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
         model, classifier = build_model(pretrained_card(mine)), build_model(classifier_card(mine))
         assert isinstance(model, MSMAE)
         assert isinstance(classifier, Classifier)
-        masked, _, kept = patch_counts(model.encoder.patches, *prepared.settings.pretrain.ratios(mine.arm))
+        masked, _, kept = mine.draw.counts(model.encoder.patches)
         found[name] = Price(
             pretrain=3 * msmae_macs(model, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
             supervised=3 * classifier_macs(classifier, supervised_on(mine)).total / 1e9,
@@ -155,7 +154,7 @@ def supervised_on(prepared: Prepared) -> int | None:
     if prepared.settings.finetune.draw == "all":
         return None
     patches = (prepared.image_size[0] * prepared.image_size[1]) // (prepared.settings.model.patch_size or 1) ** 2
-    return patch_counts(patches, *prepared.settings.pretrain.ratios(prepared.arm))[2]
+    return prepared.draw.counts(patches)[2]
 
 
 def prices_in_seconds(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
@@ -191,11 +190,10 @@ def supervised_step(network: nn.Module, prepared: Prepared, images: torch.Tensor
 
 def pretraining_step(model: MSMAE, prepared: Prepared, images: torch.Tensor) -> Callable[[], torch.Tensor]:
     """A forward pass of pre-training and its loss."""
-    ratios = prepared.settings.pretrain.ratios(prepared.arm)
     labels = torch.zeros(len(images), dtype=torch.long)
 
     def step() -> torch.Tensor:
-        plan = plan_patches(torch.ones(len(images), model.encoder.patches), *ratios)
+        plan = prepared.draw.plan(torch.ones(len(images), model.encoder.patches))
         size = model.encoder.patch_size
         return msmae_loss(images, model(images, plan), plan, labels, patch_size=size, label_weight=0.1).total
 

@@ -17,7 +17,8 @@ class Arm:
     """Weight of the class head's cross-entropy beside the reconstruction."""
     mask_ratio: float = 0.45
     throw_ratio: float = 0.30
-    policy: Literal["uniform", "attention", "shuffled", "ones"] = "attention"
+    map: Literal["own", "other", "none"] = "own"
+    """Whose attention map the masking follows: the image's own (paper), another image's, or none (random masking)."""
     softmax_twice: bool = False
     """Pre-training's cross-entropy as the released code has it: a softmax before the one it applies itself."""
     pool: Literal["cls", "mean"] = "cls"
@@ -25,17 +26,17 @@ class Arm:
     @property
     def guided(self) -> bool:
         """Whether maps decide the plan, the image's own or another's."""
-        return self.policy in ("attention", "shuffled")
+        return self.map != "none"
 
 
 ARMS: dict[str, Arm] = {
-    "vit": Arm(pretrains=False, label_weight=0.0, policy="uniform"),
-    "mae": Arm(label_weight=0.0, mask_ratio=0.75, throw_ratio=0.0, policy="uniform"),
-    "supmae": Arm(policy="uniform"),
+    "vit": Arm(pretrains=False, label_weight=0.0, map="none"),
+    "mae": Arm(label_weight=0.0, mask_ratio=0.75, throw_ratio=0.0, map="none"),
+    "supmae": Arm(map="none"),
     "amt": Arm(label_weight=0.0),
     "msmae": Arm(),
-    "msmae-shuffled": Arm(policy="shuffled"),
-    "msmae-released": Arm(policy="ones", softmax_twice=True, pool="mean"),
+    "msmae-shuffled": Arm(map="other"),
+    "msmae-released": Arm(map="none", softmax_twice=True, pool="mean"),
 }
 BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")
 """Further arms of a comparison: what a user would pick instead."""

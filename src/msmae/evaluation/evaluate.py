@@ -17,7 +17,6 @@ from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
 from msmae.inference.model import Keep, Model, kept_tokens, load, look_with, predicted_names, share_and_selector
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
-from msmae.method.masking import patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.reporting.model_card import write_checklists, write_model_card
 from msmae.reporting.report import write_report
@@ -196,9 +195,9 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
     is added. ``as_the_paper_counts`` embeds every patch, as the released code does: linear and convolution
     layers alone, and with the attention products, for all patches and for the kept quarter.
     """
-    network, arm = model.network, prepared.arm
+    network = model.network
     patches = network.encoder.patches
-    masked, _, quarter = patch_counts(patches, *prepared.settings.pretrain.ratios(arm))
+    masked, _, quarter = prepared.draw.counts(patches)
     trained_on = quarter if prepared.settings.finetune.draw == "own" else None
     cost: dict[str, Any] = {
         "parameters": sum(p.numel() for p in network.parameters()),

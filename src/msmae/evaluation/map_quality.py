@@ -2,11 +2,12 @@
 
 ``auroc``: the chance that a lesion patch is attended more than a patch of the same image without lesion, 0.5 for a map
 that knows nothing. ``pointing``: how often the most attended patch bears lesion (the pointing game, Zhang et al., arXiv
-1608.00507). ``masked``, ``thrown``, ``kept``: what a plan drawn from the map does with lesion patches.
+1608.00507). ``masked``, ``thrown`` (dropped), ``kept``: what a plan drawn from the map does with lesion patches.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
-from msmae.method.masking import KEPT, MASKED, THROWN, Draw
+from msmae.method.masking import DROPPED, KEPT, MASKED, Draw
 
 LESION_COVER = 0.25
 """A patch bears lesion when at least this share of its pixels does, or when it holds most of a smaller lesion."""
@@ -50,10 +51,10 @@ def pointing(maps: Tensor, lesion: Tensor) -> float:
 def role_shares(
     maps: Tensor, lesion: Tensor, generator: torch.Generator, *, draw: Draw, draws: int = 20
 ) -> dict[str, float]:
-    """Share of the lesion patches [B, N] that plans drawn from the maps mask, throw and keep."""
-    roles = torch.stack([draw(maps, generator).roles() for _ in range(draws)])  # [R, B, N]
+    """Share of the lesion patches [B, N] that plans drawn from the maps mask, drop ("thrown") and keep."""
+    roles = torch.stack([draw.plan(maps, generator).roles() for _ in range(draws)])  # [R, B, N]
     on_lesion = roles[:, lesion]
-    names = (("masked", MASKED), ("thrown", THROWN), ("kept", KEPT))
+    names = (("masked", MASKED), ("thrown", DROPPED), ("kept", KEPT))
     return {name: float((on_lesion == role).float().mean()) for name, role in names}
 
 
@@ -63,7 +64,7 @@ def lesion_shares(maps: Tensor, lesion: Tensor, generator: torch.Generator, *, d
         "images": len(maps),
         "patches_an_image": float(lesion.sum(dim=1).float().mean()),
         "guided": role_shares(maps, lesion, generator, draw=draw),
-        "random": role_shares(torch.ones_like(maps), lesion, generator, draw=draw),
+        "random": role_shares(maps, lesion, generator, draw=replace(draw, map="none")),
         "most_attended_patch_on_lesion": pointing(maps, lesion),
         "map_auroc": map_auroc(maps, lesion),
     }

@@ -32,10 +32,9 @@ from msmae.runs.folder import write_json
 from msmae.selection.locator import Glance, Locator
 from msmae.selection.selectors import Look
 from msmae.selection.sensitivity import sensitivity, widened
-from msmae.training.finetune import layer_of
+from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.supervised import SupervisedModule, train_supervised
-from msmae.training.trainer import decayed
 
 LEAST, MOST = 0.125, 0.5
 """Shares of the tokens that are kept in training."""
@@ -240,16 +239,7 @@ class AdaptModule(SupervisedModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with layer-wise rates, as in fine-tuning; the glance learns at the top's rate."""
-        top = len(self.model.model.encoder.blocks) + 1
-        groups = [
-            {
-                "params": [parameter],
-                "lr": self.rate * self.settings.layer_decay ** (top - layer_of(name.removeprefix("model."), top)),
-                "weight_decay": self.settings.weight_decay if decayed(name, parameter) else 0.0,
-            }
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad
-        ]
+        groups = layerwise_groups(self.model, self.rate, self.settings.weight_decay, self.settings.layer_decay)
         return self.with_schedule(groups, betas=(0.9, 0.999))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ from msmae.data.geometry import Geometry
 from msmae.encoders.weights import load_encoder
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.classifier import Classifier
-from msmae.method.masking import POLICIES
 from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import ModelCard, build_model, load_model, pretrained_part, save_model
-from msmae.training.maps import plan_of_arm, refresh_bank
+from msmae.training.maps import refresh_bank
+from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.pretrain import pretrained_card
 from msmae.training.supervised import SupervisedModule, train_supervised
-from msmae.training.trainer import decayed
 
 
 class FinetuneModule(SupervisedModule):
@@ -33,8 +31,7 @@ class FinetuneModule(SupervisedModule):
         super().__init__(model, prepared)
         self.arm = prepared.arm
         self.bank = MapBank(torch.from_numpy(self.train_ids), model.encoder.grid)
-        self.ratios = prepared.settings.pretrain.ratios(prepared.arm)
-        self.hints = prepared.settings.pretrain.hints if prepared.arm.guided else 0.0
+        self.draw = dataclasses.replace(prepared.draw, temperature=1.0, uniform_share=0.0)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -54,24 +51,14 @@ class FinetuneModule(SupervisedModule):
     def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
         keep = None
         if self.settings.draw == "own":
-            maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
-            weights = geometry.apply_to_maps(maps, self.bank.grid)
-            plan = plan_of_arm(weights, self.generator, ratios=self.ratios, hints=self.hints)
-            keep = plan.keep.to(self.device)
+            maps = geometry.apply_to_maps(self.draw.maps(self.bank, ids, self.generator), self.bank.grid)
+            keep = self.draw.plan(maps, self.generator).keep.to(self.device)
         logits: Tensor = self.model(images, keep)
         return logits
 
     def configure_optimizers(self) -> Any:
         """AdamW (0.9, 0.999) with layer-wise learning-rate decay (BEiT, arXiv 2106.08254)."""
-        top = len(self.model.encoder.blocks) + 1
-        groups = [
-            {
-                "params": [parameter],
-                "lr": self.rate * self.settings.layer_decay ** (top - layer_of(name, top)),
-                "weight_decay": self.settings.weight_decay if decayed(name, parameter) else 0.0,
-            }
-            for name, parameter in self.model.named_parameters()
-        ]
+        groups = layerwise_groups(self.model, self.rate, self.settings.weight_decay, self.settings.layer_decay)
         return self.with_schedule(groups, betas=(0.9, 0.999))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -79,15 +66,6 @@ class FinetuneModule(SupervisedModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.bank.load_state_dict(checkpoint["map_bank"])
-
-
-def layer_of(name: str, top: int) -> int:
-    """0 for the embedding, 1.. for the blocks, ``top`` for the final norm and the head."""
-    block = re.match(r"encoder\.blocks\.(\d+)\.", name)
-    if block:
-        return int(block.group(1)) + 1
-    first = ("encoder.patch_embed", "encoder.cls_token", "encoder.reg_token", "encoder.pos_embed")
-    return 0 if name.startswith(first) else top
 
 
 def classifier_card(prepared: Prepared) -> ModelCard:

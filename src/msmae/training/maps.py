@@ -9,11 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from msmae.config.arms import Arm
-from msmae.config.settings import PretrainSettings
 from msmae.data.loader import Batch
 from msmae.method.attention import MapBank, map_entropy, map_overlap
-from msmae.method.masking import Draw, PatchPlan, plan_patches, plan_with_hints, tempered
 
 log = logging.getLogger("msmae")
 
@@ -65,23 +62,3 @@ def gather(ids: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     dist.all_gather_object(gathered, (ids, maps))
     shares = [share for share in gathered if share is not None]
     return torch.cat([i for i, _ in shares]), torch.cat([m for _, m in shares])
-
-
-def plan_of_arm(
-    weights: Tensor, generator: torch.Generator | None = None, *, ratios: tuple[float, float], hints: float = 0.0
-) -> PatchPlan:
-    """A plan from aligned weights [B, h, w], the shares (masked, dropped) and the share of hints among the kept."""
-    if hints:
-        return plan_with_hints(weights, *ratios, hints=hints, generator=generator)
-    return plan_patches(weights, *ratios, generator)
-
-
-def draw_of_arm(arm: Arm, settings: PretrainSettings) -> Draw:
-    """How the arm's pre-training draws plans from maps [B, h, w]: tempered as its settings say, at their ratios."""
-    ratios = settings.ratios(arm)
-
-    def draw(maps: Tensor, generator: torch.Generator) -> PatchPlan:
-        weights = tempered(maps, settings.temperature, settings.uniform_share)
-        return plan_of_arm(weights, generator, ratios=ratios, hints=settings.hints)
-
-    return draw

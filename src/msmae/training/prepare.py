@@ -24,6 +24,7 @@ from msmae.data.reading.masks import MaskRule
 from msmae.data.store import ImageStore, open_store
 from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
+from msmae.method.masking import Draw
 from msmae.progress import ProgressBar
 from msmae.runs.folder import read_run
 
@@ -47,6 +48,18 @@ class Prepared:
     @property
     def arm(self) -> Arm:
         return arm_of_run(self.method)
+
+    @property
+    def draw(self) -> Draw:
+        """How pre-training draws its plans, once random masking at the start is over."""
+        pretrain, arm = self.settings.pretrain, self.arm
+        return Draw(
+            *pretrain.ratios(arm),
+            hints=pretrain.hints if arm.guided else 0.0,
+            map=arm.map,
+            temperature=pretrain.temperature,
+            uniform_share=pretrain.uniform_share,
+        )
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -234,7 +247,7 @@ def decide_schedules(prepared: Prepared) -> Settings:
     )
     if prepared.arm.guided and (pre.uniform_epochs or 0) >= epochs:
         raise UserError(
-            f"of {count(epochs, 'epoch')} of pre-training the first {pre.uniform_epochs} mask evenly: none is guided",
+            f"of {count(epochs, 'epoch')} of pre-training the first {pre.uniform_epochs} mask randomly: none is guided",
             where="pretrain.epochs, pretrain.uniform_epochs",
             mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
         )

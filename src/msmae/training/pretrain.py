@@ -1,4 +1,4 @@
-"""Supervised masked pre-training: uniform masking first, then masks that follow the bank's maps."""
+"""Supervised masked pre-training: random masking first, then attention-guided masking."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from msmae.data.loader import Batch
 from msmae.data.opening import reading_of
 from msmae.encoders.weights import load_encoder
 from msmae.method.attention import MapBank, patch_maps
-from msmae.method.masking import POLICIES, PatchPlan, plan_patches
+from msmae.method.masking import Draw, PatchPlan
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import ModelCard, build_model, save_model
-from msmae.training.maps import draw_of_arm, refresh_bank
+from msmae.training.maps import refresh_bank
+from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
-from msmae.training.trainer import LastCheckpoint, StageModule, check_trainer, decayed, fit, make_trainer
+from msmae.training.trainer import LastCheckpoint, StageModule, check_trainer, fit, make_trainer
 
 log = logging.getLogger("msmae")
 
-EVEN = 0.75
-"""Share of the patches that is masked, evenly and none thrown, until an arm's own draw begins (the released code)."""
+WARM_UP = Draw(masked=0.75, dropped=0.0, map="none")
+"""Random masking until an arm's own draw begins (as the released code does)."""
 
 
 def pretrained_card(prepared: Prepared) -> ModelCard:
@@ -62,7 +63,7 @@ class PretrainModule(StageModule):
         ids = prepared.ids("train", labelled=False)
         super().__init__(prepared, settings, ids=ids)
         self.model, self.settings, self.arm = model, settings, arm
-        self.ratios, self.draw_of_arm = settings.ratios(arm), draw_of_arm(arm, settings)
+        self.draw = prepared.draw
         self.label_weight = settings.weight_of_labels(arm)
         if settings.label_weight and not self.label_weight:
             log.info("%s learns no labels: pretrain.label_weight is not used", prepared.method)
@@ -75,20 +76,20 @@ class PretrainModule(StageModule):
         return self.current_epoch < self.settings.uniform_epochs
 
     def refresh_due(self) -> bool:
-        """Whether the maps are to be made anew before this epoch."""
+        """Whether the attention maps are to be refreshed before this epoch."""
         assert self.settings.uniform_epochs is not None
         assert self.settings.refresh_every is not None
         guided = self.arm.guided and not self.warming_up
         return guided and (self.current_epoch - self.settings.uniform_epochs) % self.settings.refresh_every == 0
 
     def say_what_begins(self) -> None:
-        """One line where an arm's own draw takes the place of even masks."""
-        mask, throw = self.ratios
-        if self.current_epoch != self.settings.uniform_epochs or (not self.arm.guided and self.ratios == (EVEN, 0.0)):
+        """One line where an arm's own draw takes the place of the warm-up's."""
+        draw = self.draw
+        if self.current_epoch != self.settings.uniform_epochs or draw == WARM_UP:
             return
-        draw = "the draw follows maps" if self.arm.guided else "the draw stays even"
-        shares = f"{100 * mask:.0f} % masked, {100 * throw:.0f} % thrown"
-        log.info("epoch %d: from here on %s, %s", self.current_epoch + 1, draw, shares)
+        kind = "attention-guided masking" if draw.follows_maps else "random masking"
+        shares = f"{100 * draw.masked:.0f} % masked, {100 * draw.dropped:.0f} % dropped"
+        log.info("epoch %d: %s begins, %s", self.current_epoch + 1, kind, shares)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -98,7 +99,7 @@ class PretrainModule(StageModule):
             self.refresh(self.train_ids)
 
     def refresh(self, ids: np.ndarray) -> None:
-        """Make the maps of these training images anew, and log what the maps are like."""
+        """Refresh the attention maps of these training images, and log what the maps are like."""
         share = ids[self.global_rank :: self.trainer.world_size]
         batches = self.prepared.batches(share, 4 * self.batch_size)
         with self.forward_precision():
@@ -109,11 +110,9 @@ class PretrainModule(StageModule):
         """Attention maps [B, h, w] of whole normalised images [B, C, H, W]."""
         return patch_maps(self.model.encoder, images)
 
-    def draw(self, weights: Tensor) -> PatchPlan:
-        """The plan of a batch from its aligned weights [B, h, w]."""
-        if self.warming_up:
-            return plan_patches(torch.ones_like(weights), EVEN, 0.0, self.generator)
-        return self.draw_of_arm(weights, self.generator)
+    def plan(self, maps: Tensor) -> PatchPlan:
+        """The plan of a batch from its aligned maps [B, h, w]."""
+        return (WARM_UP if self.warming_up else self.draw).plan(maps, self.generator)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()
@@ -121,9 +120,8 @@ class PretrainModule(StageModule):
             len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
         )
         images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
-        maps = POLICIES[self.arm.policy](self.bank, ids, self.generator)
-        weights = geometry.apply_to_maps(maps, self.bank.grid)
-        plan = self.draw(weights).to(self.device)
+        maps = self.draw.maps(self.bank, ids, self.generator)  # [B, h, w], of the whole images
+        plan = self.plan(geometry.apply_to_maps(maps, self.bank.grid)).to(self.device)
         losses = msmae_loss(
             images,
             self.model(images, plan),
@@ -141,15 +139,7 @@ class PretrainModule(StageModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW (0.9, 0.95); weight decay on matrices only."""
-        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        groups = [
-            {
-                "params": [p for n, p in trained if decayed(n, p)],
-                "lr": self.rate,
-                "weight_decay": self.settings.weight_decay,
-            },
-            {"params": [p for n, p in trained if not decayed(n, p)], "lr": self.rate, "weight_decay": 0.0},
-        ]
+        groups = layerwise_groups(self.model, self.rate, self.settings.weight_decay)
         return self.with_schedule(groups, betas=(0.9, 0.95))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

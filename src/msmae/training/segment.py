@@ -16,12 +16,12 @@ from msmae.data.loader import Batch
 from msmae.data.opening import reading_of
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import ModelCard, build_model, save_model
-from msmae.training.finetune import layer_of
+from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers
 from msmae.training.source import Source
 from msmae.training.supervised import jitter
-from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, check_trainer, decayed, fit, make_trainer
+from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, check_trainer, fit, make_trainer
 
 AUXILIARY = 0.4
 """Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
@@ -85,16 +85,7 @@ class SegmentModule(StageModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with layer-wise learning-rate decay in the encoder; the decoder learns at the full rate."""
-        top = len(self.model.encoder.blocks) + 1
-        groups = [
-            {
-                "params": [parameter],
-                "lr": self.rate * self.settings.layer_decay ** (top - layer_of(name, top)),
-                "weight_decay": self.settings.weight_decay if decayed(name, parameter) else 0.0,
-            }
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad
-        ]
+        groups = layerwise_groups(self.model, self.rate, self.settings.weight_decay, self.settings.layer_decay)
         return self.with_schedule(groups, betas=(0.9, 0.999))
 
 

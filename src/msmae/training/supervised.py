@@ -16,8 +16,9 @@ from msmae.data.geometry import Geometry, random_geometry
 from msmae.data.loader import Batch
 from msmae.method.msmae import label_loss
 from msmae.training.balance import decide_balance
+from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
-from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, decayed, fit, make_trainer
+from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, fit, make_trainer
 
 
 class SupervisedModule(StageModule):
@@ -86,11 +87,7 @@ class SupervisedModule(StageModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW (0.9, 0.999); weight decay on matrices only."""
-        decay = self.settings.weight_decay
-        groups = [
-            {"params": [parameter], "lr": self.rate, "weight_decay": decay if decayed(name, parameter) else 0.0}
-            for name, parameter in self.model.named_parameters()
-        ]
+        groups = layerwise_groups(self.model, self.rate, self.settings.weight_decay)
         return self.with_schedule(groups, betas=(0.9, 0.999))
 
 

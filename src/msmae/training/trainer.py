@@ -130,6 +130,14 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
         check_readable(checkpoint)
     try:
         trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+    except ValueError as error:
+        if "parameter group" not in str(error):
+            raise
+        raise UserError(
+            "another version of msmae began this training",
+            where=str(checkpoint),
+            mend="delete it, and the same command begins this stage again",
+        ) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -271,11 +279,6 @@ class StageModule(pl.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: to weight matrices; not to biases, norms, tokens and positions."""
-    return parameter.ndim > 1 and not name.endswith(("cls_token", "reg_token", "mask_token", "pos_embed"))
 
 
 NUMBER = (int, float, Tensor)

@@ -43,7 +43,6 @@ def masks(
 
     from msmae.evaluation.map_quality import lesion_patches, lesion_shares
     from msmae.runs.folder import check_writable, write_json
-    from msmae.training.maps import draw_of_arm
 
     if images < 1:
         raise UserError(f"{images} images to picture", where="--images", mend="give at least 1")
@@ -56,7 +55,7 @@ def masks(
         raise UserError(f"the split {split} has no images", where=source, mend=f"choose --split {' or '.join(filled)}")
     generator = torch.Generator().manual_seed(seed)
     scene = Scene(prepared, model)
-    draw = draw_of_arm(prepared.arm, prepared.settings.pretrain)
+    draw = prepared.draw
     content: dict[str, Any] = {"source": source, "split": split, "grid": list(scene.grid), "lesion": None}
     if prepared.store.masks is not None:
         bearing = ids[prepared.store.fetch_masks(ids).any(axis=(1, 2))]
@@ -67,7 +66,7 @@ def masks(
             )
     chosen = choose(ids, prepared.manifest.table["label"].to_numpy(), images)
     maps = scene.maps(chosen)
-    plan = draw(maps if prepared.arm.guided else torch.ones_like(maps), generator)
+    plan = draw.plan(maps, generator)
     content["images"] = [
         {
             "image_path": str(prepared.manifest.path(int(sample))),
