@@ -33,11 +33,11 @@ from msmae.errors import UserError
 from msmae.evidence import ablations, arms_table, map_curves, map_layers, pooled_difference, pooled_loss
 from msmae.evidence.pooled_difference import Gain
 from msmae.evidence.segmentation_comparison import write_segmentation_comparison
+from msmae.files import write_whole
 from msmae.reporting.comparison.files import read_comparison
 from msmae.reporting.comparison.page import write_comparison
 from msmae.reporting.figures.canvas import as_file
 from msmae.reporting.figures.comparison import Line, forest_figure
-from msmae.reporting.run_files import write_whole
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ASKED = r"\{\{ (?!arms \}\})([\w+, -]+) \}\}"

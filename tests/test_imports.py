@@ -49,7 +49,7 @@ ALONE = {
     "files": {"errors"},
     "progress": {"errors"},
     "config": {"errors"},
-    "statistics": {"errors", "config"},
+    "statistics": {"errors", "files", "config"},
     "method": set(),
     "selection": {"method"},
     "data": {"errors", "files", "progress", "config"},

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
+from msmae.files import whole
 
 COLUMNS = ("image_path", "label", "patient_id", "split", "mask_path", "site")
 SPLITS = ("train", "val", "test")
@@ -168,9 +169,8 @@ class Manifest:
             table["image_path"] = [os.path.join(prefix, image) for image in table["image_path"]]
             table["mask_path"] = [_prefix_each(masks, prefix) for masks in table["mask_path"]]
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
-        write_rows(unfinished, [list(table.columns), *table.to_numpy().tolist()])
-        unfinished.replace(target)
+        with whole(target) as unfinished:
+            write_rows(unfinished, [list(table.columns), *table.to_numpy().tolist()])
 
 
 def read_manifest(csv_path: str | Path) -> Manifest:

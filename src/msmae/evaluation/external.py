@@ -28,13 +28,14 @@ from msmae.data.tables.listing import count, some
 from msmae.errors import LeakageError, UserError
 from msmae.evaluation.evaluate import predict_rows, predictions_frame
 from msmae.evaluation.panels import draw_panels
+from msmae.files import write_whole
 from msmae.inference.inputs import check_numbers
 from msmae.inference.model import Model, load, share_and_selector
 from msmae.progress import ProgressBar
 from msmae.reporting.model_card import write_checklists, write_model_card
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256
-from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json, write_text
+from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json
 from msmae.statistics.predictions import read_predictions, write_predictions
 from msmae.statistics.summary import summarise
 from msmae.training.prepare import Prepared, data_fingerprint, decide_order
@@ -245,7 +246,7 @@ def describe(out: Path, run: Path, *, data: str, config: dict[str, Any], prepare
         "trained_on": config["data"],
         "settings": {**config["settings"], "dataset": prepared.settings.to_dict()["dataset"]},
     }
-    write_text(out / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_whole(out / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_json(out / "environment.json", environment())
     write_json(out / "model.json", dataclasses.asdict(model.card))
     prepared.manifest.write(out / "manifest.csv")

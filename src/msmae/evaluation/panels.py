@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from msmae.evaluation.pictures import Views, draw_look, draw_strip
+from msmae.files import own_folder
 from msmae.inference.model import Model, load
 from msmae.method.masking import plan_patches
 from msmae.runs.folder import write_json
@@ -30,7 +31,7 @@ def draw_panels(
         model: the run's own unless given.
     """
     folder = run / "panels"
-    folder.mkdir(exist_ok=True)
+    own_folder(folder)
     model = model or load(run)
     rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
     chosen = choose_cases(frame, each)
@@ -65,7 +66,7 @@ def draw_looks(prepared: Prepared, run: Path, looking: dict[str, Any], *, each: 
     ``looking``: ``selector`` and ``keep``; of all patches a look at a quarter is drawn instead.
     """
     model, folder = load(run), run / "looks"
-    folder.mkdir(exist_ok=True)
+    own_folder(folder)
     if looking["selector"] == "all":
         looking = {"selector": model.prepared.selector if model.prepared else "self", "keep": 0.25}
     ids = prepared.ids("test") if len(prepared.ids("test")) else prepared.ids("val")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from msmae.evaluation.evaluate import seconds_spent
 from msmae.evaluation.pictures import draw_outlines
+from msmae.files import own_folder, write_whole
 from msmae.inference.model import load
 from msmae.inference.segmentation import SegmentationModel
 from msmae.reporting.report import write_report
@@ -57,7 +58,7 @@ def evaluate_segmenter(prepared: Prepared, run: Path) -> dict[str, Any]:
             "seconds_finetune": seconds_spent(run)["seconds_finetune"],
         },
     }
-    frame.to_csv(run / "segmentation.csv", index=False)
+    write_whole(run / "segmentation.csv", frame.to_csv(index=False))
     draw_cases(model, prepared, run, frame)
     write_json(run / "metrics.json", metrics)
     write_report(run)
@@ -95,7 +96,7 @@ def measured(prepared: Prepared, sample: int, reference: np.ndarray, answer: np.
 def draw_cases(model: SegmentationModel, prepared: Prepared, run: Path, frame: pd.DataFrame) -> None:
     """RUN/panels: the best, the middle and the worst test images by their mean Dice, with both outlines."""
     folder = run / "panels"
-    folder.mkdir(exist_ok=True)
+    own_folder(folder)
     dice = frame[frame["split"] == "test"].groupby("sample")["dice"].mean().dropna().sort_values(ascending=False)
     each, middle = min(4, len(dice) // 3), len(dice) // 2
     cases = {

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
+from msmae.files import write_whole
 from msmae.reporting import render as markdown
-from msmae.reporting.run_files import write_whole
 from msmae.reporting.wording import describe, figure_interval, figure_value, number
 from msmae.statistics.comparison import as_family
 from msmae.statistics.intervals import draw_patients, entry, undefined

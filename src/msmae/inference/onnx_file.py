@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from msmae.errors import UserError
+from msmae.files import write_whole
 from msmae.selection.selectors import Look
 
 EXTRA = "the ONNX extra is not installed"
@@ -64,7 +65,7 @@ def write_onnx(path: Path, model: Exported, *, image_shape: tuple[int, int, int]
             f"the selector '{model.look.selector}' cannot be exported", where="selector", mend="choose another"
         )
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         mend = "where msmae was cloned: .venv/bin/pip install -e '.[onnx]'"
@@ -86,6 +87,4 @@ def write_onnx(path: Path, model: Exported, *, image_shape: tuple[int, int, int]
     written = program.model_proto
     for name, value in metadata.items():
         written.metadata_props.add(key=name, value=value if isinstance(value, str) else json.dumps(value))
-    unfinished = path.with_name(f"{path.name}.part")
-    onnx.save(written, str(unfinished))
-    unfinished.replace(path)
+    write_whole(path, written.SerializeToString())

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msmae.files import write_whole
 from msmae.reporting import headline
 from msmae.reporting.facts import facts
 from msmae.reporting.render import TEMPLATES, Ready, escape, render
-from msmae.reporting.run_files import RunFiles, read_run_files, write_whole
+from msmae.reporting.run_files import RunFiles, read_run_files
 from msmae.reporting.sections import data, results
 from msmae.reporting.wording import describe, split_name
 

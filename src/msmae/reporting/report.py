@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from msmae.files import write_whole
 from msmae.reporting import facts as recalibration
 from msmae.reporting import headline
 from msmae.reporting.render import make_page
-from msmae.reporting.run_files import RunFiles, read_run_files, write_whole
+from msmae.reporting.run_files import RunFiles, read_run_files
 from msmae.reporting.sections import budget, cases, curves, data, results, segmentation
 from msmae.reporting.sections import curves as training
 from msmae.statistics.predictions import check_columns, to_arrays

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,14 +158,6 @@ def read_run_files(run: Path) -> RunFiles:
         looks=looks,
         missing=(*missing, *lost, *unseen),
     )
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a file whole or not at all; bytes of a file name that are not UTF-8 are spelt out."""
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
-    os.replace(unfinished, path)
-    return path
 
 
 def _read_metrics(run: Path) -> dict[str, Any]:

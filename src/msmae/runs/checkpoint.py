@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from msmae.errors import UserError
+from msmae.files import whole, write_whole
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
 from msmae.method.segmenter import Segmenter
@@ -101,9 +102,7 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     """Write weights and card; the folder appears only when both are complete."""
     unfinished = folder.with_name(f"{folder.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
-    os.chmod(unfinished / "model.safetensors", 0o666 & ~current_umask())  # safetensors writes it for the owner only
+    save_weights(model, unfinished / "model.safetensors")
     write_card(unfinished, card)
     if folder.exists():
         for file in folder.iterdir():
@@ -112,18 +111,18 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     os.replace(unfinished, folder)
 
 
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a network's weights as safetensors, whole or not at all."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with whole(path) as unfinished:
+        mode = unfinished.stat().st_mode
+        save_file(weights, unfinished, metadata={"format": "pt"})
+        unfinished.chmod(mode)  # safetensors writes it for the owner only
+
+
 def write_card(folder: Path, card: ModelCard) -> None:
     """Write the card of a saved model, whole or not at all."""
-    unfinished = folder / "config.json.part"
-    unfinished.write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False), encoding="utf-8")
-    os.replace(unfinished, folder / "config.json")
-
-
-def current_umask() -> int:
-    """The permissions that new files of this process do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_whole(folder / "config.json", json.dumps(asdict(card), indent=2, ensure_ascii=False))
 
 
 def no_model(folder: Path, *, mend: str) -> UserError:
@@ -229,11 +228,7 @@ def build_look(classifier: Classifier, described: dict[str, Any]) -> Look:
 
 def save_look(folder: Path, look: Look, card: ModelCard) -> None:
     """Write the weights into a saved model's folder, and the card, which already describes them, last."""
-    unfinished = folder / f"{FILE}.part"
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in look.state_dict().items()}
-    save_file(weights, unfinished, metadata={"format": "pt"})
-    os.chmod(unfinished, 0o666 & ~current_umask())
-    os.replace(unfinished, folder / FILE)
+    save_weights(look, folder / FILE)
     write_card(folder, card)
 
 

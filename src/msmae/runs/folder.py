@@ -19,6 +19,7 @@ import yaml
 from msmae import __version__
 from msmae.config import Settings, merge_layers
 from msmae.errors import UserError
+from msmae.files import write_whole
 from msmae.reporting.run_files import software
 
 if TYPE_CHECKING:
@@ -40,17 +41,10 @@ PACKAGES = (
 )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; bytes of a file name that are not UTF-8 are spelt out, as JSON reads them."""
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
-    os.replace(unfinished, path)
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """JSON with a format version; numbers that are not finite are refused (an undefined figure is null)."""
     content = {"format_version": FORMAT_VERSION, **content}
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 RUN_FILES = ("config.yaml", "environment.json")
@@ -133,7 +127,7 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
         return
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "environment.json", environment())
-    write_text(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_whole(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def tell_of_other_software(run: Path) -> None:
@@ -271,4 +265,4 @@ def change_settings(run: Path, groups: dict[str, Any]) -> None:
         if "presentations" in values:
             values.setdefault("epochs", None)  # decided anew
     config["settings"] = merge_layers([config["settings"], changes]).to_dict()
-    write_text(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_whole(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
+from msmae.files import whole
 
 REQUIRED = ("image_path", "patient_id", "split", "label", "predicted")
 PREFIX = "prob_"
@@ -90,9 +91,8 @@ def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
     table = frame.copy()
     for name in probability_columns(frame):
         table[name] = frame[name].to_numpy(dtype=np.float64)
-    unfinished = path.with_name(path.name + ".part")
-    table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
-    unfinished.replace(path)
+    with whole(path) as unfinished:
+        table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
 
 
 def read_text_table(path: Path) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from torch import Tensor
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.data.opening import reading_of
+from msmae.files import write_whole
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import ModelCard, build_model, save_model
 from msmae.training.optimiser import layerwise_groups
@@ -165,7 +166,7 @@ def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
     assert isinstance(model, Segmenter)
     origin, loaded = source.fill(model.encoder)
     every = "" if loaded is None else f"{loaded.lines()}\n"
-    (run / "loading.txt").write_text(f"{origin}\n{every}", encoding="utf-8")
+    write_whole(run / "loading.txt", f"{origin}\n{every}")
     print(origin if loaded is None else f"{origin}\n{loaded}")
     best = ModelCheckpoint(
         dirpath=run / "checkpoints", filename="best", monitor="val_dice", mode="max", enable_version_counter=False

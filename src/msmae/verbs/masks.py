@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msmae.errors import UserError
+from msmae.files import own_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +80,7 @@ def masks(
         for i, sample in enumerate(chosen)
     ]
     target = Path(out) if out else Path(source) / "masks"
-    target.mkdir(parents=True, exist_ok=True)
+    own_folder(target)
     write_json(target / "masks.json", content)
     scene.draw(target / "masks.png", chosen, maps, plan)
     tell(content, target)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from msmae.data.tables.listing import count
 from msmae.evaluation.pictures import draw_outlines
+from msmae.files import own_folder
 from msmae.inference.segmentation import SegmentationModel
 from msmae.inference.unreadable import Unreadable
 from msmae.progress import ProgressBar
@@ -51,7 +52,7 @@ def write_image(
     from PIL import Image
 
     for folder in ("masks", "overlays"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        own_folder(out / folder)
     name = f"{number:05d}-{file.name.replace('#', '-')}"
     masks = as_files(layers, model, name)
     for mask, numbers in masks.items():

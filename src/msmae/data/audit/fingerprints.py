@@ -23,6 +23,7 @@ from msmae.data.reading.images import ImageSource, Reading, read_source, split_r
 from msmae.data.reading.masks import read_mask
 from msmae.data.store import READERS
 from msmae.errors import UserError
+from msmae.files import whole
 
 FORMAT = 1
 RESAVED = 200  # images that are saved again to see how far their hashes move
@@ -209,13 +210,11 @@ def _content_key(sources: Sequence[ImageSource], masks: Sequence[tuple[str, ...]
 def _save(prints: Fingerprints, target: Path) -> None:
     """Keep fingerprints; a cache that cannot be written costs time and nothing else."""
     reasons = json.dumps([prints.problems, prints.mask_problems])
-    unfinished = target.with_name(f"{target.stem}.{os.getpid()}.part.npz")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(unfinished, record=prints.record, reasons=np.frombuffer(reasons.encode(), np.uint8))
-        unfinished.replace(target)
+        with whole(target) as unfinished, unfinished.open("wb") as stream:
+            np.savez(stream, record=prints.record, reasons=np.frombuffer(reasons.encode(), np.uint8))
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         _log.warning("the audit's decoding is not kept for the next time (%s: %s)", target.parent, error.strerror)
 
 

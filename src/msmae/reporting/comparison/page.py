@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from msmae.files import write_whole
 from msmae.reporting import render as markdown
 from msmae.reporting.comparison import sections as parts
 from msmae.reporting.comparison import verdict
 from msmae.reporting.comparison.analysis import RESAMPLES, Analysis, analyse, as_table
 from msmae.reporting.comparison.files import ComparisonFiles, read_comparison
 from msmae.reporting.render import make_page
-from msmae.reporting.run_files import write_whole
 from msmae.reporting.sections import data
 from msmae.reporting.wording import describe
 
