@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from msmae.reporting.figures import canvas as fonts
+from msmae.reporting.figures import fonts
 from msmae.reporting.figures.bands import _band, precision_recall, roc
-from msmae.reporting.figures.canvas import PAGE, as_file, drawable
+from msmae.reporting.figures.canvas import PAGE, as_file
 from msmae.reporting.figures.curves import (
     biggest_gap,
     decision_figure,
@@ -24,6 +24,7 @@ from msmae.reporting.figures.curves import (
     roc_figure,
     short,
 )
+from msmae.reporting.figures.fonts import drawable
 from msmae.reporting.figures.training import by_panel, training_figure
 from msmae.statistics.intervals import wilson
 from msmae.statistics.predictions import Predictions

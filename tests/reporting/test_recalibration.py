@@ -14,7 +14,7 @@ import msmae
 from html_page import Page
 from msmae.data.phantom import make_phantom
 from msmae.evaluation.calibrate import weights_to_undo
-from msmae.reporting.facts import sentences
+from msmae.reporting.sections.results import calibration
 from msmae.statistics.calibration import fit_calibrator
 from msmae.statistics.predictions import read_predictions, to_arrays
 from msmae.training.balance import Balance
@@ -121,6 +121,6 @@ def test_which_weights_are_undone(remedy: str, multilabel: bool, undone: list[fl
 
 
 def test_sentences_without_a_record() -> None:
-    assert sentences({}, "test") == []
-    told = sentences({"calibration": {"method": "none", "reason": "there is no labelled validation image"}}, "test")
+    assert calibration({}, "test") == []
+    told = calibration({"calibration": {"method": "none", "reason": "there is no labelled validation image"}}, "test")
     assert told == ["The probabilities were not recalibrated: there is no labelled validation image."]

@@ -52,25 +52,6 @@ def test_the_temperature_is_where_the_likelihood_is_level() -> None:
     assert loss(calibrated, sure.truth) < loss(sure.probabilities, sure.truth)
 
 
-def test_vector_scaling_of_a_yes_no_label_is_logistic_regression() -> None:
-    score, truth = binary()
-    fitted = fit_calibrator(score[:, None], truth[:, None], method="vector", multilabel=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn renames its option for "no penalty" between releases
-        expected = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(logit(score)[:, None], truth)
-    assert fitted.scale[0] == pytest.approx(expected.coef_[0, 0], abs=1e-5)
-    assert fitted.bias[0] == pytest.approx(expected.intercept_[0], abs=1e-5)
-
-
-def test_vector_scaling_undoes_a_shift_of_the_classes() -> None:
-    honest = draw(np.random.default_rng(1), patients=60_000, classes=3)
-    shifted = softmax(np.log(honest.probabilities) * [2.0, 2.0, 2.0] + [1.0, 0.0, -0.5], axis=1)
-    fitted = fit_calibrator(shifted, honest.truth, method="vector")
-    np.testing.assert_allclose(fitted.scale, 0.5, atol=0.03)
-    np.testing.assert_allclose(np.diff(fitted.bias), [0.5, 0.25], atol=0.05)
-    assert loss(fitted(shifted), honest.truth) == pytest.approx(loss(honest.probabilities, honest.truth), abs=1e-3)
-
-
 @pytest.mark.parametrize("method", ["none", "temperature"])
 def test_class_weights_of_the_training_loss_are_undone(method: str) -> None:
     honest, weights = draw(np.random.default_rng(1), patients=5000, classes=3), (5.0, 2.0, 1.0)
@@ -133,8 +114,6 @@ def test_what_cannot_be_fitted_is_said() -> None:
     assert "all right" in (fitted.note or "")
     hopeless = fit_calibrator(perfect.probabilities[::-1], perfect.truth)
     assert "say nothing" in (hopeless.note or "")
-    with pytest.raises(UserError, match="images of every class, 1 have none"):
-        fit_calibrator(np.full((4, 3), 1 / 3), np.eye(3, dtype=bool)[[0, 1, 0, 1]], method="vector")
     with pytest.raises(UserError, match="2 class weights"):
         fit_calibrator(np.full((4, 3), 1 / 3), np.eye(3, dtype=bool)[[0, 1, 2, 1]], class_weights=(1, 2))
     with pytest.raises(UserError, match="no labelled validation image"):
@@ -156,11 +135,6 @@ def test_the_bins_add_up_to_the_ece() -> None:
         known = table.dropna()
         assert ((known["low"] <= known["observed"]) & (known["observed"] <= known["high"])).all()
         assert (table.loc[table["low"].isna(), "patients"] == 1).all()
-
-
-def test_bins_of_equal_mass_hold_equally_many() -> None:
-    predictions = draw(np.random.default_rng(0), patients=300, classes=3)
-    assert reliability(predictions, bins=10, equal_mass=True)["images"].tolist() == [30] * 10
 
 
 def test_images_of_one_patient_count_for_less() -> None:

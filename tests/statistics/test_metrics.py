@@ -8,7 +8,7 @@ import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msmae.statistics.metrics import auroc_and_auprc, confusion_matrix, prepare, rank
+from msmae.statistics.metrics import auroc_and_auprc, prepare, rank
 from msmae.statistics.predictions import Predictions
 from simulated import draw, of
 
@@ -225,9 +225,3 @@ def test_a_constant_prediction_has_no_correlation_and_no_skill() -> None:
     assert np.isnan(value["mcc"])
     assert value["kappa"] == 0.0
     assert value["auroc"] == 0.5
-
-
-def test_the_confusion_matrix_counts_rows_of_truth() -> None:
-    predictions = case("random")
-    expected = reference.confusion_matrix(predictions.truth.argmax(axis=1), predictions.predicted.argmax(axis=1))
-    np.testing.assert_array_equal(confusion_matrix(predictions), expected)

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from msmae.errors import UserError
-from msmae.statistics.segmentation import match_lesions, measure, paired_dice, summarise_segmentation
+from msmae.statistics.segmentation import match_lesions, measure, summarise_segmentation
 
 
 def square(top: int, left: int, side: int = 10, size: int = 32) -> np.ndarray:
@@ -108,18 +107,3 @@ def test_intervals_draw_patients_not_images() -> None:
     alone = summarise_segmentation(rows_of(dice), classes=["lesion"], resamples=500)["test"]["metrics"]["dice"]
     assert named["value"] == pytest.approx(alone["value"], abs=1e-12)  # summed in another order
     assert named["high"] - named["low"] > 2 * (alone["high"] - alone["low"])
-
-
-def test_the_paired_comparison_is_of_the_same_images() -> None:
-    generator = np.random.default_rng(1)
-    hard = generator.uniform(0.3, 0.9, 40)
-    found = paired_dice(rows_of((hard + 0.05).tolist()), rows_of(hard.tolist()), resamples=200)
-    assert found["value"] == pytest.approx(0.05)
-    noisy = paired_dice(
-        rows_of((hard + generator.normal(0.05, 0.02, 40)).tolist()), rows_of(hard.tolist()), resamples=500
-    )
-    assert noisy["low"] > 0.03
-    assert noisy["high"] < 0.07
-    assert noisy["p_value"] < 0.01
-    with pytest.raises(UserError, match="cannot be compared"):
-        paired_dice(rows_of([0.5, 0.6]), rows_of([0.5]))

@@ -16,7 +16,7 @@ from budgeted import content_of
 from msmae.errors import UserError
 from msmae.inference.model import load
 from msmae.runs.checkpoint import load_model, read_card, save_model
-from msmae.statistics import keep as evidence
+from msmae.statistics import token_shares
 from msmae.training.prepare import prepare_again
 from msmae.verbs.budget import Point, budget, tell_on_test
 from msmae.verbs.evaluate import evaluate, finetune
@@ -172,7 +172,7 @@ CLASSES = ("benign", "malignant", "normal")
 
 def test_a_loss_is_paired_and_positive_where_it_is_worse():
     frame = make_predictions(patients=60)
-    same, less = evidence.losses(frame, [frame, worse(frame, 1 / 3)], classes=CLASSES, resamples=200)
+    same, less = token_shares.losses(frame, [frame, worse(frame, 1 / 3)], classes=CLASSES, resamples=200)
     assert (same["loss"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
     assert less["loss"] > 0.05
     assert 0 < less["low"] < less["loss"] < less["high"]
@@ -185,15 +185,15 @@ def row(selector: str, rate: float, *, loss: float = 0.0, high: float | None = N
 
 def test_the_fastest_of_those_shown_not_to_be_worse_is_chosen():
     rows = [row("all", 1), row("grid", 9, loss=0.001, high=0.02), row("locator", 3, loss=0.001, high=0.004)]
-    assert evidence.choose(rows, margin=0.005) == 2
-    assert evidence.choose(rows, margin=0.02) == 1
-    assert evidence.choose(rows, margin=0.001) == 0
+    assert token_shares.choose(rows, margin=0.005) == 2
+    assert token_shares.choose(rows, margin=0.02) == 1
+    assert token_shares.choose(rows, margin=0.001) == 0
 
 
 def test_a_loss_without_an_interval_is_not_shown_to_be_small():
-    assert evidence.choose([row("all", 1), row("grid", 2, high=0.0)], margin=0.0) == 1
-    assert evidence.choose([row("all", 1), row("grid", 2)], margin=0.5) == 0
-    assert evidence.choose([row("all", 1), {**row("grid", 2), "loss": None}], margin=0.5) == 0
+    assert token_shares.choose([row("all", 1), row("grid", 2, high=0.0)], margin=0.0) == 1
+    assert token_shares.choose([row("all", 1), row("grid", 2)], margin=0.5) == 0
+    assert token_shares.choose([row("all", 1), {**row("grid", 2), "loss": None}], margin=0.5) == 0
 
 
 def test_errors_that_cancel_are_not_equal_answers():
@@ -204,25 +204,25 @@ def test_errors_that_cancel_are_not_equal_answers():
     first, second = few.index[:2]
     one, other = few.copy(), few.copy()
     one.loc[first, "predicted"] = other.loc[second, "predicted"] = CLASSES[1]
-    (lost,) = evidence.losses(one, [other], classes=CLASSES, split=few["split"].iloc[0], resamples=200)
+    (lost,) = token_shares.losses(one, [other], classes=CLASSES, split=few["split"].iloc[0], resamples=200)
     assert lost["loss"] == pytest.approx(0.0, abs=1e-12)
-    assert evidence.choose([row("all", 1), {**row("grid", 2), **lost}], margin=0.005) == 0
+    assert token_shares.choose([row("all", 1), {**row("grid", 2), **lost}], margin=0.005) == 0
 
 
 def test_slower_than_all_is_never_chosen():
-    assert evidence.choose([row("all", 2), row("self", 1, high=-0.1)], margin=0.1) == 0
+    assert token_shares.choose([row("all", 2), row("self", 1, high=-0.1)], margin=0.1) == 0
 
 
 def test_what_one_class_loses_is_said():
     frame = make_predictions(patients=60)
-    found = evidence.loss_by_class(frame, worse(frame, 0.5, of="malignant"), classes=CLASSES, resamples=200)
+    found = token_shares.loss_by_class(frame, worse(frame, 0.5, of="malignant"), classes=CLASSES, resamples=200)
     lost = {entry["class"]: entry["loss"]["value"] for entry in found}
     assert lost["malignant"] > 0.2
     assert lost["benign"] == lost["normal"] == 0
-    (sentence,) = evidence.cautions(found, margin=0.01)
+    (sentence,) = token_shares.cautions(found, margin=0.01)
     assert sentence.startswith("of malignant (")
     assert sentence.endswith("beyond chance")
-    assert evidence.cautions(found, margin=0.9) == []
+    assert token_shares.cautions(found, margin=0.9) == []
 
 
 def test_a_run_without_a_budget_has_no_such_section(tmp_path: Path):

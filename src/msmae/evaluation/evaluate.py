@@ -18,7 +18,7 @@ from msmae.evaluation.panels import draw_panels
 from msmae.inference.model import Keep, Model, kept_tokens, load, look_with, predicted_names, share_and_selector
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
-from msmae.reporting.model_card import write_checklists, write_model_card
+from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256, write_card
 from msmae.runs.folder import write_json

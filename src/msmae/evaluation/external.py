@@ -32,7 +32,7 @@ from msmae.files import write_whole
 from msmae.inference.inputs import check_numbers
 from msmae.inference.model import Model, load, share_and_selector
 from msmae.progress import ProgressBar
-from msmae.reporting.model_card import write_checklists, write_model_card
+from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256
 from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msmae.reporting.figures.canvas import drawable
+from msmae.reporting.figures.fonts import drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import pandas as pd
 
 from msmae.errors import UserError
 from msmae.files import write_whole
-from msmae.reporting import render as markdown
+from msmae.reporting.render import render
 from msmae.reporting.wording import describe, figure_interval, figure_value, number
 from msmae.statistics.comparison import as_family
 from msmae.statistics.intervals import draw_patients, entry, undefined
@@ -128,7 +128,7 @@ def write_segmentation_comparison(folder: Path) -> Path:
     arms = {arm: [read_segmentation(of_arm[seed]) for seed in seeds] for arm, of_arm in paths.items()}
     found = compare_segmentations(arms, pairs=[(a, b) for a, b in plan["pairs"] if a in arms and b in arms])
     write_whole(folder / "table.csv", as_table(found).to_csv(index=False, lineterminator="\n", float_format=DIGITS))
-    text = markdown.render("segmentation_table.md", plan=plan, seeds=seeds, **shown(found))
+    text = render("segmentation_table.md", plan=plan, seeds=seeds, **shown(found))
     return write_whole(folder / "comparison_table.md", text)
 
 

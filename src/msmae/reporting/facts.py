@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from msmae.reporting import cohort, headline
-from msmae.reporting import facts as recalibration
 from msmae.reporting.cases import failures
 from msmae.reporting.run_files import RunFiles
-from msmae.reporting.sections import data
+from msmae.reporting.sections import data, results
 from msmae.reporting.wording import (
     SPLITS,
     count,
@@ -216,7 +214,7 @@ def _result_facts(run: RunFiles, split: str) -> dict[str, str]:
         "where a share has no clusters or is 0 or 1. No hypothesis was tested.",
         "calibration": (
             f"Expected calibration error {figure_value('ece', ece)} ({figure_interval('ece', ece) or 'no interval'})."
-            + "".join(f" {told}" for told in recalibration.sentences(run.metrics, split))
+            + "".join(f" {told}" for told in results.calibration(run.metrics, split))
             + "".join(f" Slope for {name}: {figure_value('calibration_slope', e)}." for name, e in slopes.items())
             if ece.get("value") is not None
             else ""
@@ -328,43 +326,3 @@ def _failures(run: RunFiles, split: str) -> str:
     rows = run.predictions[(run.predictions["split"] == split) & (run.predictions["label"] != "")]
     wrong = failures(rows, classes=run.classes, multilabel=run.multilabel, panels=())
     return f"{len(wrong):,} of {len(rows):,} answers are wrong; report.html lists them by confidence."
-
-
-REMEDIES = {
-    "class_weights": "Training weighed rare classes more",
-    "sampling": "Training drew rare classes more often",
-}
-
-
-def sentences(metrics: Mapping[str, Any], split: str) -> list[str]:
-    """What was fitted, on which images, and what it did to the calibration error; empty where it is not recorded."""
-    record = metrics.get("calibration")
-    if not record:
-        return []
-    if record.get("method", "none") == "none":
-        return [f"The probabilities were not recalibrated: {record.get('reason', 'it was not asked for')}."]
-    temperature = record["temperature"]
-    kind = "less" if temperature > 1 else "more"
-    found = []
-    if record.get("weights_undone"):
-        found.append(
-            f"{REMEDIES.get(record.get('balance', ''), 'Training favoured rare classes')}, so its probabilities are "
-            "those of a world where all classes are equally common. That was undone: they now answer for classes as "
-            "common as in training. The answers stay as they were trained, so an answer need not be the class with the "
-            "largest probability."
-        )
-    found.append(
-        f"One temperature, {number(temperature)}, was fitted on {of(record['images'], 'validation image')}: it makes "
-        f"the model {kind} sure."
-    )
-    if record.get("note"):
-        found.append(f"{record['note'][:1].upper()}{record['note'][1:]}.")
-    errors = (record.get("errors") or {}).get(split)
-    if errors:
-        was, became = ({"value": errors["ece"][when]} for when in ("before", "after"))
-        found.append(
-            f"On the {split_name(split)} images the calibration error was {figure_value('ece', was)} before and is "
-            f"{figure_value('ece', became)} after, the log loss {number(errors['log_loss']['before'])} and "
-            f"{number(errors['log_loss']['after'])}."
-        )
-    return found

@@ -1,7 +1,8 @@
-"""A self-contained HTML page from a template: one style, everything a user wrote escaped."""
+"""Templates of `templates/`, filled: HTML pages with one style, or Markdown. What a user wrote is escaped."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,46 +12,25 @@ from msmae.reporting.cases import readable
 
 if TYPE_CHECKING:
     import jinja2
-import re
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+class Ready(str):
+    """Text that is Markdown already and is not escaped again."""
+
+
 def make_page(template: str, **content: Any) -> str:
-    """A template of `templates/` with ``content``, as text; a name that is missing from it is an error."""
+    """An HTML template with ``content``, as text; a name that is missing from it is an error."""
     from markupsafe import Markup
 
     css = Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("palette.css", "report.css")))
-    return environment().get_template(template).render(css=css, **content)
+    return environment(html=True).get_template(template).render(css=css, **content)
 
 
-@cache
-def environment() -> jinja2.Environment:
-    """Where the templates are found; it keeps them compiled, for there is a page a run."""
-    import jinja2
-    from markupsafe import Markup
-
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {
-        "svg": Markup,  # only what `figures` drew goes through it
-        "count": wording.count,
-        "split": wording.split_name,
-        "duration": wording.duration,
-        "significant": wording.significant,
-        "percentage": wording.percentage,
-        "readable": readable,
-    }
-    return made
-
-
-class Ready(str):
-    """Text that is Markdown already and is not escaped again."""
+def render(template: str, **content: Any) -> str:
+    """A Markdown template with ``content``; every value is escaped unless it is `Ready`."""
+    return environment(html=False).get_template(template).render(**content)
 
 
 def escape(text: Any) -> str:
@@ -62,18 +42,28 @@ def escape(text: Any) -> str:
     return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", plain)
 
 
-def render(template: str, **content: Any) -> str:
-    """A template of `templates/` with ``content``; every value is escaped unless it is `Ready`."""
+@cache
+def environment(*, html: bool) -> jinja2.Environment:
+    """Where the templates are found; it keeps them compiled, for there is a page a run."""
     import jinja2
+    from markupsafe import Markup
 
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=False,  # HTML's escaping is not Markdown's: `finalize` does it for every value
-        finalize=escape,
+        autoescape=html,
+        finalize=None if html else escape,  # HTML's escaping is not Markdown's
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        keep_trailing_newline=True,
+        keep_trailing_newline=not html,
     )
-    environment.filters |= {"duration": wording.duration, "significant": wording.significant}
-    return environment.get_template(template).render(**content)
+    made.filters |= {
+        "svg": Markup,  # only what `figures` drew goes through it
+        "count": wording.count,
+        "split": wording.split_name,
+        "duration": wording.duration,
+        "significant": wording.significant,
+        "percentage": wording.percentage,
+        "readable": readable,
+    }
+    return made

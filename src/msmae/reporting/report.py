@@ -13,12 +13,10 @@ from typing import Any
 import pandas as pd
 
 from msmae.files import write_whole
-from msmae.reporting import facts as recalibration
 from msmae.reporting import headline
 from msmae.reporting.render import make_page
 from msmae.reporting.run_files import RunFiles, read_run_files
 from msmae.reporting.sections import budget, cases, curves, data, results, segmentation
-from msmae.reporting.sections import curves as training
 from msmae.statistics.predictions import check_columns, to_arrays
 
 
@@ -56,11 +54,11 @@ def content(run: RunFiles) -> dict[str, Any]:
         "audit_notes": data.audit_notes(run.audit),
         "table_one": data.table_one(run, labels=segmentation.labels(run)),
         "flow": data.flow(run),
-        "training": training.training(run),
+        "training": curves.training(run),
         "figures": results.figure_table(run),
         "per_class": results.class_table(run, split),
         "curves": curves.curves(run, rows, split),
-        "calibration": recalibration.sentences(run.metrics, split),
+        "calibration": results.calibration(run.metrics, split),
         "confusion": results.confusion(run, rows),
         "subgroups": results.subgroup_table(run, rows),
         "panels": cases.panels(run),

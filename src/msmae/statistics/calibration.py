@@ -4,7 +4,6 @@ All forms are one: p -> softmax(scale * log p + bias), or for several labels an 
 
 - temperature (Guo et al. 2017): one scale for all classes, no bias; the ranking of the classes of an image does not
   change;
-- vector: a scale and a bias a class;
 - class weights: a model trained with cross-entropy weighted w_c estimates probabilities proportional to w_c p_c, so
   log w_c is taken off again before anything is fitted.
 """
@@ -17,17 +16,16 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq, minimize
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.optimize import brentq
+from scipy.special import expit, logit, softmax
 
 from msmae.errors import UserError
 from msmae.statistics.metrics import prepare
 from msmae.statistics.predictions import PREFIX, check_columns, is_multilabel, to_arrays
 
 SCALES = (1 / 20, 20.0)  # temperatures from 20 down to 1/20
-BIASES = (-20.0, 20.0)
 TINY = float(np.finfo(np.float32).tiny)  # below it a float32 softmax is rounding
-Method = Literal["none", "temperature", "vector"]
+Method = Literal["none", "temperature"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ def fit_calibrator(
     """Fit on validation images by maximum likelihood: probabilities [n, C], truth bool [n, C].
 
     ``class_weights`` (positive, one a class): those of the training loss, undone first; for several labels an image
-    the weight of the positive part. Raises UserError where ``"vector"`` cannot be fitted: a class without
-    validation images.
+    the weight of the positive part.
     """
     if class_weights is not None and (len(class_weights) != truth.shape[1] or min(class_weights) <= 0):
         raise UserError(
@@ -71,16 +68,14 @@ def fit_calibrator(
         )
     shift = np.zeros(truth.shape[1]) if class_weights is None else -np.log(np.asarray(class_weights, dtype=np.float64))
     logits = _logits(probabilities, multilabel=multilabel) + shift  # [n, C]
-    scale, bias, note = np.ones(truth.shape[1]), np.zeros(truth.shape[1]), None
+    scale, note = np.ones(truth.shape[1]), None
     if method == "temperature":
         common, note = _fit_temperature(logits, truth, multilabel=multilabel)
         scale = np.full(truth.shape[1], common)
-    elif method == "vector":
-        scale, bias = _fit_vector(logits, truth, multilabel=multilabel)
     return Calibrator(
         method=method,
         scale=tuple(scale.tolist()),
-        bias=tuple((bias + scale * shift).tolist()),
+        bias=tuple((scale * shift).tolist()),
         multilabel=multilabel,
         images=len(truth),
         note=note,
@@ -148,13 +143,6 @@ def _gradient(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> np.
     return np.asarray((expit(logits) if multilabel else softmax(logits, axis=1)) - truth)
 
 
-def _loss(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> float:
-    """Mean negative log likelihood an image."""
-    if multilabel:
-        return float(np.mean(np.sum(np.logaddexp(0, logits) - truth * logits, axis=1)))
-    return float(-np.mean(np.sum(log_softmax(logits, axis=1) * truth, axis=1)))
-
-
 def _fit_temperature(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> tuple[float, str | None]:
     """The scale 1 / T at which the (convex) likelihood has slope zero."""
 
@@ -167,24 +155,3 @@ def _fit_temperature(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool)
     if slope(low) >= 0:
         return low, f"the temperature is held at {1 / low:.0f}: on the validation images the probabilities say nothing"
     return float(brentq(slope, low, high, xtol=1e-14, rtol=1e-14)), None
-
-
-def _fit_vector(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Scales and biases [C] of least loss."""
-    classes = truth.shape[1]
-    if not truth.any(axis=0).all():
-        raise UserError(
-            f"vector scaling needs validation images of every class, {int((~truth.any(axis=0)).sum())} have none",
-            mend="use the temperature, or a larger validation split",
-        )
-
-    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        scaled = logits * parameters[:classes] + parameters[classes:]
-        pull = _gradient(scaled, truth, multilabel=multilabel)
-        return _loss(scaled, truth, multilabel=multilabel), np.concatenate([(pull * logits).mean(0), pull.mean(0)])
-
-    start = np.concatenate([np.ones(classes), np.zeros(classes)])
-    bounds = [SCALES] * classes + [BIASES] * classes
-    options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-10}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    return found[:classes], found[classes:]

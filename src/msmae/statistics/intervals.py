@@ -1,9 +1,9 @@
-"""Confidence intervals from bootstrap draws, and exact ones where no resample can tell."""
+"""Bootstrap draws of patients, and the confidence intervals made of them; exact ones where no resample can tell."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from scipy.stats import t as student
 from msmae.statistics.metrics import Metrics, Values
 
 LEVEL = 0.95
+WORKING_SET = 2**22  # weights held at a time; a chunk's temporaries are a small multiple of 32 MB
+JACKKNIFE_GROUPS = 200
 DEFINED = 0.9  # of the resamples; with fewer the interval would describe another population
 
 
@@ -53,21 +55,23 @@ def percentile(draws: np.ndarray, *, units: int, level: float = LEVEL) -> Interv
 def bca(value: float, draws: np.ndarray, jackknife: np.ndarray, *, units: int, level: float = LEVEL) -> Interval:
     """The bias-corrected and accelerated interval (Efron 1987) from bootstrap draws [R] and leave-one-out values [G].
 
-    The percentile interval when the correction does not exist: all draws lie on one side of the value.
+    Where that would not hold the value, the percentile interval; where this does not either, none: the draws are then
+    more biased than they are uncertain.
     """
     usable = _usable(draws)
     if isinstance(usable, Interval):
         return usable
     below = _share_below(usable, value)
     if below in (0.0, 1.0):
-        return percentile(draws, units=units, level=level)
+        return _holding(value, percentile(draws, units=units, level=level))
     bias = norm.ppf(below)
     tail = _widened(units, level) + bias
     room = 1 - _acceleration(jackknife) * tail
     stretched = np.divide(tail, room, out=np.copysign(np.inf, tail), where=room > 0)  # no room: the outermost draw
     places = norm.cdf(bias + stretched)
     low, high = np.quantile(usable, places)
-    return Interval(low=float(low), high=float(high), method="bca")
+    found = _holding(value, Interval(low=float(low), high=float(high), method="bca"))
+    return _holding(value, percentile(draws, units=units, level=level)) if found.low is None else found
 
 
 def bca_p_value(draws: np.ndarray, jackknife: np.ndarray, value: float, *, units: int) -> float | None:
@@ -122,49 +126,6 @@ def perfect_ranking(value: float, pairs: int, *, level: float = LEVEL) -> Interv
     return clopper_pearson(value * pairs, pairs, level=level)
 
 
-def _usable(draws: np.ndarray) -> np.ndarray | Interval:
-    """The defined draws, or why they give no interval."""
-    usable: np.ndarray = draws[~np.isnan(draws)]
-    if len(usable) < DEFINED * len(draws):
-        share = 100 * len(usable) / len(draws)
-        return no_interval(
-            f"too few patients of some class: the metric is defined in only {share:.0f} % of the resamples"
-        )
-    if usable.min() == usable.max():
-        return no_interval("every resample gives the same number: the bootstrap cannot tell how uncertain it is")
-    return usable
-
-
-def _widened(units: int, level: float) -> np.ndarray:
-    """Both tails as normal deviates, widened for a bootstrap of few units (Hesterberg 2015): t instead of z, n - 1
-    instead of n.
-    """
-    reach = np.sqrt(units / (units - 1)) * student.ppf((1 + level) / 2, units - 1)
-    return np.array([-reach, reach])
-
-
-def _share_below(draws: np.ndarray, value: float) -> float:
-    """Share of the draws below a value; ties count half, and what differs by rounding alone is a tie.
-
-    Sums are rounded otherwise by every processor and number of threads, and an interval must not turn on that.
-    """
-    rounding = 1e-12 * max(1.0, abs(value))
-    return float((np.mean(draws < value - rounding) + np.mean(draws <= value + rounding)) / 2)
-
-
-def _acceleration(jackknife: np.ndarray) -> float:
-    """Skewness of the influence of the left-out groups / 6; 0 when some group cannot be left out."""
-    if np.isnan(jackknife).any():
-        return 0.0
-    influence = jackknife.mean() - jackknife
-    spread = np.sum(influence**2)
-    return float(np.sum(influence**3) / (6 * spread**1.5)) if spread > 0 else 0.0
-
-
-WORKING_SET = 2**22  # weights held at a time; a chunk's temporaries are a small multiple of 32 MB
-JACKKNIFE_GROUPS = 200
-
-
 def bootstrap(metrics: Metrics, *, resamples: int, seed: int) -> Values:
     """Metrics of ``resamples`` draws of all patients with replacement; the same seed gives the same draws, to the
     bit.
@@ -212,3 +173,55 @@ def join(parts: Sequence[Values]) -> Values:
         overall={name: np.concatenate([part.overall[name] for part in parts]) for name in parts[0].overall},
         per_class={name: np.concatenate([part.per_class[name] for part in parts]) for name in parts[0].per_class},
     )
+
+
+def _usable(draws: np.ndarray) -> np.ndarray | Interval:
+    """The defined draws, or why they give no interval."""
+    usable: np.ndarray = draws[~np.isnan(draws)]
+    if len(usable) < DEFINED * len(draws):
+        share = 100 * len(usable) / len(draws)
+        return no_interval(
+            f"too few patients of some class: the metric is defined in only {share:.0f} % of the resamples"
+        )
+    if usable.min() == usable.max():
+        return no_interval("every resample gives the same number: the bootstrap cannot tell how uncertain it is")
+    return usable
+
+
+def _widened(units: int, level: float) -> np.ndarray:
+    """Both tails as normal deviates, widened for a bootstrap of few units (Hesterberg 2015): t instead of z, n - 1
+    instead of n.
+    """
+    reach = np.sqrt(units / (units - 1)) * student.ppf((1 + level) / 2, units - 1)
+    return np.array([-reach, reach])
+
+
+def _share_below(draws: np.ndarray, value: float) -> float:
+    """Share of the draws below a value; ties count half, and what differs by rounding alone is a tie.
+
+    Sums are rounded otherwise by every processor and number of threads, and an interval must not turn on that.
+    """
+    rounding = _rounding(value)
+    return float((np.mean(draws < value - rounding) + np.mean(draws <= value + rounding)) / 2)
+
+
+def _holding(value: float, interval: Interval) -> Interval:
+    """The interval, if the value lies in it (on its end but for rounding: then to the value); else none."""
+    if interval.low is None or interval.high is None:
+        return interval
+    if interval.low > value + _rounding(value) or interval.high < value - _rounding(value):
+        return no_interval("the resamples lie beside the value: the bootstrap is biased here")
+    return replace(interval, low=min(interval.low, value), high=max(interval.high, value))
+
+
+def _rounding(value: float) -> float:
+    return 1e-12 * max(1.0, abs(value))
+
+
+def _acceleration(jackknife: np.ndarray) -> float:
+    """Skewness of the influence of the left-out groups / 6; 0 when some group cannot be left out."""
+    if np.isnan(jackknife).any():
+        return 0.0
+    influence = jackknife.mean() - jackknife
+    spread = np.sum(influence**2)
+    return float(np.sum(influence**3) / (6 * spread**1.5)) if spread > 0 else 0.0

@@ -2,7 +2,7 @@
 
 Nearly every metric is a function of sums over images, so the sums are made once for each patient; a bootstrap of R
 resamples is then one product of the drawn multiplicities [R, P] with those sums [P, k]. AUROC and AUPRC need an
-order besides: `ranking`.
+order besides: `Ranking`.
 
 Conventions, where textbooks differ:
 
@@ -45,6 +45,22 @@ MACRO_MULTI = {
     "mcc": "mcc",
     "kappa": "kappa",
 }
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One yes/no question, sorted by score: p positives, q negatives, each belonging to a unit (a patient)."""
+
+    positive_units: np.ndarray
+    """int64 [p]: the unit of each positive, in ascending order of score."""
+    negative_units: np.ndarray
+    """int64 [q]: the unit of each negative, in ascending order of score."""
+    negatives_below: np.ndarray
+    """int64 [p]: how many negatives score strictly less than each positive."""
+    negatives_up_to: np.ndarray
+    """int64 [p]: how many negatives score no more than each positive."""
+    positives_below: np.ndarray
+    """int64 [p]: how many positives score strictly less than each positive."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +139,6 @@ def prepare(predictions: Predictions, *, ordinal: bool = False) -> Metrics:
         ordinal=ordinal and not predictions.multilabel,
         binary=classes == 2 and not predictions.multilabel,
     )
-
-
-def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """Images with true class i and predicted class j, int64 [C, C]; single-label only."""
-    classes = len(predictions.classes)
-    cell = predictions.truth.argmax(axis=1) * classes + predictions.predicted.argmax(axis=1)
-    return np.bincount(cell, minlength=classes * classes).reshape(classes, classes)
 
 
 def _macros(multilabel: bool) -> dict[str, str]:
@@ -290,22 +299,6 @@ def cohen_kappa(
     cost = (apart > 0).astype(float) if power == 0 else apart.astype(float) ** power  # [C, C]
     by_chance = ((truth @ cost) * predicted).sum(axis=1)
     return np.where(by_chance > 0, 1 - ratio(disagreement * n, by_chance), np.nan)
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """One yes/no question, sorted by score: p positives, q negatives, each belonging to a unit (a patient)."""
-
-    positive_units: np.ndarray
-    """int64 [p]: the unit of each positive, in ascending order of score."""
-    negative_units: np.ndarray
-    """int64 [q]: the unit of each negative, in ascending order of score."""
-    negatives_below: np.ndarray
-    """int64 [p]: how many negatives score strictly less than each positive."""
-    negatives_up_to: np.ndarray
-    """int64 [p]: how many negatives score no more than each positive."""
-    positives_below: np.ndarray
-    """int64 [p]: how many positives score strictly less than each positive."""
 
 
 def rank(scores: np.ndarray, truth: np.ndarray, units: np.ndarray) -> Ranking:

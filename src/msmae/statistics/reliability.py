@@ -14,18 +14,16 @@ from msmae.statistics.metrics import ECE_BINS, TINY
 from msmae.statistics.predictions import Predictions, class_index
 
 
-def reliability(
-    predictions: Predictions, *, of: str | None = None, bins: int = ECE_BINS, equal_mass: bool = False
-) -> pd.DataFrame:
+def reliability(predictions: Predictions, *, of: str | None = None, bins: int = ECE_BINS) -> pd.DataFrame:
     """One row a non-empty bin of probability, for drawing.
 
     ``of`` names a class: its probability against having it; None: the largest probability against being right. Bins
-    are of equal width (those of the ECE), or hold equally many images. Columns: ``from``, ``to``, ``images``,
+    are of equal width: those of the ECE. Columns: ``from``, ``to``, ``images``,
     ``patients``, ``probability`` (mean), ``observed`` (share), ``low``, ``high`` (95 %, clustered by patient; nan
     where one patient fills the bin).
     """
     scores, truth = _question(predictions, of)
-    edges = np.quantile(scores, np.linspace(0, 1, bins + 1)) if equal_mass else np.linspace(0, 1, bins + 1)
+    edges = np.linspace(0, 1, bins + 1)
     place = np.clip(np.searchsorted(edges, scores, side="left") - 1, 0, bins - 1)
     rows = []
     for b in np.unique(place):

@@ -1,12 +1,12 @@
-"""Operating points: a threshold is chosen on the validation images and only then looked at on the test images.
+"""What a threshold does: operating points, chosen on validation and measured on test, and the decision curve.
 
-A class is called present when its probability is at least the threshold. Every threshold is one of the validation
-scores, so what was promised on validation holds there exactly.
+A class is called present when its probability is at least the threshold. Every operating point is one of the
+validation scores, so what it promises on validation holds there exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from msmae.statistics.intervals import LEVEL, draw_patients
 from msmae.statistics.predictions import Predictions, check_columns, class_index, is_multilabel, to_arrays
 from msmae.statistics.summary import summarise_arrays
 
+THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 REPORTED = ("sensitivity", "specificity", "ppv", "npv", "f1", "balanced_accuracy", "accuracy")
 
 
@@ -37,10 +38,6 @@ class Sweep:
     @property
     def sensitivity(self) -> np.ndarray:
         return self.found / self.positives
-
-    @property
-    def specificity(self) -> np.ndarray:
-        return 1 - self.alarms / self.negatives
 
 
 def sweep(scores: np.ndarray, truth: np.ndarray) -> Sweep:
@@ -70,46 +67,9 @@ def youden(at: Sweep) -> float:
 
 def target_sensitivity(at: Sweep, target: float) -> float:
     """The highest threshold that finds at least the share ``target`` of the class, hence with the best specificity."""
-    _check_share(target, "sensitivity")
+    if not 0 < target <= 1:
+        raise UserError(f"a target sensitivity of {target}", mend="give a share above 0 and at most 1, such as 0.95")
     return float(at.thresholds[np.argmax(at.sensitivity >= target)])
-
-
-def target_specificity(at: Sweep, target: float) -> float:
-    """The lowest threshold that leaves at least the share ``target`` of the others alone; infinite when no score
-    does.
-    """
-    _check_share(target, "specificity")
-    allowed = np.flatnonzero(at.specificity >= target)
-    return float(at.thresholds[allowed[-1]]) if len(allowed) else np.inf
-
-
-def least_cost(at: Sweep, *, miss: float, alarm: float) -> float:
-    """The threshold of least total cost; infinite when never raising an alarm is cheaper than any threshold.
-
-    ``miss`` and ``alarm``: the cost of one image with the class not found, and of one without it called present.
-    """
-    if miss < 0 or alarm < 0 or miss + alarm == 0:
-        raise UserError(
-            f"costs of {miss} a miss and {alarm} an alarm decide nothing",
-            mend="give two costs of at least 0, not both 0",
-        )
-    cost = miss * (at.positives - at.found) + alarm * at.alarms
-    best = int(np.argmin(cost))
-    return float(at.thresholds[best]) if cost[best] <= miss * at.positives else np.inf
-
-
-def decide_by_cost(probabilities: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """The class of least expected cost for each image, int64 [n].
-
-    ``probabilities`` [n, C], calibrated; ``cost[i, j]`` [C, C] of deciding j when the truth is i.
-    """
-    classes = probabilities.shape[1]
-    if cost.shape != (classes, classes) or not np.isfinite(cost).all():
-        raise UserError(
-            f"a cost matrix of shape {cost.shape} for {classes} classes",
-            mend="give a finite number for each true class (row) and each decision (column), in the classes' order",
-        )
-    return np.asarray((probabilities @ cost).argmin(axis=1))
 
 
 def operating_points(
@@ -118,7 +78,6 @@ def operating_points(
     classes: Sequence[str],
     of: str,
     sensitivities: Sequence[float] = (0.90, 0.95),
-    costs: Mapping[str, tuple[float, float]] | None = None,
     report: str = "test",
     multilabel: bool | None = None,
     resamples: int = 2000,
@@ -126,10 +85,9 @@ def operating_points(
 ) -> list[dict[str, Any]]:
     """Choose thresholds for one class on the validation rows, and measure them on the rows of the split ``report``.
 
-    ``costs`` maps a name to (cost of a miss, cost of an alarm). Returns, for Youden's point, each target
-    sensitivity and each cost, ``{"rule", "of", "threshold", "chosen_on": "val", "val": {"n", "sensitivity",
-    "specificity"}, report: {"n", "patients", "metrics"}}``; ``metrics`` are entries as `summarise` gives them (an
-    infinite threshold is None: the class is never called).
+    Returns, for Youden's point and each target sensitivity, ``{"rule", "of", "threshold", "chosen_on": "val", "val":
+    {"n", "sensitivity", "specificity"}, report: {"n", "patients", "metrics"}}``; ``metrics`` are entries as
+    `summarise` gives them.
     """
     check_columns(frame, classes)
     multilabel = is_multilabel(frame) if multilabel is None else multilabel
@@ -147,12 +105,11 @@ def operating_points(
     at = sweep(validation.probabilities[:, c], validation.truth[:, c])
     rules = {"youden": youden(at)}
     rules |= {f"sensitivity >= {target:g}": target_sensitivity(at, target) for target in sensitivities}
-    rules |= {name: least_cost(at, miss=miss, alarm=alarm) for name, (miss, alarm) in (costs or {}).items()}
     return [
         {
             "rule": rule,
             "of": of,
-            "threshold": threshold if np.isfinite(threshold) else None,
+            "threshold": threshold,
             "chosen_on": "val",
             "val": {"n": validation.images, **_shares(validation, c, threshold)},
             report: _measure(test, c, threshold, resamples=resamples, seed=seed),
@@ -189,14 +146,6 @@ def _measure(predictions: Predictions, c: int, threshold: float, *, resamples: i
 def _shares(predictions: Predictions, c: int, threshold: float) -> dict[str, float]:
     called, truth = predictions.probabilities[:, c] >= threshold, predictions.truth[:, c]
     return {"sensitivity": float(called[truth].mean()), "specificity": float((~called[~truth]).mean())}
-
-
-def _check_share(target: float, what: str) -> None:
-    if not 0 < target <= 1:
-        raise UserError(f"a target {what} of {target}", mend="give a share above 0 and at most 1, such as 0.95")
-
-
-THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 
 
 def decision_curve(

@@ -80,34 +80,6 @@ def resample(metrics: Metrics, predictions: Predictions, *, resamples: int, seed
     )
 
 
-def _ece(metrics: Metrics, *, resamples: int, seed: int) -> list[Interval]:
-    images, of_classes = metrics.sums["n"][:, 0], metrics.sums["class_gaps"]  # [P], [P, C * bins]
-    each = ece_intervals(of_classes.reshape(len(images), -1, ECE_BINS), images, resamples=resamples, seed=seed)
-    if metrics.multilabel:  # the mean over classes is the length of all gaps, over C times the images
-        gaps, images = of_classes, images * len(metrics.questions)
-    else:
-        gaps = metrics.sums["top_gaps"]
-    return ece_intervals(gaps[:, None, :], images, resamples=resamples, seed=seed) + each
-
-
-def _judged(predictions: Predictions, name: str, c: int) -> np.ndarray | None:
-    """bool [n]: the images in the denominator of a proportion of class c; None for what is not a proportion."""
-    return {
-        "prevalence": np.ones(predictions.images, dtype=bool),
-        "accuracy": np.ones(predictions.images, dtype=bool),
-        "sensitivity": predictions.truth[:, c],
-        "specificity": ~predictions.truth[:, c],
-        "ppv": predictions.predicted[:, c],
-        "npv": ~predictions.predicted[:, c],
-    }.get(name)
-
-
-def _disjoint_pairs(predictions: Predictions, c: int) -> int:
-    """How many pairs (a patient with the class, another without) can be formed using every patient once."""
-    having, lacking = (set(predictions.patients[flag]) for flag in (predictions.truth[:, c], ~predictions.truth[:, c]))
-    return min(len(having), len(lacking), len(having | lacking) // 2)
-
-
 def ece_intervals(
     gaps: np.ndarray, images: np.ndarray, *, resamples: int, seed: int, level: float = LEVEL
 ) -> list[Interval]:
@@ -134,3 +106,31 @@ def ece_intervals(
         else no_interval("every resample gives the same number: the bootstrap cannot tell how uncertain it is")
         for i in range(k)
     ]
+
+
+def _ece(metrics: Metrics, *, resamples: int, seed: int) -> list[Interval]:
+    images, of_classes = metrics.sums["n"][:, 0], metrics.sums["class_gaps"]  # [P], [P, C * bins]
+    each = ece_intervals(of_classes.reshape(len(images), -1, ECE_BINS), images, resamples=resamples, seed=seed)
+    if metrics.multilabel:  # the mean over classes is the length of all gaps, over C times the images
+        gaps, images = of_classes, images * len(metrics.questions)
+    else:
+        gaps = metrics.sums["top_gaps"]
+    return ece_intervals(gaps[:, None, :], images, resamples=resamples, seed=seed) + each
+
+
+def _judged(predictions: Predictions, name: str, c: int) -> np.ndarray | None:
+    """bool [n]: the images in the denominator of a proportion of class c; None for what is not a proportion."""
+    return {
+        "prevalence": np.ones(predictions.images, dtype=bool),
+        "accuracy": np.ones(predictions.images, dtype=bool),
+        "sensitivity": predictions.truth[:, c],
+        "specificity": ~predictions.truth[:, c],
+        "ppv": predictions.predicted[:, c],
+        "npv": ~predictions.predicted[:, c],
+    }.get(name)
+
+
+def _disjoint_pairs(predictions: Predictions, c: int) -> int:
+    """How many pairs (a patient with the class, another without) can be formed using every patient once."""
+    having, lacking = (set(predictions.patients[flag]) for flag in (predictions.truth[:, c], ~predictions.truth[:, c]))
+    return min(len(having), len(lacking), len(having | lacking) // 2)

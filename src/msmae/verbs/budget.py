@@ -26,7 +26,7 @@ from msmae.runs.checkpoint import FILE, no_model, read_card, with_keep, write_ca
 from msmae.runs.folder import read_run, write_json
 from msmae.selection.cost import look_macs
 from msmae.selection.selectors import SELECTORS, Look
-from msmae.statistics import keep as evidence
+from msmae.statistics import token_shares
 from msmae.training.adapt import adapt_model, glances
 from msmae.training.prepare import Prepared, prepare_again
 
@@ -153,7 +153,7 @@ def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Poi
         "seed": prepared.seed,
     }
     fitted = {point: calibrate(predict_split(model, prepared, point, split="val"), prepared) for point in points}
-    found = evidence.losses(fitted[whole][0], [fitted[point][0] for point in points], **asked)
+    found = token_shares.losses(fitted[whole][0], [fitted[point][0] for point in points], **asked)
     found[0] |= {"low": 0.0, "high": 0.0}  # against itself
     speeds = images_per_second(model, prepared, points)
     rows = [
@@ -166,7 +166,7 @@ def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Poi
         }
         for point, measured in zip(points, found, strict=True)
     ]
-    number = evidence.choose(rows, margin=margin)
+    number = token_shares.choose(rows, margin=margin)
     chosen = points[number]
     calibrations = [
         {**asdict(point), "calibration": asdict(calibrator) if calibrator else {}}
@@ -253,9 +253,9 @@ def tell_on_test(
         for point in (whole, chosen)
     ]
     frames = [calibrate(frame, prepared)[0] for frame in both]
-    by_class = evidence.loss_by_class(*frames, **asked)
-    (found,) = evidence.losses(frames[0], frames[1:], split="test", **asked)
-    return {**found, "per_class": by_class, "cautions": evidence.cautions(by_class, margin=margin)}
+    by_class = token_shares.loss_by_class(*frames, **asked)
+    (found,) = token_shares.losses(frames[0], frames[1:], split="test", **asked)
+    return {**found, "per_class": by_class, "cautions": token_shares.cautions(by_class, margin=margin)}
 
 
 def show(content: dict[str, Any]) -> None:

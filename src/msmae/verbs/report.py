@@ -24,7 +24,7 @@ def report(run: str) -> Path:
         from msmae.reporting.comparison.page import write_comparison
 
         return write_comparison(run)
-    from msmae.reporting.model_card import write_checklists, write_model_card
+    from msmae.reporting.papers import write_checklists, write_model_card
     from msmae.reporting.report import write_report
 
     page = write_report(run)

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from msmae.files import write_whole
-from msmae.reporting import render as markdown
-from msmae.reporting.comparison import sections as parts
-from msmae.reporting.comparison import verdict
+from msmae.reporting.comparison import sections, verdict
 from msmae.reporting.comparison.analysis import RESAMPLES, Analysis, analyse, as_table
 from msmae.reporting.comparison.files import ComparisonFiles, read_comparison
-from msmae.reporting.render import make_page
+from msmae.reporting.render import make_page, render
 from msmae.reporting.sections import data
 from msmae.reporting.wording import describe
 
@@ -29,7 +27,7 @@ def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
     files = read_comparison(folder)
     analysis = analyse(files, resamples=resamples)
     shown = content(files, analysis)
-    page, table = make_page("comparison.html", **shown), markdown.render("comparison_table.md", **shown)
+    page, table = make_page("comparison.html", **shown), render("comparison_table.md", **shown)
     numbers = as_table(files, analysis).to_csv(index=False, lineterminator="\n", float_format=DIGITS)
     write_whole(folder / "table.csv", numbers)
     write_whole(folder / "comparison_table.md", table)
@@ -51,16 +49,16 @@ def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
         "how_sure": verdict.how_sure(found, analysis.planned, metric),
         "images": found["n"],
         "patients": found["patients"] if found["patients"] < found["n"] else None,
-        "cautions": [*parts.cautions(files, analysis), *data.warnings(files.audit)],
-        "means": parts.means(files, analysis),
-        "cheap": parts.cheap(files, analysis),
-        "planned": parts.differences(files, analysis.planned),
-        "every_pair": parts.differences(files, found["differences"]),
-        "costs": parts.costs(files),
-        "pictures": parts.pictures(files, analysis),
-        "masks": parts.masks(files),
-        "runs": parts.runs(files, analysis),
-        "settings": parts.settings(files),
+        "cautions": [*sections.cautions(files, analysis), *data.warnings(files.audit)],
+        "means": sections.means(files, analysis),
+        "cheap": sections.cheap(files, analysis),
+        "planned": sections.differences(files, analysis.planned),
+        "every_pair": sections.differences(files, found["differences"]),
+        "costs": sections.costs(files),
+        "pictures": sections.pictures(files, analysis),
+        "masks": sections.masks(files),
+        "runs": sections.runs(files, analysis),
+        "settings": sections.settings(files),
         "leaks": data.leaks(files.audit),
         "audit": data.audit_rows(files.audit),
         "audit_notes": data.audit_notes(files.audit),

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves, drawn."""
+"""Numbers drawn as curves: ROC, precision and recall, decision, reliability, token shares, maps over epochs."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def budget_figure(rows: Sequence[Mapping[str, Any]], choice: Mapping[str, Any]) 
 
 
 def decision_figure(curve: pd.DataFrame, *, of: str) -> str:
-    """SVG of the table that `evidence.decision.decision_curve` gives for the class ``of``."""
+    """SVG of the table that `statistics.thresholds.decision_curve` gives for the class ``of``."""
     best = max(curve["treat_all"].max(), curve["model"].max(), 0.02)
     with panel() as axes:
         at = curve["threshold"]
@@ -121,7 +121,7 @@ def decision_figure(curve: pd.DataFrame, *, of: str) -> str:
 
 
 def reliability_figure(bins: pd.DataFrame, *, of: str | None = None) -> str:
-    """SVG of the rows of `evidence.reliability.reliability`: a dot a bin with its 95 % interval, area by images.
+    """SVG of the rows of `statistics.reliability.reliability`: a dot a bin with its 95 % interval, area by images.
 
     ``of`` names the class whose probability it is; None: the probability of the model's first choice.
     """

@@ -1,4 +1,6 @@
-"""The report's pictures of results: the commonest classes together, then each class alone with its thresholds."""
+"""The report's curves: of results (the commonest classes together, each class alone with its thresholds) and of
+training.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ TOGETHER = 8
 ALONE = 20
 """Classes with pictures of their own, the commonest first."""
 RESAMPLES = 500
+STAGES = {"pretrain": "Pre-training", "finetune": "Fine-tuning", "segment": "Segmentation"}
 SHOWN = ("sensitivity", "specificity", "ppv", "npv")
 
 
@@ -112,9 +115,6 @@ def by_frequency(predictions: Predictions) -> list[str]:
     """The classes, the commonest first."""
     counts = dict(zip(predictions.classes, predictions.truth.sum(axis=0).tolist(), strict=True))
     return sorted(predictions.classes, key=lambda name: -counts[name])
-
-
-STAGES = {"pretrain": "Pre-training", "finetune": "Fine-tuning", "segment": "Segmentation"}
 
 
 def training(run: RunFiles) -> list[dict[str, Any]]:

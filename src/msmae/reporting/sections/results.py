@@ -1,8 +1,8 @@
-"""The report's tables of results: all figures, class by class, what was called what, subgroups."""
+"""The report's results in words and tables: all figures, class by class, calibration, confusion, subgroups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,11 +11,15 @@ from msmae.reporting import cases
 from msmae.reporting.headline import KeyFigure, key_figure
 from msmae.reporting.run_files import RunFiles
 from msmae.reporting.subgroups import subgroups
-from msmae.reporting.wording import FIGURES, describe, split_name
+from msmae.reporting.wording import FIGURES, describe, figure_value, number, of, split_name
 
 PER_CLASS = ("sensitivity", "specificity", "ppv", "npv", "f1", "auroc", "auprc")
 RESAMPLES = 500
 """Of subgroups; the figures themselves come from metrics.json."""
+REMEDIES = {
+    "class_weights": "Training weighed rare classes more",
+    "sampling": "Training drew rare classes more often",
+}
 
 
 def figure_table(run: RunFiles) -> dict[str, Any]:
@@ -44,6 +48,40 @@ def class_table(run: RunFiles, split: str) -> dict[str, Any]:
         for label, entry in per_class.items()
     ]
     return {"heads": [describe(name) for name in names], "rows": rows, "reasons": reasons(rows)}
+
+
+def calibration(metrics: Mapping[str, Any], split: str) -> list[str]:
+    """What was fitted, on which images, and what it did to the calibration error; empty where it is not recorded."""
+    record = metrics.get("calibration")
+    if not record:
+        return []
+    if record.get("method", "none") == "none":
+        return [f"The probabilities were not recalibrated: {record.get('reason', 'it was not asked for')}."]
+    temperature = record["temperature"]
+    kind = "less" if temperature > 1 else "more"
+    found = []
+    if record.get("weights_undone"):
+        found.append(
+            f"{REMEDIES.get(record.get('balance', ''), 'Training favoured rare classes')}, so its probabilities are "
+            "those of a world where all classes are equally common. That was undone: they now answer for classes as "
+            "common as in training. The answers stay as they were trained, so an answer need not be the class with the "
+            "largest probability."
+        )
+    found.append(
+        f"One temperature, {number(temperature)}, was fitted on {of(record['images'], 'validation image')}: it makes "
+        f"the model {kind} sure."
+    )
+    if record.get("note"):
+        found.append(f"{record['note'][:1].upper()}{record['note'][1:]}.")
+    errors = (record.get("errors") or {}).get(split)
+    if errors:
+        was, became = ({"value": errors["ece"][when]} for when in ("before", "after"))
+        found.append(
+            f"On the {split_name(split)} images the calibration error was {figure_value('ece', was)} before and is "
+            f"{figure_value('ece', became)} after, the log loss {number(errors['log_loss']['before'])} and "
+            f"{number(errors['log_loss']['after'])}."
+        )
+    return found
 
 
 def confusion(run: RunFiles, rows: pd.DataFrame | None) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from msmae.errors import UserError
 from msmae.reporting.facts import BALANCE, FACTS, facts
-from msmae.reporting.model_card import CHECKLISTS, fill_in, write_checklists, write_model_card
+from msmae.reporting.papers import CHECKLISTS, fill_in, write_checklists, write_model_card
 from msmae.reporting.render import TEMPLATES, Ready, escape
 from msmae.reporting.run_files import read_run_files
 from msmae.verbs.report import report

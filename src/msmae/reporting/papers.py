@@ -1,4 +1,6 @@
-"""RUN/model_card.md: the model card of the Hugging Face hub, a YAML header and a page in Markdown."""
+"""The papers beside the report: model_card.md (of the Hugging Face hub: a YAML header and a page in Markdown), and the
+reporting checklists claim_2024.md and tripod_ai.md, filled in from the run's files.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from msmae.reporting.run_files import RunFiles, read_run_files
 from msmae.reporting.sections import data, results
 from msmae.reporting.wording import describe, split_name
 
+CHECKLISTS = ("claim_2024", "tripod_ai")
 HUB_METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced_accuracy",
@@ -87,9 +90,6 @@ def hub_header(run: RunFiles, split: str) -> dict[str, Any]:
             }
         ],
     }
-
-
-CHECKLISTS = ("claim_2024", "tripod_ai")
 
 
 @dataclass(frozen=True)
