@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
-from msmae.inference.model import Keep, Model, kept_tokens, load, look_with, predicted_names, share_and_selector
+from msmae.inference.model import Keep, Model, kept_tokens, load, look_with
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
 from msmae.reporting.papers import write_checklists, write_model_card
@@ -23,24 +23,49 @@ from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256, write_card
 from msmae.runs.folder import write_json
 from msmae.selection.cost import look_macs
+from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
 from msmae.statistics.predictions import write_predictions
-from msmae.statistics.summary import summarise
+from msmae.statistics.summary import summarise, with_both_rules
 from msmae.training.prepare import Prepared, data_fingerprint
 
 
-def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class How:
+    """How a model answers the images of a data set."""
+
+    keep: float = 1.0
+    """Share of the tokens that are encoded."""
+    selector: str = "all"
+    """What chooses them."""
+    splits: tuple[str, ...] = ("val", "test")
+    """Whose labelled images are predicted."""
+
+
+def evaluate(model: Model, data: Prepared, how: How) -> tuple[pd.DataFrame, float]:
+    """Predictions of the labelled images of some splits, the network's own (not calibrated); and images a second."""
+    rows = np.concatenate([data.ids(split) for split in how.splits])
+    began = time.perf_counter()
+    probabilities = predict_rows(model, data, rows, keep=how.keep, selector=how.selector)
+    rate = len(rows) / (time.perf_counter() - began)
+    return predictions_frame(probabilities, data, rows, classes=model.classes, multilabel=model.card.multilabel), rate
+
+
+def evaluate_model(
+    prepared: Prepared, run: Path, *, answers: Rule = DEFAULT, thresholds: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """Write RUN/predictions.csv and RUN/metrics.json; the model was chosen on validation, the test split is read once.
 
-    Returns the content of metrics.json.
+    ``answers``: the rule whose figures are shown first; metrics.json holds both. ``thresholds`` replace those that the
+    model keeps. Returns the content of metrics.json.
     """
     model = load(run)
-    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
-    began = time.perf_counter()
-    probabilities = predict_rows(model, prepared, rows)
-    rate = len(rows) / (time.perf_counter() - began)
-    frame, calibrator, calibration = calibrate(predictions_frame(probabilities, prepared, rows), prepared)
-    write_card(run / "model", replace(model.card, calibration=asdict(calibrator) if calibrator else {}))
-    draw_panels(prepared, run, frame)
+    own, rate = evaluate(model, prepared, How())
+    frame, calibrator, calibration = calibrate(own, prepared)
+    card = replace(model.card, calibration=asdict(calibrator) if calibrator else {})
+    card = card if thresholds is None else replace(card, thresholds=dict(thresholds))
+    write_card(run / "model", card)
+    frame = with_plain(frame, model.classes, multilabel=card.multilabel, thresholds=card.thresholds)
+    draw_panels(prepared, run, frame if answers == "balanced" else frame.assign(predicted=frame[PLAIN]))
     metrics = write_evidence(
         frame,
         prepared,
@@ -53,35 +78,35 @@ def evaluate_model(prepared: Prepared, run: Path) -> dict[str, Any]:
             "memory_bytes": peak_memory(),
         },
         calibration=calibration,
+        answers=answers,
+        thresholds=card.thresholds,
     )
     write_model_card(run)
     write_checklists(run)
     return metrics
 
 
-def evaluate_kept(prepared: Prepared, run: Path, *, keep: Keep, selector: str | None) -> dict[str, Any]:
+def evaluate_kept(prepared: Prepared, run: Path, how: How, *, answers: Rule = DEFAULT) -> dict[str, Any]:
     """Write RUN/predictions_keep.csv and RUN/metrics_keep.json: the same from some of the patches, calibrated anew.
 
-    Returns the content of metrics_keep.json. Raises ``UserError`` as ``Model.predict`` does.
+    Returns the content of metrics_keep.json.
     """
     model = load(run)
-    share, name = share_and_selector(model, keep, selector)
-    look = look_with(model.network, model.prepared, name)
-    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
-    began = time.perf_counter()
-    probabilities = predict_rows(model, prepared, rows, keep=share, selector=name)
-    rate = len(rows) / (time.perf_counter() - began)
-    frame, _, calibration = calibrate(predictions_frame(probabilities, prepared, rows), prepared)
+    look = look_with(model.network, model.prepared, how.selector)
+    own, rate = evaluate(model, prepared, how)
+    frame, _, calibration = calibrate(own, prepared)
+    thresholds = model.card.thresholds
+    frame = with_plain(frame, model.classes, multilabel=model.card.multilabel, thresholds=thresholds)
     write_predictions(frame, run / "predictions_keep.csv")
     metrics = {
-        "task": name_task(prepared),
-        "arm": prepared.method,
-        "seed": prepared.seed,
-        "keep": {"selector": name, "keep": share},
+        **described(prepared),
+        "keep": {"selector": how.selector, "keep": how.keep},
+        "answers": answers,
+        "thresholds": thresholds,
         "calibration": calibration,
-        "splits": summarised(frame, prepared),
+        "splits": summarised(frame, prepared, classes=model.classes, multilabel=model.card.multilabel),
         "cost": {
-            "gmacs_predict": look_macs(look, kept_tokens(look, share)).total / 1e9,
+            "gmacs_predict": look_macs(look, kept_tokens(look, how.keep)).total / 1e9,
             "images_per_s_predict": rate,
         },
     }
@@ -89,16 +114,18 @@ def evaluate_kept(prepared: Prepared, run: Path, *, keep: Keep, selector: str | 
     return metrics
 
 
-def summarised(frame: pd.DataFrame, prepared: Prepared) -> dict[str, Any]:
-    """The ``splits`` of metrics.json, under the run's settings."""
-    return summarise(
-        frame,
-        classes=prepared.manifest.classes,
-        resamples=prepared.settings.evaluate.resamples,
-        seed=prepared.seed,
-        ordinal=bool(prepared.settings.dataset.ordinal),
-        multilabel=prepared.manifest.multilabel,
-    )
+def summarised(
+    frame: pd.DataFrame, prepared: Prepared, *, classes: Sequence[str], multilabel: bool
+) -> dict[str, dict[str, Any]]:
+    """The ``splits`` of metrics.json, by both rules, under the run's settings."""
+    options: dict[str, Any] = {
+        "classes": classes,
+        "resamples": prepared.settings.evaluate.resamples,
+        "seed": prepared.seed,
+        "ordinal": bool(prepared.settings.dataset.ordinal),
+        "multilabel": multilabel,
+    }
+    return with_both_rules(summarise(frame, **options), frame, **options)
 
 
 def write_evidence(
@@ -109,6 +136,8 @@ def write_evidence(
     model_sha256: str | None,
     cost: dict[str, Any],
     calibration: dict[str, Any] | None = None,
+    answers: Rule = DEFAULT,
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """RUN/predictions.csv, RUN/metrics.json and RUN/report.html from the predictions of any model.
 
@@ -116,22 +145,29 @@ def write_evidence(
 
     Returns the content of metrics.json.
     """
+    classes, multilabel = prepared.manifest.classes, prepared.manifest.multilabel
     if calibration is None:
         frame, _, calibration = calibrate(frame, prepared)
+        frame = with_plain(frame, classes, multilabel=multilabel)
     write_predictions(frame, run / "predictions.csv")
     metrics = {
-        "task": name_task(prepared),
-        "arm": prepared.method,
-        "seed": prepared.seed,
+        **described(prepared),
         "model_sha256": model_sha256,
         "data_sha256": data_fingerprint(prepared),
+        "answers": answers,
+        "thresholds": dict(thresholds or {}),
         "calibration": calibration,
-        "splits": summarised(frame, prepared),
+        "splits": summarised(frame, prepared, classes=classes, multilabel=multilabel),
         "cost": cost,
     }
     write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics
+
+
+def described(prepared: Prepared) -> dict[str, Any]:
+    """What was asked of which arm, as metrics.json begins."""
+    return {"task": name_task(prepared), "arm": prepared.method, "seed": prepared.seed}
 
 
 def name_task(prepared: Prepared) -> str:
@@ -169,7 +205,8 @@ def predictions_frame(
     classes: Sequence[str] = (),
     multilabel: bool | None = None,
 ) -> pd.DataFrame:
-    """One row an image, as predictions.csv has them; ``predicted`` is the network's own first choice.
+    """One row an image, as predictions.csv has them; ``predicted`` is the balanced answer: the
+    network's own first choice.
 
     ``classes`` and ``multilabel`` are those of the data, unless a model of others made the predictions.
     """
@@ -178,7 +215,7 @@ def predictions_frame(
     multilabel = manifest.multilabel if multilabel is None else multilabel
     table = manifest.table.loc[rows]
     frame = table[["image_path", "patient_id", "split", "label"]].reset_index(drop=True)
-    frame["predicted"] = predicted_names(probabilities, classes, multilabel=multilabel)
+    frame["predicted"] = name_classes(probabilities, classes, multilabel=multilabel)
     for column, name in enumerate(classes):
         frame[f"prob_{name}"] = probabilities[:, column]
     for place in ("axis", "index", "frame"):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -26,7 +26,7 @@ from msmae.data.reading.decoding import common_channels, image_sources
 from msmae.data.store import open_store
 from msmae.data.tables.listing import count, some
 from msmae.errors import LeakageError, UserError
-from msmae.evaluation.evaluate import predict_rows, predictions_frame
+from msmae.evaluation.evaluate import How, evaluate, summarised
 from msmae.evaluation.panels import draw_panels
 from msmae.files import write_whole
 from msmae.inference.inputs import check_numbers
@@ -36,8 +36,8 @@ from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256
 from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json
+from msmae.statistics.answers import DEFAULT, PLAIN, Rule, with_plain
 from msmae.statistics.predictions import read_predictions, write_predictions
-from msmae.statistics.summary import summarise
 from msmae.training.prepare import Prepared, data_fingerprint, decide_order
 
 
@@ -50,6 +50,7 @@ def evaluate_elsewhere(
     channels: int | None,
     allow_leakage: bool,
     looking: dict[str, Any] | None = None,
+    answers: Rule = DEFAULT,
 ) -> dict[str, Any]:
     """Predict DATA with the model of a run, and write its evidence into OUT; metrics.json comes last.
 
@@ -86,23 +87,23 @@ def evaluate_elsewhere(
     out.mkdir(parents=True, exist_ok=True)
     describe(out, run, data=data, config=config, prepared=prepared, model=model)
     write_json(out / "audit.json", {**found.to_dict(), "notes": [*found.notes, *overlap]})
-    draw_panels(prepared, out, frame, model=model)
-    everything = pd.concat([frame.assign(split="external"), own], ignore_index=True)
-    write_predictions(everything, out / "predictions.csv")
-    splits = summarise(
-        everything,
-        classes=model.classes,
-        resamples=settings.evaluate.resamples,
-        seed=config["seed"],
-        ordinal=bool(prepared.settings.dataset.ordinal),
+    draw_panels(prepared, out, shown_by(answers, frame, model), model=model)
+    everything = with_plain(
+        pd.concat([frame.assign(split="external"), own], ignore_index=True),
+        model.classes,
         multilabel=model.card.multilabel,
+        thresholds=model.card.thresholds,
     )
+    write_predictions(everything, out / "predictions.csv")
+    splits = summarised(everything, prepared, classes=model.classes, multilabel=model.card.multilabel)
     splits["external"]["notes"] += [*notes, *overlap]
     metrics = {
         **{name: value for name, value in metrics_of(run).items() if name in ("task", "arm", "seed")},
         "external": {"data": Path(data.rstrip("/")).stem, "run": run.resolve().name},
         "model_sha256": file_sha256(weights_of(run)),
         "data_sha256": data_fingerprint(prepared),
+        "answers": answers,
+        "thresholds": model.card.thresholds,
         "calibration": calibration_of(run),
         "splits": {name: splits[name] for name in ("external", "internal", "val") if name in splits},
         "keep": {"selector": selector, "keep": share},
@@ -113,6 +114,15 @@ def evaluate_elsewhere(
     write_model_card(out)
     write_checklists(out)
     return metrics
+
+
+def shown_by(answers: Rule, frame: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """The predictions with ``predicted`` by this rule."""
+    if answers == "balanced":
+        return frame
+    card = model.card
+    plain = with_plain(frame, model.classes, multilabel=card.multilabel, thresholds=card.thresholds)
+    return plain.assign(predicted=plain[PLAIN])
 
 
 def check_labels(manifest: Manifest, model: Model) -> list[str]:
@@ -202,13 +212,10 @@ def prepare_external(manifest: Manifest, model: Model, *, settings: Settings, co
 
 def predict_external(model: Model, prepared: Prepared, *, share: float, selector: str) -> tuple[pd.DataFrame, float]:
     """Predictions of every labelled external image, calibrated as the run's, and the images predicted in a second."""
-    rows = prepared.ids("test")
-    began = time.perf_counter()
-    own = predict_rows(model, prepared, rows, keep=share, selector=selector)
-    rate = len(rows) / (time.perf_counter() - began)
-    frame = predictions_frame(own, prepared, rows, classes=model.classes, multilabel=model.card.multilabel)
+    frame, rate = evaluate(model, prepared, How(keep=share, selector=selector, splits=("test",)))
     columns = [f"prob_{name}" for name in model.classes]
-    frame[columns] = model.calibrate(torch.from_numpy(own), share, selector).numpy()
+    own = torch.from_numpy(frame[columns].to_numpy(dtype=np.float64))
+    frame[columns] = model.calibrate(own, share, selector).numpy()
     return frame, rate
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +21,7 @@ from msmae.method.classifier import Classifier
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import ModelCard, load_look, load_model
 from msmae.selection.selectors import SELECTORS, Draw, Look, own_draws
+from msmae.statistics.answers import DEFAULT, RULES, Rule, name_classes
 from msmae.statistics.calibration import Calibrator
 
 
@@ -80,8 +80,7 @@ class Model:
     ) -> Tensor:
         """Class probabilities [B, C].
 
-        They are calibrated on the validation images, for classes as common as those. Where training weighed rare
-        classes more, the class that :meth:`classify` gives need not be the likeliest.
+        They are calibrated on the validation images, for classes as common as those.
 
         Args:
             images: float [B, channels, H, W] in the files' own units, of any size (normalised and resized here), or a
@@ -103,13 +102,32 @@ class Model:
         return self.calibrate(probabilities, share, name) if calibrated else probabilities
 
     def classify(
-        self, images: Images, keep: Keep = 1.0, *, selector: str | None = None, batch_size: int = 256
+        self,
+        images: Images,
+        keep: Keep = 1.0,
+        *,
+        selector: str | None = None,
+        batch_size: int = 256,
+        answers: Rule = DEFAULT,
     ) -> list[str]:
-        """The class of each image, as ``predicted`` in predictions.csv; several are joined by ``;``. Images, shares and
-        selectors as in :meth:`predict`.
+        """The class of each image; several are joined by ``;``. Images, shares and selectors as in :meth:`predict`.
+
+        ``answers``: "plain", the largest calibrated probability (or the model's thresholds); "balanced", the largest
+        probability as trained, which finds more of rare classes (``msmae.statistics.answers``).
         """
-        probabilities = self.predict(images, keep, selector=selector, batch_size=batch_size, calibrated=False)
-        return predicted_names(probabilities.numpy(), self.classes, multilabel=self.card.multilabel)
+        share, name = share_and_selector(self, keep, selector)
+        own = self.predict(images, keep, selector=selector, batch_size=batch_size, calibrated=False)
+        return self.answer(own, share, name, answers=answers)
+
+    def answer(self, own: Tensor, share: float = 1.0, selector: str = "all", *, answers: Rule = DEFAULT) -> list[str]:
+        """The class of each image from the network's own probabilities [B, C], from this share of the tokens."""
+        if answers not in RULES:
+            raise UserError(f"no rule '{answers}'", where="answers", mend=f"say {' or '.join(RULES)}")
+        multilabel = self.card.multilabel
+        if answers == "balanced":
+            return name_classes(own.numpy(), self.classes, multilabel=multilabel)
+        calibrated = self.calibrate(own, share, selector).double().numpy()
+        return name_classes(calibrated, self.classes, multilabel=multilabel, thresholds=self.card.thresholds)
 
     def calibrate(self, probabilities: Tensor, share: float = 1.0, selector: str = "all") -> Tensor:
         """Calibrated probabilities [B, C] for the network's own, from this share of the tokens."""
@@ -159,15 +177,6 @@ class Model:
         if tuple(batch.shape[2:]) != self.card.image_size:
             batch = F.interpolate(batch, self.card.image_size, mode="bilinear", antialias=True, align_corners=False)
         return ((batch - self.mean) / self.std).to(self.dtype)
-
-
-def predicted_names(probabilities: np.ndarray, classes: Sequence[str], *, multilabel: bool) -> list[str]:
-    """The predicted class of each image from the network's own probabilities [n, C]; for multi-label data all classes
-    above one half, joined by ``;``.
-    """
-    if not multilabel:
-        return [classes[i] for i in probabilities.argmax(axis=1)]
-    return [";".join(c for c, p in zip(classes, row, strict=True) if p > 0.5) or ";" for row in probabilities]
 
 
 def check_device(device: str | torch.device) -> None:

@@ -54,6 +54,8 @@ class ModelCard:
     """How files were turned into numbers (``msmae.data.reading.images.Reading``)."""
     calibration: dict[str, Any] = field(default_factory=dict)
     """What makes the network's probabilities honest (``msmae.statistics.calibration.Calibrator``); empty: nothing."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Class -> calibrated probability from which it is answered (``msmae.statistics.answers``); empty: the largest."""
     numbers: str = ""
     """The type of the numbers learned from (uint8, uint16, int16, float32); "" in models saved before it was kept."""
     keep: dict[str, Any] = field(default_factory=dict)

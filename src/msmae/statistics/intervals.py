@@ -126,17 +126,18 @@ def perfect_ranking(value: float, pairs: int, *, level: float = LEVEL) -> Interv
     return clopper_pearson(value * pairs, pairs, level=level)
 
 
-def bootstrap(metrics: Metrics, *, resamples: int, seed: int) -> Values:
+def bootstrap(metrics: Metrics, *, resamples: int, seed: int, areas: bool = True) -> Values:
     """Metrics of ``resamples`` draws of all patients with replacement; the same seed gives the same draws, to the
     bit.
     """
     draws = draw_patients(metrics.patients, width=metrics.width, resamples=resamples, seed=seed)
-    return join([metrics(weights) for weights in draws])
+    return join([metrics(weights, areas=areas) for weights in draws])
 
 
-def jackknife(metrics: Metrics, *, seed: int) -> Values:
+def jackknife(metrics: Metrics, *, seed: int, areas: bool = True) -> Values:
     """Metrics with groups of patients left out: see `leave_out`."""
-    return join([metrics(weights) for weights in leave_out(metrics.patients, width=metrics.width, seed=seed)])
+    groups = leave_out(metrics.patients, width=metrics.width, seed=seed)
+    return join([metrics(weights, areas=areas) for weights in groups])
 
 
 def draw_patients(patients: int, *, width: int, resamples: int, seed: int) -> Iterator[np.ndarray]:

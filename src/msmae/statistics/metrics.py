@@ -98,9 +98,9 @@ class Metrics:
         """Image-class pairs: how many numbers one weighting touches at a time."""
         return len(self.pooled.positive_units) + len(self.pooled.negative_units)
 
-    def as_is(self) -> Values:
+    def as_is(self, *, areas: bool = True) -> Values:
         """The metrics of the data themselves: every patient counted once (R = 1)."""
-        return self(np.ones((1, self.patients)))
+        return self(np.ones((1, self.patients)), areas=areas)
 
     def __call__(self, weights: np.ndarray, *, areas: bool = True) -> Values:
         """Evaluate under patient weights [R, P]: how often each patient was drawn, or any non-negative number. The

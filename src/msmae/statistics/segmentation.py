@@ -24,7 +24,7 @@ import pandas as pd
 from scipy import ndimage
 
 from msmae.errors import UserError
-from msmae.statistics.intervals import bca, draw_patients, entry, leave_out, undefined
+from msmae.statistics.intervals import bca, bca_p_value, draw_patients, entry, leave_out, undefined
 from msmae.statistics.uncertainty import ONE_PATIENT
 
 FIGURES = ("dice", "iou", "pixel_sensitivity", "pixel_precision", "hd95", "nsd")
@@ -197,10 +197,12 @@ def _lesion_entries(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, 
     }
 
 
-def mean_entry(values: np.ndarray, rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
+def mean_entry(
+    values: np.ndarray, rows: pd.DataFrame, resamples: int, seed: int, *, tested: bool = False
+) -> dict[str, Any]:
     """Mean of [n, C] over the images where defined, then over the classes, with a BCa interval over patients."""
     defined = ~np.isnan(values)
-    return _ratios(np.nan_to_num(values), defined.astype(float), rows, resamples, seed)
+    return _ratios(np.nan_to_num(values), defined.astype(float), rows, resamples, seed, tested=tested)
 
 
 def _ratio_entry(above: np.ndarray, below: np.ndarray, rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
@@ -208,18 +210,23 @@ def _ratio_entry(above: np.ndarray, below: np.ndarray, rows: pd.DataFrame, resam
     return _ratios(above[:, None], below[:, None], rows, resamples, seed)
 
 
-def _ratios(above: np.ndarray, below: np.ndarray, rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
+def _ratios(
+    above: np.ndarray, below: np.ndarray, rows: pd.DataFrame, resamples: int, seed: int, *, tested: bool = False
+) -> dict[str, Any]:
     """Mean over the columns of sum(above) / sum(below), both [n, C], with a BCa interval over draws of the patients."""
     if not below.any():
         return undefined("there is none in any image")
     figure, count = under_weights(above, below, rows)
     value = float(figure(np.ones((1, count)))[0])
     if count == 1:
-        return entry(value, ONE_PATIENT)
+        return entry(value, ONE_PATIENT) | ({"p_value": None} if tested else {})
     width = len(rows)
     draws = np.concatenate([figure(w) for w in draw_patients(count, width=width, resamples=resamples, seed=seed)])
     left_out = np.concatenate([figure(w) for w in leave_out(count, width=width, seed=seed)])
-    return entry(value, bca(value, draws, left_out, units=count))
+    found = entry(value, bca(value, draws, left_out, units=count))
+    if tested:
+        found["p_value"] = bca_p_value(draws, left_out, value, units=count)
+    return found
 
 
 def under_weights(

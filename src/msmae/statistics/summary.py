@@ -4,13 +4,14 @@ has none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
+from msmae.statistics.answers import OF_PROBABILITIES, PLAIN
 from msmae.statistics.intervals import entry, undefined
 from msmae.statistics.metrics import prepare
 from msmae.statistics.predictions import Predictions, check_columns, is_multilabel, to_arrays
@@ -55,6 +56,54 @@ def summarise(
     }
 
 
+def with_both_rules(
+    splits: Mapping[str, dict[str, Any]],
+    frame: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+    ordinal: bool = False,
+    multilabel: bool,
+) -> dict[str, dict[str, Any]]:
+    """``splits`` of `summarise`, each with ``"plain": {"metrics", "per_class"}``: the figures of the answers in the
+    column ``predicted_plain``, as far as they depend on the answers.
+    """
+    found = {}
+    for name, split in splits.items():
+        rows = frame[frame["split"] == name]
+        figures = split
+        if not rows["predicted"].equals(rows[PLAIN]):
+            figures = summarise_rows(
+                rows.assign(predicted=rows[PLAIN]),
+                classes=classes,
+                resamples=resamples,
+                seed=seed,
+                ordinal=ordinal,
+                multilabel=multilabel,
+                areas=False,
+            )
+        plain = {
+            "metrics": _of_answers(figures["metrics"]),
+            "per_class": {label: _of_answers(entries) for label, entries in figures["per_class"].items()},
+        }
+        found[name] = {**split, "plain": plain}
+    return found
+
+
+def figures_by(split: Mapping[str, Any], rule: str) -> dict[str, Any]:
+    """A split of metrics.json with its ``metrics`` and ``per_class`` by this rule, where it holds both."""
+    plain = split.get("plain")
+    if rule != "plain" or plain is None:
+        return dict(split)
+    per_class = {label: entries | plain["per_class"].get(label, {}) for label, entries in split["per_class"].items()}
+    return {**split, "metrics": split["metrics"] | plain["metrics"], "per_class": per_class}
+
+
+def _of_answers(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in entries.items() if name not in OF_PROBABILITIES}
+
+
 def summarise_rows(
     rows: pd.DataFrame,
     *,
@@ -63,6 +112,7 @@ def summarise_rows(
     seed: int = 0,
     ordinal: bool = False,
     multilabel: bool,
+    areas: bool = True,
 ) -> dict[str, Any]:
     """What `summarise` says of one split, of any rows of a checked frame: a site, an age band."""
     labelled = rows[rows["label"] != ""]
@@ -70,7 +120,7 @@ def summarise_rows(
         note = f"none of the {len(rows)} images has a label: nothing can be measured"
         return {"n": 0, "patients": None, "resamples": 0, "metrics": {}, "per_class": {}, "notes": [note]}
     predictions = to_arrays(labelled, classes=classes, multilabel=multilabel)
-    summary = summarise_arrays(predictions, resamples=resamples, seed=seed, ordinal=ordinal)
+    summary = summarise_arrays(predictions, resamples=resamples, seed=seed, ordinal=ordinal, areas=areas)
     nameless = int((labelled["patient_id"] == "").sum())
     if nameless == predictions.images:
         summary["patients"] = None
@@ -81,13 +131,13 @@ def summarise_rows(
 
 
 def summarise_arrays(
-    predictions: Predictions, *, resamples: int = 2000, seed: int = 0, ordinal: bool = False
+    predictions: Predictions, *, resamples: int = 2000, seed: int = 0, ordinal: bool = False, areas: bool = True
 ) -> dict[str, Any]:
-    """What `summarise` says of one split, from arrays."""
+    """What `summarise` says of one split, from arrays; without ``areas`` (under curves) in a fraction of the time."""
     metrics = prepare(predictions, ordinal=ordinal)
-    values = metrics.as_is()
+    values = metrics.as_is(areas=areas)
     enough = predictions.patient_count > 1
-    uncertainty = resample(metrics, predictions, resamples=resamples, seed=seed) if enough else None
+    uncertainty = resample(metrics, predictions, resamples=resamples, seed=seed, areas=areas) if enough else None
 
     def overall(name: str, value: float) -> dict[str, Any]:
         if np.isnan(value):

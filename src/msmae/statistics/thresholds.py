@@ -39,6 +39,10 @@ class Sweep:
     def sensitivity(self) -> np.ndarray:
         return self.found / self.positives
 
+    @property
+    def specificity(self) -> np.ndarray:
+        return 1 - self.alarms / self.negatives
+
 
 def sweep(scores: np.ndarray, truth: np.ndarray) -> Sweep:
     """Count at every distinct score: scores [n], truth bool [n]. Raises UserError unless both outcomes occur."""

@@ -69,13 +69,17 @@ class Uncertainty:
         return bca(value, draws, left_out, units=self.predictions.patient_count)
 
 
-def resample(metrics: Metrics, predictions: Predictions, *, resamples: int, seed: int) -> Uncertainty:
-    """Draw and leave out patients (at least two are needed)."""
+def resample(
+    metrics: Metrics, predictions: Predictions, *, resamples: int, seed: int, areas: bool = True
+) -> Uncertainty:
+    """Draw and leave out patients (at least two are needed); without ``areas`` (under curves) in a fraction of the
+    time.
+    """
     return Uncertainty(
         predictions=predictions,
         metrics=metrics,
-        draws=bootstrap(metrics, resamples=resamples, seed=seed),
-        left_out=jackknife(metrics, seed=seed),
+        draws=bootstrap(metrics, resamples=resamples, seed=seed, areas=areas),
+        left_out=jackknife(metrics, seed=seed, areas=areas),
         ece=_ece(metrics, resamples=resamples, seed=seed),
     )
 

@@ -129,6 +129,8 @@ def evaluate(
     out: str | None = None,
     keep: float | Literal["auto"] = 1.0,
     selector: str | None = None,
+    answers: Literal["plain", "balanced"] = "plain",
+    threshold: str | None = None,
     allow_leakage: bool = False,
     overwrite: bool = False,
     **settings: Any,
@@ -142,6 +144,10 @@ def evaluate(
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose. Under 1 the run's
             own splits are written to predictions_keep.csv and metrics_keep.json, and the run's evidence stays.
         selector: what chooses them: random, grid, self, early, merge or locator; the model's own unless given.
+        answers: the rule whose figures are shown first: plain, the largest calibrated probability; balanced, the
+            largest probability as trained, which finds more of rare classes. metrics.json holds both.
+        threshold: CLASS=0.3 (several with commas): the probability from which a class is answered. The run keeps it;
+            `none` removes it.
         allow_leakage: go on although images or patients of DATA are among those the model learned from.
         overwrite: replace the evidence that OUT holds.
         settings: for DATA: how it is laid out (``dataset={...}``), ``evaluate``, and ``model={"channels": n}`` to have
@@ -165,28 +171,50 @@ def evaluate(
         if out is not None or settings:
             given = "--out" if out is not None else f"--{next(iter(settings))}"
             raise UserError(f"{given} is for external data", mend="`msmae evaluate RUN DATA --out DIR`")
-        return _evaluate_again(folder, segments=segments, keep=keep, selector=selector)
+        return _evaluate_again(
+            folder, segments=segments, keep=keep, selector=selector, answers=answers, threshold=threshold
+        )
+    if threshold is not None:
+        raise UserError(
+            "a threshold belongs to the run, and is chosen on its own images",
+            where="--threshold",
+            mend="`msmae evaluate RUN --threshold CLASS=0.3` first",
+        )
     if segments:
         raise UserError("external tests are for classifiers", where=run, mend="`msmae predict` outlines new images")
     looking = {"keep": keep, "selector": selector}
     return _evaluate_external(
-        folder, data, out, allow=allow_leakage, overwrite=overwrite, given=settings, looking=looking
+        folder, data, out, allow=allow_leakage, overwrite=overwrite, given=settings, looking=looking, answers=answers
     )
 
 
 def _evaluate_again(
-    folder: Path, *, segments: bool, keep: float | Literal["auto"], selector: str | None
+    folder: Path,
+    *,
+    segments: bool,
+    keep: float | Literal["auto"],
+    selector: str | None,
+    answers: Literal["plain", "balanced"],
+    threshold: str | None,
 ) -> dict[str, Any]:
     """Evaluate on the run's own splits."""
     from msmae.verbs.show import show_result
 
     if segments and (keep != 1 or selector):
         raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
+    if segments and (threshold is not None or answers != "plain"):
+        option = "--answers" if threshold is None else "--threshold"
+        raise UserError("a segmentation run answers no class", where=option, mend="leave it out")
     if keep != 1:
-        from msmae.evaluation.evaluate import evaluate_kept
+        from msmae.evaluation.evaluate import How, evaluate_kept
+        from msmae.inference.model import load, share_and_selector
         from msmae.training.prepare import prepare_again
 
-        metrics = evaluate_kept(prepare_again(folder), folder, keep=keep, selector=selector)
+        if threshold is not None:
+            raise UserError("a threshold is set on all patches", where="--threshold", mend="leave --keep out")
+        share, name = share_and_selector(load(folder), keep, selector)
+        how = How(keep=share, selector=name)
+        metrics = evaluate_kept(prepare_again(folder), folder, how, answers=answers)
         show_result(metrics, folder, files=("metrics_keep.json", "predictions_keep.csv"))
         return metrics
     if segments:
@@ -195,9 +223,12 @@ def _evaluate_again(
         metrics = evaluate_again(folder)
     else:
         from msmae.evaluation.evaluate import evaluate_model
+        from msmae.runs.checkpoint import read_card
+        from msmae.statistics.answers import read_thresholds
         from msmae.training.prepare import prepare_again
 
-        metrics = evaluate_model(prepare_again(folder), folder)
+        thresholds = None if threshold is None else read_thresholds(threshold, read_card(folder / "model").classes)
+        metrics = evaluate_model(prepare_again(folder), folder, answers=answers, thresholds=thresholds)
     show_result(metrics, folder)
     return metrics
 
@@ -211,6 +242,7 @@ def _evaluate_external(
     overwrite: bool,
     given: dict[str, Any],
     looking: dict[str, Any],
+    answers: Literal["plain", "balanced"],
 ) -> dict[str, Any]:
     """Check the options of an external test, and make it."""
     if out is None:
@@ -235,7 +267,7 @@ def _evaluate_external(
     channels = groups.pop("model", {}).get("channels")
     settings = merge_layers([chosen, groups])
     metrics = evaluate_elsewhere(
-        run, data, target, settings=settings, channels=channels, allow_leakage=allow, looking=looking
+        run, data, target, settings=settings, channels=channels, allow_leakage=allow, looking=looking, answers=answers
     )
     show_result(metrics, target)
     return metrics

@@ -27,6 +27,7 @@ def predict(
     device: str = "cpu",
     precision: str = "fp32",
     on_error: Literal["stop", "skip"] = "stop",
+    answers: Literal["plain", "balanced"] = "plain",
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
@@ -44,6 +45,8 @@ def predict(
         device: cpu, cuda, ...
         precision: fp32, or bf16: up to twice as fast where the processor has it, with a few thousandths of difference.
         on_error: what an unreadable image does: stop, or skip: be left out, and named in OUT/left_out.csv.
+        answers: how a class is chosen: plain, the largest calibrated probability (or the run's thresholds); balanced,
+            the largest probability as trained, which finds more of rare classes.
 
     Returns:
         The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation
@@ -64,9 +67,10 @@ def predict(
         raise UserError("the folder holds predictions already", where=out, mend="choose another --out")
     import pandas as pd
 
-    from msmae.inference.model import load, predicted_names, share_and_selector
+    from msmae.inference.model import load, share_and_selector
     from msmae.inference.segmentation import SegmentationModel
     from msmae.inference.unreadable import Unreadable
+    from msmae.statistics.answers import say_rule
     from msmae.statistics.predictions import write_predictions
     from msmae.verbs.write_masks import write_masks
 
@@ -75,6 +79,8 @@ def predict(
     if isinstance(model, SegmentationModel):
         if keep != 1 or selector:
             raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
+        if answers != "plain":
+            raise UserError("a segmentation run answers no class", where="--answers", mend="leave it out")
         return write_masks(model, files, Path(out), sliding=sliding, unreadable=unreadable)
     if sliding:
         raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
@@ -84,13 +90,15 @@ def predict(
     frame = pd.DataFrame({"image_path": [str(file) for file in readable]})
     for column in ("patient_id", "split", "label"):
         frame[column] = ""
-    frame["predicted"] = predicted_names(own.numpy(), model.classes, multilabel=model.card.multilabel)
+    frame["predicted"] = model.answer(own, share, chosen_by, answers=answers)
+    rule = say_rule(answers, model.card.thresholds)
+    frame["answers"] = rule
     for name, values in zip(model.classes, probabilities.T, strict=True):
         frame[f"prob_{name}"] = values.numpy()
     Path(out).mkdir(parents=True, exist_ok=True)
     write_predictions(frame, Path(out) / "predictions.csv")
     how = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
-    print(f"{count(len(frame), 'image')} predicted{how}: {Path(out) / 'predictions.csv'}")
+    print(f"{count(len(frame), 'image')} predicted{how}, {rule} answers: {Path(out) / 'predictions.csv'}")
     unreadable.write(Path(out))
     return frame
 

@@ -15,6 +15,8 @@ from msmae.data.audit import Audit, describe_leakage, list_obstacles, list_warni
 from msmae.data.manifest import SPLITS, printable
 from msmae.data.repair import Repair, left_out_path
 from msmae.data.tables.listing import count, some
+from msmae.statistics.answers import say_rule
+from msmae.statistics.summary import figures_by
 
 SHOWN = {
     "accuracy": "accuracy",
@@ -47,8 +49,11 @@ def show_result(
 ) -> None:
     """Print validation and test figures with their 95 % intervals, and the paths of those of the files that exist."""
     console = console or Console()
-    splits = metrics["splits"]
+    rule = metrics.get("answers")
+    splits = {name: figures_by(split, rule or "balanced") for name, split in metrics["splits"].items()}
     title = f"{metrics['arm']}, seed {metrics['seed']}"
+    if rule:
+        title += f", {say_rule(rule, metrics.get('thresholds'))} answers"
     if metrics.get("keep", {}).get("selector", "all") != "all":
         title += f", from {100 * metrics['keep']['keep']:g} % of the tokens ({metrics['keep']['selector']})"
     table = Table(
