@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from html_page import Page
 from msmae.data.phantom import make_phantom
 from msmae.evaluation.calibrate import weights_to_undo
 from msmae.reporting.sections.results import calibration
+from msmae.statistics.answers import PLAIN
 from msmae.statistics.calibration import fit_calibrator
 from msmae.statistics.predictions import read_predictions, to_arrays
 from msmae.training.balance import Balance
@@ -55,7 +57,38 @@ def test_the_calibrator_is_kept_with_the_model_and_applied(run: Path) -> None:
     np.testing.assert_allclose(model.predict(paths).numpy(), stored, atol=1e-6)
     assert np.abs(own.numpy() - stored).max() > 1e-3
     assert frame["predicted"].tolist() == [model.classes[i] for i in own.argmax(dim=1)]
-    assert model.classify(paths) == frame["predicted"].tolist()
+    assert model.classify(paths, answers="balanced") == frame["predicted"].tolist()
+
+
+def test_a_run_keeps_the_figures_of_both_rules(run: Path, tmp_path: Path) -> None:
+    model, frame = msmae.load(run), read_predictions(run / "predictions.csv")
+    stored = frame[[f"prob_{name}" for name in model.classes]].to_numpy()
+    likeliest = [model.classes[i] for i in stored.argmax(axis=1)]
+    assert frame["predicted_plain"].tolist() == likeliest != frame["predicted"].tolist()
+    paths = [str(run.parent / "phantom" / path) for path in frame["image_path"]]
+    assert model.classify(paths) == likeliest
+    metrics = json.loads((run / "metrics.json").read_text())
+    test = frame[frame["split"] == "test"]
+    for figures, column in ((metrics["splits"]["test"], "predicted"), (metrics["splits"]["test"]["plain"], PLAIN)):
+        assert figures["metrics"]["accuracy"]["value"] == pytest.approx((test["label"] == test[column]).mean())
+    assert metrics["answers"] == "plain"
+    for rule, column in (("plain", PLAIN), ("balanced", "predicted")):
+        table = msmae.predict(str(run), paths, out=str(tmp_path / rule), answers=rule)
+        assert table["predicted"].tolist() == frame[column].tolist()
+        assert set(table["answers"]) == {rule}
+
+
+def test_a_threshold_is_kept_with_the_run(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    rare = msmae.load(copy).classes[-1]
+    metrics = msmae.evaluate(str(copy), threshold=f"{rare}=0.01")
+    assert metrics["thresholds"] == msmae.load(copy).card.thresholds == {rare: 0.01}
+    frame = read_predictions(copy / "predictions.csv")
+    assert (frame[PLAIN] == rare).equals(frame[f"prob_{rare}"] >= 0.01)
+    assert metrics["splits"]["test"]["plain"]["per_class"][rare]["sensitivity"]["value"] > 0.9
+    assert f"{rare} from 0.01" in Page(copy / "report.html").text
+    assert msmae.evaluate(str(copy))["thresholds"] == {rare: 0.01}
+    assert msmae.evaluate(str(copy), threshold="none")["thresholds"] == {}
 
 
 def test_it_was_fitted_on_the_validation_images_alone(run: Path) -> None:
@@ -92,8 +125,6 @@ def test_the_report_says_what_was_done(run: Path) -> None:
 
 
 def test_a_model_of_before_has_no_calibrator(run: Path, tmp_path: Path) -> None:
-    import shutil
-
     folder = shutil.copytree(run / "model", tmp_path / "model")
     card = json.loads((folder / "config.json").read_text())
     del card["calibration"]
