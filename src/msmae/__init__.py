@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 _NAMES = {
     "run": "msmae.verbs.run",
     "demo": "msmae.verbs.demo",
-    "pretrain": "msmae.verbs.evaluate",
-    "finetune": "msmae.verbs.evaluate",
+    "pretrain": "msmae.verbs.pretrain",
+    "finetune": "msmae.verbs.finetune",
     "segment": "msmae.verbs.segment",
     "evaluate": "msmae.verbs.evaluate",
     "predict": "msmae.verbs.predict",
@@ -65,9 +65,11 @@ if TYPE_CHECKING:
     from msmae.verbs.budget import budget
     from msmae.verbs.compare import compare
     from msmae.verbs.demo import demo
-    from msmae.verbs.evaluate import evaluate, finetune, pretrain
+    from msmae.verbs.evaluate import evaluate
     from msmae.verbs.export import export
+    from msmae.verbs.finetune import finetune
     from msmae.verbs.masks import masks
     from msmae.verbs.predict import predict
+    from msmae.verbs.pretrain import pretrain
     from msmae.verbs.run import run
     from msmae.verbs.segment import segment

@@ -19,7 +19,8 @@ from msmae.runs.checkpoint import load_model, read_card, save_model
 from msmae.statistics import token_shares
 from msmae.training.prepare import prepare_again
 from msmae.verbs.budget import Point, budget, tell_on_test
-from msmae.verbs.evaluate import evaluate, finetune
+from msmae.verbs.evaluate import evaluate
+from msmae.verbs.finetune import finetune
 from saved_run import make_predictions, write_run
 from spots import SPLITS
 

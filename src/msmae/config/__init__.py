@@ -1,6 +1,7 @@
 """Arms, settings, and how presets, files and options are layered into settings."""
 
 from msmae.config.arms import ARMS, BASELINES, RETIRED, Arm, arm_of_run, find_arm
+from msmae.config.bounds import require
 from msmae.config.layers import GROUPS, make_settings, merge_layers, preset_layer, presets, read_settings
 from msmae.config.settings import (
     DatasetSettings,
@@ -12,7 +13,6 @@ from msmae.config.settings import (
     Settings,
     TrainerSettings,
     check_patch_size,
-    require,
 )
 
 __all__ = [

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from msmae.config.bounds import THREE_D, example, types_of, words_for
 from msmae.config.settings import Settings
 from msmae.errors import UserError
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GROUPS: dict[str, Any] = get_type_hints(Settings)
-WORDS: dict[Any, str] = {
-    int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none",
-}  # fmt: skip
-"""What a setting of a plain type must be, in words."""
-T = TypeVar("T")
 
 
 def presets() -> list[str]:
@@ -112,67 +107,64 @@ def merge_layers(layers: list[dict[str, dict[str, Any]]]) -> Settings:
     for layer in layers:
         for group, values in layer.items():
             if group not in GROUPS:
-                raise unknown_name(group, GROUPS, where="settings group")
-            known = {f.name for f in dataclasses.fields(GROUPS[group])}
+                raise UserError(f"unknown group of settings '{group}'", mend=nearest(group, GROUPS))
             for name, value in values.items():
-                if name not in known:
-                    raise unknown_name(name, known, where=f"settings group {group}")
-                merged[group][name] = tuple(value) if isinstance(value, list) else value
-    return Settings(**{group: build(GROUPS[group], group, values) for group, values in merged.items()})
+                if name not in types_of(GROUPS[group]):
+                    raise UserError(
+                        f"unknown setting '{name}'", where=group, mend=nearest(name, types_of(GROUPS[group]))
+                    )
+                merged[group][name] = value
+    return Settings(**{group: GROUPS[group](**typed(group, values)) for group, values in merged.items()})
 
 
-def build(kind: type[T], group: str, values: dict[str, Any]) -> T:
-    """Make a settings group; a value of the wrong kind is a ``UserError`` that names it."""
-    hints = get_type_hints(kind)
+@cache
+def parser_of(group: str) -> Any:
+    """The parser library's checker of a group's types."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    for field in dataclasses.fields(GROUPS[group]):
+        parser.add_argument(f"--{field.name}", type=types_of(GROUPS[group])[field.name], default=field.default)
+    return parser
+
+
+def typed(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as the types of their settings: a list as two numbers, a whole number as a fraction.
+
+    Raises:
+        UserError: a value of another type.
+    """
+    from jsonargparse import ArgumentError
+
+    found = {}
     for name, value in values.items():
-        if not fits(value, hints[name]):
-            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
-            raise UserError(
-                f"{value!r} is not {one_of(choices) if choices else words_for(hints[name])}",
-                where=f"{group}.{name}",
-                mend="give another value",
-            )
-        if hints[name] is float:
-            values[name] = float(value)
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UserError(f"wrong kind of value: {error}", where=group, mend="see `msmae run --help`") from error
+        plain = list(value) if isinstance(value, tuple) else value
+        try:
+            found[name] = parser_of(group).parse_object({name: plain}, defaults=False)[name]
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise wrong_type(group, name, value) from error
+    return found
 
 
-def fits(value: Any, expected: Any) -> bool:
-    """Whether a value is of the type that a setting declares; a whole number will do for a fraction."""
-    origin, arguments = get_origin(expected), get_args(expected)
-    if origin is Literal:
-        return value in arguments
-    if origin in (Union, UnionType):
-        return any(fits(value, argument) for argument in arguments)
-    if origin is tuple:
-        same = isinstance(value, tuple) and len(value) == len(arguments)
-        return same and all(fits(v, a) for v, a in zip(value, arguments, strict=True))
-    if expected is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if expected is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, expected)
+def wrong_type(group: str, name: str, value: Any) -> UserError:
+    """The error for a value of another type than its setting's: what it must be, and an option that works."""
+    kind = GROUPS[group]
+    if name in ("image_size", "patch_size") and isinstance(value, (list, tuple)) and len(value) == 3:
+        return UserError(THREE_D)
+    shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    return UserError(
+        f"'{shown}' is not {words_for(types_of(kind)[name])}",
+        where=f"{group}.{name}",
+        mend=f"for instance {example(kind, name)}",
+    )
 
 
-def one_of(choices: tuple[Any, ...]) -> str:
-    """``one of a, b, c``."""
-    return f"one of {', '.join(str(choice) for choice in choices if choice is not None)}"
-
-
-def words_for(expected: Any) -> str:
-    """A type in words: a whole number, a number, two numbers, text."""
-    if expected in WORDS:
-        return WORDS[expected]
-    if get_origin(expected) is tuple:
-        return f"{len(get_args(expected))} numbers"
-    return " or ".join(words_for(argument) for argument in get_args(expected))
-
-
-def unknown_name(name: str, known: Any, *, where: str) -> UserError:
-    """An error that suggests the nearest known names."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(map(str, known)))}"
-    return UserError(f"unknown setting '{name}'", where=where, mend=hint)
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """``did you mean 'epochs'?``, or all the known names where none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1) or [
+        other for other in names if str(name) in other.split("_")
+    ]
+    if near:
+        return f"did you mean {' or '.join(repr(other) for other in near)}?"
+    return f"known are {', '.join(names)}"

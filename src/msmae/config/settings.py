@@ -1,27 +1,35 @@
 """Settings: frozen groups of values, checked when made.
 
-``None`` means "decided from the data and the machine"; what was decided is written to RUN/config.yaml.
+``None`` means "decided from the data and the machine"; what was decided is written to RUN/config.yaml. The bounds of a
+number stand beside its type and are read by one checker (bounds.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msmae.config.arms import Arm
-from msmae.errors import UserError
-
-
-def require(holds: bool, what: str, *, where: str, mend: str) -> None:
-    """Raise ``UserError`` unless ``holds``."""
-    if not holds:
-        raise UserError(what, where=where, mend=mend)
+from msmae.config.bounds import (
+    Below1,
+    Between,
+    Count,
+    Group,
+    NotNegative,
+    Positive,
+    Rising,
+    Share,
+    TrueShare,
+    require,
+)
 
 
 @dataclass(frozen=True)
-class DatasetSettings:
+class DatasetSettings(Group):
     """How the data is read and divided."""
+
+    group: ClassVar[str] = "dataset"
 
     layout: str = "auto"
     """How the folder or table is laid out; `msmae check` names what it recognises."""
@@ -46,11 +54,11 @@ class DatasetSettings:
     centre,width or low..high."""
     replace_nonfinite: float | None = None
     """The number to put where an image holds NaN or infinity; None: such an image is refused."""
-    max_pixels: int = 300_000_000
+    max_pixels: Count = 300_000_000
     """Refuse images of more pixels: a small file may unfold to more than the memory holds."""
-    val_fraction: float = 0.15
+    val_fraction: TrueShare = 0.15
     """Share cut for validation where no validation split is given."""
-    test_fraction: float = 0.2
+    test_fraction: TrueShare = 0.2
     """Share cut for testing where no test split is given."""
     ordinal: bool | None = None
     """The classes are grades, in the order of their names (numbers, then the alphabet); None: where the layout says
@@ -58,42 +66,36 @@ class DatasetSettings:
     on_error: Literal["stop", "skip"] = "stop"
     """What an unreadable image does: stop the run, or be left out and reported."""
 
-    def __post_init__(self) -> None:
-        for name in ("val_fraction", "test_fraction"):
-            value = getattr(self, name)
-            require(
-                0 < value < 1, f"{value} is not a share", where=f"dataset.{name}", mend="give a number between 0 and 1"
-            )
-
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Group):
     """The encoder, the decoder and the images they see."""
 
-    image_size: int | tuple[int, int] | None = None
+    group: ClassVar[str] = "model"
+
+    image_size: Annotated[int | tuple[int, int] | None, Between(1)] = None
     """Side, or (height, width), in pixels; None: the images' own size up to image_limit."""
-    image_limit: int = 64
+    image_limit: Count = 64
     """Largest side that None may choose."""
-    channels: int | None = None
+    channels: Count | None = None
     """Image channels; None: as in the files."""
-    patch_size: int | None = None
+    patch_size: Count | None = None
     """Side of a patch in pixels; None: 4 up to 40 px, 8 up to 128 px, else 16."""
-    width: int = 192
+    width: Count = 192
     """Width of the encoder's tokens."""
-    depth: int = 6
+    depth: Count = 6
     """Blocks of the encoder."""
-    heads: int = 6
+    heads: Count = 6
     """Attention heads of the encoder."""
-    decoder_width: int = 128
+    decoder_width: Count = 128
     """Width of the decoder's tokens."""
-    decoder_depth: int = 1
+    decoder_depth: Count = 1
     """Blocks of the decoder."""
-    decoder_heads: int = 4
+    decoder_heads: Count = 4
     """Attention heads of the decoder."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "image_limit"):
-            require(getattr(self, name) >= 1, "must be at least 1", where=f"model.{name}", mend="give a larger number")
+        super().__post_init__()
         for width, heads in (("width", "heads"), ("decoder_width", "decoder_heads")):
             w, h = getattr(self, width), getattr(self, heads)
             require(
@@ -103,12 +105,7 @@ class ModelSettings:
                 mend="choose a width that both divide",
             )
         sides = (self.image_size,) if isinstance(self.image_size, int) else (self.image_size or ())
-        for side in sides:
-            require(side >= 1, f"image size {side}", where="model.image_size", mend="give a positive number of pixels")
         if self.patch_size is not None:
-            require(
-                self.patch_size >= 1, "must be at least 1", where="model.patch_size", mend="give a number of pixels"
-            )
             for side in sides:
                 check_patch_size((side, side), self.patch_size)
 
@@ -126,60 +123,73 @@ def check_patch_size(image_size: tuple[int, int], patch_size: int) -> None:
 
 
 @dataclass(frozen=True)
-class PretrainSettings:
+class Schedule(Group):
+    """What every training has: how long, in which batches, at which rate, and what is done to its images."""
+
+    epochs: Count | None = None
+    """Passes over the training images; None: as many as `presentations` asks for."""
+    presentations: Count = 100_000
+    """Images shown in all, where epochs is None."""
+    batch_size: Count = 64
+    """Images a device holds at a time."""
+    accumulate: Count = 1
+    """Batches whose gradients make one step: as if so many times `batch_size` were shown, in the memory of one."""
+    base_lr: Positive = 1e-3
+    """Learning rate for 256 images a step; scaled with `batch_size` x `accumulate` x devices."""
+    weight_decay: NotNegative = 0.05
+    """Weight decay of AdamW; biases, norms, tokens and positions have none."""
+    lr_warmup: Below1 = 0.1
+    """Share of the schedule in which the learning rate rises; a half cosine follows."""
+    crop_scale: Annotated[tuple[float, float], Rising(0, 1, above=True)] = (0.5, 1.0)
+    """Least and largest share of the image's area in a training crop (paper: 0.2 to 1 in pre-training)."""
+    flip: Share = 0.5
+    """Probability of a left-right flip."""
+
+
+@dataclass(frozen=True)
+class SupervisedSchedule(Schedule):
+    """What the two trainings that start from an encoder share."""
+
+    layer_decay: Share = 0.75
+    """Each block learns at this share of the rate of the block above it."""
+    drop_path: Annotated[float, Between(0, 0.99)] = 0.1
+    """Probability that a training image skips a block, at the last block; less in those before it."""
+    ema: Below1 = 0.99
+    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off. Never averaged, since
+    they keep batch statistics: `resnet18`, the decoder setr-pup."""
+    jitter: NotNegative = 0.2
+    """Standard deviation of random brightness and contrast changes, in standard deviations of the data."""
+
+
+@dataclass(frozen=True)
+class PretrainSettings(Schedule):
     """Supervised masked pre-training."""
 
-    epochs: int | None = None
-    """Passes over the training images; None: as many as `presentations` asks for."""
-    presentations: int = 200_000
-    """Images shown in all, where epochs is None."""
-    batch_size: int = 128
-    accumulate: int = 1
-    """Batches whose gradients make one step: as if so many times `batch_size` were shown, in the memory of one."""
-    base_lr: float = 1e-3
-    """Learning rate for 256 images a step; scaled with `batch_size` x `accumulate` x devices."""
-    weight_decay: float = 0.05
-    lr_warmup: float = 0.1
-    """Share of the schedule in which the learning rate rises; a half cosine follows."""
-    uniform_epochs: int | None = None
+    group: ClassVar[str] = "pretrain"
+    presentations: Count = 200_000
+    batch_size: Count = 128
+    uniform_epochs: Annotated[int, Between(0)] | None = None
     """First epochs with plain random masking at 75 %; None: 13 % of the epochs (paper: 40 of 300)."""
-    refresh_every: int | None = None
+    refresh_every: Count | None = None
     """Epochs between two refreshes of the maps; None: 13 % of the epochs (paper: 40 of 300)."""
-    mask_ratio: float | None = None
+    mask_ratio: Below1 | None = None
     """Share of patches to reconstruct; None: the arm's."""
-    throw_ratio: float | None = None
+    throw_ratio: Below1 | None = None
     """Share of patches that are neither encoded nor reconstructed; None: the arm's."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """How closely the draw follows the maps: above 1 less closely, under 1 more (paper: 1, as the maps say)."""
-    uniform_share: float = 0.0
+    uniform_share: Share = 0.0
     """Share of the draw's weight that is spread evenly, whatever the maps say (paper: none)."""
-    hints: float = 0.0
+    hints: Share = 0.0
     """Share of the kept patches that the map draws; the rest, and what is masked, is then drawn evenly (paper: 0, the
     map draws what is masked)."""
-    label_weight: float | None = None
+    label_weight: NotNegative | None = None
     """Weight of the cross-entropy, in arms that learn labels (`mae` and `amt` do not); None: the arm's (paper: 0.1)."""
     normalise_pixels: bool = False
     """Reconstruct per-patch normalised pixels."""
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    """Least and largest share of the image's area in a training crop (paper: 0.2 to 1)."""
-    flip: float = 0.5
-    """Probability of a left-right flip."""
 
     def __post_init__(self) -> None:
-        check_schedule(self, "pretrain")
-        for name in ("uniform_epochs", "label_weight"):
-            value = getattr(self, name)
-            require(value is None or value >= 0, "is negative", where=f"pretrain.{name}", mend="give 0 or more")
-        require(
-            self.temperature > 0, "must be above 0", where="pretrain.temperature", mend="1 follows the maps as they are"
-        )
-        require(
-            0 <= self.uniform_share <= 1,
-            "is no share",
-            where="pretrain.uniform_share",
-            mend="give a number from 0 to 1",
-        )
-        require(0 <= self.hints <= 1, "is no share", where="pretrain.hints", mend="give a number from 0 to 1")
+        super().__post_init__()
         self.ratios(Arm(mask_ratio=0.01, throw_ratio=0.0))
 
     def weight_of_labels(self, arm: Arm) -> float:
@@ -200,59 +210,33 @@ class PretrainSettings:
 
 
 @dataclass(frozen=True)
-class FinetuneSettings:
+class FinetuneSettings(SupervisedSchedule):
     """Supervised training of the classifier."""
 
-    epochs: int | None = None
-    """Passes over the labelled training images; None: as many as `presentations` asks for."""
-    presentations: int = 100_000
-    """Images shown in all, where epochs is None."""
-    batch_size: int = 64
-    accumulate: int = 1
-    """Batches whose gradients make one step: as if so many times `batch_size` were shown, in the memory of one."""
-    base_lr: float = 1e-3
-    """Learning rate for 256 images a step; scaled with `batch_size` x `accumulate` x devices."""
-    weight_decay: float = 0.05
-    lr_warmup: float = 0.1
-    """Share of the schedule in which the learning rate rises; a half cosine follows."""
-    layer_decay: float = 0.75
-    """Each block learns at this share of the rate of the block above it."""
-    drop_path: float = 0.1
-    label_smoothing: float = 0.1
-    ema: float = 0.99
-    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off. Never averaged, since
-    it keeps batch statistics: `resnet18`."""
+    group: ClassVar[str] = "finetune"
+    label_smoothing: Annotated[float, Between(0, 0.99)] = 0.1
+    """Share of each label's weight that goes to the other classes."""
     draw: Literal["all", "own"] = "all"
     """Patches seen in training: all of them, or the quarter that the arm's own masking keeps (paper)."""
     pool: Literal["cls", "mean"] | None = None
     """What the head reads: class token or mean of the patch tokens; None: the arm's."""
-    refresh_every: int | None = None
+    refresh_every: Count | None = None
     """Epochs between two refreshes of the maps when draw is own; None: a fifth of the epochs (paper: 20 of 100)."""
     balance: Literal["auto", "none", "class_weights", "logit_adjustment", "sampling"] = "auto"
     """What is done about rare classes; auto: class weights where the largest has over twice the smallest's images."""
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    """Least and largest share of the image's area in a training crop."""
-    flip: float = 0.5
-    """Probability of a left-right flip."""
-    jitter: float = 0.2
-    """Standard deviation of random brightness and contrast changes, in standard deviations of the data."""
-
-    def __post_init__(self) -> None:
-        check_schedule(self, "finetune")
-        for name, low, high in (("layer_decay", 0, 1), ("drop_path", 0, 0.99), ("label_smoothing", 0, 0.99)):
-            value = getattr(self, name)
-            require(low <= value <= high, f"{value} is out of range", where=f"finetune.{name}", mend=f"{low} to {high}")
-        require(self.jitter >= 0, "is negative", where="finetune.jitter", mend="give 0 or more")
-        require(0 <= self.ema < 1, f"{self.ema} is out of range", where="finetune.ema", mend="0 (off) to under 1")
 
 
 @dataclass(frozen=True)
-class SegmentSettings:
+class SegmentSettings(SupervisedSchedule):
     """Supervised training of the segmenter."""
 
+    group: ClassVar[str] = "segment"
+    presentations: Count = 20_000
+    batch_size: Count = 32
+    base_lr: Positive = 8e-3
     decoder: Literal["light", "setr-pup"] = "light"
     """light: multi-level features joined with the image's own detail; setr-pup: the paper's (SETR)."""
-    decoder_width: int = 64
+    decoder_width: Annotated[int, Between(4)] = 64
     """Channels of the light decoder."""
     deep_supervision: bool = False
     """Train all four heads of setr-pup, the first three at a weight of 0.4; else the last alone (paper)."""
@@ -262,44 +246,13 @@ class SegmentSettings:
     """Of one class: checked, all masks must use the same number for it; any, every pixel above 0 is inside."""
     healthy: str = "healthy,normal,no_finding"
     """Labels whose images have nothing to outline; any other image without a mask is an error (dataset.on_error)."""
-    epochs: int | None = None
-    """Passes over the training images; None: as many as `presentations` asks for."""
-    presentations: int = 20_000
-    """Images shown in all, where epochs is None."""
-    patience: int = 20
+    patience: Count = 20
     """Epochs without a better validation Dice after which training stops."""
-    batch_size: int = 32
-    accumulate: int = 1
-    """Batches whose gradients make one step: as if so many times `batch_size` were shown, in the memory of one."""
-    base_lr: float = 8e-3
-    """Learning rate for 256 images a step; scaled with `batch_size` x `accumulate` x devices."""
-    weight_decay: float = 0.05
-    lr_warmup: float = 0.1
-    """Share of the schedule in which the learning rate rises; a half cosine follows."""
-    layer_decay: float = 0.75
-    """Each block learns at this share of the rate of the block above it."""
-    drop_path: float = 0.1
-    ema: float = 0.99
-    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off. Never averaged, since
-    it keeps batch statistics: the decoder setr-pup."""
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    """Least and largest share of the image's area in a training crop."""
-    flip: float = 0.5
-    """Probability of a left-right flip."""
-    jitter: float = 0.2
-    """Standard deviation of random brightness and contrast changes, in standard deviations of the data."""
-    tolerance: float = 1.0
+    tolerance: NotNegative = 1.0
     """Distance in pixels, as the model sees the image, within which two outlines agree (surface Dice)."""
 
     def __post_init__(self) -> None:
-        check_schedule(self, "segment")
-        for name, low, high in (("layer_decay", 0, 1), ("drop_path", 0, 0.99), ("ema", 0, 0.99999)):
-            value = getattr(self, name)
-            require(low <= value <= high, f"{value} is out of range", where=f"segment.{name}", mend=f"{low} to {high}")
-        for name in ("jitter", "tolerance"):
-            require(getattr(self, name) >= 0, "is negative", where=f"segment.{name}", mend="give 0 or more")
-        require(self.patience >= 1, "too few", where="segment.patience", mend="give at least 1")
-        require(self.decoder_width >= 4, "too few", where="segment.decoder_width", mend="give at least 4")
+        super().__post_init__()
         names = self.class_names
         require(len(set(names)) == len(names), "a class twice", where="segment.classes", mend="name each once")
 
@@ -309,31 +262,11 @@ class SegmentSettings:
         return tuple(name.strip() for name in self.classes.split(",") if name.strip()) or ("lesion",)
 
 
-def check_schedule(settings: PretrainSettings | FinetuneSettings | SegmentSettings, group: str) -> None:
-    """The checks that the training stages share."""
-    counts: list[tuple[str, int | None]] = [
-        ("epochs", settings.epochs),
-        ("batch_size", settings.batch_size),
-        ("accumulate", settings.accumulate),
-        ("presentations", settings.presentations),
-    ]
-    if not isinstance(settings, SegmentSettings):
-        counts.append(("refresh_every", settings.refresh_every))
-    for name, value in counts:
-        require(value is None or value >= 1, f"{value} is too few", where=f"{group}.{name}", mend="give at least 1")
-    require(settings.weight_decay >= 0, "is negative", where=f"{group}.weight_decay", mend="give 0 or more")
-    require(0 <= settings.lr_warmup < 1, "is no share", where=f"{group}.lr_warmup", mend="give 0 to under 1")
-    require(settings.base_lr > 0, "must be positive", where=f"{group}.base_lr", mend="for instance 1e-3")
-    low, high = settings.crop_scale
-    require(
-        0 < low <= high <= 1, f"{low} to {high} is no range", where=f"{group}.crop_scale", mend="0 < least <= most <= 1"
-    )
-    require(0 <= settings.flip <= 1, "is no probability", where=f"{group}.flip", mend="give 0 to 1")
-
-
 @dataclass(frozen=True)
-class TrainerSettings:
+class TrainerSettings(Group):
     """The machine; passed on to Lightning's Trainer."""
+
+    group: ClassVar[str] = "trainer"
 
     accelerator: str = "auto"
     """cpu, gpu, ... or auto."""
@@ -341,24 +274,23 @@ class TrainerSettings:
     """How many devices, or which."""
     strategy: str = "auto"
     """Lightning's strategy: auto, ddp, fsdp, ..."""
-    num_nodes: int = 1
+    num_nodes: Count = 1
+    """Machines that train together."""
     precision: str = "auto"
     """Lightning's precision; auto: bf16-mixed where this machine is faster in it (measured, some ms), else 32-true."""
-    threads: int | None = None
+    threads: Count | None = None
     """CPU threads; None: all cores."""
     compile: bool = False
     """Compile the network (torch.compile): a minute first, then faster steps on a GPU; on a CPU hardly (docs)."""
 
 
 @dataclass(frozen=True)
-class EvaluateSettings:
+class EvaluateSettings(Group):
     """How the evidence is computed."""
 
-    resamples: int = 2000
+    group: ClassVar[str] = "evaluate"
+    resamples: Annotated[int, Between(100)] = 2000
     """Bootstrap resamples of the patients for the 95 % intervals."""
-
-    def __post_init__(self) -> None:
-        require(self.resamples >= 100, "too few", where="evaluate.resamples", mend="give at least 100")
 
 
 @dataclass(frozen=True)

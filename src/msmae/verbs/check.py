@@ -24,22 +24,9 @@ def check(
     repeats: int = 1,
     allow_leakage: bool = False,
     overwrite: bool = False,
-    layout: str = "auto",
-    patients: str = "auto",
-    image_column: str = "image_path",
-    label_column: str = "label",
-    patient_column: str = "patient_id",
-    split_column: str = "split",
-    mask_column: str = "mask_path",
-    site_column: str = "site",
-    slices: str = "",
-    window: str = "file",
-    replace_nonfinite: float | None = None,
-    max_pixels: int = 300_000_000,
     near_bits: int | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.2,
     seed: int = 0,
+    **dataset: Any,
 ) -> dict[str, Any]:
     """Audit a data set as a run would use it: files, duplicates, leakage between splits, contradictions, shortcuts.
 
@@ -55,22 +42,10 @@ def check(
         repeats: draw the folds this many times, with a seed each.
         allow_leakage: end well although the data leaks into the test split.
         overwrite: replace the CSVs if they exist.
-        layout: how the data is laid out, instead of recognising it.
-        patients: where a patient's name is found when no table gives it: auto, none, or a regular expression.
-        image_column: column of a CSV that holds the image paths.
-        label_column: column of a CSV that holds the labels.
-        patient_column: column of a CSV that holds the patient.
-        split_column: column of a CSV that holds train, val or test.
-        mask_column: column of a CSV that holds the lesion masks.
-        site_column: column of a CSV that holds where the image comes from.
-        slices: cut volumes into slices, for instance axial:5.
-        window: grey levels of DICOM: file, none, lung, brain, bone, soft-tissue, centre,width or low..high.
-        replace_nonfinite: the number to put where an image holds NaN or infinity.
-        max_pixels: refuse images of more pixels.
         near_bits: bits of 256 up to which two pictures are near-duplicates, 0 to 15; the data decides by default.
-        val_fraction: share cut for validation where no validation split is given, and by a repair.
-        test_fraction: share cut for testing where no test split is given, and by a repair.
         seed: seed of the splits.
+        dataset: how the data is read and divided: any of the settings of that group, for instance
+            ``patients="none"``; they mean what they mean in ``msmae run``.
 
     Returns:
         The content of audit.json.
@@ -80,7 +55,7 @@ def check(
             repaired, nor the split replaced by folds.
         UserError: the data or an option is not usable.
     """
-    from msmae.config import DatasetSettings, Settings
+    from msmae.config import merge_layers
     from msmae.data.audit import draw_worst_pairs, keep_together, list_obstacles, list_warnings, stop_on_leakage
     from msmae.data.folds import name_folds, write_folds
     from msmae.data.opening import open_data, reading_of
@@ -93,15 +68,10 @@ def check(
     if out is not None:
         check_writable(Path(out))
     files = [] if folds is None else name_folds(out, folds=folds, repeats=repeats, overwrite=overwrite)
-    chosen = DatasetSettings(
-        layout=layout, patients=patients, image_column=image_column, label_column=label_column,
-        patient_column=patient_column, split_column=split_column, mask_column=mask_column, site_column=site_column,
-        slices=slices, window=window, replace_nonfinite=replace_nonfinite, max_pixels=max_pixels,
-        val_fraction=val_fraction, test_fraction=test_fraction,
-    )  # fmt: skip
-    settings = Settings(dataset=chosen)
+    settings = merge_layers([{"dataset": dict(dataset.pop("dataset", {})) | dataset}])
+    chosen = settings.dataset
     reading = reading_of(settings)
-    cuts = Cuts(val_fraction, test_fraction, seed)
+    cuts = Cuts(chosen.val_fraction, chosen.test_fraction, seed)
     examined = examine(open_data(data, settings), cuts, source=data, reading=reading, near_bits=near_bits)
     stops = target is None and folds is None
     show_audit(examined.audit, stops=stops and not allow_leakage)
@@ -121,7 +91,7 @@ def check(
         manifest, groups = mended.manifest, mended.manifest.table["cluster"].tolist()
     if folds is not None:
         content["folds"] = write_folds(
-            manifest, files, folds=folds, repeats=repeats, val_fraction=val_fraction, seed=seed, groups=groups
+            manifest, files, folds=folds, repeats=repeats, val_fraction=chosen.val_fraction, seed=seed, groups=groups
         )
         show_folds(content["folds"])
     if out is not None:

@@ -1,4 +1,4 @@
-"""The stages one at a time: ``msmae pretrain``, ``msmae finetune``, ``msmae evaluate``."""
+"""``msmae evaluate``: a run's model tested again on its own splits, or on data of another origin."""
 
 from __future__ import annotations
 
@@ -6,120 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from msmae.config import find_arm, make_settings, merge_layers, require
+from msmae.config import merge_layers
 from msmae.errors import UserError
-
-
-def pretrain(
-    data: str,
-    *,
-    out: str,
-    method: str = "msmae",
-    preset: str = "auto",
-    config: str | None = None,
-    seed: int = 0,
-    init: str | None = None,
-    overwrite: bool = False,
-    allow_leakage: bool = False,
-    **settings: Any,
-) -> None:
-    """Pre-train an encoder: RUN/pretrained. `msmae finetune RUN` goes on from it.
-
-    Args:
-        data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
-        out: folder of the run; an unfinished one is continued.
-        method: arm of the comparison; `vit` has no pre-training.
-        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
-        config: YAML file of settings that override the preset's.
-        seed: seed of every random draw.
-        init: encoder weights to start from (.pth or .safetensors with timm or facebookresearch/mae names).
-        overwrite: throw away what the folder holds.
-        allow_leakage: go on although test images or patients are in the pool; every report says so.
-        settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
-
-    Raises:
-        UserError: the data, a setting or the folder is not usable; nothing is half-written.
-    """
-    chosen = make_settings(preset, config, settings)
-    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
-    if not find_arm(method).pretrains:
-        raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
-    from msmae.data.opening import divide
-    from msmae.runs.folder import check_run, check_same_images, clear_run, describe_run, write_json
-    from msmae.training.prepare import audit_before_run, prepare
-    from msmae.training.pretrain import check_training, pretrain_model
-    from msmae.verbs.show import show_notes
-
-    folder = Path(out)
-    check_run(folder, data=data, finished="pretrained", overwrite=overwrite)
-    manifest = divide(data, settings=chosen, seed=seed)
-    if not overwrite:
-        check_same_images(folder, manifest, seed=seed, settings=chosen)
-    show_notes(manifest.notes)
-    found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
-    prepared = prepare(manifest, settings=chosen, method=method, seed=seed, pretrain_only=True)
-    check_training(prepared, init)
-    if overwrite:
-        clear_run(folder)
-    given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
-    describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
-    prepared.manifest.write(folder / "manifest.csv")
-    write_json(folder / "audit.json", found.to_dict())
-    pretrain_model(prepared, folder, init=Path(init) if init else None)
-    print(f"  pretrained       {folder / 'pretrained'}")
-
-
-def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str, Any]:
-    """Fine-tune the pre-trained encoder of a run on the run's own splits, and evaluate it.
-
-    Args:
-        run: folder that `msmae pretrain` made.
-        overwrite: train and evaluate again where that has been done.
-        settings: groups of settings to change, for instance ``finetune={"epochs": 5}``.
-
-    Returns:
-        The content of metrics.json.
-
-    Raises:
-        UserError: the run is not pre-trained, or is finished.
-    """
-    folder = Path(run)
-    from msmae.evaluation.evaluate import evaluate_model
-    from msmae.runs.checkpoint import only_pretrained, read_card
-    from msmae.runs.folder import change_settings
-    from msmae.training.finetune import finetune_model
-    from msmae.training.prepare import prepare_again
-    from msmae.training.pretrain import check_training
-    from msmae.verbs.show import show_result
-
-    if not (folder / "pretrained").is_dir():
-        raise UserError("the run holds no pre-trained encoder", where=run, mend="`msmae pretrain DATA --out RUN` first")
-    find_arm(read_card(folder / "pretrained").method)
-    if not read_card(folder / "pretrained").classes:
-        raise only_pretrained(folder)
-    fixed = sorted(settings.keys() & {"dataset", "model", "pretrain"})
-    if fixed:
-        raise UserError(
-            f"the run's {' and '.join(fixed)} settings are fixed by its pre-training", mend="start a new run"
-        )
-    if (folder / "model").is_dir() and not overwrite:
-        raise UserError("the run is fine-tuned already", where=run, mend="add --overwrite to do it again")
-    if (folder / "checkpoints" / "last.ckpt").is_file() and settings and not (folder / "model").is_dir():
-        raise UserError("an unfinished fine-tuning goes on with its own settings", where=run, mend="name none")
-    before = (folder / "config.yaml").read_text(encoding="utf-8")
-    try:
-        change_settings(folder, settings)
-        prepared = prepare_again(folder)
-        check_training(prepared, None)
-    except UserError:
-        (folder / "config.yaml").write_text(before, encoding="utf-8")
-        raise
-    if (folder / "model").is_dir():
-        forget_model(folder)
-    finetune_model(prepared, folder)
-    metrics = evaluate_model(prepared, folder)
-    show_result(metrics, folder)
-    return metrics
 
 
 def evaluate(
@@ -271,17 +159,3 @@ def _evaluate_external(
     )
     show_result(metrics, target)
     return metrics
-
-
-def forget_model(folder: Path) -> None:
-    """Remove a run's classifier and what was drawn from it; the pre-trained encoder stays."""
-    import shutil
-
-    from msmae.verbs.budget import forget_measured
-
-    forget_measured(folder)
-    shutil.rmtree(folder / "model")
-    for name in ("metrics.json", "predictions.csv", "report.html", "model_card.md", "claim_2024.md", "tripod_ai.md"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt"):
-        (folder / name).unlink(missing_ok=True)

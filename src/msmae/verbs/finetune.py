@@ -1,0 +1,76 @@
+"""``msmae finetune``: the classifier of a run that has been pre-trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msmae.config import find_arm
+from msmae.errors import UserError
+
+
+def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str, Any]:
+    """Fine-tune the pre-trained encoder of a run on the run's own splits, and evaluate it.
+
+    Args:
+        run: folder that `msmae pretrain` made.
+        overwrite: train and evaluate again where that has been done.
+        settings: groups of settings to change, for instance ``finetune={"epochs": 5}``.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: the run is not pre-trained, or is finished.
+    """
+    folder = Path(run)
+    from msmae.evaluation.evaluate import evaluate_model
+    from msmae.runs.checkpoint import only_pretrained, read_card
+    from msmae.runs.folder import change_settings
+    from msmae.training.finetune import finetune_model
+    from msmae.training.prepare import prepare_again
+    from msmae.training.pretrain import check_training
+    from msmae.verbs.show import show_result
+
+    if not (folder / "pretrained").is_dir():
+        raise UserError("the run holds no pre-trained encoder", where=run, mend="`msmae pretrain DATA --out RUN` first")
+    find_arm(read_card(folder / "pretrained").method)
+    if not read_card(folder / "pretrained").classes:
+        raise only_pretrained(folder)
+    fixed = sorted(settings.keys() & {"dataset", "model", "pretrain"})
+    if fixed:
+        raise UserError(
+            f"the run's {' and '.join(fixed)} settings are fixed by its pre-training", mend="start a new run"
+        )
+    if (folder / "model").is_dir() and not overwrite:
+        raise UserError("the run is fine-tuned already", where=run, mend="add --overwrite to do it again")
+    if (folder / "checkpoints" / "last.ckpt").is_file() and settings and not (folder / "model").is_dir():
+        raise UserError("an unfinished fine-tuning goes on with its own settings", where=run, mend="name none")
+    before = (folder / "config.yaml").read_text(encoding="utf-8")
+    try:
+        change_settings(folder, settings)
+        prepared = prepare_again(folder)
+        check_training(prepared, None)
+    except UserError:
+        (folder / "config.yaml").write_text(before, encoding="utf-8")
+        raise
+    if (folder / "model").is_dir():
+        forget_model(folder)
+    finetune_model(prepared, folder)
+    metrics = evaluate_model(prepared, folder)
+    show_result(metrics, folder)
+    return metrics
+
+
+def forget_model(folder: Path) -> None:
+    """Remove a run's classifier and what was drawn from it; the pre-trained encoder stays."""
+    import shutil
+
+    from msmae.verbs.budget import forget_measured
+
+    forget_measured(folder)
+    shutil.rmtree(folder / "model")
+    for name in ("metrics.json", "predictions.csv", "report.html", "model_card.md", "claim_2024.md", "tripod_ai.md"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        (folder / name).unlink(missing_ok=True)
