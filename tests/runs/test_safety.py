@@ -89,7 +89,7 @@ def test_fine_tuning_again_with_a_bad_value_keeps_the_model(world: Any, tmp_path
         {"finetune": {"draw": "some"}},
         {"pretrain": {"epochs": 1.5}},
         {"model": {"width": 32.7}},
-        {"pretrain": {"normalise_pixels": "false"}},
+        {"pretrain": {"normalise_pixels": "perhaps"}},
         {"pretrain": {"uniform_epochs": -3}},
         {"finetune": {"weight_decay": -1.0}},
         {"pretrain": {"lr_warmup": 7.0}},
