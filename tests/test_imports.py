@@ -37,6 +37,7 @@ ORDER = (
     "bench",
     "serve",
     "verbs",
+    "options",
     "cli",
     "__main__",
     "__init__",
