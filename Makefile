@@ -6,7 +6,9 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick check results bench-check format lock clean
+.PHONY: help install demo test quick check docs results bench-check long lowest format lock clean
+# What `make long` runs besides the suite: the tests that read MSMAE_LONG, and those named here.
+LONG := tests/docs tests/test_wheel.py
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,6 +37,20 @@ check: $(STAMP)  ## format, lint, types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+docs: $(STAMP)   ## build the documentation site: docs/_build/html (Python 3.11 or newer)
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+long: $(STAMP)   ## what takes longer than the suite: tutorials as printed, the wheel, the lowest versions
+	@MSMAE_LONG=1 $(BIN)/python -m pytest --numprocesses 0 --durations 10 $(LONG)
+	@$(MAKE) --no-print-directory lowest
+
+lowest: $(STAMP) ## the quick tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	@$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --group dev --editable '.[onnx]'
+	@.venv-lowest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow"
+
 results: $(STAMP) ## rebuild RESULTS.md from the predictions in results/
 	@$(BIN)/python experiments/results.py
 
@@ -53,4 +69,4 @@ lock: $(STAMP)   ## resolve requirements.lock anew (needs `pip install uv` in .v
 	@{ head -2 requirements.lock; cat $(VENV)/resolved.txt; echo "torch==2.13.0"; } > $(VENV)/new.lock && mv $(VENV)/new.lock requirements.lock
 
 clean:           ## remove the environment and caches; runs stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest docs/_build docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def recipes() -> str:
     parts = ["# Recipes\n\n`--preset NAME` starts from one of these; your own file may begin with `extends: NAME`.\n"]
     for file in sorted((REPOSITORY / "src" / "msmae" / "recipes").glob("*.yaml")):
         lines = file.read_text(encoding="utf-8").splitlines()
-        head = [line.lstrip("# ") for line in lines[: next(i for i, l in enumerate(lines) if not l.startswith("#"))]]
+        head = [line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
         parts.append(f"## {file.stem}\n\n{' '.join(head)}\n")
     return "\n".join(parts)
 

@@ -83,17 +83,6 @@ def test_the_site_is_whole_and_loads_nothing_from_outside(tmp_path: Path) -> Non
             assert f"`--{group}.{field.name}`" in reference["settings"]
 
 
-def test_every_page_of_docs_is_reached_from_its_start() -> None:
-    start = (DOCS / "index.md").read_text(encoding="utf-8")
-    entries = [line for block in blocks(DOCS / "index.md") for line in block.text.splitlines() if "/" in line or line]
-    for page in DOCS.rglob("*.md"):
-        name = page.relative_to(DOCS).with_suffix("")
-        if name.parts[0] not in ("_build", "reference") and name.name != "index":
-            assert f"\n{name.as_posix()}\n" in start or f"{name.parent.as_posix()}/*" in entries, (
-                f"{name} is not listed"
-            )
-
-
 def shown_commands() -> list[tuple[str, list[str]]]:
     """Every msmae command in README.md and docs/, with its page."""
     pages = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]

@@ -1,9 +1,11 @@
-"""The tutorials and the README do what they say: their code is run, in a small form here and as printed in `make long`."""
+"""The tutorials and the README do what they say: run here in a small form, and as printed in `make long`."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,28 @@ def test_is_my_test_split_clean(
     audit = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))
     assert "new-0.png" in json.dumps(audit)
     assert (tmp_path / "runs" / "clean" / "report.html").is_file()
+
+
+def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its commands in their order, on folders of the names that it uses; settings that take seconds are added."""
+    from msmae.data.phantom import make_phantom
+
+    make_phantom(tmp_path / "DATA", images=120, size=32, seed=1)
+    make_phantom(tmp_path / "OTHER_DATA", images=60, size=32, seed=2)
+    (tmp_path / "NEW_IMAGES").mkdir()
+    shutil.copy(tmp_path / "OTHER_DATA" / "images" / "000003.png", tmp_path / "NEW_IMAGES")
+    small = {
+        "--out runs/mine ": "--out runs/mine --preset tiny ",
+        "--out runs/outlines": "--out runs/outlines --preset tiny --segment.epochs 1",
+        "--seeds 0 1 2": "--seeds 0 --preset tiny",
+        "budget runs/mine": "budget runs/mine --presentations 64 --selectors locator --ratios 0.5",
+    }
+    run_page(REPOSITORY / "README.md", tmp_path, small, monkeypatch)
+    for made in ("runs/mine/report.html", "tested/report.html", "runs/outlines/report.html", "runs/arms/report.html"):
+        assert (tmp_path / made).stat().st_size > 10_000
+    assert (tmp_path / "runs" / "mine" / "budget.json").is_file()
+    shutil.copy(tmp_path / "NEW_IMAGES" / "000003.png", tmp_path / "scan.png")
+    (line,) = re.findall(r"In Python: `(.*)`", (REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    import msmae
+
+    assert eval(line, {"msmae": msmae}).shape == (1, 4)
