@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from msmae.encoders.weights import copy_encoder
 from msmae.errors import UserError
 from msmae.method.segmenter import Segmenter, SetrDecoder, tapped_blocks
 from msmae.method.vit import VisionTransformer
@@ -133,13 +132,3 @@ def test_a_mutated_checkpoint_is_refused_with_the_names(tmp_path: Path) -> None:
         "encoder.norm.weight is (3,), not (16,)",
     ):  # fmt: skip
         assert said in str(caught.value)
-
-
-def test_positions_are_resampled_to_another_image_size() -> None:
-    source, target = encoder_of((48, 32)), encoder_of((32, 64))
-    report = copy_encoder(source, target, others=["head.weight"])
-    assert report.resized == ["pos_embed"]
-    assert report.left_out == ["head.weight"]
-    assert set(report.used) | {"pos_embed"} == set(target.state_dict())
-    with pytest.raises(UserError, match="unexplained blocks"):
-        copy_encoder(source, encoder_of(depth=11), others=[])

@@ -19,7 +19,7 @@ from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
 from msmae.inference.model import Model
 from msmae.runs.checkpoint import load_model
-from msmae.training.prepare import decide_model
+from msmae.training.decide import decide_model
 from spots import write_spots
 
 pytestmark = pytest.mark.slow

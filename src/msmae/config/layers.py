@@ -81,9 +81,13 @@ def preset_layer(preset: str) -> dict[str, dict[str, Any]]:
 
 
 def make_settings(
-    preset: str = "auto", config: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+    preset: str = "auto",
+    config: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    start: Mapping[str, dict[str, Any]] | None = None,
 ) -> Settings:
-    """Settings from a preset, then a YAML file, then overrides (later wins).
+    """Settings from a preset, then what a pretrained start decides, then a YAML file, then overrides (later wins).
 
     Args:
         overrides: groups by name, each a mapping of the values to change or a whole settings object, for instance
@@ -92,7 +96,7 @@ def make_settings(
     Raises:
         UserError: an unknown group or name (the nearest known one is named), or a value out of range.
     """
-    layers = [preset_layer(preset)]
+    layers = [preset_layer(preset), dict(start or {})]
     if config is not None:
         layers.append(read_settings(Path(config)))
     layers.append(

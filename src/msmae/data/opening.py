@@ -9,16 +9,27 @@ from msmae.config import Settings
 from msmae.data.audit import Fingerprints, find_duplicates, keep_together, take_fingerprints
 from msmae.data.manifest import Manifest
 from msmae.data.phantom import make_phantom
-from msmae.data.reading.images import Reading
+from msmae.data.reading.decoding import image_sources
+from msmae.data.reading.images import Reading, count_channels
 from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.slices import expand_slices
+from msmae.errors import UserError
 from msmae.progress import ProgressBar
 
 
-def divide(data: str | Path, *, settings: Settings, seed: int = 0) -> Manifest:
-    """Recognise the data and assign the splits that are missing; copies of a picture, like a patient, stay together."""
+def divide(data: str | Path, *, settings: Settings, seed: int = 0, takes: int | None = None) -> Manifest:
+    """Recognise the data and assign the splits that are missing; copies of a picture, like a patient, stay together.
+
+    Args:
+        takes: the channels that a pretrained encoder takes, where there is one.
+
+    Raises:
+        UserError: the data cannot be used, or its channels do not fit the encoder.
+    """
     chosen, manifest = settings.dataset, open_data(data, settings)
+    if takes is not None:
+        check_channels(manifest, takes, settings.model.channels)
     splits = set(manifest.table["split"])
     return assign_splits(
         manifest,
@@ -26,6 +37,26 @@ def divide(data: str | Path, *, settings: Settings, seed: int = 0) -> Manifest:
         test_fraction=chosen.test_fraction,
         seed=seed,
         groups=whole_groups(manifest, settings) if "" in splits or not {"val", "test"} <= splits else None,
+    )
+
+
+def check_channels(manifest: Manifest, takes: int, given: int | None) -> None:
+    """Raise ``UserError`` where the images have channels that an encoder of ``takes`` cannot see; grey images do for
+    three. One header is read, unless the channels are ``given``.
+    """
+    channels = given
+    for source in image_sources(manifest)[:8] if given is None else ():
+        try:
+            channels = count_channels(source)
+            break
+        except (UserError, OSError):
+            continue  # the audit names every unreadable file
+    if channels in (None, takes) or (channels, takes) == (1, 3):
+        return
+    raise UserError(
+        f"the images have {channels} channels, and the encoder takes {takes}",
+        where=manifest.where,
+        mend="set --model.channels 1" if takes == 1 else "keep the channels that it can see, or give another encoder",
     )
 
 

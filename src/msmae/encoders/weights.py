@@ -6,7 +6,6 @@ Every tensor of a file is accounted for: used, resized, or left out for a stated
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,22 +167,3 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
     """Fill an encoder from a file: :func:`open_weights` and :func:`load_into`."""
     block: Any = encoder.blocks[0]
     return load_into(encoder, open_weights(path, heads=block.attn.heads))
-
-
-def copy_encoder(source: VisionTransformer, encoder: VisionTransformer, *, others: Iterable[str]) -> LoadReport:
-    """Fill an encoder from another of the same make; positions are resampled where the patch grids differ.
-
-    Args:
-        others: names of the source model's further tensors, which the encoder has no place for; they are reported.
-
-    Raises:
-        UserError: a tensor is missing, left over or of another shape. The names are given.
-    """
-    state = dict(source.state_dict())
-    resized = ["pos_embed"] if source.grid != encoder.grid else []
-    state["pos_embed"] = resize_position_embedding(state["pos_embed"], source.grid, encoder.grid)
-    if problems := misfits(state, encoder.state_dict()):
-        raise UserError(f"the encoder does not fit: {problems}", mend="use the run's own model settings")
-    encoder.load_state_dict(state)
-    used = [name for name in state if name not in resized]
-    return LoadReport(used=used, resized=resized, left_out=sorted(others))

@@ -38,7 +38,8 @@ from msmae.runs.checkpoint import file_sha256
 from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, with_plain
 from msmae.statistics.predictions import read_predictions, write_predictions
-from msmae.training.prepare import Prepared, data_fingerprint, decide_order
+from msmae.training.decide import decide_order
+from msmae.training.prepare import Prepared, data_fingerprint
 
 
 def evaluate_elsewhere(

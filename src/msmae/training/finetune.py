@@ -19,6 +19,7 @@ from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.pretrain import pretrained_card
+from msmae.training.start import fill
 from msmae.training.supervised import SupervisedModule, train_supervised
 
 
@@ -86,4 +87,6 @@ def finetune_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         model.encoder.load_state_dict(pretrained_part(source))
     elif init is not None:
         print(load_encoder(model.encoder, init))
+    elif prepared.start is not None:
+        print(fill(model.encoder, prepared.start, run))
     train_supervised(FinetuneModule(model, prepared), run, save=lambda: save_model(run / "model", model, card))

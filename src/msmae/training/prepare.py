@@ -5,28 +5,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from msmae.config import ARMS, Arm, DatasetSettings, Settings, arm_of_run, check_patch_size
+from msmae.config import ARMS, Arm, DatasetSettings, Settings, arm_of_run
 from msmae.data.audit import Audit, list_warnings, stop_on_leakage
 from msmae.data.audit.against import audit_against
 from msmae.data.loader import Batches
 from msmae.data.manifest import SPLITS, Manifest, read_manifest
 from msmae.data.opening import cache_folder, reading_of
-from msmae.data.reading.checks import by
-from msmae.data.reading.decoding import image_sources
-from msmae.data.reading.images import Reading, read_source
 from msmae.data.reading.masks import MaskRule
 from msmae.data.store import ImageStore, open_store
 from msmae.data.tables.listing import count, some
+from msmae.encoders.weights import Weights
 from msmae.errors import UserError
 from msmae.method.masking import Draw
 from msmae.progress import ProgressBar
+from msmae.runs.checkpoint import read_card
 from msmae.runs.folder import read_run
+from msmae.training.decide import decide_model, decide_order
+from msmae.training.start import scale_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Prepared:
     """Everything a training stage starts from.
 
     ``settings`` are complete but for ``model.channels``, which stays as it was given (``channels`` is what the files
-    have); ``mean`` and ``std`` are per channel, in the file's own units, over the training split.
+    have); ``mean`` and ``std`` are per channel, in the file's own units: those of the pretrained start, else over the
+    training split.
     """
 
     manifest: Manifest
@@ -44,6 +47,12 @@ class Prepared:
     seed: int
     mean: list[float]
     std: list[float]
+    start: Weights | None = None
+    """The pretrained encoder that training begins with."""
+    parts: dict[str, Any] = field(default_factory=dict)
+    """What its architecture has that a plain one has not (``EncoderSpec.parts``)."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Where it came from, for the model's card; empty: nowhere."""
 
     @property
     def arm(self) -> Arm:
@@ -102,7 +111,13 @@ class Prepared:
 
 
 def prepare(
-    manifest: Manifest, *, settings: Settings, method: str = "msmae", seed: int = 0, pretrain_only: bool = False
+    manifest: Manifest,
+    *,
+    settings: Settings,
+    method: str = "msmae",
+    seed: int = 0,
+    pretrain_only: bool = False,
+    start: Weights | None = None,
 ) -> Prepared:
     """Decide open settings and decode every image once. ``pretrain_only``: nothing is fine-tuned afterwards, so an arm
     that learns from the pixels alone needs no labels.
@@ -118,15 +133,23 @@ def prepare(
             where="pretrain.hints",
             mend="leave it out, or choose msmae, amt or msmae-shuffled",
         )
-    prepared = decode(manifest, settings=settings, method=method, seed=seed)
+    prepared = decode(manifest, settings=settings, method=method, seed=seed, start=start)
     check_labels(prepared, pretrain_only=pretrain_only)
     check_classes(prepared)
     return dataclasses.replace(prepared, settings=decide_schedules(prepared))
 
 
-def decode(manifest: Manifest, *, settings: Settings, method: str, seed: int, rule: MaskRule | None = None) -> Prepared:
+def decode(
+    manifest: Manifest,
+    *,
+    settings: Settings,
+    method: str,
+    seed: int,
+    rule: MaskRule | None = None,
+    start: Weights | None = None,
+) -> Prepared:
     """Decide the model's size, and decode every image (under a ``rule`` also what its mask says) once."""
-    settings = decide_model(decide_order(settings, manifest), manifest)
+    settings = decide_model(decide_order(settings, manifest), manifest, start=start)
     size = settings.model.image_size
     assert isinstance(size, tuple)
     store = open_store(
@@ -142,8 +165,13 @@ def decode(manifest: Manifest, *, settings: Settings, method: str, seed: int, ru
     )
     readable = manifest.ids("train")
     readable = readable[~np.isin(readable, list(store.excluded))]
-    mean, std = store.mean_std(readable)
-    return Prepared(manifest, store, settings, method, seed, mean, std)
+    scale = None if start is None else scale_of(start.spec, store, readable)
+    mean, std = store.mean_std(readable) if scale is None else scale[:2]
+    prepared = Prepared(manifest, store, settings, method, seed, mean, std)
+    if start is None:
+        return prepared
+    origin = {**start.origin(), "scale": "the training images' own mean and deviation" if scale is None else scale[2]}
+    return dataclasses.replace(prepared, start=start, parts=start.spec.parts, origin=origin)
 
 
 def prepare_again(run: Path, *, pretrain_only: bool = False) -> Prepared:
@@ -151,9 +179,19 @@ def prepare_again(run: Path, *, pretrain_only: bool = False) -> Prepared:
     config, settings = read_run(run)
     settings = as_own_manifest(settings)
     manifest = read_manifest(run / "manifest.csv")
-    return prepare(
+    prepared = prepare(
         manifest, settings=settings, method=config["method"], seed=config["seed"], pretrain_only=pretrain_only
     )
+    return as_started(prepared, run)
+
+
+def as_started(prepared: Prepared, run: Path) -> Prepared:
+    """What a run prepares again with the scale and the architecture of the pretrained encoder that it began with."""
+    saved = [folder for folder in (run / "model", run / "pretrained") if (folder / "config.json").is_file()]
+    card = read_card(saved[0]) if saved else None
+    if card is None or not card.start:
+        return prepared
+    return dataclasses.replace(prepared, mean=card.mean, std=card.std, parts=card.encoder, origin=card.start)
 
 
 def as_own_manifest(settings: Settings) -> Settings:
@@ -167,68 +205,6 @@ def as_own_manifest(settings: Settings) -> Settings:
         max_pixels=given.max_pixels,
     )
     return dataclasses.replace(settings, dataset=plain)
-
-
-def decide_order(settings: Settings, manifest: Manifest) -> Settings:
-    """Whether the classes are grades, where that is open: those of Messidor-2 and RetinaMNIST are."""
-    if settings.dataset.ordinal is not None:
-        return settings
-    retina = manifest.layout == "medmnist" and str(manifest.table["image_path"].iloc[0]).startswith("retinamnist")
-    graded = (manifest.layout == "messidor2" or retina) and not manifest.multilabel
-    return dataclasses.replace(settings, dataset=dataclasses.replace(settings.dataset, ordinal=graded))
-
-
-def decide_model(settings: Settings, manifest: Manifest) -> Settings:
-    """Fill in image size and patch size where they are open."""
-    model = settings.model
-    sizes = sampled_sizes(manifest, reading_of(settings))
-    size = (model.image_size, model.image_size) if isinstance(model.image_size, int) else model.image_size
-    if size is None:
-        alike = len(set(sizes)) == 1 and max(sizes[0]) <= model.image_limit
-        size = sizes[0] if alike else (model.image_limit, model.image_limit)
-    patch = model.patch_size or (4 if max(size) <= 40 else 8 if max(size) <= 128 else 16)
-    largest = max(min(s) for s in sizes)
-    if largest < patch:  # a single small image is for the store to name, or to leave out
-        raise UserError(
-            f"the images are at most {largest} px small, less than one patch of {patch} px",
-            where=manifest.where,
-            mend="set a smaller model.patch_size",
-        )
-    if model.image_size is None:
-        whole = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
-        if whole != size == sizes[0]:
-            print(f"- images of {by(size)} px are seen at {by(whole)}, which patches of {patch} px fill")
-        size = whole
-    check_patch_size(size, patch)
-    patches = (size[0] // patch) * (size[1] // patch)
-    if patches < 4:  # a quarter kept, and something to reconstruct
-        raise UserError(
-            f"images of {size[0]} x {size[1]} px make only {patches} patches of {patch} px",
-            where="model.patch_size",
-            mend="set a smaller patch size or a larger image size",
-        )
-    return dataclasses.replace(settings, model=dataclasses.replace(model, image_size=size, patch_size=patch))
-
-
-def sampled_sizes(manifest: Manifest, reading: Reading, count: int = 24) -> list[tuple[int, int]]:
-    """(height, width) of some images, evenly taken from the table; those that cannot be read are passed over here."""
-    sources = image_sources(manifest)
-    sizes = []
-    problem = ""
-    for i in np.unique(np.linspace(0, len(sources) - 1, count).astype(int)):
-        try:
-            array = read_source(sources[i], reading=reading)
-        except UserError as error:
-            problem = problem or str(error)
-            continue  # the store names every unreadable file
-        sizes.append((array.shape[-2], array.shape[-1]))
-    if not sizes:
-        raise UserError(
-            f"none of the images that were tried can be read; the first: {problem}",
-            where=manifest.where,
-            mend="`msmae check` names them all",
-        )
-    return sizes
 
 
 def decide_schedules(prepared: Prepared) -> Settings:

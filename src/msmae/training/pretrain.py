@@ -22,6 +22,7 @@ from msmae.runs.checkpoint import ModelCard, build_model, save_model
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
+from msmae.training.start import fill
 from msmae.training.trainer import LastCheckpoint, StageModule, check_trainer, fit, make_trainer
 
 log = logging.getLogger("msmae")
@@ -52,6 +53,8 @@ def pretrained_card(prepared: Prepared) -> ModelCard:
         normalise_pixels=prepared.settings.pretrain.normalise_pixels,
         reading=asdict(reading_of(prepared.settings)),
         numbers=prepared.store.images.dtype.name,
+        encoder=prepared.parts,
+        start=prepared.origin,
     )
 
 
@@ -149,7 +152,7 @@ class PretrainModule(StageModule):
         self.bank.load_state_dict(checkpoint["map_bank"])
 
 
-def check_training(prepared: Prepared, init: str | None) -> None:
+def check_training(prepared: Prepared) -> None:
     """Find out what would stop the training later: the weights to start from, the machine's settings.
 
     Raises:
@@ -157,8 +160,8 @@ def check_training(prepared: Prepared, init: str | None) -> None:
     """
     model = build_model(pretrained_card(prepared))
     assert isinstance(model, MSMAE)
-    if init is not None:
-        load_encoder(model.encoder, Path(init))
+    if prepared.start is not None:
+        fill(model.encoder, prepared.start)
     check_trainer(prepared.settings.trainer)
 
 
@@ -170,6 +173,8 @@ def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
     assert isinstance(model, MSMAE)
     if init is not None:
         log.warning("encoder weights from %s\n%s", init, load_encoder(model.encoder, init))
+    elif prepared.start is not None:
+        log.warning("encoder weights from %s\n%s", prepared.start.path, fill(model.encoder, prepared.start, run))
     module = PretrainModule(model, prepared)
     assert prepared.settings.pretrain.epochs is not None
     trainer = make_trainer(

@@ -20,7 +20,7 @@ from msmae.runs.checkpoint import ModelCard, build_model, save_model
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers
-from msmae.training.source import Source
+from msmae.training.start import fill
 from msmae.training.supervised import jitter
 from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, check_trainer, fit, make_trainer
 
@@ -147,27 +147,32 @@ def segmenter_card(prepared: Prepared) -> ModelCard:
         decoder=decoder,
         reading=asdict(reading_of(prepared.settings)),
         numbers=prepared.store.images.dtype.name,
+        encoder=prepared.parts,
+        start=prepared.origin,
     )
 
 
-def check_segmenter(prepared: Prepared, source: Source) -> None:
+def check_segmenter(prepared: Prepared) -> None:
     """Find out what would stop the training later: weights that do not fit, or a trainer that Lightning refuses."""
     model = build_model(segmenter_card(prepared))
     assert isinstance(model, Segmenter)
-    source.fill(model.encoder)
+    if prepared.start is not None:
+        fill(model.encoder, prepared.start)
     check_trainer(prepared.settings.trainer)
 
 
-def segment_model(prepared: Prepared, run: Path, source: Source) -> None:
+def segment_model(prepared: Prepared, run: Path) -> None:
     """Train into RUN/model, or continue from RUN/checkpoints/last.ckpt."""
     card, settings = segmenter_card(prepared), prepared.settings.segment
     torch.manual_seed(prepared.seed + 2)
     model = build_model(card, drop_path=settings.drop_path)
     assert isinstance(model, Segmenter)
-    origin, loaded = source.fill(model.encoder)
-    every = "" if loaded is None else f"{loaded.lines()}\n"
-    write_whole(run / "loading.txt", f"{origin}\n{every}")
-    print(origin if loaded is None else f"{origin}\n{loaded}")
+    if prepared.start is None:
+        nothing = "encoder weights: none, training starts from nothing"
+        write_whole(run / "loading.txt", f"{nothing}\n")
+        print(nothing)
+    else:
+        print(f"encoder weights from {prepared.start.path}\n{fill(model.encoder, prepared.start, run)}")
     best = ModelCheckpoint(
         dirpath=run / "checkpoints", filename="best", monitor="val_dice", mode="max", enable_version_counter=False
     )

@@ -10,11 +10,14 @@ from msmae.config import Settings
 from msmae.data.manifest import SPLITS, Manifest
 from msmae.data.reading.masks import MaskRule, split_layers
 from msmae.data.tables.listing import count, some
+from msmae.encoders.weights import Weights
 from msmae.errors import UserError
 from msmae.training.prepare import Prepared, decode
 
 
-def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int) -> Prepared:
+def prepare_masks(
+    manifest: Manifest, *, settings: Settings, arm: str, seed: int, start: Weights | None = None
+) -> Prepared:
     """Decode images and masks once, check the masks, and decide the schedule.
 
     Raises:
@@ -31,7 +34,7 @@ def prepare_masks(manifest: Manifest, *, settings: Settings, arm: str, seed: int
     )
     if rule.healthy:
         print(f"- {len(rule.healthy)} images without a mask are of a class where there is nothing to outline")
-    prepared = decode(manifest, settings=settings, method=arm, seed=seed, rule=rule)
+    prepared = decode(manifest, settings=settings, method=arm, seed=seed, rule=rule, start=start)
     for split in SPLITS:
         if not len(prepared.ids(split, labelled=False)):
             raise UserError(f"no image of the {split} split can be used", where=manifest.where, mend="add some")

@@ -1,4 +1,4 @@
-"""Where a segmenter's encoder comes from, and what became of each of its weights."""
+"""Where a segmenter's encoder comes from."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msmae.config import Settings
-from msmae.encoders.weights import LoadReport, copy_encoder, load_encoder
 from msmae.errors import UserError
-from msmae.method.vit import VisionTransformer
-from msmae.runs.checkpoint import load_model, read_card
+from msmae.runs.checkpoint import read_card
 
 
 @dataclass(frozen=True)
@@ -23,31 +21,21 @@ class Source:
     run: Path | None = None
     file: Path | None = None
 
-    def architecture(self, settings: Settings) -> Settings:
-        """The settings with the saved encoder's own architecture; the image size may be another."""
+    @property
+    def weights(self) -> str | None:
+        """Where the weights lie; None: training starts from nothing."""
+        place = self.model or self.file
+        return None if place is None else str(place)
+
+    def at_its_size(self, settings: Settings) -> Settings:
+        """The settings with the image size and the channels of the saved model, where they are open."""
         if self.model is None:
             return settings
         card = read_card(self.model)
-        model = dataclasses.replace(
-            settings.model,
-            image_size=settings.model.image_size or card.image_size,
-            patch_size=card.patch_size,
-            channels=card.channels,
-            width=card.width,
-            depth=card.depth,
-            heads=card.heads,
+        size, channels = settings.model.image_size or card.image_size, settings.model.channels or card.channels
+        return dataclasses.replace(
+            settings, model=dataclasses.replace(settings.model, image_size=size, channels=channels)
         )
-        return dataclasses.replace(settings, model=model)
-
-    def fill(self, encoder: VisionTransformer) -> tuple[str, LoadReport | None]:
-        """Load the weights; where from, and what became of each. Raises ``UserError`` naming those that do not fit."""
-        if self.file is not None:
-            return f"encoder weights from {self.file}", load_encoder(encoder, self.file)
-        if self.model is None:
-            return "encoder weights: none, training starts from nothing", None
-        model, _ = load_model(self.model)
-        others = [name for name in model.state_dict() if not name.startswith("encoder.")]
-        return f"encoder weights from {self.model}", copy_encoder(model.encoder, encoder, others=others)
 
 
 def find_source(given: str) -> Source:
@@ -61,18 +49,23 @@ def find_source(given: str) -> Source:
     path = Path(given)
     if path.is_file() and (path.parent / "config.json").is_file() and path.name == "model.safetensors":
         path = path.parent  # the weights of a saved model
-    if path.is_file():
+    if path.is_file() or (path.is_dir() and find_own(path) is None and not (path / "config.yaml").is_file()):
         return Source("file", file=path, run=run_around(path))
     if not path.is_dir():
         raise UserError("no such run or file", where=f"--from {given}", mend="give a run's folder, a file, or none")
-    models = [folder for folder in (path / "pretrained", path / "model", path) if (folder / "config.json").is_file()]
-    if not models:
-        if not (path / "config.yaml").is_file():
-            raise UserError(
-                "this folder is no run", where=f"--from {given}", mend="give a run's folder, a file, or none"
-            )
+    model = find_own(path)
+    if model is None:
         raise UserError("the run holds no model", where=given, mend="finish it first")
-    return Source(read_card(models[0]).method, model=models[0], run=run_around(models[0]))
+    return Source(read_card(model).method, model=model, run=run_around(model))
+
+
+def find_own(folder: Path) -> Path | None:
+    """The saved model of ours in a folder, the pre-trained one first; None where there is none."""
+    for place in (folder / "pretrained", folder / "model", folder):
+        card = place / "config.json"
+        if card.is_file() and '"format_version"' in card.read_text(encoding="utf-8", errors="replace"):
+            return place
+    return None
 
 
 def run_around(model: Path) -> Path | None:

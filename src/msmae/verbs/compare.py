@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msmae.config import ARMS, BASELINES, RETIRED, Settings, make_settings, require
+from msmae.config import ARMS, BASELINES, RETIRED, Settings, require
 from msmae.errors import UserError
 
 if TYPE_CHECKING:
     from msmae.data.manifest import Manifest
+    from msmae.encoders.weights import Weights
     from msmae.training.prepare import Prepared
 
 PLAN = "comparison.json"
@@ -66,7 +67,7 @@ def compare(
         budget: what is equal for all arms: epochs, gmacs or seconds.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
-        init: encoder weights to start every arm from.
+        init: a pretrained encoder to start every arm from, as in `msmae run`.
         encoders: another comparison of the same data, whose pre-trained encoders are fine-tuned here.
         columns: also a linear probe and nearest neighbours on the frozen encoder, and predictions from a quarter of
             the patches.
@@ -80,25 +81,28 @@ def compare(
         LeakageError: test images or patients are in the pool the models learn from.
         UserError: the data, a setting or the folder is not usable; a run was made with other settings.
     """
-    chosen = make_settings(preset, config, settings)
     request = Request.of(arms, seeds, folds=folds, budget=budget)
     folder = Path(out)
-    from msmae.data.opening import divide
+    from msmae.encoders.start import channels_of, settings_with_start
     from msmae.runs.folder import check_run, write_json
+
+    chosen, start = settings_with_start(init, preset, config, settings)
+    from msmae.data.opening import divide
     from msmae.training.prepare import audit_before_run
     from msmae.verbs.report import report
-    from msmae.verbs.show import show_notes
+    from msmae.verbs.show import show_notes, show_start
 
     check_run(folder, data=data, finished=None, ours=(PLAN,))
     before = read_plan(folder)
-    whole = divide(data, settings=chosen, seed=before.get("split_seed", request.seeds[0]))
+    whole = divide(data, settings=chosen, seed=before.get("split_seed", request.seeds[0]), takes=channels_of(start))
     show_notes(whole.notes)
     if "pca-svm" in request.arms:
         refuse_multilabel_svm(whole)
     manifests = cut_folds(whole, request, settings=chosen, seed=before.get("split_seed", request.seeds[0]))
     audits = [audit_before_run(m, source=data, settings=chosen, allow=allow_leakage).to_dict() for m in manifests]
     given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
-    bench = Bench(data, manifests, chosen, given=given, encoders=Path(encoders) if encoders else None)
+    bench = Bench(data, manifests, chosen, given=given, encoders=Path(encoders) if encoders else None, start=start)
+    show_start(bench.prepared[0])
     plan = bench.plan(request, before, where=folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLAN, plan)
@@ -211,12 +215,19 @@ class Bench:
     """Where the runs of a comparison are made: the data of every fold, and the settings all arms start from."""
 
     def __init__(
-        self, data: str, manifests: list[Manifest], settings: Settings, *, given: dict[str, Any], encoders: Path | None
+        self,
+        data: str,
+        manifests: list[Manifest],
+        settings: Settings,
+        *,
+        given: dict[str, Any],
+        encoders: Path | None,
+        start: Weights | None = None,
     ) -> None:
         from msmae.training.prepare import prepare
 
         self.data, self.given, self.encoders = data, given, encoders
-        self.prepared = [prepare(manifest, settings=settings, method="msmae") for manifest in manifests]
+        self.prepared = [prepare(m, settings=settings, method="msmae", start=start) for m in manifests]
 
     def plan(self, request: Request, before: dict[str, Any], *, where: Path) -> dict[str, Any]:
         """The content of comparison.json: what is asked now and what was asked before, together.
@@ -302,7 +313,7 @@ class Bench:
                 train_baseline(prepared, run)
             else:
                 self.borrow_encoder(part, run, prepared)
-                train_and_test(prepared, run, init=Path(self.given["init"]) if self.given["init"] else None)
+                train_and_test(prepared, run)
         if columns and part.arm in ARMS and (run / "model").is_dir() and not list(run.glob("predictions_*.csv")):
             write_columns(prepared, run)
         shutil.rmtree(run / "checkpoints", ignore_errors=True)  # a finished run is not continued

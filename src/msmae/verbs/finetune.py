@@ -50,7 +50,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
     try:
         change_settings(folder, settings)
         prepared = prepare_again(folder)
-        check_training(prepared, None)
+        check_training(prepared)
     except UserError:
         (folder / "config.yaml").write_text(before, encoding="utf-8")
         raise

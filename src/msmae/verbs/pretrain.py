@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.config import find_arm, make_settings, require
+from msmae.config import find_arm, require
 from msmae.errors import UserError
 
 
@@ -31,7 +31,7 @@ def pretrain(
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.
-        init: encoder weights to start from (.pth or .safetensors with timm or facebookresearch/mae names).
+        init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run.
         overwrite: throw away what the folder holds.
         allow_leakage: go on although test images or patients are in the pool; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
@@ -39,30 +39,33 @@ def pretrain(
     Raises:
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
-    chosen = make_settings(preset, config, settings)
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     if not find_arm(method).pretrains:
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
-    from msmae.data.opening import divide
+    from msmae.encoders.start import channels_of, settings_with_start
     from msmae.runs.folder import check_run, check_same_images, clear_run, describe_run, write_json
-    from msmae.training.prepare import audit_before_run, prepare
-    from msmae.training.pretrain import check_training, pretrain_model
-    from msmae.verbs.show import show_notes
 
     folder = Path(out)
     check_run(folder, data=data, finished="pretrained", overwrite=overwrite)
-    manifest = divide(data, settings=chosen, seed=seed)
+    chosen, start = settings_with_start(init, preset, config, settings)
+    from msmae.data.opening import divide
+    from msmae.training.prepare import audit_before_run, prepare
+    from msmae.training.pretrain import check_training, pretrain_model
+    from msmae.verbs.show import show_notes, show_start
+
+    manifest = divide(data, settings=chosen, seed=seed, takes=channels_of(start))
     if not overwrite:
         check_same_images(folder, manifest, seed=seed, settings=chosen)
     show_notes(manifest.notes)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
-    prepared = prepare(manifest, settings=chosen, method=method, seed=seed, pretrain_only=True)
-    check_training(prepared, init)
+    prepared = prepare(manifest, settings=chosen, method=method, seed=seed, pretrain_only=True, start=start)
+    check_training(prepared)
+    show_start(prepared)
     if overwrite:
         clear_run(folder)
     given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
     write_json(folder / "audit.json", found.to_dict())
-    pretrain_model(prepared, folder, init=Path(init) if init else None)
+    pretrain_model(prepared, folder)
     print(f"  pretrained       {folder / 'pretrained'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.config import Settings, make_settings, merge_layers, require
+from msmae.config import Settings, merge_layers, require
 from msmae.errors import UserError
 
 
@@ -26,7 +26,7 @@ def segment(
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; the masks are in the manifest's mask_path.
-        from_: the encoder: a run's folder, a file of weights (.pth or .safetensors), or `none` to start from nothing.
+        from_: the encoder: a name of `msmae encoders`, a file or folder of weights, a run, or `none` for nothing.
         out: folder of the new run; an unfinished run in it is continued.
         decoder: light (default) or setr-pup (the paper's); the same as segment.decoder.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
@@ -43,7 +43,6 @@ def segment(
         LeakageError: test images or patients are in the training pool of this data, or of the encoder's run.
         UserError: the data, a mask, a setting, the encoder or the folder is not usable; nothing is half-written.
     """
-    chosen = choose_decoder(make_settings(preset, config, settings), decoder)
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     from msmae.runs.folder import check_run, clear_run, describe_run, write_json
     from msmae.training.source import find_source
@@ -53,7 +52,10 @@ def segment(
     if source.run is not None and source.run.resolve() == folder.resolve():
         raise UserError("the new run would overwrite the one it starts from", where=out, mend="choose another --out")
     check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
-    chosen = source.architecture(chosen)
+    from msmae.encoders.start import channels_of, settings_with_start
+
+    decided, start = settings_with_start(source.weights, preset, config, settings)
+    chosen = source.at_its_size(choose_decoder(decided, decoder))
     from msmae.data.opening import divide
     from msmae.evaluation.segmentation import evaluate_segmenter
     from msmae.training.history import refuse_leakage
@@ -63,13 +65,13 @@ def segment(
     from msmae.training.trainer import is_main_process
     from msmae.verbs.show import show_notes, show_result
 
-    manifest = divide(data, settings=chosen, seed=seed)
+    manifest = divide(data, settings=chosen, seed=seed, takes=channels_of(start))
     show_notes(manifest.notes)
     check_masks(manifest)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     learned = refuse_leakage(manifest, source, chosen, allow=allow_leakage)
-    prepared = prepare_masks(manifest, settings=chosen, arm=source.arm, seed=seed)
-    check_segmenter(prepared, source)
+    prepared = prepare_masks(manifest, settings=chosen, arm=source.arm, seed=seed, start=start)
+    check_segmenter(prepared)
     if overwrite:
         clear_run(folder)
     given = {"task": "segmentation", "from": from_, "preset": preset, "allow_leakage": allow_leakage}
@@ -78,7 +80,7 @@ def segment(
     audit = {**found.to_dict(), "test_in_encoder_pool": learned["test_in_encoder_pool"]}
     write_json(folder / "audit.json", {**audit, "notes": [*found.notes, *learned["notes"], *left_out(prepared)]})
     if not (folder / "model").is_dir():
-        segment_model(prepared, folder, source)
+        segment_model(prepared, folder)
     if not is_main_process():
         return {}
     metrics = evaluate_segmenter(prepared, folder)
@@ -100,11 +102,11 @@ def evaluate_again(run: Path) -> dict[str, Any]:
     from msmae.data.opening import divide
     from msmae.evaluation.segmentation import evaluate_segmenter
     from msmae.runs.folder import read_run
-    from msmae.training.prepare import as_own_manifest
+    from msmae.training.prepare import as_own_manifest, as_started
     from msmae.training.segment_data import prepare_masks
 
     config, settings = read_run(run)
     settings = as_own_manifest(settings)
     manifest = divide(run / "manifest.csv", settings=settings, seed=config["seed"])
-    prepared = prepare_masks(manifest, settings=settings, arm=config["method"], seed=config["seed"])
+    prepared = as_started(prepare_masks(manifest, settings=settings, arm=config["method"], seed=config["seed"]), run)
     return evaluate_segmenter(prepared, run)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,11 @@ from msmae.data.repair import Repair, left_out_path
 from msmae.data.tables.listing import count, some
 from msmae.statistics.answers import say_rule
 from msmae.statistics.summary import figures_by
+
+if TYPE_CHECKING:
+    from msmae.training.prepare import Prepared
+
+log = logging.getLogger("msmae")
 
 SHOWN = {
     "accuracy": "accuracy",
@@ -39,6 +45,30 @@ def show_notes(notes: Iterable[str]) -> None:
     """Print what was recognised, guessed, left out or cut, a line each."""
     for note in notes:
         print(f"- {printable(note)}")
+
+
+def show_start(prepared: Prepared) -> None:
+    """Print what training begins with and what was decided for it, and warn of a licence that limits its use."""
+    if prepared.start is None:
+        return
+    weights, settings = prepared.start, prepared.settings
+    height, width = prepared.image_size
+    patch = weights.spec.patch_size
+    fine = settings.finetune
+    rate = fine.base_lr * fine.batch_size * fine.accumulate / 256
+    training = f"{fine.epochs} epochs at a learning rate of {rate:.2g}, layer decay {fine.layer_decay:g}"
+    if prepared.arm.pretrains:
+        training = f"{settings.pretrain.epochs} epochs of pre-training first; {training}"
+    scale = f"normalised ({weights.spec.normalisation_from}; {prepared.origin['scale']})"
+    print(f"- the encoder is {weights.name or weights.path}: {weights.spec.describe()}")
+    print(
+        f"- decided: {prepared.method}, images of {height} x {width} px ({height // patch} x {width // patch} patches) "
+        f"{scale}, {training}"
+    )
+    licence = prepared.origin["licence"]
+    print(f"- licence of the encoder: {licence or 'not known; look it up before you share the model'}")
+    if prepared.origin["limited"]:
+        log.warning("the encoder's licence forbids commercial use, and so does it of every model that starts from it")
 
 
 FILES = ("report.html", "metrics.json", "predictions.csv", "segmentation.csv", "model")
