@@ -79,7 +79,7 @@ class RareClasses(pretrain.PretrainModule):
 class QuarterThenAll(finetune.FinetuneModule):
     """Fine-tuning sees an even quarter of the patches for 20 epochs, and all of them afterwards."""
 
-    def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
+    def classify(self, images: Tensor, ids: Tensor, geometry: Geometry, number: int) -> Tensor:
         keep = None
         if self.current_epoch < QUARTER_EPOCHS:
             even = torch.ones(len(images), *self.bank.grid)

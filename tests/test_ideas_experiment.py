@@ -172,7 +172,7 @@ def test_a_quarter_is_seen_first_and_then_all(
     geometry = random_geometry(2, scale=(1, 1), flip=0, generator=module.generator)
     for epoch in (0, 19, 20, 24):
         module._trainer = SimpleNamespace(current_epoch=epoch)
-        module.classify(torch.zeros(2, 1, 32, 32), torch.arange(2), geometry)
+        module.classify(torch.zeros(2, 1, 32, 32), torch.arange(2), geometry, 0)
     assert seen == [16, 16, None, None]
 
 

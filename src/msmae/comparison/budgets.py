@@ -17,15 +17,16 @@ import torch
 from torch import nn
 
 from msmae.comparison.baselines import build_network, network_macs
-from msmae.config import BASELINES, Settings, find_arm
+from msmae.config import BASELINES, Settings
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
-from msmae.method.cost import classifier_macs, map_macs, msmae_macs
+from msmae.method.cost import map_macs, msmae_macs
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model
 from msmae.training.finetune import classifier_card
 from msmae.training.prepare import Prepared, decide_schedules
 from msmae.training.pretrain import pretrained_card
+from msmae.training.views import finetuning_macs, follows_maps, tokens_seen
 
 BUDGETS = ("epochs", "gmacs", "seconds")
 STATEMENTS = {
@@ -65,7 +66,7 @@ def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[s
     if price == reference and prepared.settings.finetune.draw == "all":
         return settings
     for_pretraining = pre.epochs * reference.pretrain + refreshes(settings) * reference.map
-    epochs = finetuning_epochs(settings, arm, reference, price)
+    epochs = finetuning_epochs(prepared, arm, reference, price)
     if price.pretrain == 0:
         epochs += round(for_pretraining / price.supervised * pool(prepared) / len(prepared.ids("train")))
     if epochs != fine.epochs:
@@ -86,16 +87,16 @@ def most_epochs(spent: Callable[[int], float], budget: float, epoch: float) -> i
     return next((epochs for epochs in falling if spent(epochs) <= budget + epoch / 2), 1)
 
 
-def finetuning_epochs(settings: Settings, arm: str, reference: Price, price: Price) -> int:
+def finetuning_epochs(prepared: Prepared, arm: str, reference: Price, price: Price) -> int:
     """Epochs of fine-tuning in which an arm spends what ``msmae`` does in the settings' own number of them."""
-    fine = settings.finetune
+    fine = prepared.settings.finetune
     assert fine.epochs is not None
     assert fine.refresh_every is not None
-    if fine.draw == "all" and arm not in BASELINES:  # the same work for every arm, whatever a clock says of it
+    if fine.draw != "own" and arm not in BASELINES:  # the same work for every arm, whatever a clock says of it
         return fine.epochs
 
     def spent(name: str, cost: Price, epochs: int) -> float:
-        guided = fine.draw == "own" and name not in BASELINES and find_arm(name).guided
+        guided = name not in BASELINES and follows_maps(dataclasses.replace(prepared, method=name))
         maps = len(range(0, epochs, fine.refresh_every or 1)) if guided else 0
         return epochs * cost.supervised + maps * cost.map
 
@@ -143,18 +144,10 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
         masked, _, kept = mine.draw.counts(model.encoder.patches)
         found[name] = Price(
             pretrain=3 * msmae_macs(model, kept, masked).total / 1e9 if mine.arm.pretrains else 0.0,
-            supervised=3 * classifier_macs(classifier, supervised_on(mine)).total / 1e9,
+            supervised=3 * finetuning_macs(mine, classifier) / 1e9,
             map=map_macs(model.encoder).total / 1e9 if mine.arm.guided else 0.0,
         )
     return found
-
-
-def supervised_on(prepared: Prepared) -> int | None:
-    """Patches that fine-tuning sees; None: all."""
-    if prepared.settings.finetune.draw == "all":
-        return None
-    patches = (prepared.image_size[0] * prepared.image_size[1]) // (prepared.settings.model.patch_size or 1) ** 2
-    return prepared.draw.counts(patches)[2]
 
 
 def prices_in_seconds(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
@@ -168,7 +161,7 @@ def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
     """What one of these images [B, C, H, W] costs the arm ``prepared.method``."""
     name, share = prepared.method, 1 / len(images)
     network: nn.Module = build_network(prepared) if name in BASELINES else build_model(classifier_card(prepared))
-    supervised = timed_step(network, supervised_step(network, prepared, images))
+    supervised = supervised_seconds(network, prepared, images)
     if name in BASELINES or not prepared.arm.pretrains:
         return Price(0.0, supervised * share, 0.0)
     model = build_model(pretrained_card(prepared))
@@ -178,14 +171,18 @@ def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
     return Price(pretrain * share, supervised * share, maps * share)
 
 
-def supervised_step(network: nn.Module, prepared: Prepared, images: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """A forward pass of supervised training over the patches that the arm sees in it, and some loss of its answers."""
-    seen = None if prepared.method in BASELINES else supervised_on(prepared)
-    if seen is None:
-        return lambda: network(images).float().square().mean()
+def supervised_seconds(network: nn.Module, prepared: Prepared, images: torch.Tensor) -> float:
+    """A step of supervised training on images [B, C, H, W], over the patches that the arm sees in it."""
+    if prepared.method in BASELINES:
+        return timed_step(network, lambda: network(images).float().square().mean())
     assert isinstance(network, Classifier)
-    keep = torch.arange(seen).expand(len(images), -1)
-    return lambda: network(images, keep).float().square().mean()
+
+    def classify(kept: int | None) -> Callable[[], torch.Tensor]:
+        keep = None if kept is None else torch.arange(kept).expand(len(images), -1)  # [B, K]
+        return lambda: network(images, keep).float().square().mean()
+
+    seen = tokens_seen(prepared, network.encoder.patches)
+    return sum(often * timed_step(network, classify(kept)) for kept, often in seen.items())
 
 
 def pretraining_step(model: MSMAE, prepared: Prepared, images: torch.Tensor) -> Callable[[], torch.Tensor]:

@@ -216,14 +216,28 @@ class FinetuneSettings(SupervisedSchedule):
     group: ClassVar[str] = "finetune"
     label_smoothing: Annotated[float, Between(0, 0.99)] = 0.1
     """Share of each label's weight that goes to the other classes."""
-    draw: Literal["all", "own"] = "all"
-    """Patches seen in training: all of them, or the quarter that the arm's own masking keeps (paper)."""
+    draw: Literal["all", "uniform", "attention", "half", "own"] = "all"
+    """Patches seen in training: all; a share of them drawn uniformly, by the attention map, or half of it by each; or
+    own: those that the arm's masking keeps (paper)."""
+    share: TrueShare | Literal["mixed"] | None = None
+    """Share of the patches that the draws uniform, attention and half keep; None: a quarter. mixed: a quarter, or in
+    every fourth batch a half, and all patches in the last eighth of the steps: one model for every token share."""
     pool: Literal["cls", "mean"] | None = None
     """What the head reads: class token or mean of the patch tokens; None: the arm's."""
     refresh_every: Count | None = None
-    """Epochs between two refreshes of the maps when draw is own; None: a fifth of the epochs (paper: 20 of 100)."""
+    """Epochs between two refreshes of the attention maps that the draw follows, the first before the first step; None:
+    a fifth of the epochs for own (paper: 20 of 100), else half of them."""
     balance: Literal["auto", "none", "class_weights", "logit_adjustment", "sampling"] = "auto"
     """What is done about rare classes; auto: class weights where the largest has over twice the smallest's images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.share is None or self.draw not in ("all", "own"),
+            f"the draw {self.draw} takes no share",
+            where="finetune.share",
+            mend="leave it out, or set --finetune.draw to uniform, attention or half",
+        )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_pl
 from msmae.statistics.predictions import write_predictions
 from msmae.statistics.summary import summarise, with_both_rules
 from msmae.training.prepare import Prepared, data_fingerprint
+from msmae.training.views import finetuning_macs
 
 
 @dataclass(frozen=True)
@@ -235,12 +236,11 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
     network = model.network
     patches = network.encoder.patches
     masked, _, quarter = prepared.draw.counts(patches)
-    trained_on = quarter if prepared.settings.finetune.draw == "own" else None
     cost: dict[str, Any] = {
         "parameters": sum(p.numel() for p in network.parameters()),
         "patches": patches,
         "patches_kept": quarter,
-        "gmacs_train": classifier_macs(network, trained_on).total / 1e9,
+        "gmacs_train": finetuning_macs(prepared, network) / 1e9,
         "gmacs_predict": classifier_macs(network).total / 1e9,
         "gmacs_predict_kept": classifier_macs(network, quarter).total / 1e9,
         "gmacs_map": map_macs(network.encoder).total / 1e9,

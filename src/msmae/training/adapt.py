@@ -34,7 +34,7 @@ from msmae.selection.selectors import Look
 from msmae.selection.sensitivity import sensitivity, widened
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
-from msmae.training.supervised import SupervisedModule, train_supervised
+from msmae.training.supervised import SupervisedModule, disagreement, train_supervised
 
 LEAST, MOST = 0.125, 0.5
 """Shares of the tokens that are kept in training."""
@@ -241,14 +241,6 @@ class AdaptModule(SupervisedModule):
         """AdamW with layer-wise rates, as in fine-tuning; the glance learns at the top's rate."""
         groups = layerwise_groups(self.model, self.rate, self.settings.weight_decay, self.settings.layer_decay)
         return self.with_schedule(groups, betas=(0.9, 0.999))
-
-
-def disagreement(logits: Tensor, taught: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the answers [B, C] against the teacher's (Hinton et al., arXiv 1503.02531); binary where the
-    labels are."""
-    if labels.is_floating_point():
-        return F.binary_cross_entropy_with_logits(logits, taught.sigmoid())
-    return F.cross_entropy(logits, taught.softmax(dim=1))
 
 
 def student_of(classifier: Classifier, drop_path: float) -> Classifier:

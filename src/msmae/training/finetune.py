@@ -1,8 +1,9 @@
-"""Fine-tuning: a classifier from the pre-trained encoder, on all patches or on those the arm's own masking keeps."""
+"""Fine-tuning: a classifier from the pre-trained encoder, on all patches or on a share of them."""
 
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from msmae.data.geometry import Geometry
+from msmae.data.loader import Batch
 from msmae.encoders.weights import load_encoder
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.classifier import Classifier
@@ -20,41 +22,67 @@ from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.pretrain import pretrained_card
 from msmae.training.start import fill
-from msmae.training.supervised import SupervisedModule, train_supervised
+from msmae.training.supervised import SupervisedModule, disagreement, train_supervised
+from msmae.training.trainer import averaged_weights
+from msmae.training.views import CYCLE, WHOLE, draw_for, follows_maps, share_of
+
+TEMPERATURE = 2.0
+"""At which the answer from a quarter is pulled to the answer from all patches (Hinton et al., arXiv 1503.02531)."""
 
 
 class FinetuneModule(SupervisedModule):
-    """A classifier on a pre-trained encoder, with layer-wise rates; it may see only what the arm's masking keeps."""
+    """A classifier on a pre-trained encoder, with layer-wise rates; it may see only a share of the patches."""
 
     model: Classifier
 
     def __init__(self, model: Classifier, prepared: Prepared) -> None:
         super().__init__(model, prepared)
-        self.arm = prepared.arm
         self.bank = MapBank(torch.from_numpy(self.train_ids), model.encoder.grid)
-        self.draw = dataclasses.replace(prepared.draw, temperature=1.0, uniform_share=0.0)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         assert self.settings.refresh_every is not None
-        guided = self.settings.draw == "own" and self.arm.guided
-        if guided and self.current_epoch % self.settings.refresh_every == 0:  # before the first step too
-            share = self.train_ids[self.global_rank :: self.trainer.world_size]
-            batches = self.prepared.batches(share, 4 * self.batch_size)
-            with self.forward_precision():
-                figures = refresh_bank(self.bank, self.model, batches, self.normalise, self.maps)
-            self.log_dict(figures, rank_zero_only=True)
+        if follows_maps(self.prepared) and self.current_epoch % self.settings.refresh_every == 0:
+            self.refresh()  # before the first step too: then the maps are those of the start
+
+    def refresh(self) -> None:
+        """Refresh the attention maps, and log what they are like: of the averaged weights, where weights are averaged;
+        the paper's draw (own) follows the weights as they are."""
+        share = self.train_ids[self.global_rank :: self.trainer.world_size]
+        batches = self.prepared.batches(share, 4 * self.batch_size)
+        averaged = nullcontext() if self.settings.draw == "own" else averaged_weights(self.trainer, self)
+        with self.forward_precision(), averaged:
+            figures = refresh_bank(self.bank, self.model, batches, self.normalise, self.maps)
+        self.log_dict(figures, rank_zero_only=True)
 
     def maps(self, images: Tensor) -> Tensor:
         """Attention maps [B, h, w] of whole normalised images [B, C, H, W]."""
         return patch_maps(self.model.encoder, images)
 
-    def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
-        keep = None
-        if self.settings.draw == "own":
-            maps = geometry.apply_to_maps(self.draw.maps(self.bank, ids, self.generator), self.bank.grid)
-            keep = self.draw.plan(maps, self.generator).keep.to(self.device)
-        logits: Tensor = self.model(images, keep)
+    def keep(self, ids: Tensor, geometry: Geometry, share: float) -> Tensor | None:
+        """Positions [B, K] of the patches that a batch of crops keeps; None: all."""
+        draw = draw_for(self.prepared, share)
+        if draw is None:
+            return None
+        maps = geometry.apply_to_maps(draw.maps(self.bank, ids, self.generator), self.bank.grid)  # [B, h, w]
+        return draw.plan(maps, self.generator).keep.to(self.device)
+
+    @property
+    def sees_whole(self) -> bool:
+        """Whether this is one of the last steps, in which ``finetune.share`` mixed sees all patches."""
+        begins = (1 - WHOLE) * int(self.trainer.estimated_stepping_batches)
+        return self.settings.share == "mixed" and self.global_step >= begins
+
+    def batch_loss(self, images: Tensor, batch: Batch, geometry: Geometry, number: int) -> Tensor:
+        if not self.sees_whole:
+            return super().batch_loss(images, batch, geometry, number)
+        whole = self.model(images).float()  # [B, classes]
+        part = self.model(images, self.keep(batch.ids.cpu(), geometry, CYCLE[0])).float()
+        taught = disagreement(part, whole.detach(), batch.labels, temperature=TEMPERATURE)
+        return self.loss(whole, batch.labels) + taught
+
+    def classify(self, images: Tensor, ids: Tensor, geometry: Geometry, number: int) -> Tensor:
+        logits: Tensor = self.model(images, self.keep(ids, geometry, share_of(self.prepared, number)))
         return logits
 
     def configure_optimizers(self) -> Any:

@@ -230,7 +230,8 @@ def decide_schedules(prepared: Prepared) -> Settings:
     if labelled == 0:  # nothing to fine-tune on
         return dataclasses.replace(settings, pretrain=pre)
     epochs = fine.epochs or max(1, round(fine.presentations / labelled))
-    fine = dataclasses.replace(fine, epochs=epochs, refresh_every=fine.refresh_every or max(1, round(epochs / 5)))
+    every = max(1, round(epochs / 5)) if fine.draw in ("all", "own") else -(-epochs // 2)
+    fine = dataclasses.replace(fine, epochs=epochs, refresh_every=fine.refresh_every or every)
     return dataclasses.replace(settings, pretrain=pre, finetune=fine)
 
 

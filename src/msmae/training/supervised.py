@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 
@@ -37,11 +38,14 @@ class SupervisedModule(StageModule):
         return dataclasses.replace(super().train_dataloader(), chances=self.balance.chances)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        ids = batch.ids.cpu()
         images, geometry = self.augment(batch.images)
-        loss = self.loss(self.classify(images, ids, geometry).float(), batch.labels)
+        loss = self.batch_loss(images, batch, geometry, batch_idx)
         self.log("loss", loss, prog_bar=True)
-        return self.guard(loss, ids)
+        return self.guard(loss, batch.ids.cpu())
+
+    def batch_loss(self, images: Tensor, batch: Batch, geometry: Geometry, number: int) -> Tensor:
+        """The loss of one training batch, the ``number``-th of its epoch: of its augmented images [B, C, H, W]."""
+        return self.loss(self.classify(images, batch.ids.cpu(), geometry, number).float(), batch.labels)
 
     def augment(self, images: Tensor) -> tuple[Tensor, Geometry]:
         """Normalised images [B, C, H, W], cropped, flipped and jittered; and the geometry that was drawn for them."""
@@ -51,8 +55,8 @@ class SupervisedModule(StageModule):
         images = geometry.apply(self.normalise(images), self.prepared.image_size)
         return jitter(images, self.settings.jitter, self.generator), geometry
 
-    def classify(self, images: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
-        """Logits [B, classes] of one training batch."""
+    def classify(self, images: Tensor, ids: Tensor, geometry: Geometry, number: int) -> Tensor:
+        """Logits [B, classes] of one training batch, the ``number``-th of its epoch."""
         logits: Tensor = self.model(images)
         return logits
 
@@ -147,6 +151,15 @@ def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tenso
         return images
     draws = strength * torch.randn(2, len(images), 1, 1, 1, generator=generator).to(images.device)
     return images * (1 + draws[0]) + draws[1]
+
+
+def disagreement(logits: Tensor, taught: Tensor, labels: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of the answers [B, C] against a teacher's, both softened by the temperature, times its square
+    (Hinton et al., arXiv 1503.02531); binary where the labels are."""
+    soft, target = logits / temperature, taught / temperature
+    if labels.is_floating_point():
+        return temperature**2 * F.binary_cross_entropy_with_logits(soft, target.sigmoid())
+    return temperature**2 * F.cross_entropy(soft, target.softmax(dim=1))
 
 
 def balanced_accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import math
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -79,6 +81,19 @@ def averaging_of(network: nn.Module, decay: float) -> list[Callback]:
         logging.getLogger("msmae").info("the weights are not averaged: batch statistics fit them as they are")
         return []
     return [EMAWeightAveraging(decay=decay)]
+
+
+@contextmanager
+def averaged_weights(trainer: pl.Trainer, module: pl.LightningModule) -> Iterator[None]:
+    """The module with its averaged weights meanwhile, where they are averaged; else as it is."""
+    averaging = [c for c in trainer.callbacks if isinstance(c, EMAWeightAveraging) and c._average_model is not None]  # type: ignore[attr-defined]
+    for callback in averaging:
+        callback._swap_models(module)
+    try:
+        yield
+    finally:
+        for callback in averaging:
+            callback._swap_models(module)
 
 
 def quiet_lightning() -> None:
