@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick check docs results bench-check long lowest format lock clean
+.PHONY: help install demo test quick check experiments-test docs results bench-check long lowest format lock clean
 # What `make long` runs besides the suite: the tests that read MSMAE_LONG, and those named here.
 LONG := tests/docs tests/test_wheel.py
 
@@ -51,7 +51,10 @@ lowest: $(STAMP) ## the quick tests with the lowest versions that pyproject.toml
 	@$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --group dev --editable '.[onnx]'
 	@.venv-lowest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow"
 
-results: $(STAMP) ## rebuild RESULTS.md from the predictions in results/
+experiments-test: $(STAMP) ## the tests of experiments/ and results/ (a minute)
+	@$(PYTEST) experiments/tests
+
+results: $(STAMP) ## rebuild RESULTS.md and docs/results from the predictions in results/ (minutes)
 	@$(BIN)/python experiments/results.py
 
 bench-check: $(STAMP) ## has a speed ratio fallen by more than 10 %? (minutes; not part of `make test`)

@@ -3,9 +3,9 @@
 DATA is a study of experiments/studies.py; public data is looked for in MSMAE_DATA, or in ../shared/data. With +own,
 fine-tuning sees the quarter of the patches that the arm keeps, and more images for the same multiply-accumulates; with
 +half, msmae is shown half as many; with +labels-10, a tenth of the training labels is left. Work goes to
-runs/experiments/<data>, results to results/<data>; killed, the same command goes on. The same command may be started
-several times: the processes share the runs. Results hold no weights: `--weights` trains again what is collected, into
-runs/experiments/<data>+weights, and collects nothing (experiments/keep.py takes its models from there).
+runs/experiments/<data>, results to results/<data>.npz; killed, the same command goes on. The same command may be
+started several times: the processes share the runs. Results hold no weights: `--weights` trains again what is
+collected, into runs/experiments/<data>+weights, and collects nothing (experiments/keep.py takes its models from there).
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ def images_of(study: Study, name: str) -> str:
 def compare_arms(study: Study, asked: argparse.Namespace) -> None:
     """Compare the arms in one study, and collect what has run, also where it was stopped."""
     name = asked.data if asked.scale == "cpu" else f"{asked.data}+gpu"
-    work, results = REPOSITORY / "runs" / "experiments" / name, REPOSITORY / "results" / name
+    work, results = REPOSITORY / "runs" / "experiments" / name, REPOSITORY / "results"
     data, settings = images_of(study, asked.data), settings_of(study, asked)
     if asked.threads:
         settings["trainer"] = {"threads": asked.threads}
     if asked.weights:
         msmae.compare(data, out=f"{work}+weights", **settings)
         return
-    restore(results, work, roots=[PUBLIC, REPOSITORY])
+    restore(results, name, work, roots=[PUBLIC, REPOSITORY])
     try:
         msmae.compare(data, out=str(work), **settings)
     finally:
-        print(f"{collect(work, results, roots=[PUBLIC, REPOSITORY])} runs in {results}")
+        print(f"{collect(work, results, name, roots=[PUBLIC, REPOSITORY])} runs in {results / name}.npz")
 
 
 def main() -> None:

@@ -1,47 +1,83 @@
-"""From a comparison's working folder to ``results/``: what a table is rebuilt from, and no weights.
+"""From a comparison's working folder to ``results/``: what the pages are rebuilt from, and no weights.
 
-Paths become relative to the data's folder, so that the files say the same on every machine.
+Paths become relative to the data's folder, so that the files say the same on every machine. Of the images the tested
+ones are kept, of a run's metrics what was tested and what it cost; of validation, which chose the epoch, the figures.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
+from packed import Study, gather, read_study, unpack, write_study
 
-KEPT = ("metrics.json", "config.yaml", "environment.json", "predictions*.csv", "segmentation.csv", "map_quality.csv")
+OF_A_RUN = (
+    "metrics.json", "config.yaml", "environment.json", "predictions*.csv", "segmentation.csv", "map_quality.csv",
+)  # fmt: skip
 OF_THE_WHOLE = ("comparison.json", "audit.json")
 
 
-def collect(work: Path, results: Path, *, roots: list[Path]) -> int:
-    """Copy every finished run of a comparison; the number of runs that ``results`` then holds."""
-    for name in OF_THE_WHOLE:
-        if (work / name).is_file():
-            copy(work / name, results / name, roots=roots)
+def collect(work: Path, results: Path, name: str, *, roots: list[Path]) -> int:
+    """Add every finished run of a comparison to results/NAME.npz; the number of runs that it then holds."""
+    files = [work / file for file in OF_THE_WHOLE if (work / file).is_file()]
     for run in finished(work):
-        for pattern in KEPT:
-            for file in sorted(run.glob(pattern)):
-                copy(file, results / file.relative_to(work), roots=roots)
-        if (run / "segmentation.csv").is_file():
-            keep_test_rows(results / run.relative_to(work) / "segmentation.csv")
-    return len(finished(results))
+        files += [file for pattern in OF_A_RUN for file in run.glob(pattern)]
+    study = add(work, files, results, name, roots=roots)
+    return sum(file.endswith("/metrics.json") for file in study.texts)
 
 
-def restore(results: Path, work: Path, *, roots: list[Path]) -> None:
+def add(folder: Path, files: Iterable[Path], results: Path, name: str, *, roots: list[Path]) -> Study:
+    """Add these files of a folder to results/NAME.npz, in the place of those of the same path; the study then."""
+    new = gather(folder, files)
+    for file, text in new.texts.items():
+        new.texts[file] = short_metrics(without(roots, text)) if file.endswith("metrics.json") else without(roots, text)
+    for file, table in new.tables.items():
+        new.tables[file] = tested(table).assign(image_path=[without(roots, path) for path in tested(table).image_path])
+    with one_at_a_time(results):
+        held = read_study(results, name)
+        study = Study({**held.texts, **new.texts}, {**held.tables, **new.tables})
+        write_study(study, results, name)
+    return study
+
+
+def add_text(file: str, text: str, results: Path, name: str) -> None:
+    """Add one file, by its path in the study, to results/NAME.npz."""
+    with one_at_a_time(results):
+        study = read_study(results, name)
+        study.texts[file] = text
+        write_study(study, results, name)
+
+
+@contextmanager
+def one_at_a_time(results: Path) -> Iterator[None]:
+    """Processes that share the runs of a comparison collect one after the other."""
+    results.mkdir(parents=True, exist_ok=True)
+    with FileLock(results / ".lock"):
+        yield
+
+
+def restore(results: Path, name: str, work: Path, *, roots: list[Path]) -> None:
     """Put collected runs where a comparison looks for them: a run that exists is not made again. Its images are named
     where they are on this machine, as in the runs that will stand beside it.
     """
-    for run in finished(results):
-        target = work / run.relative_to(results)
-        if not (target / "metrics.json").is_file():
-            shutil.copytree(run, target, dirs_exist_ok=True)
-        for file in target.glob("predictions*.csv"):  # those put there before, too
+    study = read_study(results, name)
+    of_runs = {file.rpartition("/")[0] for file in study.texts if file.endswith("/metrics.json")}
+    absent = {run for run in of_runs if not (work / run / "metrics.json").is_file()}
+    wanted = Study(
+        {file: text for file, text in study.texts.items() if file.rpartition("/")[0] in absent},
+        {file: table for file, table in study.tables.items() if file.rpartition("/")[0] in absent},
+    )
+    if "comparison.json" in study.texts and not (work / "comparison.json").is_file():
+        wanted.texts["comparison.json"] = study.texts["comparison.json"]
+    unpack(wanted, work)
+    for run in sorted(of_runs):
+        for file in (work / run).glob("predictions*.csv"):  # those put there before, too
             name_in_full(file, roots=roots)
-    if (results / "comparison.json").is_file() and not (work / "comparison.json").is_file():
-        work.mkdir(parents=True, exist_ok=True)
-        shutil.copy(results / "comparison.json", work)
 
 
 def name_in_full(predictions: Path, *, roots: list[Path]) -> None:
@@ -67,17 +103,29 @@ def finished(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/*/metrics.json"))
 
 
-def keep_test_rows(path: Path) -> None:
-    """Leave out the validation images of a segmentation, and the numbers that samples have in one process."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table = table[table["split"] == "test"].drop(columns="sample", errors="ignore")
-    table.to_csv(path, index=False, lineterminator="\n")
+def tested(table: pd.DataFrame) -> pd.DataFrame:
+    """The test images of a table, without the numbers that samples have in one process."""
+    return table[table["split"] == "test"].drop(columns="sample", errors="ignore").reset_index(drop=True)
 
 
-def copy(source: Path, target: Path, *, roots: list[Path]) -> None:
-    """Copy a text file, leaving out the folders of this machine."""
-    text = source.read_text(encoding="utf-8")
+def short_metrics(text: str) -> str:
+    """A run's metrics without the figures of single classes and of validation's curves."""
+    metrics = json.loads(text)
+    splits = metrics.get("splits")
+    if not splits:
+        return text
+    short = {name: {key: value for key, value in of.items() if key != "per_class"} for name, of in splits.items()}
+    metrics["splits"] = {name: of for name, of in short.items() if name == "test"}
+    metrics["not_collected"] = {
+        name: {metric: entry.get("value") for metric, entry in of.get("metrics", {}).items()}
+        for name, of in short.items()
+        if name != "test"
+    }
+    return json.dumps(metrics, indent=1) + "\n"
+
+
+def without(roots: list[Path], text: str) -> str:
+    """The text without the folders of this machine."""
     for root in roots:
         text = text.replace(f"{root}/", "")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    return text

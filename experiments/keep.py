@@ -1,13 +1,14 @@
 """Question b: what does looking at a quarter cost?  python experiments/keep.py DATA [--seeds 0 1 2] [--even]
 
 Takes the finished runs of experiments/arms.py in runs/experiments/DATA (or --runs FOLDER), prepares each one's model,
-measures its budget, and collects into results/DATA+keep/ARM/SEED: budget.json, the test predictions from all patches
-and from the quarter that the locator keeps, and what share of the lesion patches was kept, where masks exist. What is
-finished is not made again; killed, the same command goes on. `make results` pools what is collected. Results hold no
-weights: on another machine, `arms.py DATA --weights --arms msmae` first, and --runs runs/experiments/DATA+weights.
+measures its budget, and collects into results/DATA+keep.npz, as ARM/SEED: budget.json, the test predictions from all
+patches and from the quarter that the locator keeps, and what share of the lesion patches was kept, where masks exist.
+What is finished is not made again; killed, the same command goes on. `make results` pools what is collected. Results
+hold no weights: on another machine, `arms.py DATA --weights --arms msmae` first, and --runs
+runs/experiments/DATA+weights.
 
 --even is the control: a copy of each run is prepared alike, for as many images, but for patches that are spread evenly
-(the selector `grid`, with the glance that suits it) instead of chosen; into results/DATA+keep-even/ARM/SEED.
+(the selector `grid`, with the glance that suits it) instead of chosen; into results/DATA+keep-even.npz.
 
 Settings were tried on brain-tumor-mri, PneumoniaMNIST and the phantom, test images of theirs included; the glance, the
 rate and the length of preparing on the validation images of seed 0 of these and of ham10000, whose test images had been
@@ -20,13 +21,15 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from arms import PUBLIC, REPOSITORY
-from collect import copy
+from collect import add
+from packed import read_study
 from studies import STUDIES
 
 from msmae.data.opening import cache_folder
@@ -58,9 +61,10 @@ def main() -> None:
     runs = asked.runs or REPOSITORY / "runs" / "experiments" / asked.data
     variant, files = (f"{asked.data}+keep-even", FILES_EVEN) if asked.even else (f"{asked.data}+keep", FILES)
     for seed in asked.seeds:
-        run, target = runs / asked.arm / seed, REPOSITORY / "results" / variant / asked.arm / seed
-        if all((target / Path(name).name).is_file() for name in files):
-            print(f"{target}: there already")
+        run, results = runs / asked.arm / seed, REPOSITORY / "results"
+        place = f"{asked.arm}/{seed}"
+        if {f"{place}/{Path(name).name}" for name in files} <= read_study(results, variant).files():
+            print(f"{variant}, {place}: there already")
             continue
         if not (run / "metrics.json").is_file():
             print(f"{run}: not finished yet")
@@ -73,8 +77,11 @@ def main() -> None:
             if not (run / "budget.json").is_file():
                 budget(str(run), presentations=asked.presentations)
             write_quarter(run)
-        for name in files:
-            copy(run / name, target / Path(name).name, roots=[PUBLIC, REPOSITORY, runs, cache_folder()])
+        with TemporaryDirectory() as folder:  # where they lie as they will in the study
+            target = Path(folder) / place
+            target.mkdir(parents=True)
+            copies = [Path(shutil.copy(run / name, target)) for name in files]
+            add(Path(folder), copies, results, variant, roots=[PUBLIC, REPOSITORY, runs, cache_folder()])
 
 
 def write_even_quarter(run: Path, control: Path, presentations: int) -> Path:

@@ -4,7 +4,7 @@ Deletion and insertion (Petsiuk et al., arXiv 1806.07421) on the test images of 
 to the mean of the data) in the order of a map, from the whole image on, or shown in this order, from a blank image on,
 and the fine-tuned model is asked each time. A map that marks what the answers hang on makes them fall sooner, or come
 sooner. Beside the attention of the pre-trained and of the fine-tuned encoder: that of random weights, which have
-learned nothing, and a random order. Collects into results/DATA+maps/ARM/SEED/curves.csv; `make results` tabulates.
+learned nothing, and a random order. Collects into results/DATA+maps.npz; `make results` tabulates.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 from arms import REPOSITORY
+from collect import add_text
+from packed import read_study
 from studies import STUDIES
 from torch import Tensor
 
@@ -51,17 +53,16 @@ def main() -> None:
     runs = asked.runs or REPOSITORY / "runs" / "experiments" / asked.data
     for arm in asked.arms:
         for seed in asked.seeds:
-            target = REPOSITORY / "results" / f"{asked.data}+maps" / arm / seed / "curves.csv"
-            if target.is_file():
-                print(f"{target}: there already")
+            name, file = f"{asked.data}+maps", f"{arm}/{seed}/curves.csv"
+            if file in read_study(REPOSITORY / "results", name).texts:
+                print(f"{name}, {file}: there already")
                 continue
             if not (runs / arm / seed / "metrics.json").is_file():
                 print(f"{runs / arm / seed}: not finished yet")
                 continue
-            curves = curves_of_run(runs / arm / seed)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            curves.to_csv(target, index=False, lineterminator="\n", float_format="%.5f")
-            print(target)
+            curves = curves_of_run(runs / arm / seed).to_csv(index=False, lineterminator="\n", float_format="%.5f")
+            add_text(file, curves, REPOSITORY / "results", name)
+            print(f"{name}, {file}")
 
 
 def curves_of_run(run: Path) -> pd.DataFrame:

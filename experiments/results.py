@@ -1,146 +1,169 @@
-"""``make results``: every table and picture of RESULTS.md, rebuilt from the predictions in results/.
+"""``make results``: RESULTS.md and docs/results/, rebuilt from the packed predictions in results/.
 
-RESULTS.md is experiments/results_page.md with each ``{{ ... }}`` replaced:
+RESULTS.md is experiments/results_page.md, and each page of docs/results/ that of experiments/pages/, with every
+``{{ ... }}`` replaced:
 
     NAME                    the tables of results/NAME
     FIRST against SECOND    what an arm gains over another in all of results/; firsts, by commas, share a picture
-    settings of ARM in NAME one setting that differs, each (studies.ABLATIONS); even masks beside them
-    ideas of ARM in NAME    one thing done otherwise, each (studies.IDEAS); even masks beside them
+    settings of ARM in NAME one setting that differs, each (studies.ABLATIONS); random masking beside them
+    ideas of ARM in NAME    one thing done otherwise, each (studies.IDEAS); random masking beside them
     maps over NAME          how well the maps of its arms find the lesions while they are learned
-    maps of NAME            what the answers hang on
+    maps of NAME            what the answers depend on
     layers of NAME          which layer's and which head's attention finds the lesion
-    keep, keep-even         what looking at a quarter costs in all of results/*+keep; what choosing it gains
+    keep, keep-even         what a quarter of the patches costs in all of results/*+keep; what choosing it gains
     arms                    one figure of every arm on every data set
+    gain of A over B on D   within a sentence: ``3.3 points (95 % CI 0.8 to 5.9)``; D: a data set, or ``all``
+    mean of ARM on D        within a sentence: ``91.4 %``
 
-Pictures go to results/pictures.
+Pictures go to docs/results/pictures, and every number of a comparison to results/tables/NAME.csv.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
-from map_history import maps
+import pandas as pd
+from packed import names, read_study, unpack
 from studies import ABLATIONS, ARMS, IDEAS
-from threadpoolctl import threadpool_limits
+from study_tables import (
+    ablations,
+    arms_table,
+    comparison,
+    map_curves,
+    map_history,
+    map_layers,
+    numbers,
+    pooled_difference,
+    pooled_loss,
+)
+from study_tables.markdown import NOT_YET, number
+from study_tables.pooled_difference import Gain
 
-from msmae.errors import UserError
-from msmae.evidence import ablations, arms_table, map_curves, map_layers, pooled_difference, pooled_loss
-from msmae.evidence.pooled_difference import Gain
-from msmae.evidence.segmentation_comparison import write_segmentation_comparison
-from msmae.files import write_whole
 from msmae.reporting.comparison.files import read_comparison
-from msmae.reporting.comparison.page import write_comparison
 from msmae.reporting.figures.canvas import as_file
 from msmae.reporting.figures.comparison import Line, forest_figure
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ASKED = r"\{\{ (?!arms \}\})([\w+, -]+) \}\}"
-COMPARISON = r"\{\{ ([\w+-]+) \}\}"
-NOT_YET = "*Not run yet.*"
+PAGES = Path("docs", "results")
+ASKED = r"\{\{ ([\w+, -]+) \}\}"
 
 
-def page(template: str, results: Path) -> str:
-    """The page with its tables; a comparison that is not there yet, or not finished, is named as such."""
-    draws = pooled_difference.Draws()
-    found = [name for name in re.findall(COMPARISON, template) if (results / name / "comparison.json").is_file()]
-    with threadpool_limits(1), side_by_side() if len(found) > 1 else ThreadPoolExecutor() as pool:
-        begun = {name: pool.submit(writer_of(results / name), results / name) for name in found}
-        text = re.sub(ASKED, lambda match: filled(match.group(1), results, draws, begun), template)
-    return text.replace("{{ arms }}", arms_table.table(results, ARMS))  # from the tables that the others have written
+class Page:
+    """One page in the making: what its template asks for, from the unpacked studies."""
 
+    def __init__(self, results: Path, pictures: Path, link: str, draws: pooled_difference.Draws) -> None:
+        self.results, self.pictures, self.link, self.draws = results, pictures, link, draws
+        """Where studies lie, where pictures go, how the page names that folder, and what was resampled before."""
 
-def side_by_side() -> ProcessPoolExecutor:
-    """Processes for the comparisons, which take longest and none of which needs another."""
-    return ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=threadpool_limits, initargs=(1,))
+    def text(self, template: str) -> str:
+        """The page; a comparison that is not there yet, or not finished, is named as such."""
+        return re.sub(ASKED, lambda match: self.filled(match[1]), template)
 
+    def filled(self, asked: str) -> str:
+        """What stands in the place of ``{{ asked }}``."""
+        alone: dict[str, Callable[[], str]] = {
+            "keep": lambda: pooled_loss.table(self.results),
+            "keep-even": lambda: pooled_loss.gain_table(self.results),
+            "arms": lambda: arms_table.table(self.results, ARMS),
+        }
+        if asked in alone:
+            return alone[asked]()
+        forms: dict[str, Callable[..., str]] = {
+            r"maps of (\S+)": lambda data: map_curves.table(self.results, data),
+            r"layers of (\S+)": lambda data: map_layers.table(self.results, data),
+            r"maps over (\S+)": self.maps_while_learning,
+            r"settings of (\S+) in (\S+)": lambda arm, data: self.variants(
+                "settings", dict.fromkeys(ABLATIONS), arm, data
+            ),
+            r"ideas of (\S+) in (\S+)": lambda arm, data: self.variants("ideas", IDEAS, arm, data),
+            r"gain of (\S+) over (\S+) on (\S+)": self.gain,
+            r"mean of (\S+) on (\S+)": self.mean,
+            r"(.+) against (\S+)": lambda firsts, second: self.gains(firsts.split(", "), second),
+            r"(\S+)": self.comparison,
+        }
+        for form, write in forms.items():
+            if found := re.fullmatch(form, asked):
+                return write(*found.groups())
+        raise ValueError(f"nothing is called {asked!r}")
 
-def filled(asked: str, results: Path, draws: pooled_difference.Draws, begun: dict[str, Future[Any]]) -> str:
-    """What stands in the place of ``{{ asked }}``."""
-    if asked == "keep":
-        return pooled_loss.table(results)
-    if asked == "keep-even":
-        return pooled_loss.gain_table(results)
-    if found := re.fullmatch(r"maps of (\S+)", asked):
-        return map_curves.table(results, found[1])
-    if found := re.fullmatch(r"layers of (\S+)", asked):
-        return map_layers.table(results, found[1])
-    if found := re.fullmatch(r"maps over (\S+)", asked):
-        return maps_while_learning(results, found[1])
-    if found := re.fullmatch(r"settings of (\S+) in (\S+)", asked):
-        return variants(results, "settings", dict.fromkeys(ABLATIONS), found[1], found[2], draws)
-    if found := re.fullmatch(r"ideas of (\S+) in (\S+)", asked):
-        return variants(results, "ideas", IDEAS, found[1], found[2], draws)
-    if found := re.fullmatch(r"(.+) against (\S+)", asked):
-        return gains(results, found[1].split(", "), found[2], draws)
-    return comparison(results / asked, begun[asked]) if asked in begun else NOT_YET
+    def comparison(self, name: str) -> str:
+        """The tables of a comparison."""
+        folder = self.results / name
+        if not (folder / "comparison.json").is_file():
+            return NOT_YET
+        if not (folder / "table.csv").is_file():  # no seed is finished for all arms
+            return f"*Not finished: {(folder / 'unfinished.txt').read_text(encoding='utf-8')}.*"
+        found = pd.read_csv(folder / "table.csv")
+        return str(numbers.part(folder).text(folder, found))
 
+    def gain(self, first: str, second: str, data: str) -> str:
+        """What an arm gains, within a sentence."""
+        rows = pooled_difference.differences(self.results, first, second, self.draws)
+        found = pooled_difference.pooled(rows) if data == "all" else {row.data: row.gain for row in rows}.get(data)
+        if found is None:
+            raise ValueError(f"{first} and {second} have no common runs on {data}")
+        low, high = found.interval()
+        value, low_text, high_text = (number(one, comparison.PRIMARY) for one in (found.value, low, high))
+        return f"{value} points (95 % CI {low_text} to {high_text})"
 
-def writer_of(folder: Path) -> Callable[[Path], Any]:
-    """What writes a comparison's own files anew."""
-    plan = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    return write_segmentation_comparison if plan.get("task") == "segmentation" else write_comparison
+    def mean(self, arm: str, data: str) -> str:
+        """The balanced accuracy of an arm, within a sentence."""
+        found = pd.read_csv(self.results / data / "table.csv")
+        rows = found[(found["kind"] == "mean") & (found["metric"] == comparison.PRIMARY) & (found["first"] == arm)]
+        return f"{number(rows['value'].item(), comparison.PRIMARY)} %"
 
+    def gains(self, firsts: list[str], second: str) -> str:
+        """A table for each of the first arms, and above them one picture where there are more than three rows."""
+        found = {first: pooled_difference.differences(self.results, first, second, self.draws) for first in firsts}
+        tables = [pooled_difference.table(rows, first, second) for first, rows in found.items()]
+        lines = []
+        for first, rows in found.items():
+            lines += [line(f"{first}, {row.data}{' (one seed)' * (row.seeds == 1)}", row.gain) for row in rows]
+            everything = pooled_difference.pooled(rows)
+            count = len(pooled_difference.independent([row for row in rows if row.seeds > 1]))
+            lines += [line(f"{first}, {count} pooled", everything)] if everything else []
+        if len(lines) > 3:
+            alt = f"Points of balanced accuracy of {' and of '.join(firsts)} over {second}, by data set and pooled"
+            label = f"points of balanced accuracy over {second}"
+            svg = forest_figure(lines, label=label, alt=alt, percent=True, zero=True)
+            tables.insert(0, self.picture(f"{'-'.join(firsts)}-against-{second}", svg, alt))
+        return "\n\n".join(tables)
 
-def comparison(folder: Path, writing: Future[Any]) -> str:
-    """The tables of a comparison, when they are written."""
-    try:
-        writing.result()
-    except UserError as problem:  # no seed is finished for all arms
-        return f"*Not finished: {problem.what}.*"
-    text = (folder / "comparison_table.md").read_text(encoding="utf-8")
-    return re.sub(r"^#", "##", text.partition("\n")[2].strip(), flags=re.MULTILINE)
+    def variants(self, kind: str, words: Mapping[str, str | None], arm: str, data: str) -> str:
+        """The table of what is done otherwise to an arm, each alone, and above it a picture of what is gained."""
+        others = {"supmae": "supmae", **{f"{arm}+{name}": told for name, told in words.items()}}
+        rows = ablations.ablations(self.results, data, arm, others, self.draws)
+        if not any(row.variant for row in rows):
+            return NOT_YET
+        alt = f"Points of balanced accuracy over {arm} as it is, with one thing done otherwise, on {data} ({kind})"
+        label = f"points of balanced accuracy over {arm} as it is"
+        lines = [
+            line(f"{row.what.partition(':')[0].replace('pretrain.', '')}{' (one seed)' * (row.seeds == 1)}", row.gain)
+            for row in rows
+            if row.gain
+        ]
+        svg = forest_figure(lines, label=label, alt=alt, percent=True, zero=True)
+        drawn = self.picture(f"{kind}-of-{arm}-{data}", svg, alt)
+        return f"{drawn}\n\n{ablations.table(rows, arm, asked=len(words))}"
 
+    def maps_while_learning(self, data: str) -> str:
+        """The picture of how well maps find lesions, over pre-training."""
+        if not (self.results / data / "comparison.json").is_file():
+            return NOT_YET
+        alt = f"AUROC of the maps against the lesions of {data}, over the epochs of pre-training"
+        svg = map_history.figure(read_comparison(self.results / data), alt)
+        return self.picture(f"maps-{data}", svg, alt) if svg else NOT_YET
 
-def gains(results: Path, firsts: list[str], second: str, draws: pooled_difference.Draws) -> str:
-    """A table for each of the first arms, and above them one picture where there are more than three rows to draw."""
-    found = {first: pooled_difference.differences(results, first, second, draws) for first in firsts}
-    tables = [pooled_difference.table(rows, first, second) for first, rows in found.items()]
-    lines = []
-    for first, rows in found.items():
-        lines += [line(f"{first}, {row.data}{' (one seed)' * (row.seeds == 1)}", row.gain) for row in rows]
-        everything = pooled_difference.pooled(rows)
-        count = len(pooled_difference.independent([row for row in rows if row.seeds > 1]))
-        lines += [line(f"{first}, {count} pooled", everything)] if everything else []
-    if len(lines) > 3:
-        alt = f"Points of balanced accuracy of {' and of '.join(firsts)} over {second}, by data set and pooled"
-        svg = forest_figure(lines, label=f"points of balanced accuracy over {second}", alt=alt, percent=True, zero=True)
-        tables.insert(0, picture(results, f"{'-'.join(firsts)}-against-{second}", svg, alt))
-    return "\n\n".join(tables)
-
-
-def variants(
-    results: Path, kind: str, words: Mapping[str, str | None], arm: str, data: str, draws: pooled_difference.Draws
-) -> str:
-    """The table of an arm's variants of one kind, even masks beside them, under its picture."""
-    others = {"supmae": "supmae", **{f"{arm}+{name}": what for name, what in words.items()}}
-    rows = ablations.ablations(results, data, arm, others, draws)
-    if not any(row.variant for row in rows):
-        return NOT_YET
-    alt = f"Points of balanced accuracy of {arm} with one thing done otherwise, over {arm} as it is, on {data} ({kind})"
-    label = f"points of balanced accuracy over {arm} as it is"
-    lines = [
-        line(f"{row.what.partition(':')[0].replace('pretrain.', '')}{' (one seed)' * (row.seeds == 1)}", row.gain)
-        for row in rows
-        if row.gain
-    ]
-    svg = forest_figure(lines, label=label, alt=alt, percent=True, zero=True)
-    drawn = picture(results, f"{kind}-of-{arm}-{data}", svg, alt)
-    return f"{drawn}\n\n{ablations.table(rows, arm, asked=len(words))}"
-
-
-def maps_while_learning(results: Path, data: str) -> str:
-    """The picture of how well maps find lesions, over pre-training."""
-    if not (results / data / "comparison.json").is_file():
-        return NOT_YET
-    found = maps(read_comparison(results / data))
-    alt = f"AUROC of the maps against the lesions of {data}, over the epochs of pre-training"
-    return picture(results, f"maps-{data}", found["picture"], alt) if found else NOT_YET
+    def picture(self, name: str, svg: str, alt: str) -> str:
+        """Write a picture, and give back what shows it on the page."""
+        self.pictures.mkdir(parents=True, exist_ok=True)
+        file = f"{name.replace('+', '-')}.svg"
+        (self.pictures / file).write_text(as_file(svg), encoding="utf-8")
+        return f"![{alt}]({self.link}/{file})"
 
 
 def line(name: str, gain: Gain) -> Line:
@@ -149,19 +172,59 @@ def line(name: str, gain: Gain) -> Line:
     return Line(name, mean=gain.value, low=low, high=high, dots=())
 
 
-def picture(results: Path, name: str, svg: str, alt: str) -> str:
-    """Write results/pictures/NAME.svg, and give back what shows it in RESULTS.md."""
-    (results / "pictures").mkdir(exist_ok=True)
-    name = name.replace("+", "-")
-    write_whole(results / "pictures" / f"{name}.svg", as_file(svg))
-    return f"![{alt}](results/pictures/{name}.svg)"
+def asked_by(templates: Mapping[Path, str]) -> set[str]:
+    """The comparisons whose tables these pages need."""
+    found = {asked for text in templates.values() for asked in re.findall(ASKED, text)}
+    return {asked.rpartition(" ")[2] for asked in found}
+
+
+def build(packed: Path, templates: Mapping[Path, str], target: Path) -> list[Path]:
+    """Write every page under TARGET, docs/results/pictures, and the numbers of the comparisons into PACKED/tables.
+
+    Args:
+        packed: results/.
+        templates: by the page's path under TARGET.
+    """
+    pictures = target / PAGES / "pictures"
+    with TemporaryDirectory() as folder:
+        results = Path(folder, "studies")
+        for name in names(packed):
+            unpack(read_study(packed, name), results / name)
+        numbers.write_all(results, asked_by(templates))
+        fresh, draws = Path(folder, "pictures"), pooled_difference.Draws()
+        fresh.mkdir()
+        for path, template in templates.items():
+            link = os.path.relpath(pictures, (target / path).parent)
+            text = Page(results, fresh, link, draws).text(template)
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_text(text, encoding="utf-8")
+        put(packed / "tables", {f"{path.parent.name}.csv": path for path in results.glob("*/table.csv")})
+        put(pictures, {path.name: path for path in fresh.iterdir()})
+    return list(templates)
+
+
+def put(folder: Path, files: Mapping[str, Path]) -> None:
+    """Make these files, by name, the content of a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if old.name not in files:
+            old.unlink()
+    for name, file in files.items():
+        (folder / name).write_bytes(file.read_bytes())
+
+
+def templates() -> dict[Path, str]:
+    """Every page's template, by the page's path in the repository."""
+    experiments = REPOSITORY / "experiments"
+    pages = {PAGES / path.name: path for path in sorted((experiments / "pages").glob("*.md"))}
+    paths = {Path("RESULTS.md"): experiments / "results_page.md", **pages}
+    return {page: path.read_text(encoding="utf-8") for page, path in paths.items()}
 
 
 def main() -> None:
-    """Write RESULTS.md."""
-    template = (REPOSITORY / "experiments" / "results_page.md").read_text(encoding="utf-8")
-    (REPOSITORY / "RESULTS.md").write_text(page(template, REPOSITORY / "results"), encoding="utf-8")
-    print(f"{REPOSITORY / 'RESULTS.md'}")
+    """Write all pages."""
+    for page in build(REPOSITORY / "results", templates(), REPOSITORY):
+        print(page)
 
 
 if __name__ == "__main__":

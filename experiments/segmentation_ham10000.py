@@ -3,31 +3,34 @@
 HAM10000, four beginnings of the encoder (msmae, supmae, mae, none), three seeds, one budget. The split and the encoders
 are those of a comparison (``--encoders``, made by ``experiments/arms.py ham10000``), each taken as soon as its
 pre-training is finished; what is missing there is pre-trained here, with the same budget. Work goes to
-runs/experiments/ham10000-segmentation, results to results/ham10000+segmentation; killed, the same command goes on. The
-same command may be started several times: the processes share the runs.
+runs/experiments/ham10000-segmentation, results to results/ham10000+segmentation.npz; killed, the same command goes on.
+The same command may be started several times: the processes share the runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from arms import PUBLIC, REPOSITORY
 from collect import collect, restore
+from study_tables import segmentation
 
 import msmae
 from msmae.config import make_settings
 from msmae.data.opening import divide
 from msmae.errors import UserError
-from msmae.evidence.segmentation_comparison import write_segmentation_comparison
 from msmae.runs.folder import differences, write_json
 from msmae.verbs.compare import Part, claimed, finished
 
 ARMS = ["msmae", "supmae", "mae", "none"]
 PAIRS = [["msmae", "none"], ["msmae", "mae"], ["msmae", "supmae"], ["supmae", "none"], ["mae", "none"]]
 EXPERIMENTS = REPOSITORY / "runs" / "experiments"
+NAME = "ham10000+segmentation"
 PRETRAIN = 80_000
 """Images shown in pre-training."""
 
@@ -38,7 +41,7 @@ def main() -> None:
     parser.add_argument("--data", default=PUBLIC / "ham10000", type=Path)
     parser.add_argument("--encoders", default=EXPERIMENTS / "ham10000", type=Path)
     parser.add_argument("--work", default=EXPERIMENTS / "ham10000-segmentation", type=Path)
-    parser.add_argument("--results", default=REPOSITORY / "results" / "ham10000+segmentation", type=Path)
+    parser.add_argument("--results", default=REPOSITORY / "results", type=Path)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--presentations", type=int, default=12_000, help="images shown in each segmentation")
@@ -46,7 +49,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
     work, results = asked.work.resolve(), asked.results.resolve()
-    restore(results, work, roots=[PUBLIC, REPOSITORY])
+    restore(results, NAME, work, roots=[PUBLIC, REPOSITORY])
     write_plan(work, asked)
     bench = Bench(asked, manifest=split_of(asked), work=work)
     try:
@@ -58,8 +61,9 @@ def main() -> None:
                     bench.make(part)
     finally:
         roots = [PUBLIC, asked.data.resolve().parent, REPOSITORY, asked.encoders.resolve().parent, work.parent]
-        print(f"{collect(work, results, roots=roots)} runs in {results}")
-    print(write_segmentation_comparison(results).read_text(encoding="utf-8"))
+        print(f"{collect(work, results, NAME, roots=roots)} runs in {results / NAME}.npz")
+    numbers = segmentation.numbers(work)
+    print(segmentation.text(work, pd.read_csv(io.StringIO(numbers))))
 
 
 def write_plan(work: Path, asked: argparse.Namespace) -> None:

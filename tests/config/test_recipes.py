@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,6 @@ from msmae.statistics.predictions import read_predictions
 PAPER = ("messidor2", "btmd", "ham10000", "deeplesion", "chestxray2017", "busi")
 MEASURED = ("pneumoniamnist", "brain-tumor-mri", "ham10000")
 RECIPES = Path(msmae.__file__).parent / "recipes"
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -63,31 +59,6 @@ def header_of(name: str) -> str:
     """The comment above a recipe's settings, on one line."""
     text = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").partition("extends:")[0]
     return " ".join(line.removeprefix("# ") for line in text.splitlines())
-
-
-@pytest.mark.parametrize("name", MEASURED)
-def test_a_measured_recipe_expects_what_was_measured(name: str) -> None:
-    files = sorted((REPOSITORY / "results" / name / "msmae").glob("*/metrics.json"))
-    found = [json.loads(file.read_text(encoding="utf-8"))["splits"]["test"]["metrics"] for file in files]
-    assert len(found) == 3
-    for metric, words, factor, digits in [
-        ("accuracy", "accuracy {} % ({} to {}", 100, 1),
-        ("balanced_accuracy", "balanced accuracy {} % ({} to {}", 100, 1),
-        ("auroc", "AUROC {} ({} to {}", 1, 3),
-    ]:
-        values = [factor * one[metric]["value"] for one in found]
-        figures = [f"{value:.{digits}f}" for value in (float(np.mean(values)), min(values), max(values))]
-        assert f" {words.format(*figures)}" in header_of(f"{name}-cpu"), metric
-
-
-@pytest.mark.parametrize("name", MEASURED)
-def test_a_measured_recipe_has_the_settings_that_were_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(REPOSITORY / "experiments"))
-    asked = argparse.Namespace(scale="cpu", arms=None, seeds=None)
-    study = runpy.run_path(str(REPOSITORY / "experiments" / "studies.py"))["STUDIES"][name]
-    told = runpy.run_path(str(REPOSITORY / "experiments" / "arms.py"))["settings_of"](study, asked)
-    groups = {group: values for group, values in told.items() if isinstance(values, dict)}
-    assert make_settings(f"{name}-cpu") == make_settings(told["preset"], overrides=groups)
 
 
 def test_the_paper_has_six_recipes_and_no_preset_is_missing_here() -> None:
