@@ -61,8 +61,10 @@ class DatasetSettings(Group):
     test_fraction: TrueShare = 0.2
     """Share cut for testing where no test split is given."""
     ordinal: bool | None = None
-    """The classes are grades, in the order of their names (numbers, then the alphabet); None: where the layout says
-    so."""
+    """The classes are grades, in their order (see class_order); None: where the layout says so."""
+    class_order: str = ""
+    """The classes in their order, separated by semicolons; empty: numbers, then names in natural order (2 before
+    10)."""
     on_error: Literal["stop", "skip"] = "stop"
     """What an unreadable image does: stop the run, or be left out and reported."""
 

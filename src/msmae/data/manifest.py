@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +24,24 @@ from msmae.files import whole
 COLUMNS = ("image_path", "label", "patient_id", "split", "mask_path", "site")
 SPLITS = ("train", "val", "test")
 SEPARATOR = ";"  # between the labels of a multi-label image, and between its masks
+WRITTEN = ("label", "patient_id", "split", "site")
+WORDS_FOR_NOTHING = {"nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "none"}
+"""What tables of other programs write for an empty cell; where a class is called so, a manifest says that it means it
+(a column ``as_written``)."""
 NO_FINDING = SEPARATOR  # the label of a multi-label image that was examined and shows none of the classes
+
+
+class LeftOut(str):
+    """A note on what was not used: ``number`` things, and ``why``."""
+
+    number: int
+    why: str
+
+    @classmethod
+    def of(cls, sentence: str, *, number: int, why: str) -> LeftOut:
+        note = cls(sentence)
+        note.number, note.why = number, why
+        return note
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +62,11 @@ class Manifest:
         Sentences a person should read: what was recognised, guessed, left out or cut.
     ``source``
         The table that names the images; ``""``: a folder does, ``root``.
+    ``rules``
+        Column -> in a few words what filled it (``patient_id``: "the PatientID of the DICOM headers"); ``layout`` ->
+        why it was recognised; ``cut`` -> the splits that the data did not name.
+    ``order``
+        The classes in their order, where one was given.
     """
 
     table: pd.DataFrame
@@ -51,10 +74,20 @@ class Manifest:
     layout: str
     notes: tuple[str, ...] = ()
     source: str = ""
+    rules: Mapping[str, str] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
 
     @classmethod
     def from_table(
-        cls, table: pd.DataFrame, *, root: Path, layout: str, notes: Iterable[str] = (), source: str = ""
+        cls,
+        table: pd.DataFrame,
+        *,
+        root: Path,
+        layout: str,
+        notes: Iterable[str] = (),
+        source: str = "",
+        rules: Mapping[str, str] | None = None,
+        order: tuple[str, ...] = (),
     ) -> Manifest:
         """Complete ``table`` (missing columns, missing values, the index) into a manifest.
 
@@ -67,8 +100,10 @@ class Manifest:
                 cells[column] = ""
         further = [column for column in cells if column not in COLUMNS]
         cells = cells[[*COLUMNS, *further]].astype(object).reset_index(drop=True)
+        for column in ("label", "patient_id", "site"):
+            cells[column] = [plain(cell) for cell in cells[column]]
         _check_rows(cells, where=source or str(root))
-        return cls(cells, Path(root), layout, tuple(notes), source)
+        return cls(cells, Path(root), layout, tuple(notes), source, dict(rules or {}), order)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -85,11 +120,18 @@ class Manifest:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The class names: numbers in numerical order, then the others in alphabetical order."""
+        """The class names: in the order given, or numbers in numerical order, then the others in natural order (``2 -
+        mild`` before ``10 - severe``)."""
         labels = set(self.table["label"])
         if self.multilabel:
             labels = {piece for label in labels for piece in label.split(SEPARATOR)}
-        return tuple(sorted(labels - {""}, key=_class_order))
+        given = tuple(name for name in self.order if name in labels)
+        return (*given, *sorted(labels - {"", *given}, key=_class_order))
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """The notes on what was not used."""
+        return [note for note in self.notes if isinstance(note, LeftOut)]
 
     def targets(self) -> np.ndarray:
         """The labels as numbers.
@@ -136,20 +178,63 @@ class Manifest:
 
     def select(self, samples: Sequence[int] | np.ndarray) -> Manifest:
         """Only these images, in this order, numbered anew from 0."""
-        table = self.table.iloc[np.asarray(samples, dtype=np.int64)]
-        return Manifest.from_table(table, root=self.root, layout=self.layout, notes=self.notes, source=self.source)
+        return self._with(self.table.iloc[np.asarray(samples, dtype=np.int64)])
 
-    def with_splits(self, splits: Sequence[str] | np.ndarray, *, notes: Iterable[str] = ()) -> Manifest:
-        """The same images with these splits ``[n]``; ``notes`` are added to those there are."""
-        return self.with_columns({"split": splits}, notes=notes)
+    def with_splits(
+        self, splits: Sequence[str] | np.ndarray, *, notes: Iterable[str] = (), rules: Mapping[str, str] | None = None
+    ) -> Manifest:
+        """The same images with these splits ``[n]``; ``notes`` and ``rules`` are added to those there are."""
+        return self.with_columns({"split": splits}, notes=notes, rules=rules)
 
-    def with_columns(self, columns: Mapping[str, Sequence[str] | np.ndarray], *, notes: Iterable[str] = ()) -> Manifest:
-        """The same images with these columns set or added, each ``[n]``; ``notes`` are added to those there are."""
+    def with_columns(
+        self,
+        columns: Mapping[str, Sequence[str] | np.ndarray],
+        *,
+        notes: Iterable[str] = (),
+        rules: Mapping[str, str] | None = None,
+    ) -> Manifest:
+        """The same images with these columns set or added, each ``[n]``; ``notes`` and ``rules`` are added to those
+        there are."""
         table = self.table.copy()
         for name, values in columns.items():
             table[name] = pd.Series(list(values), index=table.index, dtype=object)
+        return self._with(table, notes=notes, rules=rules)
+
+    def with_table(
+        self, table: pd.DataFrame, *, notes: Iterable[str] = (), rules: Mapping[str, str] | None = None
+    ) -> Manifest:
+        """Other rows of the same data set; ``notes`` and ``rules`` are added to those there are."""
+        return self._with(table, notes=notes, rules=rules)
+
+    def with_order(self, order: Sequence[str]) -> Manifest:
+        """The same images, their classes in this order; those it does not name come after. Raises ``UserError`` for a
+        name that is no class."""
+        order = tuple(plain(name) for name in order)
+        unknown = [name for name in order if name not in self.classes]
+        if unknown:
+            raise UserError(
+                f"there is no class {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, self.classes))}",
+                where=self.where,
+                mend="name the classes as they are written",
+            )
+        return self._with(self.table, order=order)
+
+    def _with(
+        self,
+        table: pd.DataFrame,
+        *,
+        notes: Iterable[str] = (),
+        rules: Mapping[str, str] | None = None,
+        order: tuple[str, ...] | None = None,
+    ) -> Manifest:
         return Manifest.from_table(
-            table, root=self.root, layout=self.layout, notes=(*self.notes, *notes), source=self.source
+            table,
+            root=self.root,
+            layout=self.layout,
+            notes=(*self.notes, *notes),
+            source=self.source,
+            rules={**self.rules, **(rules or {})},
+            order=self.order if order is None else order,
         )
 
     def with_notes_first(self, *notes: str) -> Manifest:
@@ -165,6 +250,10 @@ class Manifest:
         target = Path(csv_path)
         prefix = _prefix(self.root, seen_from=target.parent)
         table = self.table.copy()
+        if any(cell.lower() in WORDS_FOR_NOTHING for column in WRITTEN for cell in table[column]) or any(
+            sign in label for label in table["label"] for sign in "|,+"
+        ):
+            table["as_written"] = "yes"
         if prefix != ".":
             table["image_path"] = [os.path.join(prefix, image) for image in table["image_path"]]
             table["mask_path"] = [_prefix_each(masks, prefix) for masks in table["mask_path"]]
@@ -185,7 +274,7 @@ def read_manifest(csv_path: str | Path) -> Manifest:
         header, *rows = [row for row in csv.reader(stream) if row] or [[]]
     if "image_path" not in header:
         raise UserError("this CSV has no column image_path", where=str(source), mend=f"it has {header}")
-    table = pd.DataFrame(rows, columns=header, dtype=object)
+    table = pd.DataFrame(rows, columns=header, dtype=object).drop(columns="as_written", errors="ignore")
     return Manifest.from_table(table, root=source.parent, layout="csv")
 
 
@@ -206,6 +295,11 @@ def split_mask(piece: str) -> tuple[str, str]:
 def join_mask(name: str, path: str) -> str:
     """The reverse of :func:`split_mask`."""
     return f"{name}={path}" if name else path
+
+
+def plain(name: str) -> str:
+    """A name in one Unicode form (NFC), so that two that look alike are alike."""
+    return unicodedata.normalize("NFC", name)
 
 
 def printable(text: str) -> str:
@@ -232,9 +326,11 @@ def _check_rows(cells: pd.DataFrame, *, where: str) -> None:
         )
 
 
-def _class_order(name: str) -> tuple[bool, float, str]:
+def _class_order(name: str) -> tuple[bool, float, list[tuple[str, int]], str]:
     number = re.fullmatch(r"[+-]?\d+(\.\d+)?", name, re.ASCII)
-    return (number is None, float(name) if number else 0.0, name)
+    pieces = re.split(r"(\d{1,18})", name)  # text, number, text, ...
+    natural = [(text, int(digits or 0)) for text, digits in zip(pieces[::2], [*pieces[1::2], "0"], strict=True)]
+    return (number is None, float(name) if number else 0.0, natural, name)
 
 
 def _prefix(root: Path, *, seen_from: Path) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from msmae.config import Settings
 from msmae.data.audit import Fingerprints, find_duplicates, keep_together, take_fingerprints
+from msmae.data.effects import check_cuts, check_effects
 from msmae.data.manifest import Manifest
 from msmae.data.phantom import make_phantom
 from msmae.data.reading.decoding import image_sources
 from msmae.data.reading.images import Reading, count_channels
 from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
+from msmae.data.tables.patients import is_dicom
 from msmae.data.tables.slices import expand_slices
 from msmae.errors import UserError
 from msmae.progress import ProgressBar
@@ -30,6 +32,7 @@ def divide(data: str | Path, *, settings: Settings, seed: int = 0, takes: int | 
     chosen, manifest = settings.dataset, open_data(data, settings)
     if takes is not None:
         check_channels(manifest, takes, settings.model.channels)
+    check_cuts(manifest, chosen)
     splits = set(manifest.table["split"])
     return assign_splits(
         manifest,
@@ -93,7 +96,27 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
         mask_column=chosen.mask_column,
         site_column=chosen.site_column,
     )
-    return expand_slices(manifest, slices=chosen.slices) if chosen.slices else manifest
+    manifest = expand_slices(manifest, slices=chosen.slices) if chosen.slices else manifest
+    check_effects(manifest, chosen)
+    if chosen.class_order:
+        manifest = manifest.with_order([name.strip() for name in chosen.class_order.split(";")])
+    return manifest.with_columns({}, rules={"units": units_of(manifest, reading_of(settings))})
+
+
+def units_of(manifest: Manifest, reading: Reading) -> str:
+    """What the numbers of the pixels mean, by the kinds of files there are, in a few words."""
+    paths = [str(path) for path in manifest.table["image_path"]]
+    kinds = {
+        "DICOM": sum(map(is_dicom, paths)),
+        "NIfTI": sum(path.lower().endswith((".nii", ".nii.gz")) for path in paths),
+    }
+    kinds["pictures"] = len(paths) - sum(kinds.values())
+    meant = {
+        "DICOM": "modality units" if reading.window == "none" else f"brightness by the window '{reading.window}'",
+        "NIfTI": "the file's units" if reading.window in ("file", "none") else f"the window '{reading.window}'",
+        "pictures": "as stored" if reading.window in ("file", "none") else f"the window '{reading.window}'",
+    }
+    return "; ".join(f"{number:,} {kind}: {meant[kind]}" for kind, number in kinds.items() if number)
 
 
 def reading_of(settings: Settings) -> Reading:

@@ -68,7 +68,10 @@ def assign_splits(
         split = np.where(taken[grouped.of], name, split)
         pool = pool & ~taken
         notes += _cut_notes(name, split, grouped, seed=seed)
-    return manifest.with_splits(np.where(split == "", "train", split), notes=notes)
+    given = manifest.table["split"] != ""
+    cut = [name for name in ("val", "test") if name in split and not (given & (manifest.table["split"] == name)).any()]
+    rules = {"cut": ", ".join(cut if given.any() else ["train", *cut])}
+    return manifest.with_splits(np.where(split == "", "train", split), notes=notes, rules=rules)
 
 
 def make_folds(

@@ -121,6 +121,8 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
     path = run / "config.yaml"
     if path.is_file():
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before.pop("understood", None)  # said, not asked for
+        config.pop("understood", None)
         before["settings"] = completed(before["settings"], config["settings"])
         refuse_other_settings(run, differences(before | whole_paths(before), config))
         tell_of_other_software(run)

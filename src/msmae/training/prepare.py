@@ -178,7 +178,7 @@ def prepare_again(run: Path, *, pretrain_only: bool = False) -> Prepared:
     """What a run started from, from its own manifest and settings: same images, same splits."""
     config, settings = read_run(run)
     settings = as_own_manifest(settings)
-    manifest = read_manifest(run / "manifest.csv")
+    manifest = _own_order(read_manifest(run / "manifest.csv"), run, settings)
     prepared = prepare(
         manifest, settings=settings, method=config["method"], seed=config["seed"], pretrain_only=pretrain_only
     )
@@ -194,11 +194,21 @@ def as_started(prepared: Prepared, run: Path) -> Prepared:
     return dataclasses.replace(prepared, mean=card.mean, std=card.std, parts=card.encoder, origin=card.start)
 
 
+def _own_order(manifest: Manifest, run: Path, settings: Settings) -> Manifest:
+    """The run's manifest with its classes in the order its model was trained with, whatever today's order is."""
+    cards = [run / part / "config.json" for part in ("model", "pretrained")]
+    card = next((file for file in cards if file.is_file()), None)
+    given = [name.strip() for name in settings.dataset.class_order.split(";") if name.strip()]
+    names = given if card is None else json.loads(card.read_text(encoding="utf-8")).get("classes", [])
+    return manifest.with_order([name for name in names if name in manifest.classes])
+
+
 def as_own_manifest(settings: Settings) -> Settings:
     """The settings under which a manifest that this library wrote is read."""
     given = settings.dataset
     plain = DatasetSettings(
         ordinal=given.ordinal,
+        class_order=given.class_order,
         on_error=given.on_error,
         window=given.window,
         replace_nonfinite=given.replace_nonfinite,

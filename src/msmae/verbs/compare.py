@@ -90,12 +90,12 @@ def compare(
     from msmae.data.opening import divide
     from msmae.training.prepare import audit_before_run
     from msmae.verbs.report import report
-    from msmae.verbs.show import show_notes, show_start
+    from msmae.verbs.show import show_start, show_understood
 
     check_run(folder, data=data, finished=None, ours=(PLAN,))
     before = read_plan(folder)
     whole = divide(data, settings=chosen, seed=before.get("split_seed", request.seeds[0]), takes=channels_of(start))
-    show_notes(whole.notes)
+    show_understood(whole)
     if "pca-svm" in request.arms:
         refuse_multilabel_svm(whole)
     manifests = cut_folds(whole, request, settings=chosen, seed=before.get("split_seed", request.seeds[0]))

@@ -58,19 +58,19 @@ def run(
     from msmae.data.opening import divide
     from msmae.training.prepare import audit_before_run, prepare
     from msmae.training.pretrain import check_training
-    from msmae.verbs.show import show_notes, show_result, show_start
+    from msmae.verbs.show import show_result, show_start, show_understood
 
     manifest = divide(data, settings=chosen, seed=seed, takes=channels_of(start))
     if not overwrite:
         check_same_images(folder, manifest, seed=seed, settings=chosen)
-    show_notes(manifest.notes)
+    show_understood(manifest)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed, start=start)
     check_training(prepared)
     show_start(prepared)
     if overwrite:
         clear_run(folder)
-    given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
+    given = {"init": init, "preset": preset, "allow_leakage": allow_leakage, "understood": found.understood.to_dict()}
     describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
     write_json(folder / "audit.json", found.to_dict())

@@ -63,10 +63,10 @@ def segment(
     from msmae.training.segment import check_segmenter, segment_model
     from msmae.training.segment_data import check_masks, left_out, prepare_masks
     from msmae.training.trainer import is_main_process
-    from msmae.verbs.show import show_notes, show_result
+    from msmae.verbs.show import show_result, show_understood
 
     manifest = divide(data, settings=chosen, seed=seed, takes=channels_of(start))
-    show_notes(manifest.notes)
+    show_understood(manifest)
     check_masks(manifest)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     learned = refuse_leakage(manifest, source, chosen, allow=allow_leakage)
@@ -74,7 +74,13 @@ def segment(
     check_segmenter(prepared)
     if overwrite:
         clear_run(folder)
-    given = {"task": "segmentation", "from": from_, "preset": preset, "allow_leakage": allow_leakage}
+    given = {
+        "task": "segmentation",
+        "from": from_,
+        "preset": preset,
+        "allow_leakage": allow_leakage,
+        "understood": found.understood.to_dict(),
+    }
     describe_run(folder, data=str(data), method=source.arm, seed=seed, settings=prepared.settings, given=given)
     prepared.manifest.write(folder / "manifest.csv")
     audit = {**found.to_dict(), "test_in_encoder_pool": learned["test_in_encoder_pool"]}

@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from msmae.data.audit import Audit, describe_leakage, list_obstacles, list_warnings, mending_command
-from msmae.data.manifest import SPLITS, printable
+from msmae.data.manifest import SPLITS, LeftOut, Manifest, printable
 from msmae.data.repair import Repair, left_out_path
 from msmae.data.tables.listing import count, some
+from msmae.data.understood import understand
 from msmae.statistics.answers import say_rule
 from msmae.statistics.summary import figures_by
 
@@ -41,9 +42,11 @@ SHOWN = {
 }
 
 
-def show_notes(notes: Iterable[str]) -> None:
-    """Print what was recognised, guessed, left out or cut, a line each."""
-    for note in notes:
+def show_understood(manifest: Manifest) -> None:
+    """Print what the data was understood to be, and then the notes that say more than that."""
+    for line in understand(manifest).lines():
+        print(line)
+    for note in further_notes(manifest.notes):
         print(f"- {printable(note)}")
 
 
@@ -69,6 +72,11 @@ def show_start(prepared: Prepared) -> None:
     print(f"- licence of the encoder: {licence or 'not known; look it up before you share the model'}")
     if prepared.origin["limited"]:
         log.warning("the encoder's licence forbids commercial use, and so does it of every model that starts from it")
+
+
+def further_notes(notes: Iterable[str]) -> list[str]:
+    """The notes but for those that the block of what was understood says: how it was recognised, what was left out."""
+    return [note for note in notes if not isinstance(note, LeftOut) and not note.startswith("read as ")]
 
 
 FILES = ("report.html", "metrics.json", "predictions.csv", "segmentation.csv", "model")
@@ -144,8 +152,10 @@ def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = N
     ``stops``: leakage ends the command with an error, which says what leaks and how to mend it, so it is not said here.
     """
     console = console or Console(highlight=False)
-    for note in audit.notes:
-        console.print(escape(printable(note)), soft_wrap=True)
+    for line in audit.understood.lines():
+        console.print(escape(line), soft_wrap=True)
+    for note in further_notes(audit.notes):
+        console.print(f"- {escape(printable(note))}", soft_wrap=True)
     console.print(f"{escape(audit.source)}: {count(audit.classes, 'class')}", soft_wrap=True)
     console.print(_classes(audit))
     counts = Table(show_header=False, box=None, padding=(0, 2))
@@ -153,7 +163,8 @@ def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = N
     counts.add_column()
     for name, words in COUNTS.items():
         number = getattr(audit, name)
-        counts.add_row(f"{number:,}", words, style="bold red" if name in LEAKAGE and number else None)
+        if number:
+            counts.add_row(f"{number:,}", words, style="bold red" if name in LEAKAGE and number else None)
     console.print(counts)
     if not audit.test_near_pool:  # else the warning gives the reason
         console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)

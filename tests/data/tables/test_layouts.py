@@ -23,7 +23,9 @@ def test_class_folders(tmp_path):
         ("healthy/b.png", "healthy", ""),
         ("ill/deep/er/c.tiff", "ill", ""),
     ]
-    assert any("1 image deeper in a class folder" in note for note in manifest.notes)
+    (note,) = manifest.left_out
+    assert (note.number, str(note)) == (2, "2 folders left out, taken for no class and no patient, their images kept: "
+                                           "deep, er")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,8 @@ def test_masks_beside_images_are_no_images(tmp_path):
         ("b/2.png", "b/2_segmentation.png"),
         ("b/with_mask.png", ""),
     ]
-    assert "2 images with masks beside them (a/1_mask.png)" in manifest.notes
+    assert "2 images with masks (a/1_mask.png)" in manifest.notes
+    assert manifest.rules["mask_path"] == "names beside the images"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,6 @@ def test_what_is_no_image_is_counted_and_what_systems_leave_behind_is_not(tmp_pa
     [
         ([], "no image in this folder"),
         (["notes.txt"], "no image in this folder"),
-        (["train/1.png", "test/2.png"], "no image has a label"),
         (["a/1.png", "b/2.png", "c/notes.txt"], r"1 folder without an image: c"),
         (["train/a/1.png", "holdout/b/2.png"], "beside split folders there is 'holdout'"),
         (["train/a/1.png", "train/b/1.png", "2.png"], "beside split folders there is a loose image"),
@@ -126,6 +128,12 @@ def test_a_wrong_path_names_its_neighbour(tmp_path):
         open_dataset(tmp_path / "brain-tumour/a/1.png")
     with pytest.raises(UserError, match="there is no layout 'busy': use one of auto, busi"):
         open_dataset(tmp_path, layout="busy")
+
+
+def test_split_folders_without_classes_are_splits_without_labels(tmp_path):
+    manifest = open_dataset(touch(tmp_path, "train/1.png", "test/2.png"))
+    assert (manifest.layout, manifest.classes) == ("unlabelled", ())
+    assert rows(manifest, "image_path", "split") == [("test/2.png", "test"), ("train/1.png", "train")]
 
 
 def test_images_in_no_class_folder_are_unlabelled(tmp_path):

@@ -24,9 +24,10 @@ def test_masks_beside_images_are_their_masks(tmp_path: Path) -> None:
         ("set/images/b.png", "", "set/masks/b_mask_1.png;set/masks/b_mask_2.png"),
         ("set/images/c.png", "", ""),
     ]
-    assert manifest.notes[:4] == (
+    assert manifest.notes == (
         "read as mask-folders: images/ and masks/ side by side",
-        "2 images with masks of their name, and no class labels",
+        "the data set lies in set",
+        "2 images with masks (set/masks/a.png)",
         "1 image without a mask",
         "1 mask left out, named like no image: set/masks/d.png",
     )
@@ -69,31 +70,38 @@ def test_dots_within_a_name_belong_to_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["images/{}/a.png", "{}/images/a.png", "all/images/{}/deeper/a.png"])
-def test_further_folders_are_no_class_and_that_is_said(place: str, tmp_path: Path) -> None:
+def test_further_folders_that_count_are_patients(place: str, tmp_path: Path) -> None:
     for patient in ("p1", "p2"):
         for folder in ("images", "masks"):
             touch(tmp_path, place.replace("images", folder).format(patient))
     manifest = open_dataset(tmp_path)
     assert manifest.classes == ()
     assert all(manifest.table["mask_path"])
-    (note,) = (note for note in manifest.notes if "taken for no class and no patient" in note)
-    assert "p1, p2" in note
+    assert list(manifest.table["patient_id"]) == ["p1", "p2"]
     wrapped = open_dataset(touch(tmp_path / "w", "set/v2/images/a.png", "set/v2/masks/a.png"))
-    assert not [note for note in wrapped.notes if "no class and no patient" in note]
+    assert not wrapped.table["patient_id"].any()
 
 
 def test_the_innermost_folder_says_what_a_file_is(tmp_path: Path) -> None:
     manifest = open_dataset(touch(tmp_path, "scans/images/a.png", "scans/masks/a.png"))
     assert rows(manifest, "image_path", "mask_path") == [("scans/images/a.png", "scans/masks/a.png")]
-    apart = open_dataset(touch(tmp_path / "apart", "one/images/a.png", "two/masks/a.png"))
-    assert apart.layout == "folder"
+    touch(tmp_path / "apart", "one/images/a.png", "two/masks/a.png")
+    with pytest.raises(
+        UserError, match=r"no file among the masks lies and is named like an image \(two/masks/a\.png\)"
+    ):
+        open_dataset(tmp_path / "apart")
+    assert open_dataset(tmp_path / "apart", layout="folder").classes == ("one", "two")
 
 
 def test_pictures_elsewhere_stop_the_reading_unless_told(tmp_path: Path) -> None:
     touch(tmp_path, "image/a.png", "label/a.png", "healthy/b.png", "label/c.npy")
     with pytest.raises(UserError, match=r"image/ and label/ side by side, and 1 picture elsewhere \(healthy/b\.png\)"):
         open_dataset(tmp_path)
-    assert open_dataset(tmp_path, layout="folder").classes == ("healthy", "image", "label")  # who insists is heard
+    told = open_dataset(tmp_path, layout="folder")
+    assert rows(told, "image_path", "label", "mask_path") == [  # whatever is told, a mask is no image
+        ("healthy/b.png", "healthy", ""),
+        ("image/a.png", "", "label/a.png"),
+    ]
     manifest = open_dataset(tmp_path, layout="mask-folders")
     assert rows(manifest, "image_path", "mask_path") == [("image/a.png", "label/a.png")]
     assert "1 picture left out, among neither images nor masks: healthy/b.png" in manifest.notes

@@ -56,10 +56,22 @@ def test_slices_of_a_volume_stay_together(volumes):
 def test_other_images_and_chosen_slices_stay(tmp_path):
     save_volume(tmp_path / "v.nii", np.zeros((4, 5, 6)))
     (tmp_path / "p.png").touch()
+    save_volume(tmp_path / "w.nii", np.zeros((4, 5, 1)))
+    (tmp_path / "m.csv").write_text("image_path,label,axis,index\nv.nii,a,2,3\np.png,b,,\nw.nii,a,,\n")
+    cut = expand_slices(open_dataset(tmp_path / "m.csv"), slices="axial")
+    assert list(cut.table["index"]) == ["3", "", "0"]
     (tmp_path / "m.csv").write_text("image_path,label,axis,index\nv.nii,a,2,3\np.png,b,,\n")
-    manifest = open_dataset(tmp_path / "m.csv")
-    cut = expand_slices(manifest, slices="axial")
-    assert list(cut.table["index"]) == ["3", ""]
+    with pytest.raises(UserError, match="--slices axial has no effect"):
+        expand_slices(open_dataset(tmp_path / "m.csv"), slices="axial")
+
+
+@pytest.mark.parametrize(("folders", "patients"), [(("P1", "P2"), 2), (("AD", "CN"), 2)])
+def test_volumes_of_one_name_in_two_folders_are_two_patients(folders, patients, tmp_path):
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        save_volume(tmp_path / folder / "T1w.nii.gz", np.zeros((3, 3, 2)))
+    cut = expand_slices(open_dataset(tmp_path), slices="axial")
+    assert cut.table["patient_id"].nunique() == patients
 
 
 def test_frames_of_a_series_of_volumes(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from pandas.testing import assert_frame_equal
 
 from listed_files import rows, touch
 from msmae.data.tables.layouts import open_dataset
-from msmae.data.tables.tables import ColumnNames, read_csv_manifest
+from msmae.data.tables.tables import NOT_SAID, ColumnNames, read_csv_manifest
 from msmae.errors import UserError
 
 TABLE = "image_path,label,site\nx/1.png,a,Ulm\nx/2.png,b,Bonn\n"
@@ -111,8 +112,9 @@ def test_duplicate_rows_are_left_out_and_counted(tmp_path):
 
 
 def test_slices_of_a_volume_are_no_duplicates(tmp_path):
-    text = "image_path,axis,index,label\n1.png,2,10,a\n1.png,2,11,b\n"
-    assert len(open_dataset(write_table(tmp_path, text))) == 2
+    touch(tmp_path, "1.nii")
+    text = "image_path,axis,index,label\n1.nii,2,10,a\n1.nii,2.0,11,b\n"
+    assert rows(open_dataset(write_table(tmp_path, text)), "axis", "index") == [("2", "10"), ("2", "11")]
 
 
 def test_a_table_without_labels(tmp_path):
@@ -184,7 +186,11 @@ def test_a_table_in_windows_1252(tmp_path):
     assert "not UTF-8" in manifest.notes[1]
 
 
-CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_size=6).map(str.strip)
+CELL = (
+    st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_size=6)
+    .map(str.strip)
+    .filter(lambda cell: cell.lower() not in NOT_SAID or not cell)
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -200,6 +206,7 @@ def test_any_table_reads_as_it_was_written(cells, delimiter, encoding, tmp_path)
     )
     table.to_csv(tmp_path / "m.csv", sep=delimiter, encoding=encoding, index=False)
     read = open_dataset(tmp_path / "m.csv").table
+    table["site"] = [normalize("NFC", cell) for cell in table["site"]]
     assert_frame_equal(read[list(table.columns)], table.astype(object), check_dtype=False)
 
 

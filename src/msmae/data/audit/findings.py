@@ -13,6 +13,7 @@ from msmae.data.audit.fingerprints import Fingerprints, take_fingerprints
 from msmae.data.audit.shortcuts import Shortcut, find_shortcuts
 from msmae.data.audit.threshold import Threshold
 from msmae.data.manifest import Manifest, printable
+from msmae.data.understood import Understood, understand
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Audit:
     """What DATA was."""
     layout: str
     notes: tuple[str, ...]
+    understood: Understood
+    """What the data was taken for."""
     images: int
     patients: int
     """Patients named; 0 where none are."""
@@ -93,6 +96,7 @@ class Audit:
         return {
             **content,
             "leaks": self.leaks,
+            "understood": self.understood.to_dict(),
             "notes": [printable(note) for note in self.notes],
             "threshold": vars(self.threshold),
             "shortcuts": shortcuts,
@@ -120,6 +124,7 @@ def audit(
         source=printable(str(manifest.root) if source is None else source),
         layout=manifest.layout,
         notes=manifest.notes,
+        understood=understand(manifest),
         images=len(manifest),
         patients=len(columns.splits_of_patients),
         nameless=int((manifest.table["patient_id"] == "").sum()),

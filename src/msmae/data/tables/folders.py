@@ -1,121 +1,185 @@
-"""A folder of class folders, or of images without labels -> a manifest."""
+"""A folder of class folders, of patients, of images and masks, or of images without labels -> a manifest."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest, printable
-from msmae.data.tables.listing import Listing, count, some, without_suffix
+from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.patients import is_dicom, read_headers
-from msmae.data.tables.tables import SPLIT_NAMES, label_notes
+from msmae.data.tables.roles import is_list
+from msmae.data.tables.tables import label_notes
+from msmae.data.tables.tree import MASK_ENDING, Tree, beside_masks, masks_unpaired, read_places
 from msmae.errors import UserError
 
 UNLABELLED = ("unlabelled", "unlabeled")  # a folder of this name beside the class folders holds images without label
-MASK_ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
-"""What the name of a mask may have behind its image's: ``a_mask.png``, ``a_segmentation_1.png``."""
+MANY = 20  # folders from which few images in each may mean that each is a patient
+FEW = 10
+SURE = 30  # images in each of a few folders that are rather classes than patients
 
 
 @dataclass(frozen=True)
-class Tree:
-    """Where the images of a listing lie: ``wrapping`` folders all share, then ``[split/]class/...`` for each image."""
+class Reading:
+    """One way to read a folder: the ``layout`` that ``--layout`` takes, and what it makes of the folders."""
 
-    wrapping: tuple[str, ...]
-    splits: tuple[str, ...]
-    classes: tuple[tuple[str, ...], ...]
+    layout: str
+    says: str
 
 
 def read_class_folders(listing: Listing, *, layout: str = "folder") -> Manifest:
-    """``ROOT/<class>/...`` or ``ROOT/<split>/<class>/...``: the class is the name of the folder.
+    """``ROOT/<class>/...``, with split folders, folds, and folders of images and masks at any level.
 
-    Folders that merely wrap the data set are passed through; images deeper in a class folder belong to that class.
-    ``a_mask.png`` or ``a_seg_1.png`` (``MASK_ENDING``) beside ``a.png`` is its mask and no image.
+    The class is the outermost folder that says none of these; a folder below it whose name counts (``case_07``) is the
+    patient. Masks lie in folders of their own, or beside their images (``a_mask.png``); they are never images.
 
     Raises ``UserError`` for no images, an empty folder, a folder beside the splits that is none, no label.
     """
-    where = str(listing.root)
     check_not_empty(listing)
-    if listing.empty:
-        raise UserError(
-            f"{count(len(listing.empty), 'folder')} without an image: {some(listing.empty, at_most=20)}",
-            where=where,
-            mend="put the images in, or remove the folder",
-        )
-    images, masks = split_off_masks(listing.images)
-    tree = read_tree(replace(listing, images=tuple(images)))
-    labels = [_class_name(folders[0], where=where) if folders else "" for folders in tree.classes]
-    check_labelled(sorted(set(labels) - {""}), where=where)
-    columns = {"image_path": images, "label": labels, "split": tree.splits, "mask_path": masks}
-    notes = [*_tree_notes(tree), *_mask_notes(masks), *label_notes(labels), *listing.notes()]
-    table = pd.DataFrame(columns, dtype=object)
-    return Manifest.from_table(table, root=listing.root, layout=layout, notes=notes)
+    _check_empty_folders(listing)
+    tree = read_places(listing)
+    labels = [_class_name(place.rest[0], where=str(listing.root)) if place.rest else "" for place in tree.images]
+    check_labelled(sorted(set(labels) - {""}), where=str(listing.root))
+    deeper = [place.rest[1:] for place in tree.images]
+    patients, rule = _patients_below(tree, labels, deeper)
+    rules = {"label": "the folders", "patient_id": rule} if rule else {"label": "the folders"}
+    notes = [*_tree_notes(tree), *_deeper_notes(deeper, patients), *label_notes(labels)]
+    return _manifest(listing, tree, layout, {"label": labels, "patient_id": patients}, rules, notes)
+
+
+def read_patient_folders(listing: Listing) -> Manifest:
+    """``ROOT/<patient>/...``: every outermost folder is a patient; no image has a label, unless the folders below count
+    classes (``10253/0``, ``10253/1``).
+
+    Raises ``UserError`` where the images lie in no folders.
+    """
+    check_not_empty(listing)
+    tree = read_places(listing)
+    folders = [place.rest[0] if place.rest else "" for place in tree.images]
+    below = [place.rest[1] if len(place.rest) > 1 else "" for place in tree.images]
+    if len(set(folders) - {""}) < 2:
+        raise UserError("there are no folders to be patients", where=str(listing.root), mend="check --layout")
+    patients = _told_apart([(place.split, "", name) for place, name in zip(tree.images, folders, strict=True)])
+    cells: dict[str, Sequence[str]] = {"patient_id": patients}
+    rules = {"patient_id": "the folders", "label": "the folders are the patients"}
+    if all(below) and is_list(below) == "class":
+        cells["label"], rules["label"] = below, "the folders below the patients"
+    notes = [*_tree_notes(tree), *_deeper_notes([place.rest[1:] for place in tree.images], cells.get("label", []))]
+    return _manifest(listing, tree, "patient-folders", cells, rules, notes)
+
+
+def read_mask_folders(listing: Listing) -> Manifest:
+    """Images and masks in folders of their own; no image has a label, further folders that count are patients.
+
+    Raises ``UserError`` where no file among the masks lies and is named like an image.
+    """
+    check_not_empty(listing)
+    tree = read_places(listing)
+    if not tree.side:
+        raise unpaired(listing)
+    apart = [place.path for place in tree.images if place.kind != "image"]
+    if len(apart) < len(tree.images):
+        tree = replace(tree, images=tuple(place for place in tree.images if place.kind == "image"))
+    else:
+        apart = []
+    below = [place.rest for place in tree.images]
+    patients, rule = _patients_below(tree, [""] * len(below), below)
+    notes = [*_tree_notes(tree), *_deeper_notes(below, patients)]
+    notes += left_out(len(apart), "picture", f"among neither images nor masks: {some(sorted(apart))}")
+    return _manifest(
+        listing, tree, "mask-folders", {"patient_id": patients}, {"patient_id": rule} if rule else {}, notes
+    )
 
 
 def read_unlabelled(listing: Listing) -> Manifest:
-    """Every image of the folder, without a label: for pre-training and for ``check``."""
+    """Every image of the folder, without a label: for pre-training and for ``check``. Masks are still no images."""
     check_not_empty(listing)
-    images, masks = split_off_masks(listing.images)
-    table = pd.DataFrame({"image_path": images, "mask_path": masks}, dtype=object)
-    notes = [f"{count(len(images), 'image')} without labels, for pre-training only"]
-    notes += [*_mask_notes(masks), *listing.notes()]
-    return Manifest.from_table(table, root=listing.root, layout="unlabelled", notes=notes)
+    tree = read_places(listing)
+    notes = [f"{count(len(tree.images), 'image')} without labels, for pre-training only", *_fold_notes(tree)]
+    return _manifest(listing, tree, "unlabelled", {}, {}, notes)
 
 
-def reason_for_no_labels(listing: Listing) -> str:
-    """Why the folders of this listing are no classes, in a few words; ``""`` where they may be."""
-    folders = [tuple(path.split("/")[:-1]) for path in listing.images]
-    if not any(folders):
-        return "they lie in no class folder"
-    if not all(is_dicom(path) for path in listing.images):
-        return ""
-    if len(set(folders)) == 1:
-        return "a DICOM series"
-    one_of_each = dict(zip(folders, listing.images, strict=True))
-    patients = read_headers([listing.root / path for path in one_of_each.values()])["patient_id"]
-    wrapped = len(_wrapping(folders))
-    of_top: dict[tuple[str, ...], set[str]] = {}
-    for folder, patient in zip(one_of_each, patients, strict=True):
-        of_top.setdefault(folder[wrapped : wrapped + 1], set()).add(patient)
-    nested = any(len(folder) > wrapped + 1 for folder in folders)
-    one_each = all(len(names) == 1 and "" not in names for names in of_top.values())
-    return "a DICOM folder for each patient" if nested and one_each else ""
+READERS = {
+    "folder": read_class_folders,
+    "patient-folders": read_patient_folders,
+    "mask-folders": read_mask_folders,
+    "unlabelled": read_unlabelled,
+}
 
 
-def read_tree(listing: Listing) -> Tree:
-    """Take the folders of each image apart into wrapping, split and class; raises as ``read_class_folders`` does."""
-    folders = [tuple(path.split("/")[:-1]) for path in listing.images]
-    wrapping = _wrapping(folders)
-    inner = [names[len(wrapping) :] for names in folders]
-    if not any(names and names[0].lower() in SPLIT_NAMES for names in inner):
-        return Tree(wrapping, ("",) * len(inner), tuple(inner))
-    splits = _splits(inner, where=str(listing.root))
-    return Tree(wrapping, tuple(splits), tuple(names[1:] for names in inner))
+def recognise_folders(listing: Listing) -> tuple[str, str]:
+    """How a folder is to be read, one of ``READERS``, and why.
+
+    Raises ``UserError``, with both readings and their options, where two are alike.
+    """
+    reason = reason_for_no_labels(listing)
+    if reason and reason != LOOSE:
+        return "unlabelled", reason
+    if not listing.images:
+        return "folder", "there is no image"
+    if masks_unpaired(listing):
+        raise unpaired(listing)
+    tree = read_places(listing)
+    tops = Counter(place.rest[0] for place in tree.images if place.rest)
+    loose = [place.path for place in tree.images if not place.rest]
+    if not tops:
+        return ("mask-folders", f"{tree.side} side by side") if tree.side else ("unlabelled", reason or LOOSE)
+    if tree.side and loose and not set(tops) & set(UNLABELLED):
+        elsewhere = [place.path for place in tree.images if place.rest]
+        raise UserError(
+            f"{tree.side} side by side, and {count(len(elsewhere), 'picture')} elsewhere "
+            f"({some(elsewhere, at_most=3)})",
+            where=str(listing.root),
+            mend="move these away; or say --layout mask-folders: no classes, or --layout folder: the folders are the "
+            "classes",
+        )
+    return _classes_or_patients(listing, tree, tops)
 
 
-def split_off_masks(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The images, and for each its masks joined by ``;``: ``a_mask.png``, ``a_seg_1.png`` are masks of ``a.png``."""
-    image_of = {without_suffix(path): path for path in paths}
-    masks: dict[str, list[str]] = {}
-    for path in paths:
-        owner = _masked_by(without_suffix(path), image_of)
-        if owner:
-            if SEPARATOR in path:
-                raise UserError(f"a mask's name holds '{SEPARATOR}'", where=path, mend="rename it")
-            masks.setdefault(image_of[owner], []).append(path)
-    taken = {mask for of_image in masks.values() for mask in of_image}
-    images = [path for path in paths if path not in taken]
-    return images, [SEPARATOR.join(masks.get(path, [])) for path in images]
+def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tuple[str, str]:
+    kind = is_list(tops)
+    each = sum(tops.values()) / len(tops)
+    if kind in ("?", "patient") and len(tops) <= 6 and each >= SURE and kind == "?":
+        kind = "class"
+    if not kind and len(tops) >= MANY and each <= FEW:
+        kind = "?"
+    names = some(sorted(tops), at_most=3)
+    if kind == "patient":
+        return "patient-folders", f"the folders count patients ({names})"
+    if kind == "?":
+        raise two_readings(
+            Reading("folder", f"each of the {len(tops)} folders is a class ({names})"),
+            Reading("patient-folders", f"each is a patient, with {each:.0f} images"),
+            where=str(listing.root),
+        )
+    where = " under split folders" if any(place.split for place in tree.images) else ""
+    return "folder", f"the folders{where} are the classes"
 
 
-def _masked_by(stem: str, images: Collection[str]) -> str:
-    """The name of the image whose mask one of this name is, also through a mask's mask; ``""`` if it is none."""
-    owner = MASK_ENDING.sub("", stem)
-    if owner == stem or owner not in images:
-        return ""
-    return _masked_by(owner, images) or owner
+def two_readings(first: Reading, second: Reading, *, where: str) -> UserError:
+    """The error that leaves the choice to the person who knows."""
+    return UserError(
+        f"this folder can be read in two ways: {first.says}; or {second.says}",
+        where=where,
+        mend=f"say which: --layout {first.layout} for the first, --layout {second.layout} for the second",
+    )
+
+
+def unpaired(listing: Listing) -> UserError:
+    """The error for folders named like masks, of whose files none belongs to an image."""
+    folders = set(masks_unpaired(listing))
+    strays = [path for path in listing.images if folders & set(path.split("/")[:-1])]
+    return UserError(
+        "no file among the masks lies and is named like an image "
+        f"({some(strays, at_most=3) or 'there is no folder of masks'})",
+        where=str(listing.root),
+        mend="name a mask like its image (a.png or a_mask.png for a.png), say in a CSV which belongs to which, or say "
+        "--layout folder: the folders are classes",
+    )
 
 
 def check_not_empty(listing: Listing) -> None:
@@ -131,26 +195,78 @@ def check_labelled(classes: Sequence[str], *, where: str) -> None:
         raise UserError("no image has a label", where=where, mend=mend)
 
 
-def _wrapping(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """The leading folders all images share, as far as they are neither a split nor the only class."""
-    shared: list[str] = []
-    for level in zip(*folders, strict=False):
-        if len(set(level)) > 1 or level[0].lower() in SPLIT_NAMES:
-            return tuple(shared)
-        shared.append(level[0])
-    return tuple(shared[:-1]) if len(set(folders)) == 1 else tuple(shared)
+LOOSE = "they lie in no class folder"
 
 
-def _splits(inner: Sequence[tuple[str, ...]], *, where: str) -> list[str]:
-    tops = {names[0] if names else "" for names in inner}
-    others = sorted(top for top in tops if top.lower() not in SPLIT_NAMES)
-    if others:
+def reason_for_no_labels(listing: Listing) -> str:
+    """Why the folders of this listing are no classes, in a few words; ``""`` where they may be."""
+    folders = [tuple(path.split("/")[:-1]) for path in listing.images]
+    if not any(folders):
+        return LOOSE if listing.images else ""
+    if not all(is_dicom(path) for path in listing.images):
+        return ""
+    if len(set(folders)) == 1:
+        return "a DICOM series"
+    tree = read_places(listing)
+    one_of_each = {tuple(place.path.split("/")[:-1]): place for place in tree.images}
+    places = list(one_of_each.values())
+    patients = read_headers([listing.root / place.path for place in places])["patient_id"]
+    of_top: dict[tuple[str, ...], set[str]] = {}
+    for place, patient in zip(places, patients, strict=True):
+        of_top.setdefault(place.rest[:1], set()).add(patient)
+    nested = any(len(place.rest) > 1 for place in places)
+    one_each = all(len(names) == 1 and "" not in names for names in of_top.values())
+    told_apart = len({name for names in of_top.values() for name in names}) == len(of_top)
+    return "a DICOM folder for each patient" if nested and one_each and told_apart else ""
+
+
+def split_off_masks(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The images, and for each its masks joined by ``;``: ``a_mask.png``, ``a_seg_1.png`` are masks of ``a.png``."""
+    masks = beside_masks(paths)
+    taken = {mask for of_image in masks.values() for mask in of_image}
+    images = [path for path in paths if path not in taken]
+    return images, [SEPARATOR.join(masks.get(path, [])) for path in images]
+
+
+def _manifest(
+    listing: Listing,
+    tree: Tree,
+    layout: str,
+    columns: dict[str, Sequence[str]],
+    rules: dict[str, str],
+    notes: Sequence[str],
+) -> Manifest:
+    masks = [tree.masks[place.path] for place in tree.images]
+    splits = [place.split for place in tree.images]
+    folds = [place.fold for place in tree.images]
+    cells: dict[str, Sequence[str]] = {
+        "image_path": [place.path for place in tree.images],
+        **columns,
+        "split": _without_bare_tests(tree, splits),
+        "mask_path": masks,
+    }
+    if any(folds):
+        cells["fold"] = folds
+    rules = rules | {"split": "the folders"} if any(splits) else rules
+    rules = rules | {"mask_path": tree.side or "names beside the images"} if any(masks) else rules
+    notes = [*notes, *_mask_notes(tree, masks), *listing.notes()]
+    table = pd.DataFrame(cells, dtype=object)
+    return Manifest.from_table(table, root=listing.root, layout=layout, notes=notes, rules=rules)
+
+
+def _without_bare_tests(tree: Tree, splits: list[str]) -> list[str]:
+    """Splits, but for images of ``imagesTs`` without a mask: those are for a challenge's own test."""
+    bare = [place.inner == "imagesTs" and not tree.masks[place.path] for place in tree.images]
+    return ["" if without else split for split, without in zip(splits, bare, strict=True)]
+
+
+def _check_empty_folders(listing: Listing) -> None:
+    if listing.empty:
         raise UserError(
-            f"beside split folders there is {', '.join(repr(top) if top else 'a loose image' for top in others)}",
-            where=where,
-            mend=f"name every folder there one of {', '.join(SPLIT_NAMES)}, or move it elsewhere",
+            f"{count(len(listing.empty), 'folder')} without an image: {some(listing.empty, at_most=20)}",
+            where=str(listing.root),
+            mend="put the images in, or remove the folder",
         )
-    return [SPLIT_NAMES[names[0].lower()] for names in inner]
 
 
 def _class_name(folder: str, *, where: str) -> str:
@@ -159,21 +275,71 @@ def _class_name(folder: str, *, where: str) -> str:
     return "" if folder.lower() in UNLABELLED else printable(folder).strip()
 
 
+def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[str, ...]]) -> tuple[list[str], str]:
+    """Patients by a folder below the class, and the rule; DICOM files name theirs themselves."""
+    none = [""] * len(tree.images)
+    if not any(deeper) or all(is_dicom(place.path) for place in tree.images):
+        return none, ""
+    for depth in range(max(map(len, deeper))):
+        names = {folders[depth] for folders in deeper if len(folders) > depth}
+        if len(names) > 1 and (is_list(names) in ("patient", "?") or len(names) >= FEW):
+            told = _told_apart(
+                [
+                    (place.split, label, folders[depth] if len(folders) > depth else "")
+                    for place, label, folders in zip(tree.images, labels, deeper, strict=True)
+                ]
+            )
+            anew = " (numbered anew in each class or split)" if set(told) - {""} - names else ""
+            return told, f"the folder below the {'class' if any(labels) else 'images'}{anew}"
+    return none, ""
+
+
+def _told_apart(names: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Patients' names of (split, class, folder): numbers that begin anew in each class or split are told apart.
+
+    ``000`` to ``023`` without a gap in each of two classes are 48 people; ``10253`` in two classes is one.
+    """
+    of: dict[tuple[str, str], set[str]] = {}
+    for split, label, name in names:
+        if name:
+            of.setdefault((split, label), set()).add(name)
+    everyone = Counter(name for inside in of.values() for name in inside)
+    numbers = {name: int(found[-1]) for name in everyone if (found := re.findall(r"\d{1,9}", name))}
+    anew = max(everyone.values(), default=0) > 1 and len(numbers) == len(everyone)
+    if not (anew and all(max(numbers[name] for name in inside) <= len(inside) + 1 for inside in of.values())):
+        return [name for _, _, name in names]
+    return ["/".join(filter(None, (split, label, name))) if name else "" for split, label, name in names]
+
+
 def _tree_notes(tree: Tree) -> list[str]:
-    given = [split for split in SPLITS if split in tree.splits]
-    notes = [f"one folder a class{', under split folders for ' + ', '.join(given) if given else ''}"]
+    given = [split for split in SPLITS if any(place.split == split for place in tree.images)]
+    notes = [f"the splits {', '.join(given)} are folders"] if given else []
     if tree.wrapping:
         notes.append(f"the data set lies in {'/'.join(tree.wrapping)}")
-    deeper = sum(len(names) > 1 for names in tree.classes)
-    if deeper:
-        notes.append(f"{count(deeper, 'image')} deeper in a class folder taken for that class")
-    return notes
+    return [*notes, *_fold_notes(tree)]
 
 
-def _mask_notes(masks: Sequence[str]) -> list[str]:
+def _fold_notes(tree: Tree) -> list[str]:
+    folds = sorted({place.fold for place in tree.images} - {""})
+    return [f"{count(len(folds), 'fold')} in the column fold, kept whole where no patient is known"] if folds else []
+
+
+def _deeper_notes(deeper: Sequence[tuple[str, ...]], patients: Sequence[str]) -> list[str]:
+    """What became of the folders below."""
+    inside = sum(map(bool, deeper))
+    if not inside or any(patients):
+        return []
+    names = sorted({name for folders in deeper for name in folders})
+    return left_out(len(names), "folder", f"taken for no class and no patient, their images kept: {some(names)}")
+
+
+def _mask_notes(tree: Tree, masks: Sequence[str]) -> list[str]:
     given = [mask.split(SEPARATOR) for mask in masks if mask]
-    notes = [f"{count(len(given), 'image')} with masks beside them ({given[0][0]})"] if given else []
-    mixed = [names for names in given if len({_kind(name) for name in names}) > 1]
+    notes = [f"{count(len(given), 'image')} with masks ({given[0][0]})"] if given else []
+    if given and len(given) < len(masks):
+        notes.append(f"{count(len(masks) - len(given), 'image')} without a mask")
+    notes += left_out(len(tree.strays), "mask", f"named like no image: {some(list(tree.strays))}")
+    mixed = [names for names in given if len({_kind(name) for name in names}) > 1 and "=" not in names[0]]
     if mixed:
         notes.append(f"masks with several endings are joined, as if of one class ({' and '.join(mixed[0])})")
     return notes

@@ -6,8 +6,7 @@ import difflib
 from pathlib import Path
 
 from msmae.data.manifest import Manifest
-from msmae.data.tables import mask_folders
-from msmae.data.tables.folders import check_labelled, read_class_folders, read_unlabelled, reason_for_no_labels
+from msmae.data.tables.folders import READERS, check_labelled, recognise_folders
 from msmae.data.tables.listing import Listing, list_folder
 from msmae.data.tables.patients import suggest_patients
 from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
@@ -15,7 +14,7 @@ from msmae.data.tables.published.medmnist import read_medmnist
 from msmae.data.tables.tables import ColumnNames, find_tables, read_csv_manifest
 from msmae.errors import UserError
 
-FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", "mask-folders", "folder", "unlabelled")
+FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", *READERS)
 FILE_LAYOUTS = ("csv", "medmnist")
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 
@@ -62,14 +61,20 @@ def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     if layout in FILE_LAYOUTS:
         raise UserError(f"layout '{layout}' is a file, and this is a folder", where=str(path), mend="give the file")
     if layout != "auto":
-        return _read_folder(listing, layout, columns).with_notes_first(f"read as {layout}: as told")
+        return _as(_read_folder(listing, layout, columns), "as told")
     archives = [name for name in listing.others if name.lower().endswith(".npz")]
     if len(archives) == 1 and not listing.images:
         return _open_file(path / archives[0], layout, columns)
     if "manifest.csv" in find_tables(listing, r"manifest\.csv", (columns.image_path,)):
         return _open_file(path / "manifest.csv", layout, columns)
     layout, reason = _recognise_folder(listing)
-    return _read_folder(listing, layout, columns).with_notes_first(f"read as {layout}: {reason}")
+    return _as(_read_folder(listing, layout, columns), reason)
+
+
+def _as(manifest: Manifest, reason: str) -> Manifest:
+    """The manifest, with why it was read so: as its first note and as a rule."""
+    first = manifest.with_notes_first(f"read as {manifest.layout}: {reason}")
+    return first.with_columns({}, rules={"layout": reason})
 
 
 def _recognise_folder(listing: Listing) -> tuple[str, str]:
@@ -79,22 +84,14 @@ def _recognise_folder(listing: Listing) -> tuple[str, str]:
     reason = imagefolder.recognise(listing)
     if reason:
         return "imagefolder", reason
-    reason = mask_folders.recognise(listing)
-    if reason:
-        return "mask-folders", reason
-    reason = reason_for_no_labels(listing)
-    return ("unlabelled", reason) if reason else ("folder", "the folders are the classes")
+    return recognise_folders(listing)
 
 
 def _read_folder(listing: Listing, layout: str, columns: ColumnNames) -> Manifest:
-    if layout == "folder":
-        return read_class_folders(listing)
-    if layout == "unlabelled":
-        return read_unlabelled(listing)
+    if layout in READERS:
+        return READERS[layout](listing)
     if layout == "imagefolder":
         return imagefolder.read(listing, columns=columns)
-    if layout == "mask-folders":
-        return mask_folders.read(listing)
     manifest: Manifest = LAYOUTS[layout].read(listing)
     return manifest
 
@@ -102,12 +99,12 @@ def _read_folder(listing: Listing, layout: str, columns: ColumnNames) -> Manifes
 def _open_file(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     if layout == "medmnist" or (layout == "auto" and path.suffix.lower() == ".npz"):
         manifest = read_medmnist(path)
-        return manifest.with_notes_first(f"read as medmnist: {path.name}")
+        return _as(manifest, path.name)
     if layout == "csv" or (layout == "auto" and path.suffix.lower() in TABLE_SUFFIXES):
         manifest = read_csv_manifest(path, columns=columns)
         if columns.label:
             check_labelled(manifest.classes, where=str(path))
-        return manifest.with_notes_first(f"read as csv: {path.name}, a row an image")
+        return _as(manifest, f"{path.name}, a row an image")
     raise UserError(
         "a data set is a folder, a CSV or TSV table, or a MedMNIST .npz",
         where=str(path),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msmae.data.manifest import LeftOut
 from msmae.errors import UserError
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -40,7 +41,7 @@ class Listing:
 
     def notes(self) -> list[str]:
         """What was left out, in sentences."""
-        notes = left_out(len(self.others), "file", f"no image by name: {some(self.others)}")
+        notes: list[str] = [*left_out(len(self.others), "file", f"no image by name: {some(self.others)}")]
         if self.loops:
             notes.append(f"{count(len(self.loops), 'link')} not followed, leading back to where it came from: "
                          f"{some(self.loops)}")  # fmt: skip
@@ -113,9 +114,9 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}"
 
 
-def left_out(number: int, thing: str, why: str) -> list[str]:
+def left_out(number: int, thing: str, why: str) -> list[LeftOut]:
     """``["3 images left out, why"]``, or nothing where nothing was left out."""
-    return [f"{count(number, thing)} left out, {why}"] if number else []
+    return [LeftOut.of(f"{count(number, thing)} left out, {why}", number=number, why=why)] if number else []
 
 
 def some(names: tuple[str, ...] | list[str], *, at_most: int = 5) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from msmae.data.manifest import Manifest
+from msmae.data.manifest import Manifest, plain
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix
 from msmae.errors import UserError
 
@@ -16,17 +16,18 @@ DICOM_FIELDS = {"patient_id": "PatientID", "study_id": "StudyInstanceUID", "age"
 
 
 def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
-    """Fill ``patient_id`` where the manifest has none at all, and say so in its notes.
+    """Fill ``patient_id`` where the manifest has none at all, or as told, and say so in its notes.
 
-    ``patients`` is ``auto`` (DICOM headers, then names such as ``person12_...`` or ``Patient007_L``), ``none``, or a
-    regular expression searched in the path of every image, whose first group (or whole match) is the patient.
+    ``patients`` is ``auto`` (DICOM headers, then names such as ``person12_...`` or ``Patient007_L``), ``none``,
+    ``folder`` (the folder that an image lies in), or a regular expression searched in the path of every image, whose
+    first group (or whole match) is the patient. All but ``auto`` set aside what a layout or a table says.
     Raises ``UserError`` for an expression that cannot be read or matches nothing.
     """
-    if patients == "none" or manifest.table["patient_id"].any():
-        return manifest
     paths = manifest.table["image_path"].tolist()
     if patients != "auto":
-        return _by_expression(manifest, paths, patients)
+        return _as_told(manifest, paths, patients)
+    if manifest.table["patient_id"].any():
+        return manifest
     if all(is_dicom(path) for path in paths):
         return _by_header(manifest)
     found = [_matched(PATIENT_IN_NAME, path).lower() for path in paths]
@@ -37,7 +38,25 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
         f"{count(sum(map(bool, found)), 'image')}, such as '{next(filter(None, found))}'; "
         "give a patient_id column, or patients='none' or an expression, if that is wrong"
     )
-    return manifest.with_columns({"patient_id": found}, notes=[note])
+    rule = "file names (person, patient, subject with a number)"
+    return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": rule})
+
+
+def _as_told(manifest: Manifest, paths: Sequence[str], patients: str) -> Manifest:
+    """Patients as ``--patients`` says, and a note on those that are set aside."""
+    before = len(set(manifest.table["patient_id"]) - {""})
+    rule = manifest.rules.get("patient_id", "the data")
+    aside = [f"{count(before, 'patient')} by {rule} set aside, as told"] if before else []
+    if patients == "none":
+        none = {"patient_id": [""] * len(manifest)}
+        return manifest.with_columns(none, notes=aside, rules={"patient_id": "none, as told"})
+    if patients == "folder":
+        found = [plain(path.rpartition("/")[0]) for path in paths]
+        if len(set(found)) < 2:
+            raise UserError("all images lie in one folder", where=manifest.where, mend="say --patients auto")
+        note = f"{count(len(set(found)), 'patient')} by their folder"
+        return manifest.with_columns({"patient_id": found}, notes=[note, *aside], rules={"patient_id": "the folder"})
+    return _by_expression(manifest, paths, patients, aside)
 
 
 def is_dicom(path: str) -> bool:
@@ -63,8 +82,39 @@ def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
             header = None
         for column, keyword in DICOM_FIELDS.items():
             fields[column].append(str(getattr(header, keyword, None) or "").strip())
-    fields["patient_id"] = [name and hashlib.sha256(name.encode()).hexdigest()[:12] for name in fields["patient_id"]]
+    fields["patient_id"] = [
+        name and hashlib.sha256(name.encode()).hexdigest()[:12]
+        for name in without_anonymous(fields["patient_id"], fields["study_id"])
+    ]
     return fields
+
+
+ANONYMISED = re.compile(
+    r"0+|(?:\W|_)*(?:anon\w*|de-?identified|removed|unknown|none|null|nan|na|n/a|test|dummy|patient(?:id|name)?|x+)"
+    r"(?:\W|_)*",
+    re.IGNORECASE,
+)
+"""A PatientID that anonymisation leaves behind: ``ANONYMOUS``, ``Anonymized``, ``XXXX``, ``0000``."""
+STUDIES = 4
+"""One ID over this many studies, and over most of them, is nobody's."""
+
+
+def without_anonymous(patients: Sequence[str], studies: Sequence[str]) -> list[str]:
+    """PatientIDs that name somebody; one that names nobody becomes its study's, or ``""`` where no study is known."""
+    of: dict[str, set[str]] = {}
+    for patient, study in zip(patients, studies, strict=True):
+        if patient and study:
+            of.setdefault(patient, set()).add(study)
+    everything = {study for inside in of.values() for study in inside}
+    shared = {
+        patient
+        for patient, inside in of.items()
+        if len(inside) >= STUDIES and 2 * len(inside) > len(everything) and len(patients) > 1
+    }
+    return [
+        (f"study {study}" if study else "") if patient in shared or ANONYMISED.fullmatch(patient) else patient
+        for patient, study in zip(patients, studies, strict=True)
+    ]
 
 
 def _by_header(manifest: Manifest) -> Manifest:
@@ -74,11 +124,15 @@ def _by_header(manifest: Manifest) -> Manifest:
     known = {column: values for column, values in fields.items() if any(values) and column not in manifest.table}
     known["patient_id"] = fields["patient_id"]
     number = len(set(fields["patient_id"]) - {""})
+    if not number:
+        return manifest.with_columns(known, notes=["the DICOM headers name no patient"])
     note = f"{count(number, 'patient')} by the PatientID of the DICOM headers, under a pseudonym"
-    return manifest.with_columns(known, notes=[note] if number else ["the DICOM headers name no patient"])
+    told = f"{note}; an ID that names nobody (ANONYMOUS, or one over most studies) counts as its study"
+    rule = "the PatientID of the DICOM headers, or the study where that names nobody (under a pseudonym)"
+    return manifest.with_columns(known, notes=[told], rules={"patient_id": rule})
 
 
-def _by_expression(manifest: Manifest, paths: Sequence[str], expression: str) -> Manifest:
+def _by_expression(manifest: Manifest, paths: Sequence[str], expression: str, aside: Sequence[str]) -> Manifest:
     try:
         pattern = re.compile(expression)
     except re.error as error:
@@ -87,7 +141,8 @@ def _by_expression(manifest: Manifest, paths: Sequence[str], expression: str) ->
     if not any(found):
         raise UserError(f"patients='{expression}' matches no image", where=paths[0], mend="correct the expression")
     note = f"{count(len(set(found) - {''}), 'patient')} by '{expression}', in {count(sum(map(bool, found)), 'image')}"
-    return manifest.with_columns({"patient_id": found}, notes=[note])
+    rules = {"patient_id": f"the expression {expression}"}
+    return manifest.with_columns({"patient_id": found}, notes=[note, *aside], rules=rules)
 
 
 def _matched(pattern: re.Pattern[str], path: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest, join_mask, split_mask
+from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest, join_mask, plain, split_mask
+from msmae.data.tables.files_there import FilesThere, exists, readable
 from msmae.data.tables.listing import Listing, all_or_file, count, left_out, some
 from msmae.errors import UserError
 
 DELIMITERS = (",", "\t", ";", "|")
-UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null"}  # a label written like this is not known
+UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a"}  # a label written like this is not known
+NOT_SAID = UNKNOWN | {"none"}  # nor is a patient, a split, a site or a mask; a class may be called None
+AS_WRITTEN = "as_written"
+"""A column of our own manifests whose cells say ``yes``: no cell of them means anything but itself."""
+ONE_PLANE = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".jp2")
+WHOLE_NUMBER = r"\d+(?:\.0*)?"
+WINDOW = r"-?[\d.]+\s*,\s*-?[\d.]+"
+NONE_FOUND = {"no finding", "no findings", "no_finding", "nofinding"}
 SPLIT_NAMES = {
     **{"train": "train", "training": "train"},
     **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
@@ -60,18 +68,44 @@ def manifest_from_table(
 ) -> Manifest:
     """Make a manifest of a table whose paths are relative to ``root``; raises as :func:`read_csv_manifest` does."""
     table, names = _named(table, columns, where=where)
-    table["label"] = clean_labels(table["label"])
+    empty: list[str] = []
+    ours = AS_WRITTEN in table and set(table[AS_WRITTEN]) == {"yes"}
+    if not ours:
+        table, empty = _without_words_for_nothing(table)
+        table["label"], told = clean_labels(table["label"])
+        empty += told
+    table = table.drop(columns=AS_WRITTEN) if ours else table
     table["split"] = [SPLIT_NAMES.get(split.lower(), split) for split in table["split"]]
-    table["image_path"] = _existing(table["image_path"], root, where=where)
-    table["mask_path"] = _existing(table["mask_path"], root, where=where, several=True)
+    files = FilesThere(root)
+    table["image_path"] = _existing(table["image_path"], files, where=where)
+    table["mask_path"] = _existing(table["mask_path"], files, where=where, several=True)
+    empty += files.notes()
+    table, planes = _planes(table)
+    empty += planes
     table, duplicates = _without_duplicates(table, where=where)
     notes = [
         *notes,
         *names,
+        *empty,
         *left_out(duplicates, "row", "exact duplicates of another row"),
         *label_notes(table["label"]),
     ]
-    return Manifest.from_table(table, root=root, layout=layout, notes=notes, source=where)
+    written = {column: getattr(columns, column) for column in COLUMNS}
+    rules = {column: f"the column {name}" for column, name in written.items() if name and table[column].any()}
+    return Manifest.from_table(table, root=root, layout=layout, notes=notes, source=where, rules=rules)
+
+
+def _without_words_for_nothing(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table with ``nan``, ``None``, ``NA`` and their like as empty cells, and how many of them there were."""
+    told = []
+    for column in ("patient_id", "split", "mask_path", "site"):
+        cells = [str(cell).strip() if str(cell).strip().lower() in NOT_SAID else str(cell) for cell in table[column]]
+        nothing = [cell for cell in cells if cell and cell.lower() in NOT_SAID]
+        if nothing:
+            word = Counter(nothing).most_common(1)[0][0]
+            told.append(f"{count(len(nothing), 'cell')} of the {column} read as empty ('{word}')")
+        table[column] = ["" if cell.lower() in NOT_SAID else cell for cell in cells]
+    return table, told
 
 
 def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[str]]:
@@ -81,10 +115,12 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
     spaces around them, except those of ``expect``, which may name a file.
     """
     text, notes = _decode(source)
-    above = len(text[: len(text) - len(text.lstrip("\r\n"))].splitlines())  # empty lines before the header
+    told = re.match(r"[\r\n]*sep=(.)\r?\n", text)  # Excel's first line
+    text = text[told.end() - 1 :] if told else text
+    above = bool(told) + len(text[: len(text) - len(text.lstrip("\r\n"))].splitlines())  # empty lines before the header
     text = text.lstrip("\r\n")
     try:
-        delimiter = max(DELIMITERS, key=lambda delimiter: _fit(text, delimiter, expect))
+        delimiter = told[1] if told else max(DELIMITERS, key=lambda delimiter: _fit(text, delimiter, expect))
         reader = _parse(text, delimiter)
         lined = [(above + reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
@@ -94,7 +130,7 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
         raise UserError(
             "this table is empty", where=str(source), mend="write a line of column names, then a row an image"
         )
-    header, body = [name.strip() for name in rows[0]], rows[1:]
+    header, body = _without_empty_ends([name.strip() for name in rows[0]], rows[1:])
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise UserError(f"columns of the same name: {', '.join(repeated)}", where=str(source), mend="rename them")
@@ -117,8 +153,19 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
         )
     table = pd.DataFrame(body, columns=header, dtype=object)
     for name in set(header) - {images}:
-        table[name] = [_readable(cell).strip() for cell in table[name]]
+        table[name] = [readable(cell).strip() for cell in table[name]]
     return table.astype(object), notes
+
+
+def _without_empty_ends(header: list[str], body: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The table without columns at its end that have neither a name nor a cell, as Excel writes them."""
+    width = len(header)
+    while width and not header[width - 1]:
+        width -= 1
+    if any(cell.strip() for row in body for cell in row[width : len(header)]):
+        return header, body
+    ends = len(header) - width
+    return header[:width], [row[:width] if 0 <= len(row) - width <= ends else row for row in body]
 
 
 def find_table(listing: Listing, name: str, columns: Sequence[str]) -> str:
@@ -134,17 +181,39 @@ def find_tables(listing: Listing, name: str, columns: Sequence[str], *, loosely:
     return [path for path in named if _has_columns(listing.root / path, columns, loosely=loosely)]
 
 
-def clean_labels(labels: pd.Series) -> pd.Series:
-    """One way of writing each label.
+def clean_labels(labels: pd.Series) -> tuple[pd.Series, list[str]]:
+    """One way of writing each label, and what a person should know of it.
 
     ``nan`` and its kin become "no label"; ``3.0`` becomes ``3`` where all labels are whole numbers; the pieces of
-    ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays.
+    ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays. Where no label has a ``;``, ``b|a``
+    are several labels, and so are ``b, a`` and ``b+a`` where each piece is also a label of its own; ``No Finding``
+    among them is none of the classes.
     """
-    cleaned = ["" if label.strip().lower() in UNKNOWN else label.strip() for label in labels]
+    cleaned = ["" if label.strip().lower() in UNKNOWN else plain(label.strip()) for label in labels]
+    cleaned, told = _separated(cleaned)
     if all(re.fullmatch(r"\d+(\.0*)?", label, re.ASCII) for label in cleaned if label):
         cleaned = [label.partition(".")[0] for label in cleaned]
     cleaned = [_ordered(label) if SEPARATOR in label else label for label in cleaned]
-    return pd.Series(cleaned, index=labels.index, dtype=object)
+    return pd.Series(cleaned, index=labels.index, dtype=object), told
+
+
+def _separated(labels: list[str]) -> tuple[list[str], list[str]]:
+    """Labels with ``;`` in place of another sign that joins several, where there is one."""
+    if any(SEPARATOR in label for label in labels):
+        return labels, []
+    alone = set(labels)
+    for sign in ("|", ",", "+"):
+        joined = [label for label in alone if sign in label]
+        pieces = {piece.strip() for label in joined for piece in label.split(sign)}
+        if not joined or "" in pieces or (sign != "|" and not pieces <= alone):
+            continue
+        none = next((label for label in alone if label.lower() in NONE_FOUND), "")
+        several = [NO_FINDING if none and label == none else label.replace(sign, SEPARATOR) for label in labels]
+        example = min(joined, key=lambda label: (len(label), label))
+        told = [f"'{sign}' joins several labels of an image ('{example}')"]
+        told += [f"'{none}' means none of them"] if none else []
+        return several, told
+    return labels, []
 
 
 def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
@@ -181,13 +250,6 @@ def _decode(source: Path) -> tuple[str, list[str]]:
     except UnicodeDecodeError:
         note = "the table is not UTF-8: file names are taken byte by byte, other cells as Windows-1252"
         return raw.decode("utf-8-sig", "surrogateescape"), [note]
-
-
-def _readable(cell: str) -> str:
-    """Turn bytes that are not UTF-8 into the letters they are in Windows-1252."""
-    if cell.isascii() or not re.search("[\udc80-\udcff]", cell):
-        return cell
-    return cell.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
 def _parse(text: str, delimiter: str, *, strict: bool = True) -> Any:
@@ -268,16 +330,16 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _existing(cells: pd.Series, root: Path, *, where: str, several: bool = False) -> pd.Series:
+def _existing(cells: pd.Series, files: FilesThere, *, where: str, several: bool = False) -> pd.Series:
     """Each path as the file system knows it; raises ``UserError`` naming every file that is not there."""
     resolved: list[str] = []
     missing: list[str] = []
     for cell in cells:
         found = []
         for piece in cell.split(SEPARATOR) if several else [cell]:
-            name, path = _mask_in(piece, root) if several else ("", piece)
+            name, path = _mask_in(piece, files.root) if several else ("", piece)
             if path.strip():
-                match = next((form for form in _spellings(path) if _exists(root, form)), None)
+                match = files.find(path)
                 found.append(join_mask(name, path if match is None else match))
                 if match is None:
                     missing.append(path.strip())
@@ -286,7 +348,8 @@ def _existing(cells: pd.Series, root: Path, *, where: str, several: bool = False
         raise UserError(
             f"{count(len(missing), 'file')} missing: {all_or_file(missing)}",
             where=where,
-            mend="paths are taken relative to the folder of this table; correct them or remove the rows",
+            mend=files.nearest(missing[0])
+            or "paths are taken relative to the folder of this table; correct them or remove the rows",
         )
     return pd.Series(resolved, index=cells.index, dtype=object)
 
@@ -294,18 +357,27 @@ def _existing(cells: pd.Series, root: Path, *, where: str, several: bool = False
 def _mask_in(piece: str, root: Path) -> tuple[str, str]:
     """Class and path of a mask; a file that has the whole name, ``=`` and all, is a mask without a class."""
     name, path = split_mask(piece.strip())
-    return ("", f"./{piece.strip()}") if name and _exists(root, piece.strip()) else (name, path if name else piece)
+    return ("", f"./{piece.strip()}") if name and exists(root, piece.strip()) else (name, path if name else piece)
 
 
-def _spellings(path: str) -> list[str]:
-    """The ways in which a file of this name may be known to the file system, likeliest first."""
-    forms = [path, path.strip(), path.strip().replace("\\", "/"), _readable(path).strip()]
-    return list(dict.fromkeys(forms))
-
-
-def _exists(folder: Path, path: str) -> bool:
-    container, mark, _ = path.partition(".npz#")
-    return os.path.exists(os.path.join(folder, container + ".npz" if mark else path))
+def _planes(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table with ``frame``, ``axis``, ``index`` as whole numbers and ``window`` as two; where they are something
+    else, or every file is a plain picture of one plane, they are columns of the user's own and are called so."""
+    pictures = all(path.lower().endswith(ONE_PLANE) for path in table["image_path"])
+    told, renamed = [], {}
+    for column in ("frame", "axis", "index", "window"):
+        if column not in table:
+            continue
+        cells = ["" if str(cell).strip().lower() in NOT_SAID else str(cell).strip() for cell in table[column]]
+        pattern = WINDOW if column == "window" else WHOLE_NUMBER
+        if (pictures and column != "window") or not all(re.fullmatch(pattern, cell) for cell in cells if cell):
+            renamed[column] = f"{column}_in_file"
+            told.append(f"the column '{column}' is taken for one of your own, and chooses no plane: {column}_in_file")
+        elif column != "window":
+            table[column] = [cell.partition(".")[0] for cell in cells]
+        else:
+            table[column] = cells
+    return table.rename(columns=renamed), told
 
 
 def _without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, int]:

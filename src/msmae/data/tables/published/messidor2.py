@@ -49,7 +49,7 @@ def read(listing: Listing) -> Manifest:
     notes += left_out(int((~there).sum()), "row", f"of {source}, without an image here")
     table = table[there & ~ungradable]
     table = table.assign(
-        image_path=[stems[name] for name in table["image_id"]], label=clean_labels(table["adjudicated_dr_grade"])
+        image_path=[stems[name] for name in table["image_id"]], label=clean_labels(table["adjudicated_dr_grade"])[0]
     )
     table = table.drop(columns=["image_id", "adjudicated_dr_grade", GRADABLE])
     return Manifest.from_table(table, root=listing.root, layout="messidor2", notes=[*notes, *pair_notes])

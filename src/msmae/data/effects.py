@@ -1,0 +1,59 @@
+"""Options that have no effect on the data at hand: each is an error, for whoever gave it meant something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msmae.config import DatasetSettings
+from msmae.data.manifest import Manifest
+from msmae.data.tables.patients import is_dicom
+from msmae.errors import UserError
+
+TABLES = ("csv", "imagefolder")
+"""Layouts whose columns can be named."""
+COLUMNS = ("image_column", "label_column", "patient_column", "split_column", "mask_column", "site_column")
+
+
+def check_effects(manifest: Manifest, chosen: DatasetSettings) -> None:
+    """Raise ``UserError`` for options that could not change how this data was read."""
+    _refuse(_without_effect(manifest, chosen), manifest)
+
+
+def check_cuts(manifest: Manifest, chosen: DatasetSettings) -> None:
+    """Raise ``UserError`` for a share to be cut of a split that the data gives; ``manifest`` as it was given."""
+    given, usual = set(manifest.table["split"]), DatasetSettings()
+    _refuse(
+        (
+            (f"{split}_fraction", f"the data gives its {split} split", "leave it out, or --split-column ''")
+            for split in ("val", "test")
+            if split in given and getattr(chosen, f"{split}_fraction") != getattr(usual, f"{split}_fraction")
+        ),
+        manifest,
+    )
+
+
+def _without_effect(manifest: Manifest, chosen: DatasetSettings) -> Iterator[tuple[str, str, str]]:
+    usual = DatasetSettings()
+    for name in COLUMNS:
+        if getattr(chosen, name) == getattr(usual, name):
+            continue
+        if manifest.layout not in TABLES:
+            mend = "give the table as DATA, or leave the option out"
+            if name == "label_column" and not chosen.label_column:
+                mend = "say --layout unlabelled"
+            yield name, f"the data is read as {manifest.layout}, and not from a table", mend
+        elif name == "image_column" and manifest.layout == "imagefolder":
+            yield name, "an image folder's column of paths is file_name", "give its metadata.csv as DATA"
+    if chosen.window == "none" and not any(map(is_dicom, manifest.table["image_path"])):
+        yield "window", "no image is DICOM, the only kind with a window to switch off", "leave it out"
+    if chosen.ordinal and (manifest.multilabel or len(manifest.classes) < 2):
+        what = "images carry several labels" if manifest.multilabel else "there are no two classes"
+        yield "ordinal", f"{what}, and grades exclude one another", "leave it out"
+    if chosen.class_order and not manifest.classes:
+        yield "class_order", "no image has a label", "leave it out"
+
+
+def _refuse(found: Iterable[tuple[str, str, str]], manifest: Manifest) -> None:
+    for name, why, mend in found:
+        flag = f"--{name.replace('_', '-')} (dataset.{name})"
+        raise UserError(f"{flag} has no effect: {why}", where=manifest.where, mend=mend)

@@ -1,0 +1,105 @@
+"""Which file a cell of a table means, however it is written; and where it is not there, which one may be meant."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+
+from msmae.data.manifest import plain
+from msmae.data.tables.listing import count, list_folder, without_suffix
+
+
+class FilesThere:
+    """Finds the files that a table's cells name, relative to ``root``, and remembers by what rule."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.looked_up: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+
+    def find(self, cell: str) -> str | None:
+        """The path as the file system knows it; None where there is no such file.
+
+        Taken as they come: stray spaces, ``\\``, other Unicode forms, and an id without suffix or without its folder
+        where one file alone is called so.
+        """
+        match = next((form for form in _spellings(cell) if exists(self.root, form)), None)
+        if match is not None:
+            return match
+        name = plain(cell.strip().replace("\\", "/"))
+        if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+            return None
+        found = {path for path in self._named.get(name.rpartition("/")[2], ()) if plain(path).endswith(name)}
+        found = found or {path for path in self._stems.get(name, ()) if "/" not in name}
+        if len(found) != 1:
+            return None
+        (path,) = found
+        rule = "suffix or folder"
+        self.looked_up[rule] += 1
+        self.examples.setdefault(rule, f"{name} is {path}")
+        return path
+
+    def notes(self) -> list[str]:
+        """How files were found that are written without suffix or folder."""
+        return [
+            f"{count(number, 'path')} without {rule}, found by name: {self.examples[rule]}"
+            for rule, number in self.looked_up.items()
+        ]
+
+    def nearest(self, cell: str) -> str:
+        """What to do about a file that is not there: the one that may be meant, or ``""``."""
+        name = plain(cell.strip().replace("\\", "/")).rpartition("/")[2]
+        alike = [path for names in self._named.values() for path in names if _loosely(path) == _loosely(name)]
+        if not alike:
+            known = difflib.get_close_matches(name, list(self._named), n=1, cutoff=0.75)
+            alike = [path for other in known for path in self._named[other]]
+        return f"did you mean {alike[0]}? paths are taken relative to the folder of this table" if alike else ""
+
+    @cached_property
+    def _listed(self) -> tuple[str, ...]:
+        return list_folder(self.root).images if self.root.is_dir() else ()
+
+    @cached_property
+    def _named(self) -> dict[str, list[str]]:
+        """File name -> the images of that name, anywhere below the table."""
+        names: dict[str, list[str]] = {}
+        for path in self._listed:
+            names.setdefault(plain(path.rpartition("/")[2]), []).append(path)
+        return names
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        stems: dict[str, list[str]] = {}
+        for path in self._listed:
+            stems.setdefault(plain(without_suffix(path.rpartition("/")[2])), []).append(path)
+        return stems
+
+
+def exists(folder: Path, path: str) -> bool:
+    """Whether there is such a file, or for ``a.npz#train/17`` its archive."""
+    container, mark, _ = path.partition(".npz#")
+    return os.path.exists(os.path.join(folder, container + ".npz" if mark else path))
+
+
+def readable(cell: str) -> str:
+    """Turn bytes that are not UTF-8 into the letters they are in Windows-1252."""
+    if cell.isascii() or not re.search("[\udc80-\udcff]", cell):
+        return cell
+    return cell.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+
+
+def _spellings(path: str) -> list[str]:
+    """The ways in which a file of this name may be known to the file system, likeliest first."""
+    import unicodedata
+
+    forms = [path, path.strip(), path.strip().replace("\\", "/"), readable(path).strip()]
+    forms += [unicodedata.normalize(form, path.strip()) for form in ("NFC", "NFD") if not path.isascii()]
+    return list(dict.fromkeys(forms))
+
+
+def _loosely(path: str) -> str:
+    return without_suffix(path.rpartition("/")[2]).casefold()
