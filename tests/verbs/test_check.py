@@ -49,7 +49,8 @@ def test_leakage_exits_with_3_after_writing_what_was_found(
     said = capsys.readouterr()
     assert "2 test images with exactly the pixels" in said.err
     assert f"msmae check '{leaking}' --repair clean.csv" in said.err
-    assert "\nread as folder: " in said.out
+    assert said.out.startswith("What was understood\n  layout    folder: ")
+    assert json.loads((tmp_path / "audit/audit.json").read_text())["understood"]["layout"] == "folder"
     content = json.loads((tmp_path / "audit/audit.json").read_text())
     assert content["format_version"] == 1
     wanted = {

@@ -60,7 +60,7 @@ def check(
     from msmae.data.folds import name_folds, write_folds
     from msmae.data.opening import open_data, reading_of
     from msmae.runs.folder import check_writable, write_json
-    from msmae.verbs.show import show_audit, show_folds, show_repair
+    from msmae.verbs.show import show_audit, show_folds, show_repair, show_understood
 
     target = None if repair is None else _free(Path(repair), overwrite=overwrite)
     if target is not None:
@@ -72,9 +72,11 @@ def check(
     chosen = settings.dataset
     reading = reading_of(settings)
     cuts = Cuts(chosen.val_fraction, chosen.test_fraction, seed)
-    examined = examine(open_data(data, settings), cuts, source=data, reading=reading, near_bits=near_bits)
+    manifest = open_data(data, settings)
+    show_understood(manifest)
+    examined = examine(manifest, cuts, source=data, reading=reading, near_bits=near_bits)
     stops = target is None and folds is None
-    show_audit(examined.audit, stops=stops and not allow_leakage)
+    show_audit(examined.audit, stops=stops and not allow_leakage, said=manifest.notes)
     content = {
         **examined.audit.to_dict(),
         "warnings": [*list_obstacles(examined.audit), *list_warnings(examined.audit)],

@@ -146,15 +146,14 @@ COUNTS = {
 }
 
 
-def show_audit(audit: Audit, *, stops: bool = False, console: Console | None = None) -> None:
+def show_audit(audit: Audit, *, stops: bool = False, said: Sequence[str] = (), console: Console | None = None) -> None:
     """Print an audit: notes, classes by split, counts, warnings, and the verdict on leakage.
 
-    ``stops``: leakage ends the command with an error, which says what leaks and how to mend it, so it is not said here.
+    ``said``: notes that were printed before. ``stops``: leakage ends the command with an error, which says what leaks
+    and how to mend it, so it is not said here.
     """
     console = console or Console(highlight=False)
-    for line in audit.understood.lines():
-        console.print(escape(line), soft_wrap=True)
-    for note in further_notes(audit.notes):
+    for note in further_notes([note for note in audit.notes if note not in said]):
         console.print(f"- {escape(printable(note))}", soft_wrap=True)
     console.print(f"{escape(audit.source)}: {count(audit.classes, 'class')}", soft_wrap=True)
     console.print(_classes(audit))
