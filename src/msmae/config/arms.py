@@ -21,7 +21,9 @@ class Arm:
     """Whose attention map the masking follows: the image's own (paper), another image's, or none (random masking)."""
     softmax_twice: bool = False
     """Pre-training's cross-entropy as the released code has it: a softmax before the one it applies itself."""
-    pool: Literal["cls", "mean"] = "cls"
+    pool: Literal["cls", "mean", "both", "attentive"] = "cls"
+    frozen: Literal["", "linear", "attentive"] = ""
+    """A probe: the encoder stays as it is, and a head of this kind learns."""
 
     @property
     def guided(self) -> bool:
@@ -37,6 +39,8 @@ ARMS: dict[str, Arm] = {
     "msmae": Arm(),
     "msmae-shuffled": Arm(map="other"),
     "msmae-released": Arm(map="none", softmax_twice=True, pool="mean"),
+    "probe": Arm(pretrains=False, label_weight=0.0, map="none", pool="both", frozen="linear"),
+    "probe-attentive": Arm(pretrains=False, label_weight=0.0, map="none", pool="attentive", frozen="attentive"),
 }
 BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")
 """Further arms of a comparison: what a user would pick instead."""

@@ -1,32 +1,70 @@
-"""What a pre-trained encoder is for: naming the class. (``segmenter.py`` outlines it.)"""
+"""What a pre-trained encoder is for: to classify. (``segmenter.py`` outlines lesions.)"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from msmae.method.msmae import pooled
-from msmae.method.vit import VisionTransformer
+from msmae.method.vit import VisionTransformer, attend
+
+
+class AttentivePool(nn.Module):
+    """One learned query attends to all tokens: [B, T, D] -> [B, D] (the attentive probe of AIM, arXiv 2401.08541)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.query = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.key_value = nn.Linear(width, 2 * width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        batch, count, width = tokens.shape
+        pairs = self.key_value(self.norm(tokens)).reshape(batch, count, 2, self.heads, -1)  # [B, T, 2, H, D/H]
+        key, value = pairs.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, T, D/H]
+        query = self.query.to(key.dtype).reshape(1, self.heads, 1, -1).expand(batch, -1, -1, -1)
+        return attend(query, key, value).transpose(1, 2).reshape(batch, width)  # [B, D]
 
 
 class Classifier(nn.Module):
-    """A linear head over the encoder's class token (paper) or over the mean of its patch tokens (released code).
+    """A linear head over what stands for the image.
 
     Args:
         encoder: usually pre-trained; becomes part of this model.
         classes: number of classes.
-        pool: "cls" or "mean".
+        pool: "cls", the class token (paper); "mean", the mean of the patch tokens (released code); "both", one after
+            the other; "attentive", what a learned query takes from all tokens.
     """
 
     def __init__(self, encoder: VisionTransformer, *, classes: int, pool: str = "cls") -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = pool
-        self.head = nn.Linear(encoder.width, classes)
+        self.attentive = AttentivePool(encoder.width, heads_of(encoder)) if pool == "attentive" else None
+        self.head = nn.Linear(encoder.width * (2 if pool == "both" else 1), classes)
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
         encoder.pos_embed.requires_grad_(True)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Images [B, C, H, W], seen at positions keep [B, K] or whole -> logits [B, classes]."""
-        logits: Tensor = self.head(pooled(self.encoder(images, keep), self.pool))
+        logits: Tensor = self.classify(self.encoder(images, keep))
         return logits
+
+    def classify(self, tokens: Tensor) -> Tensor:
+        """The encoder's normalised tokens [B, 1+K, D] -> logits [B, classes]."""
+        if self.attentive is not None:
+            read = self.attentive(tokens)  # [B, D]
+        elif self.pool == "both":
+            read = torch.cat([pooled(tokens, "cls"), pooled(tokens, "mean")], dim=1)  # [B, 2D]
+        else:
+            read = pooled(tokens, self.pool)  # [B, D]
+        logits: Tensor = self.head(read)
+        return logits
+
+
+def heads_of(encoder: VisionTransformer) -> int:
+    """The encoder's attention heads."""
+    heads: int = encoder.blocks[0].attn.heads  # type: ignore[union-attr, assignment]
+    return heads

@@ -56,7 +56,12 @@ def encoder_macs(encoder: VisionTransformer, kept: int | None = None, *, embed_a
 def classifier_macs(model: Classifier, kept: int | None = None, *, embed_all: bool = False) -> Macs:
     """One prediction from ``kept`` patches (all when None)."""
     encoder = encoder_macs(model.encoder, kept, embed_all=embed_all)
-    return Macs(encoder.linear + model.head.weight.numel(), encoder.attention)
+    linear, attention = encoder.linear + model.head.weight.numel(), encoder.attention
+    if model.attentive is not None:
+        tokens = 1 + (model.encoder.patches if kept is None else kept)
+        linear += tokens * weights_of(model.attentive.key_value)
+        attention += 2 * tokens * model.encoder.width
+    return Macs(linear, attention)
 
 
 def msmae_macs(model: MSMAE, kept: int, masked: int) -> Macs:

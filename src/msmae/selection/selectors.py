@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
-from msmae.method.msmae import pooled
 from msmae.selection.locator import Glance, Locator
 from msmae.selection.reduction import early_tokens, merge_tokens
 
@@ -98,14 +97,14 @@ class Look(nn.Module):
 
     def look(self, images: Tensor, kept: int, draw: Draw = None) -> tuple[Tensor, Tensor | None]:
         """Logits, and the positions [B, K] of the patches that were looked at to the end; None: no one patch was."""
-        encoder, pool = self.model.encoder, self.model.pool
+        encoder = self.model.encoder
         if not self.coarse < kept <= encoder.patches:
             raise ValueError(f"{kept} of {encoder.patches} tokens, {self.coarse} of them coarse")
         if self.selector == "merge":
-            return self.model.head(pooled(merge_tokens(encoder, images, kept), pool)), None
+            return self.model.classify(merge_tokens(encoder, images, kept)), None
         if self.selector == "early":
             tokens, keep = early_tokens(encoder, images, kept)
-            return self.model.head(pooled(tokens, pool)), keep
+            return self.model.classify(tokens), keep
         positions = self.choose(images, kept - self.coarse, draw)
         return self.read(images, positions), positions
 
@@ -134,5 +133,5 @@ class Look(nn.Module):
             x = torch.cat([x, self.glance(images, encoder)], dim=1)  # [B, P+K+G, D]
         for block in encoder.blocks:
             x = block(x)
-        logits: Tensor = self.model.head(pooled(encoder.read(x), self.model.pool))
+        logits: Tensor = self.model.classify(encoder.read(x))
         return logits

@@ -24,9 +24,9 @@ def sensitivity(model: Classifier | MSMAE, images: Tensor) -> Tensor:
     encoder = model.encoder
     with torch.enable_grad():
         tokens = encoder.embed(images).detach().requires_grad_()
-        lengths = token_lengths(
-            model.head(pooled(encoder.encode(tokens), model.pool)), tokens, encoder.leading
-        )  # [B, N]
+        read = encoder.encode(tokens)  # [B, 1+N, D]
+        logits = model.classify(read) if isinstance(model, Classifier) else model.head(pooled(read, model.pool))
+        lengths = token_lengths(logits, tokens, encoder.leading)  # [B, N]
     share: Tensor = lengths / lengths.sum(dim=1, keepdim=True).clamp(min=1e-12)
     return share.reshape(-1, *encoder.grid)
 

@@ -15,12 +15,14 @@ from msmae.data.loader import Batch
 from msmae.encoders.weights import load_encoder
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.classifier import Classifier
+from msmae.method.lora import add_lora, freeze_first, merge_lora
 from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import ModelCard, build_model, load_model, pretrained_part, save_model
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.pretrain import pretrained_card
+from msmae.training.probe import fit_probe
 from msmae.training.start import fill
 from msmae.training.supervised import SupervisedModule, disagreement, train_supervised
 from msmae.training.trainer import averaged_weights
@@ -99,7 +101,7 @@ class FinetuneModule(SupervisedModule):
 
 def classifier_card(prepared: Prepared) -> ModelCard:
     """The card of the classifier that these settings make."""
-    pool = prepared.settings.finetune.pool or prepared.arm.pool
+    pool = prepared.arm.pool if prepared.arm.frozen else prepared.settings.finetune.pool or prepared.arm.pool
     return dataclasses.replace(pretrained_card(prepared), kind="classifier", pool=pool, decoder={})
 
 
@@ -117,4 +119,15 @@ def finetune_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         print(load_encoder(model.encoder, init))
     elif prepared.start is not None:
         print(fill(model.encoder, prepared.start, run))
-    train_supervised(FinetuneModule(model, prepared), run, save=lambda: save_model(run / "model", model, card))
+    if prepared.arm.frozen:
+        fit_probe(prepared, run, model, card)
+        return
+    if settings.lora:
+        add_lora(model.encoder, settings.lora)
+    freeze_first(model.encoder, settings.freeze)
+
+    def save() -> None:
+        merge_lora(model.encoder)
+        save_model(run / "model", model, card)
+
+    train_supervised(FinetuneModule(model, prepared), run, save=save)

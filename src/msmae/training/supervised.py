@@ -111,7 +111,12 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         "finetune",
         epochs=settings.epochs,
         settings=module.prepared.settings.trainer,
-        callbacks=[*averaging_of(module.model, settings.ema), LastIsValidated(), best, LastCheckpoint(run)],
+        callbacks=[
+            *averaging_of(module.model, settings.ema, warm=module.prepared.start is not None),
+            LastIsValidated(),
+            best,
+            LastCheckpoint(run),
+        ],
         accumulate=settings.accumulate,
         validate_every=every,
     )

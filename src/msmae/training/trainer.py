@@ -17,7 +17,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -69,18 +69,27 @@ def make_trainer(
     )
 
 
-def averaging_of(network: nn.Module, decay: float) -> list[Callback]:
+def averaging_of(network: nn.Module, decay: float, *, warm: bool = False) -> list[Callback]:
     """What averages the weights that are validated and kept; nothing where it is switched off or would do harm.
 
     Layers that keep statistics of what they saw (batch normalisation) keep those of the weights as they are, which fit
     no average of weights: in a short training such a network answers at chance.
+
+    Args:
+        warm: the decay begins small and grows with the steps, so that the average is not behind in a short training.
     """
     if not decay:
         return []
     if any(getattr(layer, "track_running_stats", False) for layer in network.modules()):
         logging.getLogger("msmae").info("the weights are not averaged: batch statistics fit them as they are")
         return []
-    return [EMAWeightAveraging(decay=decay)]
+    if not warm:
+        return [EMAWeightAveraging(decay=decay)]
+
+    def average(mean: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
+        return new.lerp(mean, min(decay, (1 + float(steps)) / (10 + float(steps))))
+
+    return [WeightAveraging(avg_fn=average)]
 
 
 @contextmanager

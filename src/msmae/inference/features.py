@@ -1,0 +1,132 @@
+"""What a frozen encoder says of images: computed once for an encoder and its images, and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msmae.data.opening import cache_folder
+from msmae.data.store import ImageStore
+from msmae.files import whole
+from msmae.method.vit import VisionTransformer
+from msmae.progress import ProgressBar
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Features:
+    """Two vectors an image, float32 [n, D] each."""
+
+    image: np.ndarray
+    """What stands for the image: the class token, or the mean of the patches where the encoder has none."""
+    patches: np.ndarray
+    """The mean of the patch tokens."""
+
+    @property
+    def both(self) -> np.ndarray:
+        """One after the other, [n, 2D]."""
+        return np.concatenate([self.image, self.patches], axis=1)
+
+    def take(self, rows: np.ndarray) -> Features:
+        """The features of some rows."""
+        return Features(self.image[rows], self.patches[rows])
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """An encoder that does not learn, and how images in the files' own units reach it."""
+
+    encoder: VisionTransformer
+    mean: list[float]
+    std: list[float]
+
+    def __post_init__(self) -> None:
+        self.encoder.eval()
+
+    @property
+    def key(self) -> str:
+        """A hash of all that its answers depend on but the images."""
+        digest = hashlib.sha256(repr((self.mean, self.std, self.encoder.grid, self.encoder.reads)).encode())
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:24]
+
+    @torch.inference_mode()
+    def tokens(self, images: np.ndarray) -> Tensor:
+        """Images [B, C, H, W] in the files' own units -> normalised tokens [B, 1+N, D]."""
+        mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
+        tokens: Tensor = self.encoder((torch.from_numpy(images).float() - mean) / std)
+        return tokens
+
+
+def features_of(frozen: Frozen, store: ImageStore, ids: np.ndarray) -> Features:
+    """The features of these images of a store, from the cache where it has them."""
+
+    def compute() -> np.ndarray:
+        parts = []
+        with ProgressBar("computing features") as bar:
+            for start in range(0, len(ids), BATCH):
+                tokens = frozen.tokens(store.fetch(ids[start : start + BATCH]))
+                parts.append(torch.stack([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1).numpy())
+                bar(min(len(ids), start + BATCH), len(ids))
+        return np.concatenate(parts).astype(np.float32)  # [n, 2, D]
+
+    known = cached(f"{frozen.key}-{images_key(store, ids)}.npy", compute)
+    return Features(known[:, 0], known[:, 1])
+
+
+def tokens_of(frozen: Frozen, store: ImageStore, ids: np.ndarray) -> np.ndarray:
+    """All tokens of these images, float16 [n, 1+N, D], mapped from a file of the cache, which is made where missing."""
+    shape = (len(ids), 1 + frozen.encoder.patches, frozen.encoder.width)
+
+    def fill(path: Path) -> None:
+        written = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        with ProgressBar("computing tokens") as bar:
+            for start in range(0, len(ids), BATCH):
+                rows = ids[start : start + BATCH]
+                written[start : start + len(rows)] = frozen.tokens(store.fetch(rows)).half().numpy()
+                bar(start + len(rows), len(ids))
+        written.flush()
+
+    path = folder() / f"{frozen.key}-{images_key(store, ids)}.tokens.npy"
+    if not path.is_file():
+        with whole(path) as unfinished:
+            fill(unfinished)
+    kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return kept
+
+
+def cached(name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """An array from the cache; where it is missing or damaged it is computed and kept."""
+    path = folder() / name
+    try:
+        known: np.ndarray = np.load(path, allow_pickle=False)
+        return known
+    except (OSError, ValueError, EOFError):
+        made = compute()
+    with whole(path) as unfinished, unfinished.open("wb") as stream:
+        np.save(stream, made)
+    return made
+
+
+def folder() -> Path:
+    """Where features are kept."""
+    place = cache_folder() / "features"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def images_key(store: ImageStore, ids: np.ndarray) -> str:
+    """A hash of the pixels of these images."""
+    digest = hashlib.sha256(repr((store.images.shape[1:], str(store.images.dtype))).encode())
+    for start in range(0, len(ids), 1024):
+        digest.update(store.fetch(ids[start : start + 1024]).tobytes())
+    return digest.hexdigest()[:24]

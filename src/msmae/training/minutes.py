@@ -1,0 +1,160 @@
+"""``--minutes N``: what fits into a time on this machine, from a few timed steps.
+
+The whole command is meant, from the audit to the report. What is decided is written to config.yaml, and a second run
+from that file is exact. Order of what is given up where time is short: image size first, then epochs; where not even
+two epochs at the smallest size fit, the encoder stays frozen and a head learns (``probe``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from msmae.encoders.spec import build_encoder
+from msmae.encoders.weights import Weights
+from msmae.errors import UserError
+from msmae.method.classifier import Classifier
+from msmae.method.cost import classifier_macs
+
+AIM = 0.85
+"""Share of the time that is planned for: machines are slower at times than when they were asked."""
+EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 8, 30, 2
+"""Epochs that a larger image must leave room for; that are worth their time; that are fewer than worth it."""
+SMALLEST = 8
+"""Patches along a side of the smallest image."""
+REPORT = 20.0
+"""Seconds for intervals, pictures and the report."""
+IMAGES = 16
+"""In a timed step."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds an image, at one image size."""
+
+    size: int
+    train: float
+    predict: float
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Images by what becomes of them, and what was spent and is still to be spent on reading them."""
+
+    train: int
+    val: int
+    test: int
+    spent: float
+    """Seconds since the command began."""
+    reading: float
+    """Seconds that decoding all images will take."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is trained: the image's side in pixels and the epochs; 0 epochs: a probe on the frozen encoder."""
+
+    size: int
+    epochs: int
+    seconds: float
+    """Of the whole command, as expected."""
+
+    def line(self, minutes: float) -> str:
+        """One sentence for the terminal."""
+        what = f"{self.epochs} epochs" if self.epochs else "a probe on the frozen encoder"
+        return f"{minutes:g} minutes: {what} at {self.size} px, about {self.seconds / 60:.1f} minutes in all"
+
+
+def decide(minutes: float, sizes: list[int], rates: Callable[[int], Rates], amounts: Amounts) -> Decided:
+    """The largest of some sizes (ascending) at which enough epochs fit; else the smallest, with fewer; else a probe.
+
+    Args:
+        minutes: of the whole command.
+        rates: what an image costs at a size.
+
+    Raises:
+        UserError: not even a probe at the smallest size fits.
+    """
+    budget = 60 * minutes * AIM
+    for size in reversed(sizes):
+        rate = rates(size)
+        fixed = amounts.spent + amounts.reading + REPORT + (2 * amounts.val + amounts.test) * rate.predict
+        epoch = amounts.train * rate.train + amounts.val * rate.predict
+        epochs = int((budget - fixed) // epoch)
+        enough = EPOCHS if size > sizes[0] else FEWEST_EPOCHS
+        if epochs >= enough:
+            epochs = min(epochs, MOST_EPOCHS)
+            return Decided(size, epochs, fixed + epochs * epoch)
+    seconds = fixed + (amounts.train + amounts.val) * rate.predict
+    if seconds <= 60 * minutes:
+        return Decided(sizes[0], 0, seconds)
+    raise UserError(
+        f"{minutes:g} minutes are too few: the quickest way through these images takes about {seconds / 60:.1f}",
+        where="--minutes",
+        mend=f"give at least {seconds / 60 / AIM:.0f}" if seconds > 90 else "give at least 2",
+    )
+
+
+def candidate_sizes(own: int, limit: int, patch: int) -> list[int]:
+    """Image sides to choose from, ascending by about an eighth: from eight patches to the files' own side or a limit."""
+    least = SMALLEST * patch
+    largest = max(least, min(own, limit) // patch * patch)
+    sizes = [least]
+    while sizes[-1] < largest:
+        step = max(patch, round(sizes[-1] / 8 / patch) * patch)
+        sizes.append(min(largest, sizes[-1] + step))
+    return sizes
+
+
+def time_steps(weights: Weights, *, classes: int, channels: int, batch: int) -> Callable[[int], Rates]:
+    """A function that says what an image costs at a size: timed at the smallest, and in proportion to the
+    multiply-accumulates from there."""
+    measured: dict[int, Rates] = {}
+    images = min(IMAGES, batch)
+
+    def measure(size: int) -> Rates:
+        model = Classifier(build_encoder(weights.spec, (size, size), channels=channels), classes=classes)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
+        pixels = torch.randn(images, channels, size, size)
+
+        def step() -> None:
+            optimiser.zero_grad()
+            model(pixels).square().mean().backward()
+            optimiser.step()
+
+        def predict() -> None:
+            with torch.inference_mode():
+                model.eval()(pixels)
+
+        train = median_seconds(step)
+        return Rates(size, train / images, median_seconds(predict) / images)
+
+    def macs(size: int) -> float:
+        with torch.device("meta"):
+            model = Classifier(build_encoder(weights.spec, (size, size), channels=channels), classes=classes)
+        return float(classifier_macs(model, None).total)
+
+    def rates(size: int) -> Rates:
+        if not measured:
+            measured[size] = measure(size)
+        known = next(iter(measured.values()))
+        factor = macs(size) / macs(known.size)
+        return dataclasses.replace(known, size=size, train=known.train * factor, predict=known.predict * factor)
+
+    rates(SMALLEST * weights.spec.patch_size)
+    return rates
+
+
+def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The middle of a few runs, after one that does not count."""
+    work()
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return sorted(spent)[repeats // 2]

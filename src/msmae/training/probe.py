@@ -1,0 +1,166 @@
+"""Probes: the encoder stays as it is, and only a head learns, from features that are computed once.
+
+``probe``: a logistic regression on the class token and the mean of the patches; its strength is chosen by the loss on
+validation. ``probe-attentive``: a learned query over all tokens, then a linear head; its epoch is chosen likewise. Both
+end as an ordinary classifier in RUN/model, so that all verbs take them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msmae.errors import UserError
+from msmae.inference.features import Features, Frozen, features_of, tokens_of
+from msmae.method.classifier import Classifier
+from msmae.method.msmae import label_loss
+from msmae.runs.checkpoint import save_model
+from msmae.training.balance import Balance, decide_balance
+from msmae.training.prepare import Prepared
+
+log = logging.getLogger("msmae")
+STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+"""Inverse strengths of the penalty that are tried, for features of deviation 1."""
+EPOCHS, BATCH, RATE = 20, 128, 1e-3
+"""Of the attentive probe."""
+
+
+def fit_probe(prepared: Prepared, run: Path, model: Classifier, card: Any) -> None:
+    """Fit the head of a classifier whose encoder is loaded, and write RUN/model."""
+    frozen, balance = Frozen(model.encoder, prepared.mean, prepared.std), decide_balance(prepared)
+    if prepared.arm.frozen == "linear":
+        known = {split: features_of(frozen, prepared.store, prepared.ids(split)) for split in ("train", "val")}
+        weight, bias, strength = linear_head(prepared, known, balance)
+        model.head.weight.data, model.head.bias.data = torch.from_numpy(weight), torch.from_numpy(bias)
+        log.info("linear probe: penalty C = %g, the best of %s on validation", strength, STRENGTHS)
+    else:
+        fit_attentive(prepared, model, frozen, balance)
+    save_model(run / "model", model, card)
+
+
+def linear_head(
+    prepared: Prepared, known: dict[str, Features], balance: Balance
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Weights float32 [C, 2D] and biases [C] on features as they are, and the chosen strength."""
+    train, val = known["train"].both, known["val"].both
+    middle, spread = train.mean(axis=0), train.std(axis=0) + 1e-6
+    targets = {split: prepared.targets[prepared.ids(split)] for split in ("train", "val")}
+    labels = torch.from_numpy(targets["val"])
+    best: tuple[float, np.ndarray, np.ndarray, float] | None = None
+    for strength in STRENGTHS:
+        weight, bias = regress((train - middle) / spread, targets["train"], strength, balance)
+        weight, bias = weight / spread, bias - (weight / spread) @ middle  # as if the features had not been scaled
+        logits = torch.from_numpy(val.astype(np.float64) @ weight.T + bias).float()
+        loss = float(label_loss(logits, labels, weights=balance.even))
+        if best is None or loss < best[0]:
+            best = (loss, weight.astype(np.float32), bias.astype(np.float32), strength)
+    assert best is not None
+    return best[1:]
+
+
+def regress(features: np.ndarray, targets: np.ndarray, strength: float, balance: Balance) -> tuple[np.ndarray, Any]:
+    """Logistic regression: weights [C, F] and biases [C]. Unknown labels (nan) are left out, class by class."""
+    from sklearn.linear_model import LogisticRegression
+
+    weights = balance.weights.double().numpy()
+    if targets.ndim == 1:
+        classes = len(weights)
+        present = np.unique(targets)
+        if len(present) < 2:
+            raise UserError("the training images are of one class", mend="give images of another class")
+        fitted = LogisticRegression(C=strength, max_iter=500, class_weight={int(c): weights[c] for c in present})
+        fitted.fit(features, targets)
+        found, bias = np.zeros((classes, features.shape[1])), np.full(classes, -30.0)  # a class never seen: never named
+        if len(present) == 2:  # scikit-learn keeps one row for two classes
+            found[present[1]], bias[present] = fitted.coef_[0], (0.0, fitted.intercept_[0])
+        else:
+            found[present], bias[present] = fitted.coef_, fitted.intercept_
+        return found, bias
+    rows = [one_of_several(features, targets[:, c], strength, weights[c]) for c in range(targets.shape[1])]
+    return np.stack([row[0] for row in rows]), np.array([row[1] for row in rows])
+
+
+def one_of_several(
+    features: np.ndarray, target: np.ndarray, strength: float, weight: float
+) -> tuple[np.ndarray, float]:
+    """Weights [F] and bias of one label among several that may hold together."""
+    from sklearn.linear_model import LogisticRegression
+
+    known = ~np.isnan(target)
+    if len(np.unique(target[known])) < 2:
+        share = float(np.clip(target[known].mean() if known.any() else 0.5, 0.01, 0.99))
+        return np.zeros(features.shape[1]), math.log(share / (1 - share))
+    fitted = LogisticRegression(C=strength, max_iter=500, class_weight={0: 1.0, 1: weight})
+    fitted.fit(features[known], target[known].astype(int))
+    return fitted.coef_[0], float(fitted.intercept_[0])
+
+
+def fit_attentive(prepared: Prepared, model: Classifier, frozen: Frozen, balance: Balance) -> None:
+    """Train the query and the head on tokens that are computed once; the epoch with the least validation loss stays."""
+    sets = {}
+    for split in ("train", "val"):
+        ids = prepared.ids(split)
+        sets[split] = (tokens_of(frozen, prepared.store, ids), torch.from_numpy(prepared.targets[ids]))
+    assert model.attentive is not None
+    parts = torch.nn.ModuleList([model.attentive, model.head])
+    optimiser = torch.optim.AdamW(parts.parameters(), lr=RATE, weight_decay=0.05)
+    tokens, targets = sets["train"]
+    batch = min(BATCH, len(targets))
+    total = EPOCHS * (len(targets) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=max(2, total), pct_start=0.1)
+    generator = torch.Generator().manual_seed(prepared.seed + 1)
+    best = (math.inf, {})
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(targets), generator=generator).split(batch):
+            if len(rows) < batch:
+                continue
+            logits = model.classify(read_rows(tokens, rows))
+            smoothing = prepared.settings.finetune.label_smoothing
+            loss = label_loss(logits + balance.shift, targets[rows], smoothing=smoothing, weights=balance.weights)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        found = float(label_loss(answers(model, sets["val"][0]), sets["val"][1], weights=balance.even))
+        if found < best[0]:
+            best = (found, {name: value.clone() for name, value in parts.state_dict().items()})
+    if not best[1]:
+        raise UserError("the attentive probe's loss is not a number", mend="try --method probe")
+    parts.load_state_dict(best[1])
+
+
+@torch.inference_mode()
+def answers(model: Classifier, tokens: np.ndarray) -> Tensor:
+    """Logits [n, C] from tokens [n, 1+N, D]."""
+    return torch.cat([model.classify(read_rows(tokens, rows)) for rows in torch.arange(len(tokens)).split(256)])
+
+
+def read_rows(tokens: np.ndarray, rows: Tensor) -> Tensor:
+    """Some rows of tokens on the disk, float32 [B, 1+N, D]."""
+    order = np.sort(rows.numpy())  # the disk likes order
+    return torch.from_numpy(np.asarray(tokens[order], np.float32))[np.searchsorted(order, rows.numpy())]
+
+
+def nearest_neighbours(known: dict[str, Features], targets: np.ndarray, classes: int, *, count: int = 20) -> np.ndarray:
+    """Probabilities [n, C] of the test images by a vote of the nearest training images, weighted by the cosine (Wu et
+    al., arXiv 1805.01978, temperature 0.07).
+
+    Args:
+        targets: int64 [n], the classes of the training images.
+    """
+    votes = F.one_hot(torch.from_numpy(targets), classes).double()  # [n, C]
+    bank = F.normalize(torch.from_numpy(known["train"].image).double())
+    parts = []
+    for queries in F.normalize(torch.from_numpy(known["test"].image).double()).split(256):
+        near = (queries @ bank.T).topk(min(count, len(bank)), dim=1)
+        weights = (near.values / 0.07).softmax(dim=1)  # [B, k]
+        parts.append((weights.unsqueeze(-1) * votes[near.indices]).sum(dim=1))
+    found = torch.cat(parts)
+    return (found / found.sum(dim=1, keepdim=True)).numpy()

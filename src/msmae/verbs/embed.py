@@ -1,0 +1,107 @@
+"""``msmae embed``: what a frozen encoder says of images, as arrays for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msmae.config import DatasetSettings, ModelSettings, Settings
+from msmae.errors import UserError
+
+
+def embed(
+    source: str,
+    data: str,
+    *,
+    out: str,
+    image_size: int | None = None,
+    layout: str = "auto",
+    on_error: str = "stop",
+) -> dict[str, Any]:
+    """Compute two vectors an image with a frozen encoder: what stands for the image, and the mean of its patches.
+
+    Args:
+        source: a run's folder, a name of `msmae encoders`, or a file or folder of encoder weights.
+        data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
+        out: the file to write, .npz (numpy) or .parquet (needs pyarrow).
+        image_size: side in pixels at which images are seen; else a run's own, or the images' own up to 168.
+        layout: how the folder or table is laid out, as in `msmae check`.
+        on_error: what an unreadable image does: stop, or skip (it is left out and named).
+
+    Returns:
+        {"out", "images", "width", "left_out"}.
+
+    Raises:
+        UserError: the encoder, the data or the file cannot be used.
+    """
+    target = Path(out)
+    if target.suffix not in (".npz", ".parquet"):
+        raise UserError(f"{target.name} is neither .npz nor .parquet", where="--out", mend="name it features.npz")
+    if target.suffix == ".parquet":
+        check_parquet()
+    import numpy as np
+
+    from msmae.data.opening import cache_folder, open_data
+    from msmae.data.reading.images import Reading
+    from msmae.data.store import open_store
+    from msmae.files import whole
+    from msmae.inference.features import features_of
+    from msmae.progress import ProgressBar
+    from msmae.training.frozen import find_frozen
+
+    settings = Settings(
+        dataset=DatasetSettings(layout=layout, on_error=on_error),  # type: ignore[arg-type]
+        model=ModelSettings(image_limit=168),
+    )
+    manifest = open_data(data, settings)
+    found = find_frozen(source, manifest, image_size=image_size, settings=settings)
+    store = open_store(
+        manifest,
+        size=found.size,
+        channels=found.channels,
+        cache=cache_folder() / "stores",
+        reading=found.reading or Reading(),
+        smallest=found.patch_size,
+        on_error=on_error,
+        progress=ProgressBar("decoding images"),
+    )
+    rows = np.array([i for i in range(len(manifest.table)) if i not in store.excluded])
+    features = features_of(found.frozen(store, rows), store, rows)
+    columns = {
+        name: manifest.table[name].to_numpy(dtype=str)[rows] for name in ("image_path", "label", "patient_id", "split")
+    }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole(target) as unfinished:
+        if target.suffix == ".npz":
+            with unfinished.open("wb") as stream:
+                np.savez(stream, image=features.image, patches=features.patches, **columns)
+        else:
+            write_parquet(unfinished, features, columns)
+    print(
+        f"{len(rows)} images, {features.image.shape[1]} numbers each and as many for the mean of the patches: {target}"
+    )
+    for row, reason in store.excluded.items():
+        print(f"  left out: {manifest.table['image_path'].iloc[row]}: {reason}")
+    return {
+        "out": str(target),
+        "images": len(rows),
+        "width": int(features.image.shape[1]),
+        "left_out": len(store.excluded),
+    }
+
+
+def check_parquet() -> None:
+    """Raise ``UserError`` where pandas cannot write Parquet."""
+    import importlib.util
+
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UserError("writing .parquet needs pyarrow", where="--out", mend="pip install pyarrow, or name it .npz")
+
+
+def write_parquet(path: Path, features: Any, columns: dict[str, Any]) -> None:
+    """One row an image: its columns, then ``image_0`` ... and ``patches_0`` ..."""
+    import pandas as pd
+
+    parts = {"image": features.image, "patches": features.patches}
+    numbers = {f"{name}_{i}": values[:, i] for name, values in parts.items() for i in range(values.shape[1])}
+    pd.DataFrame({**columns, **numbers}).to_parquet(path, index=False)

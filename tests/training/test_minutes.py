@@ -1,0 +1,56 @@
+"""What fits into a time: larger images where enough epochs fit, fewer epochs before smaller than the smallest, a probe."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msmae.errors import UserError
+from msmae.training.minutes import AIM, EPOCHS, MOST_EPOCHS, Amounts, Rates, candidate_sizes, decide
+
+SIZES = [112, 140, 168]
+
+
+def rates(size: int) -> Rates:
+    """0.05 s an image at 112 px, in proportion to the area."""
+    return Rates(size, 0.05 * (size / 112) ** 2, 0.015 * (size / 112) ** 2)
+
+
+def amounts(train: int) -> Amounts:
+    return Amounts(train=train, val=train // 5, test=train // 4, spent=10.0, reading=5.0)
+
+
+def test_the_largest_image_that_leaves_room_for_enough_epochs_is_taken() -> None:
+    assert decide(60, SIZES, rates, amounts(2000)).size == 168
+    assert decide(15, SIZES, rates, amounts(2000)).size == 112
+    assert decide(600, SIZES, rates, amounts(2000)).epochs == MOST_EPOCHS
+
+
+def test_where_not_even_two_epochs_fit_the_encoder_stays_frozen() -> None:
+    assert decide(3, SIZES, rates, amounts(2000)).epochs == 0
+    with pytest.raises(UserError, match=r"0\.1 minutes are too few"):
+        decide(0.1, SIZES, rates, amounts(2000))
+
+
+@given(minutes=st.floats(1.5, 500), train=st.integers(50, 3000))
+def test_what_is_decided_fits(minutes: float, train: int) -> None:
+    try:
+        found = decide(minutes, SIZES, rates, amounts(train))
+    except UserError:
+        return
+    rate = rates(found.size)
+    needed = found.seconds
+    assert needed <= 60 * minutes * (AIM if found.epochs else 1) + 1e-6
+    assert found.size == SIZES[0] or found.epochs >= EPOCHS
+    one_more = needed + train * rate.train + train // 5 * rate.predict
+    assert found.epochs in (0, MOST_EPOCHS) or one_more > 60 * minutes * AIM
+
+
+@given(own=st.integers(10, 3000), limit=st.integers(112, 518), patch=st.sampled_from([8, 14, 16]))
+def test_sizes_are_multiples_of_the_patch_within_the_files_and_the_limit(own: int, limit: int, patch: int) -> None:
+    sizes = candidate_sizes(own, limit, patch)
+    assert sizes == sorted(set(sizes))
+    assert all(size % patch == 0 for size in sizes)
+    assert sizes[-1] <= max(8 * patch, min(own, limit))
+    assert sizes[-1] > min(own, limit) - patch or sizes == [8 * patch]

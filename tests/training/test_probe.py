@@ -1,0 +1,91 @@
+"""Probes: the encoder stands still, the head is the regression's own, and the run is like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import msmae
+from msmae.inference.features import Features, Frozen, features_of, tokens_of
+from msmae.runs.checkpoint import load_model
+from msmae.training.prepare import prepare_again
+from msmae.training.probe import nearest_neighbours, regress
+
+
+@pytest.mark.parametrize("method", ["probe", "probe-attentive"])
+def test_a_probe_is_a_run_whose_encoder_did_not_change(method: str, data: Path, finished: Path, tmp_path: Path) -> None:
+    metrics = msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny", method=method, init=str(finished))
+    before, after = load_model(finished / "model")[0], load_model(tmp_path / "run" / "model")[0]
+    for name, tensor in before.encoder.state_dict().items():
+        torch.testing.assert_close(after.encoder.state_dict()[name], tensor)
+    assert metrics["arm"] == method
+    model = msmae.load(tmp_path / "run")
+    images = np.random.default_rng(0).integers(0, 255, (3, 1, 32, 32)).astype(np.float32)
+    assert np.allclose(model.predict(images).sum(axis=1), 1, atol=1e-5)
+    assert model.predict(images, keep=0.5).shape == (3, len(model.classes))
+
+
+def test_the_regressions_answers_are_scikit_learns() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    from msmae.training.balance import Balance
+
+    generator = np.random.default_rng(0)
+    features, targets = generator.normal(size=(90, 6)), generator.integers(0, 3, 90)
+    even = torch.ones(3)
+    weight, bias = regress(features, targets, 0.1, Balance("none", "", even, 0 * even, even))
+    theirs = LogisticRegression(C=0.1, max_iter=500).fit(features, targets)
+    ours = np.exp(features @ weight.T + bias)
+    np.testing.assert_allclose(ours / ours.sum(axis=1, keepdims=True), theirs.predict_proba(features), atol=1e-6)
+
+
+def test_two_classes_and_unknown_labels() -> None:
+    from msmae.training.balance import Balance
+
+    generator = np.random.default_rng(1)
+    features = generator.normal(size=(80, 4))
+    two = (features[:, 0] > 0).astype(np.int64)
+    even = torch.ones(2)
+    balance = Balance("none", "", even, 0 * even, even)
+    weight, bias = regress(features, two, 1.0, balance)
+    assert ((features @ weight.T + bias).argmax(axis=1) == two).mean() > 0.95
+    several = np.stack([two, 1 - two], axis=1).astype(np.float64)
+    several[::2, 1] = np.nan
+    weight, bias = regress(features, several, 1.0, balance)
+    assert (((features @ weight.T + bias) > 0)[:, 0] == (two == 1)).mean() > 0.95
+    assert (((features @ weight.T + bias) > 0)[:, 1] == (two == 0)).mean() > 0.9
+
+
+def test_neighbours_vote_for_their_class() -> None:
+    generator = np.random.default_rng(2)
+    centres = np.eye(3, 8)
+    targets = np.repeat(np.arange(3), 10)
+    train = (centres[targets] + 0.05 * generator.normal(size=(30, 8))).astype(np.float32)
+    test = (centres + 0.05 * generator.normal(size=(3, 8))).astype(np.float32)
+    known = {"train": Features(train, train), "test": Features(test, test)}
+    found = nearest_neighbours(known, targets, 3, count=5)
+    assert found.argmax(axis=1).tolist() == [0, 1, 2]
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_features_are_the_encoders_tokens_and_come_from_the_cache(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare_again(finished)
+    model, card = load_model(finished / "model")
+    frozen = Frozen(model.encoder, card.mean, card.std)
+    ids = prepared.ids("val")
+    found = features_of(frozen, prepared.store, ids)
+    tokens = frozen.tokens(prepared.store.fetch(ids))
+    np.testing.assert_allclose(found.image, tokens[:, 0].numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.patches, tokens[:, 1:].mean(dim=1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(tokens_of(frozen, prepared.store, ids), tokens.numpy(), atol=2e-3)
+    monkeypatch.setattr(Frozen, "tokens", lambda *_: pytest.fail("computed again"))
+    np.testing.assert_array_equal(features_of(frozen, prepared.store, ids).both, found.both)
+    tokens_of(frozen, prepared.store, ids)
+    other = dataclasses.replace(frozen, mean=[m + 1 for m in frozen.mean])
+    assert other.key != frozen.key
