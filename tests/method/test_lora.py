@@ -1,4 +1,4 @@
-"""Low-rank adaptation and frozen blocks: nothing changes at first, only what should learns, and merging changes nothing."""
+"""Low-rank adaptation and frozen blocks: nothing changes at first, only what should learns, merging is exact."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_lora_begins_as_the_encoder_learns_little_and_merges_exactly(parts: dict
     assert (learned - before).abs().max() > 1e-3
     attention = plain.class_attention(images).detach()
     merge_lora(plain)
-    assert list(plain.state_dict()) == names
+    assert sorted(plain.state_dict()) == sorted(names)
     torch.testing.assert_close(plain(images), learned)
     torch.testing.assert_close(plain.class_attention(images), attention)
     assert len(attention_layers(plain)) == 6
@@ -41,11 +41,7 @@ def test_the_first_blocks_and_the_embedding_stand_still() -> None:
     frozen = encoder()
     freeze_first(frozen, 2)
     frozen(torch.randn(2, 1, 32, 32)).sum().backward()
-    with_gradient = {
-        name.rsplit(".", 2)[0] if "blocks" in name else name
-        for name, p in frozen.named_parameters()
-        if p.grad is not None
-    }
+    with_gradient = {name for name, p in frozen.named_parameters() if p.grad is not None}
     assert all(name.startswith(("blocks.2", "norm")) for name in with_gradient)
     assert any(name.startswith("blocks.2") for name in with_gradient)
     with pytest.raises(ValueError, match="4 blocks of 3"):

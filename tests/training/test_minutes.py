@@ -1,4 +1,4 @@
-"""What fits into a time: larger images where enough epochs fit, fewer epochs before smaller than the smallest, a probe."""
+"""What fits into a time: larger images where enough epochs fit, then fewer epochs, then a probe."""
 
 from __future__ import annotations
 

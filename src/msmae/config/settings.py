@@ -224,8 +224,12 @@ class FinetuneSettings(SupervisedSchedule):
     share: TrueShare | Literal["mixed"] | None = None
     """Share of the patches that the draws uniform, attention and half keep; None: a quarter. mixed: a quarter, or in
     every fourth batch a half, and all patches in the last eighth of the steps: one model for every token share."""
-    pool: Literal["cls", "mean"] | None = None
-    """What the head reads: class token or mean of the patch tokens; None: the arm's."""
+    pool: Literal["cls", "mean", "both", "attentive"] | None = None
+    """What the head reads: class token, mean of the patches, both, or what a learned query takes; None: the arm's."""
+    lora: Annotated[int, Between(0)] = 0
+    """Rank of a low-rank change of attention's weights, which alone learns in the blocks; 0: all weights learn."""
+    freeze: Annotated[int, Between(0)] = 0
+    """First blocks of the encoder that do not learn; the embedding does not either then."""
     refresh_every: Count | None = None
     """Epochs between two refreshes of the attention maps that the draw follows, the first before the first step; None:
     a fifth of the epochs for own (paper: 20 of 100), else half of them."""

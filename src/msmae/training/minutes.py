@@ -100,7 +100,7 @@ def decide(minutes: float, sizes: list[int], rates: Callable[[int], Rates], amou
 
 
 def candidate_sizes(own: int, limit: int, patch: int) -> list[int]:
-    """Image sides to choose from, ascending by about an eighth: from eight patches to the files' own side or a limit."""
+    """Image sides to choose from, by about an eighth: from eight patches to the files' own side or a limit."""
     least = SMALLEST * patch
     largest = max(least, min(own, limit) // patch * patch)
     sizes = [least]
