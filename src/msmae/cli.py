@@ -57,6 +57,7 @@ VERBS = {
     "budget": Verb("budget:budget", "measure how few patches a model needs, and choose"),
     "export": Verb("export:export", "write the classifier of a run as one ONNX file"),
     "masks": Verb("masks:masks", "draw where a model looks, what is masked and what it reconstructs"),
+    "embed": Verb("embed:embed", "write what a frozen encoder says of images, as arrays"),
     "bench": Verb("bench:bench", "measure how fast training and prediction are on this machine"),
 }  # fmt: skip
 

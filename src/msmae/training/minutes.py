@@ -8,22 +8,30 @@ two epochs at the smallest size fit, the encoder stays frozen and a head learns 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from msmae.config import Settings, find_arm
+from msmae.data.manifest import Manifest
+from msmae.data.opening import reading_of
 from msmae.encoders.spec import build_encoder
 from msmae.encoders.weights import Weights
 from msmae.errors import UserError
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
+from msmae.training.decide import sampled_sizes
 
 AIM = 0.85
 """Share of the time that is planned for: machines are slower at times than when they were asked."""
 EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 8, 30, 2
 """Epochs that a larger image must leave room for; that are worth their time; that are fewer than worth it."""
+LIMIT = 224
+"""Side in pixels beyond which accuracy was not seen to grow."""
 SMALLEST = 8
 """Patches along a side of the smallest image."""
 REPORT = 20.0
@@ -69,33 +77,45 @@ class Decided:
         return f"{minutes:g} minutes: {what} at {self.size} px, about {self.seconds / 60:.1f} minutes in all"
 
 
-def decide(minutes: float, sizes: list[int], rates: Callable[[int], Rates], amounts: Amounts) -> Decided:
+def decide(
+    minutes: float,
+    sizes: list[int],
+    rates: Callable[[int], Rates],
+    amounts: Amounts,
+    *,
+    epochs: int | None = None,
+    frozen: bool = False,
+) -> Decided:
     """The largest of some sizes (ascending) at which enough epochs fit; else the smallest, with fewer; else a probe.
 
     Args:
         minutes: of the whole command.
         rates: what an image costs at a size.
+        epochs: as many are asked for; None: as many as fit.
+        frozen: a probe is asked for, at the largest size that fits.
 
     Raises:
         UserError: not even a probe at the smallest size fits.
     """
     budget = 60 * minutes * AIM
+    fewest, most = (FEWEST_EPOCHS, MOST_EPOCHS) if epochs is None else (epochs, epochs)
     for size in reversed(sizes):
         rate = rates(size)
         fixed = amounts.spent + amounts.reading + REPORT + (2 * amounts.val + amounts.test) * rate.predict
         epoch = amounts.train * rate.train + amounts.val * rate.predict
-        epochs = int((budget - fixed) // epoch)
-        enough = EPOCHS if size > sizes[0] else FEWEST_EPOCHS
-        if epochs >= enough:
-            epochs = min(epochs, MOST_EPOCHS)
-            return Decided(size, epochs, fixed + epochs * epoch)
-    seconds = fixed + (amounts.train + amounts.val) * rate.predict
-    if seconds <= 60 * minutes:
-        return Decided(sizes[0], 0, seconds)
+        probe = fixed + (amounts.train + amounts.val) * rate.predict
+        if frozen and probe <= budget:
+            return Decided(size, 0, probe)
+        fits = int((budget - fixed) // epoch)
+        if not frozen and fits >= (max(fewest, EPOCHS if epochs is None else 0) if size > sizes[0] else fewest):
+            return Decided(size, min(fits, most), fixed + min(fits, most) * epoch)
+    if probe <= budget and epochs is None:
+        return Decided(sizes[0], 0, probe)
+    seconds = probe if epochs is None else fixed + epochs * epoch
     raise UserError(
         f"{minutes:g} minutes are too few: the quickest way through these images takes about {seconds / 60:.1f}",
         where="--minutes",
-        mend=f"give at least {seconds / 60 / AIM:.0f}" if seconds > 90 else "give at least 2",
+        mend=f"give at least {math.ceil(seconds / 60 / AIM)}",
     )
 
 
@@ -110,8 +130,10 @@ def candidate_sizes(own: int, limit: int, patch: int) -> list[int]:
     return sizes
 
 
-def time_steps(weights: Weights, *, classes: int, channels: int, batch: int) -> Callable[[int], Rates]:
-    """A function that says what an image costs at a size: timed at the smallest, and in proportion to the
+def time_steps(
+    weights: Weights, *, classes: int, channels: int, batch: int, size: int, threads: int | None = None
+) -> Callable[[int], Rates]:
+    """A function that says what an image costs at any size: timed at one ``size``, and in proportion to the
     multiply-accumulates from there."""
     measured: dict[int, Rates] = {}
     images = min(IMAGES, batch)
@@ -145,7 +167,9 @@ def time_steps(weights: Weights, *, classes: int, channels: int, batch: int) -> 
         factor = macs(size) / macs(known.size)
         return dataclasses.replace(known, size=size, train=known.train * factor, predict=known.predict * factor)
 
-    rates(SMALLEST * weights.spec.patch_size)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    rates(size)
     return rates
 
 
@@ -158,3 +182,47 @@ def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
         work()
         spent.append(time.perf_counter() - began)
     return sorted(spent)[repeats // 2]
+
+
+def settings_within(
+    minutes: float, manifest: Manifest, settings: Settings, start: Weights, *, method: str, began: float
+) -> tuple[Settings, str]:
+    """The settings and the method that fit into a time, said in one line.
+
+    Args:
+        began: ``time.monotonic()`` when the command began.
+
+    Raises:
+        UserError: nothing fits, or the method pre-trains, for which no time is planned.
+    """
+    arm = find_arm(method)
+    if arm.pretrains:
+        raise UserError(
+            f"{method} pre-trains, and --minutes plans fine-tuning and probes only",
+            where="--minutes",
+            mend="leave it out and give --pretrain.epochs, or choose --method vit",
+        )
+    looked = time.perf_counter()
+    sizes = sampled_sizes(manifest, reading_of(settings))
+    reading = (time.perf_counter() - looked) / len(sizes) * len(manifest.table)
+    asked, patch = settings.model.image_size, start.spec.patch_size
+    if asked is None:
+        candidates = candidate_sizes(int(np.median([min(size) for size in sizes])), LIMIT, patch)
+    else:
+        candidates = [round(math.sqrt(math.prod(asked))) if isinstance(asked, tuple) else asked]
+    channels = start.spec.channels
+    rates = time_steps(
+        start, classes=len(manifest.classes), channels=channels, batch=settings.finetune.batch_size,
+        size=candidates[0], threads=settings.trainer.threads,
+    )  # fmt: skip
+    train, val, test = (len(manifest.ids(split)) for split in ("train", "val", "test"))
+    amounts = Amounts(train, val, test, time.monotonic() - began, reading)
+    found = decide(minutes, candidates, rates, amounts, epochs=settings.finetune.epochs, frozen=bool(arm.frozen))
+    print(found.line(minutes))
+    model, fine = settings.model, settings.finetune
+    if asked is None:
+        model = dataclasses.replace(model, image_size=found.size)
+    if found.epochs:
+        fine = dataclasses.replace(fine, epochs=found.epochs)
+    chosen = dataclasses.replace(settings, model=model, finetune=fine)
+    return chosen, method if found.epochs or arm.frozen else "probe"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msmae.config import find_arm, require
+from msmae.config import Settings, find_arm, require
+from msmae.errors import UserError
 
 if TYPE_CHECKING:
+    from msmae.data.manifest import Manifest
+    from msmae.encoders.weights import Weights
     from msmae.training.prepare import Prepared
 
 
@@ -20,6 +25,7 @@ def run(
     config: str | None = None,
     seed: int = 0,
     init: str | None = None,
+    minutes: float | None = None,
     overwrite: bool = False,
     allow_leakage: bool = False,
     **settings: Any,
@@ -35,6 +41,8 @@ def run(
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run.
+        minutes: how long the whole command may take here, from the audit to the report; image size and epochs follow
+            from it and are written to config.yaml. With --init it is 15 unless given, or unless both are set.
         overwrite: throw away what the folder holds.
         allow_leakage: go on although test images or patients are in the pool; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
@@ -46,6 +54,7 @@ def run(
         LeakageError: test images or patients are in the pool the model learns from.
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
+    began = time.monotonic()
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     method = method or ("vit" if init else "msmae")
     find_arm(method)
@@ -65,6 +74,16 @@ def run(
         check_same_images(folder, manifest, seed=seed, settings=chosen)
     show_understood(manifest)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
+    chosen, method = in_time(
+        minutes,
+        manifest,
+        chosen,
+        start,
+        method=method,
+        preset=preset,
+        began=began,
+        folder=None if overwrite else folder,
+    )
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed, start=start)
     check_training(prepared)
     show_start(prepared)
@@ -78,6 +97,40 @@ def run(
     if metrics:
         show_result(metrics, folder)
     return metrics
+
+
+def in_time(
+    minutes: float | None,
+    manifest: Manifest,
+    settings: Settings,
+    start: Weights | None,
+    *,
+    method: str,
+    preset: str,
+    began: float,
+    folder: Path | None,
+) -> tuple[Settings, str]:
+    """Settings and method that end in time; an unfinished run in ``folder`` goes on with what it decided."""
+    from msmae.encoders.start import HARDWARE
+    from msmae.runs.folder import read_run
+    from msmae.training.minutes import settings_within
+
+    if start is None:
+        if minutes is None:
+            return settings, method
+        raise UserError("--minutes plans a training from a pretrained encoder", mend="add --init, or leave it out")
+    decided = settings.model.image_size is not None and settings.finetune.epochs is not None
+    if minutes is None and (decided or preset not in HARDWARE or find_arm(method).pretrains):
+        return settings, method
+    if folder is not None and (folder / "config.yaml").is_file():
+        config, before = read_run(folder)
+        model = dataclasses.replace(settings.model, image_size=before.model.image_size)
+        fine = dataclasses.replace(settings.finetune, epochs=before.finetune.epochs)
+        return dataclasses.replace(settings, model=model, finetune=fine), str(config["method"])
+    if minutes is None:
+        minutes = 15.0
+        print("no --minutes: planning for 15")
+    return settings_within(minutes, manifest, settings, start, method=method, began=began)
 
 
 def train_and_test(prepared: Prepared, folder: Path) -> dict[str, Any]:
