@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,10 +21,12 @@ from msmae.config import Settings, find_arm
 from msmae.data.manifest import Manifest
 from msmae.data.opening import reading_of
 from msmae.encoders.spec import build_encoder
+from msmae.encoders.start import HARDWARE
 from msmae.encoders.weights import Weights
 from msmae.errors import UserError
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
+from msmae.runs.folder import read_run
 from msmae.training.decide import sampled_sizes
 
 AIM = 0.85
@@ -182,6 +185,36 @@ def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
         work()
         spent.append(time.perf_counter() - began)
     return sorted(spent)[repeats // 2]
+
+
+def in_time(
+    minutes: float | None,
+    manifest: Manifest,
+    settings: Settings,
+    start: Weights | None,
+    *,
+    method: str,
+    preset: str,
+    began: float,
+    folder: Path | None,
+) -> tuple[Settings, str]:
+    """Settings and method that end in time; an unfinished run in ``folder`` goes on with what it decided."""
+    if start is None:
+        if minutes is None:
+            return settings, method
+        raise UserError("--minutes plans a training from a pretrained encoder", mend="add --init, or leave it out")
+    decided = settings.model.image_size is not None and settings.finetune.epochs is not None
+    if minutes is None and (decided or preset not in HARDWARE or find_arm(method).pretrains):
+        return settings, method
+    if folder is not None and (folder / "config.yaml").is_file():
+        config, before = read_run(folder)
+        model = dataclasses.replace(settings.model, image_size=before.model.image_size)
+        fine = dataclasses.replace(settings.finetune, epochs=before.finetune.epochs)
+        return dataclasses.replace(settings, model=model, finetune=fine), str(config["method"])
+    if minutes is None:
+        minutes = 15.0
+        print("no --minutes: planning for 15")
+    return settings_within(minutes, manifest, settings, start, method=method, began=began)
 
 
 def settings_within(

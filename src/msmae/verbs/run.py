@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msmae.config import Settings, find_arm, require
-from msmae.errors import UserError
+from msmae.config import find_arm, require
 
 if TYPE_CHECKING:
-    from msmae.data.manifest import Manifest
-    from msmae.encoders.weights import Weights
     from msmae.training.prepare import Prepared
 
 
@@ -65,6 +61,7 @@ def run(
     check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
     chosen, start = settings_with_start(init, preset, config, settings)
     from msmae.data.opening import divide
+    from msmae.training.minutes import in_time
     from msmae.training.prepare import audit_before_run, prepare
     from msmae.training.pretrain import check_training
     from msmae.verbs.show import show_result, show_start, show_understood
@@ -75,15 +72,9 @@ def run(
     show_understood(manifest)
     found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
     chosen, method = in_time(
-        minutes,
-        manifest,
-        chosen,
-        start,
-        method=method,
-        preset=preset,
-        began=began,
+        minutes, manifest, chosen, start, method=method, preset=preset, began=began,
         folder=None if overwrite else folder,
-    )
+    )  # fmt: skip
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed, start=start)
     check_training(prepared)
     show_start(prepared)
@@ -97,40 +88,6 @@ def run(
     if metrics:
         show_result(metrics, folder)
     return metrics
-
-
-def in_time(
-    minutes: float | None,
-    manifest: Manifest,
-    settings: Settings,
-    start: Weights | None,
-    *,
-    method: str,
-    preset: str,
-    began: float,
-    folder: Path | None,
-) -> tuple[Settings, str]:
-    """Settings and method that end in time; an unfinished run in ``folder`` goes on with what it decided."""
-    from msmae.encoders.start import HARDWARE
-    from msmae.runs.folder import read_run
-    from msmae.training.minutes import settings_within
-
-    if start is None:
-        if minutes is None:
-            return settings, method
-        raise UserError("--minutes plans a training from a pretrained encoder", mend="add --init, or leave it out")
-    decided = settings.model.image_size is not None and settings.finetune.epochs is not None
-    if minutes is None and (decided or preset not in HARDWARE or find_arm(method).pretrains):
-        return settings, method
-    if folder is not None and (folder / "config.yaml").is_file():
-        config, before = read_run(folder)
-        model = dataclasses.replace(settings.model, image_size=before.model.image_size)
-        fine = dataclasses.replace(settings.finetune, epochs=before.finetune.epochs)
-        return dataclasses.replace(settings, model=model, finetune=fine), str(config["method"])
-    if minutes is None:
-        minutes = 15.0
-        print("no --minutes: planning for 15")
-    return settings_within(minutes, manifest, settings, start, method=method, began=began)
 
 
 def train_and_test(prepared: Prepared, folder: Path) -> dict[str, Any]:
