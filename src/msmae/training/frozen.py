@@ -38,7 +38,7 @@ class Found:
         """The encoder with its weights, at this size; of a file, the values that are 0 and 1 are those of these ids."""
         if self.model is not None:
             network, card = load_model(self.model)
-            return Frozen(network.encoder, card.mean, card.std)  # type: ignore[arg-type]
+            return Frozen(network.encoder, card.mean, card.std)
         assert self.weights is not None
         channels = int(store.images.shape[1])
         encoder = build_encoder(self.weights.spec, self.size, channels=channels)

@@ -148,7 +148,7 @@ def time_steps(
 
         def step() -> None:
             optimiser.zero_grad()
-            model(pixels).square().mean().backward()
+            torch.autograd.backward(model(pixels).square().mean())
             optimiser.step()
 
         def predict() -> None:

@@ -116,16 +116,16 @@ def fit_attentive(prepared: Prepared, model: Classifier, frozen: Frozen, balance
     total = EPOCHS * (len(targets) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=max(2, total), pct_start=0.1)
     generator = torch.Generator().manual_seed(prepared.seed + 1)
-    best = (math.inf, {})
+    best: tuple[float, dict[str, Tensor]] = (math.inf, {})
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(targets), generator=generator).split(batch):
+        for rows in torch.split(torch.randperm(len(targets), generator=generator), batch):
             if len(rows) < batch:
                 continue
             logits = model.classify(read_rows(tokens, rows))
             smoothing = prepared.settings.finetune.label_smoothing
             loss = label_loss(logits + balance.shift, targets[rows], smoothing=smoothing, weights=balance.weights)
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
         found = float(label_loss(answers(model, sets["val"][0]), sets["val"][1], weights=balance.even))
@@ -139,7 +139,7 @@ def fit_attentive(prepared: Prepared, model: Classifier, frozen: Frozen, balance
 @torch.inference_mode()
 def answers(model: Classifier, tokens: np.ndarray) -> Tensor:
     """Logits [n, C] from tokens [n, 1+N, D]."""
-    return torch.cat([model.classify(read_rows(tokens, rows)) for rows in torch.arange(len(tokens)).split(256)])
+    return torch.cat([model.classify(read_rows(tokens, rows)) for rows in torch.split(torch.arange(len(tokens)), 256)])
 
 
 def read_rows(tokens: np.ndarray, rows: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def nearest_neighbours(known: dict[str, Features], targets: np.ndarray, classes:
     votes = F.one_hot(torch.from_numpy(targets), classes).double()  # [n, C]
     bank = F.normalize(torch.from_numpy(known["train"].image).double())
     parts = []
-    for queries in F.normalize(torch.from_numpy(known["test"].image).double()).split(256):
+    for queries in torch.split(F.normalize(torch.from_numpy(known["test"].image).double()), 256):
         near = (queries @ bank.T).topk(min(count, len(bank)), dim=1)
         weights = (near.values / 0.07).softmax(dim=1)  # [B, k]
         parts.append((weights.unsqueeze(-1) * votes[near.indices]).sum(dim=1))
