@@ -33,11 +33,12 @@ from packed import read_study
 from studies import STUDIES
 
 from msmae.data.opening import cache_folder
+from msmae.evaluation.keep import Point, forget_look, predict_split
 from msmae.inference.model import Model, load
 from msmae.statistics.predictions import write_predictions
 from msmae.training.adapt import adapt_model
 from msmae.training.prepare import Prepared, prepare_again
-from msmae.verbs.budget import Point, budget, forget_look, predict_split
+from msmae.verbs.budget import budget
 
 QUARTER, EVEN = Point("locator", 0.25), Point("grid", 0.25)
 FILES = ("budget.json", "keep/predictions_all.csv", "keep/predictions_quarter.csv", "keep/lesions.json")

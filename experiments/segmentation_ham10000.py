@@ -21,11 +21,11 @@ from collect import collect, restore
 from study_tables import segmentation
 
 import msmae
+from msmae.comparison.runner import Part, claimed, finished
 from msmae.config import make_settings
 from msmae.data.opening import divide
 from msmae.errors import UserError
 from msmae.runs.folder import differences, write_json
-from msmae.verbs.compare import Part, claimed, finished
 
 ARMS = ["msmae", "supmae", "mae", "none"]
 PAIRS = [["msmae", "none"], ["msmae", "mae"], ["msmae", "supmae"], ["supmae", "none"], ["mae", "none"]]

@@ -14,11 +14,12 @@ import torch
 
 from budgeted import content_of
 from msmae.errors import UserError
+from msmae.evaluation.keep import Point, tell_on_test
 from msmae.inference.model import load
 from msmae.runs.checkpoint import load_model, read_card, save_model
 from msmae.statistics import token_shares
 from msmae.training.prepare import prepare_again
-from msmae.verbs.budget import Point, budget, tell_on_test
+from msmae.verbs.budget import budget
 from msmae.verbs.evaluate import evaluate
 from msmae.verbs.finetune import finetune
 from saved_run import make_predictions, write_run

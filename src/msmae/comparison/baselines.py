@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msmae.config import BASELINES
-from msmae.evaluation.evaluate import predictions_frame, seconds_spent, write_evidence
+from msmae.data.manifest import Manifest
+from msmae.errors import UserError
 from msmae.training.prepare import Prepared
 from msmae.training.supervised import SupervisedModule, train_supervised
 
@@ -30,30 +31,43 @@ SVM_IMAGES = 10_000
 """Training images of the SVM at most: its cost grows with their square."""
 
 
-def train_baseline(prepared: Prepared, run: Path) -> dict[str, Any]:
-    """Train, predict and measure the arm that ``prepared.method`` names, one of ``BASELINES``.
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities [n, C] of images, and what they cost. ``trained``: by steps that RUN/logs has the time of."""
 
-    Returns the content of metrics.json.
-    """
-    assert prepared.method in BASELINES
-    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
-    calibration = None  # done with the evidence
-    if prepared.method in ("resnet18", "small-cnn"):
-        probabilities, cost = run_network(prepared, run, rows)
-    else:
-        predict = predict_majority if prepared.method == "majority" else predict_pca_svm
+    probabilities: np.ndarray
+    cost: dict[str, Any]
+    trained: bool = False
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How a baseline is trained and answers; and its network, where it is one."""
+
+    predict: Callable[[Prepared, Path, np.ndarray], Answers]
+    network: Callable[[Prepared], nn.Module] | None = None
+    multilabel: bool = True
+
+
+NOT_CALIBRATED = {"method": "none", "reason": "they are shares of images already, not a network's"}
+
+
+def check_baselines(arms: Sequence[str], manifest: Manifest) -> None:
+    """Raise ``UserError`` for a baseline that cannot have several labels an image, before hours of training."""
+    for name in arms:
+        if manifest.multilabel and name in BASELINE and not BASELINE[name].multilabel:
+            raise UserError(f"{name} names one class an image", where="--arms", mend=f"leave {name} out")
+
+
+def classical(predict: Callable[[Prepared, np.ndarray], np.ndarray]) -> Callable[[Prepared, Path, np.ndarray], Answers]:
+    """A method without epochs: fitted and asked at once, its time taken."""
+
+    def answers(prepared: Prepared, run: Path, rows: np.ndarray) -> Answers:
         began = time.perf_counter()
         probabilities = predict(prepared, rows)
-        cost = {"seconds_pretrain": None, "seconds_finetune": time.perf_counter() - began}
-        calibration = {"method": "none", "reason": "they are shares of images already, not a network's"}
-    return write_evidence(
-        predictions_frame(probabilities, prepared, rows),
-        prepared,
-        run,
-        model_sha256=None,
-        cost=cost,
-        calibration=calibration,
-    )
+        return Answers(probabilities, {"seconds_pretrain": None, "seconds_finetune": time.perf_counter() - began})
+
+    return answers
 
 
 def predict_majority(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
@@ -118,24 +132,35 @@ def fetched(prepared: Prepared, ids: np.ndarray, batch_size: int = 256) -> Itera
 
 
 def build_network(prepared: Prepared) -> nn.Module:
-    """MONAI's ResNet-18 (first layer 3 x 3 and no pooling up to 64 px, as is usual for small images), or its plain
-    convolutional classifier."""
+    """The network of the baseline that ``prepared.method`` names."""
+    build = BASELINE[prepared.method].network
+    assert build is not None
+    return build(prepared)
+
+
+def small_cnn(prepared: Prepared) -> nn.Module:
+    """MONAI's plain convolutional classifier of three or four layers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI's own imports
         from monai.networks.nets.classifier import Classifier
+    steps = (2, 2, 2) if min(prepared.image_size) <= 64 else (2, 2, 2, 2)
+    widths, shape = (32, 64, 128, 256)[: len(steps)], (prepared.channels, *prepared.image_size)
+    network: nn.Module = Classifier(
+        in_shape=shape, classes=len(prepared.manifest.classes), channels=widths, strides=steps
+    )
+    return network
+
+
+def residual_network(prepared: Prepared) -> nn.Module:
+    """MONAI's ResNet-18; its first layer is 3 x 3 and without pooling up to 64 px, as is usual for small images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI's own imports
         from monai.networks.nets.resnet import resnet18
-    channels, classes = prepared.channels, len(prepared.manifest.classes)
-    if prepared.method == "small-cnn":
-        steps = (2, 2, 2) if min(prepared.image_size) <= 64 else (2, 2, 2, 2)
-        widths = (32, 64, 128, 256)[: len(steps)]
-        shape = (channels, *prepared.image_size)
-        small: nn.Module = Classifier(in_shape=shape, classes=classes, channels=widths, strides=steps)
-        return small
     tiny = max(prepared.image_size) <= 64
     network: nn.Module = resnet18(
         spatial_dims=2,
-        n_input_channels=channels,
-        num_classes=classes,
+        n_input_channels=prepared.channels,
+        num_classes=len(prepared.manifest.classes),
         conv1_t_size=3 if tiny else 7,
         conv1_t_stride=1 if tiny else 2,
         no_max_pool=tiny,
@@ -143,8 +168,8 @@ def build_network(prepared: Prepared) -> nn.Module:
     return network
 
 
-def run_network(prepared: Prepared, run: Path, rows: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Train a network, or continue; its probabilities [n, C] and its cost."""
+def run_network(prepared: Prepared, run: Path, rows: np.ndarray) -> Answers:
+    """Train a network, or continue; then ask it."""
     torch.manual_seed(prepared.seed + 1)
     network = build_network(prepared)
     module = SupervisedModule(network, prepared)
@@ -164,9 +189,8 @@ def run_network(prepared: Prepared, run: Path, rows: np.ndarray) -> tuple[np.nda
         "parameters": sum(p.numel() for p in network.parameters()),
         "gmacs_predict": network_macs(network, (prepared.channels, *prepared.image_size)) / 1e9,
         "images_per_s_predict": rate,
-        **seconds_spent(run),
     }
-    return probabilities.numpy(), cost
+    return Answers(probabilities.numpy(), cost, trained=True)
 
 
 def network_macs(network: nn.Module, shape: tuple[int, ...]) -> float:
@@ -186,3 +210,12 @@ def network_macs(network: nn.Module, shape: tuple[int, ...]) -> float:
     for hook in hooks:
         hook.remove()
     return sum(counted)
+
+
+BASELINE = {
+    "majority": Baseline(classical(predict_majority)),
+    "pca-svm": Baseline(classical(predict_pca_svm), multilabel=False),
+    "resnet18": Baseline(run_network, residual_network),
+    "small-cnn": Baseline(run_network, small_cnn),
+}
+"""What each of ``BASELINES`` does."""

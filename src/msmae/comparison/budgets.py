@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from msmae.comparison.baselines import build_network, network_macs
+from msmae.comparison.baselines import BASELINE, build_network, network_macs
 from msmae.config import BASELINES, Settings
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
@@ -129,10 +129,15 @@ def refreshes(settings: Settings) -> int:
     return len(range(pre.uniform_epochs, pre.epochs, pre.refresh_every))
 
 
+def priced(arms: list[str]) -> set[str]:
+    """msmae and those of the arms that train by steps: what has no network has no price."""
+    return {"msmae", *arms} - {name for name, baseline in BASELINE.items() if baseline.network is None}
+
+
 def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
     """What an image costs each arm, in 10^9 multiply-accumulates; a training step counts as three forward passes."""
     found = {}
-    for name in {"msmae", *arms} - {"majority", "pca-svm"}:
+    for name in priced(arms):
         mine = dataclasses.replace(prepared, method=name)
         if name in BASELINES:
             shape = (prepared.channels, *prepared.image_size)
@@ -153,7 +158,7 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
 def prices_in_seconds(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
     """What an image costs each arm, in seconds: the medians of timed steps on random images."""
     images = torch.randn(prepared.settings.finetune.batch_size, prepared.channels, *prepared.image_size)
-    names = sorted({"msmae", *arms} - {"majority", "pca-svm"})
+    names = sorted(priced(arms))
     return {name: price_in_seconds(dataclasses.replace(prepared, method=name), images) for name in names}
 
 

@@ -119,7 +119,8 @@ class Group:
     group: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for name, kind in types_of(type(self)).items():
+        own: Any = type(self)
+        for name, kind in types_of(own).items():
             value, bounds = getattr(self, name), bounds_of(kind)
             numbers = value if isinstance(value, tuple) else (value,)
             numbers = tuple(n for n in numbers if isinstance(n, (int, float)) and not isinstance(n, bool))
@@ -131,5 +132,5 @@ class Group:
             raise UserError(
                 f"{shown} is not {bounds.words if bounds else 'a finite number'}",
                 where=f"{self.group}.{name}",
-                mend=f"for instance {example(type(self), name)}",
+                mend=f"for instance {example(own, name)}",
             )

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from msmae.config import ARMS, Arm, DatasetSettings, Settings, arm_of_run
-from msmae.data.audit import Audit, list_warnings, stop_on_leakage
-from msmae.data.audit.against import audit_against
 from msmae.data.loader import Batches
 from msmae.data.manifest import SPLITS, Manifest, read_manifest
 from msmae.data.opening import cache_folder, reading_of
@@ -303,16 +301,3 @@ def data_fingerprint(prepared: Prepared) -> str:
     for start in range(0, len(prepared.store.images), 1024):
         digest.update(np.ascontiguousarray(prepared.store.images[start : start + 1024]).tobytes())
     return digest.hexdigest()
-
-
-def audit_before_run(manifest: Manifest, *, source: str, settings: Settings, allow: bool) -> Audit:
-    """Audit a data set as it is divided; print its warnings.
-
-    Raises:
-        LeakageError: test images or patients are in the pool the model learns from, and ``allow`` is False.
-    """
-    found = audit_against(manifest, settings=settings, source=source)
-    stop_on_leakage(found, allow=allow)
-    for warning in list_warnings(found):
-        print(f"- audit: {warning}")
-    return found

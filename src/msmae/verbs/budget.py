@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 import math
-import shutil
-import statistics
-import time
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
-
 from msmae.config import require
-from msmae.data.manifest import NO_FINDING
 from msmae.errors import UserError
-from msmae.evaluation.calibrate import calibrate
-from msmae.evaluation.evaluate import predict_rows, predictions_frame
-from msmae.evaluation.panels import draw_looks
-from msmae.inference.model import Model, kept_tokens, load, look_with, share_for
-from msmae.reporting.report import write_report
-from msmae.runs.checkpoint import FILE, no_model, read_card, with_keep, write_card
-from msmae.runs.folder import read_run, write_json
-from msmae.selection.cost import look_macs
-from msmae.selection.selectors import SELECTORS, Look
-from msmae.statistics import token_shares
+from msmae.evaluation.keep import check_answers, forget_look, measure, points_of
+from msmae.inference.model import Model, load, share_for
+from msmae.runs.checkpoint import no_model
+from msmae.runs.folder import read_run
+from msmae.selection.selectors import SELECTORS
 from msmae.training.adapt import adapt_model, glances
-from msmae.training.prepare import Prepared, prepare_again
+from msmae.training.prepare import prepare_again
 
 RATIOS = ["0.125", "0.25", "0.375", "0.5", "0.75"]
 DROPPING = [name for name in SELECTORS if name != "all"]
-BATCH = 64
-ROUNDS = 5
-
-
-@dataclass(frozen=True)
-class Point:
-    """A way to look at an image."""
-
-    selector: str
-    keep: float
 
 
 def budget(
@@ -129,135 +105,6 @@ def check_shares(model: Model, shares: list[float], selectors: list[str], *, pre
     )
 
 
-def check_answers(model: Model, prepared: Prepared) -> None:
-    """Raise ``UserError`` for a model that answers the same whatever it sees: by seeing less nothing can be lost."""
-    frame = predict_split(model, prepared, Point("all", 1.0), split="val")
-    answers = set(frame["predicted"])
-    if len(answers) == 1 and frame["label"].nunique() > 1:
-        answer = answers.pop()
-        raise UserError(
-            f"the model answers {'no finding' if answer == NO_FINDING else repr(answer)} for every validation image: "
-            "by seeing less nothing can be lost",
-            where=prepared.manifest.where,
-            mend="train it longer first",
-        )
-
-
-def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Point]) -> dict[str, Any]:
-    """Measure the points, all patches first; choose one, tell what it does on test. RUN/budget.json comes last."""
-    model, whole = load(folder), points[0]
-    asked: dict[str, Any] = {
-        "classes": prepared.manifest.classes,
-        "multilabel": prepared.manifest.multilabel,
-        "resamples": prepared.settings.evaluate.resamples,
-        "seed": prepared.seed,
-    }
-    fitted = {point: calibrate(predict_split(model, prepared, point, split="val"), prepared) for point in points}
-    found = token_shares.losses(fitted[whole][0], [fitted[point][0] for point in points], **asked)
-    found[0] |= {"low": 0.0, "high": 0.0}  # against itself
-    speeds = images_per_second(model, prepared, points)
-    rows = [
-        {
-            **asdict(point),
-            "gmacs": look_macs(*looking(model, point)).total / 1e9,
-            "images_per_s": speeds[point],
-            "speedup": speeds[point] / speeds[whole],
-            **measured,
-        }
-        for point, measured in zip(points, found, strict=True)
-    ]
-    number = token_shares.choose(rows, margin=margin)
-    chosen = points[number]
-    calibrations = [
-        {**asdict(point), "calibration": asdict(calibrator) if calibrator else {}}
-        for point, (_, calibrator, _) in fitted.items()
-        if point is not whole
-    ]
-    card = with_keep(model.card, choice=asdict(chosen), calibrations=calibrations)
-    write_card(folder / "model", card)
-    content = {
-        "margin": margin,
-        "prepared": {k: v for k, v in card.keep.items() if k not in ("choice", "calibrations")} or None,
-        "images_at_a_time": BATCH,
-        "rows": rows,
-        "choice": {
-            "margin": margin,
-            **rows[number],
-            "test": tell_on_test(model, prepared, whole=whole, chosen=chosen, margin=margin, asked=asked),
-        },
-    }
-    draw_looks(prepared, folder, asdict(chosen))
-    write_json(folder / "budget.json", content)
-    if (folder / "metrics.json").is_file():
-        write_report(folder)
-    return content
-
-
-def points_of(model: Model, *, shares: list[float], selectors: list[str]) -> list[Point]:
-    """What is measured: all patches, then every selector at every share that leaves a patch to look at."""
-    points = [Point("all", 1.0)]
-    for name in selectors:
-        if name == "locator" and model.prepared is None:
-            continue
-        for share in shares:
-            look = look_with(model.network, model.prepared, name)
-            if share * look.model.encoder.patches >= look.coarse + 1:
-                points.append(Point(name, share))
-    return points
-
-
-def looking(model: Model, point: Point) -> tuple[Look, int]:
-    """The module of a point, and how many tokens it keeps."""
-    look = look_with(model.network, model.prepared, point.selector)
-    return look, kept_tokens(look, point.keep)
-
-
-@torch.inference_mode()
-def images_per_second(model: Model, prepared: Prepared, points: list[Point]) -> dict[Point, float]:
-    """Throughput of every point on the same decoded images, the choosing of the patches included; all points in turn,
-    the median of the rounds."""
-    rows = np.resize(prepared.ids("val"), BATCH)
-    images = next(model.prepared_batches(prepared.store.fetch(rows).astype(np.float32), BATCH))
-    seconds: dict[Point, list[float]] = {point: [] for point in points}
-    for turn in range(ROUNDS + 1):
-        for point in points:
-            look, kept = model.look(point.selector), looking(model, point)[1]
-            began = time.perf_counter()
-            look(images, kept)
-            if model.device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn:  # the first round warms up
-                seconds[point].append(time.perf_counter() - began)
-    return {point: BATCH / statistics.median(times) for point, times in seconds.items()}
-
-
-def predict_split(model: Model, prepared: Prepared, point: Point, *, split: str) -> pd.DataFrame:
-    """The network's own predictions of one split."""
-    rows = prepared.ids(split)
-    return predictions_frame(
-        predict_rows(model, prepared, rows, keep=point.keep, selector=point.selector), prepared, rows
-    )
-
-
-def tell_on_test(
-    model: Model, prepared: Prepared, *, whole: Point, chosen: Point, margin: float, asked: dict[str, Any]
-) -> dict[str, Any] | None:
-    """What the choice does on the test images, class by class; they are looked at here only.
-
-    Probabilities are calibrated on validation, each point's own, as they are wherever the model predicts.
-    """
-    if not len(prepared.ids("test")):
-        return None
-    both = [
-        pd.concat([predict_split(model, prepared, point, split=split) for split in ("val", "test")], ignore_index=True)
-        for point in (whole, chosen)
-    ]
-    frames = [calibrate(frame, prepared)[0] for frame in both]
-    by_class = token_shares.loss_by_class(*frames, **asked)
-    (found,) = token_shares.losses(frames[0], frames[1:], split="test", **asked)
-    return {**found, "per_class": by_class, "cautions": token_shares.cautions(by_class, margin=margin)}
-
-
 def show(content: dict[str, Any]) -> None:
     """Print the curve, the choice, and what it did on test."""
     from rich.console import Console
@@ -279,18 +126,3 @@ def show(content: dict[str, Any]) -> None:
     print("" if choice["selector"] != "all" else "; no point was shown to lose less than the margin")
     for sentence in (choice["test"] or {}).get("cautions", []):
         print(f"- {sentence}")
-
-
-def forget_look(folder: Path) -> None:
-    """Remove what was prepared and chosen; the model itself stays."""
-    forget_measured(folder)
-    (folder / "model" / FILE).unlink(missing_ok=True)
-    write_card(folder / "model", replace(read_card(folder / "model"), keep={}))
-
-
-def forget_measured(folder: Path) -> None:
-    """Remove from a run what was measured and drawn from some of the patches, and unfinished preparing."""
-    for name in ("budget.json", "metrics_keep.json", "predictions_keep.csv"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("keep", "looks"):
-        shutil.rmtree(folder / name, ignore_errors=True)

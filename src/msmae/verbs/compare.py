@@ -2,38 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from msmae.config import ARMS, BASELINES, RETIRED, Settings, require
-from msmae.errors import UserError
-
-if TYPE_CHECKING:
-    from msmae.data.manifest import Manifest
-    from msmae.encoders.weights import Weights
-    from msmae.training.prepare import Prepared
-
-PLAN = "comparison.json"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One run of a comparison. ``fold`` counts from 1; 0 where there are none."""
-
-    arm: str
-    seed: int
-    fold: int
-
-    @property
-    def name(self) -> str:
-        """Its folder, within the comparison's."""
-        return f"{self.arm}/{self.seed}" + (f"-fold{self.fold}" if self.fold else "")
+from msmae.verbs.begin import TRAINING, Asked, audited, check_folder, check_machine, open_data, settings_of
 
 
 def compare(
@@ -81,27 +53,27 @@ def compare(
         LeakageError: test images or patients are in the pool the models learn from.
         UserError: the data, a setting or the folder is not usable; a run was made with other settings.
     """
+    from msmae.comparison.baselines import check_baselines
+    from msmae.comparison.runner import PLAN, Bench, Request, claimed, cut_folds, finished, parts_of, read_plan
+
     request = Request.of(arms, seeds, folds=folds, budget=budget)
-    folder = Path(out)
-    from msmae.encoders.start import channels_of, settings_with_start
-    from msmae.runs.folder import check_run, write_json
-
-    chosen, start = settings_with_start(init, preset, config, settings)
-    from msmae.data.opening import divide
-    from msmae.training.prepare import audit_before_run
+    check_folder(out, data, finished=None, ours=(PLAN,))
+    chosen, start = settings_of(preset, config, settings, groups=TRAINING, weights=init)
+    asked = Asked(data, Path(out), chosen, start, allow_leakage=allow_leakage, preset=preset, init=init)
+    folder = asked.folder
+    check_machine(asked)
+    from msmae.runs.folder import write_json
     from msmae.verbs.report import report
-    from msmae.verbs.show import show_start, show_understood
+    from msmae.verbs.show import show_start
 
-    check_run(folder, data=data, finished=None, ours=(PLAN,))
     before = read_plan(folder)
-    whole = divide(data, settings=chosen, seed=before.get("split_seed", request.seeds[0]), takes=channels_of(start))
-    show_understood(whole)
-    if "pca-svm" in request.arms:
-        refuse_multilabel_svm(whole)
-    manifests = cut_folds(whole, request, settings=chosen, seed=before.get("split_seed", request.seeds[0]))
-    audits = [audit_before_run(m, source=data, settings=chosen, allow=allow_leakage).to_dict() for m in manifests]
-    given = {"init": init, "preset": preset, "allow_leakage": allow_leakage}
-    bench = Bench(data, manifests, chosen, given=given, encoders=Path(encoders) if encoders else None, start=start)
+    first_seed = before.get("split_seed", request.seeds[0])
+    whole = open_data(asked, seed=first_seed, goes_on=False)
+    check_baselines(request.arms, whole)
+    manifests = cut_folds(whole, request, settings=asked.settings, seed=first_seed)
+    audits = [audited(asked, manifest).to_dict() for manifest in manifests]
+    borrowed = Path(encoders) if encoders else None
+    bench = Bench(data, manifests, chosen, given=asked.given, encoders=borrowed, start=start)
     show_start(bench.prepared[0])
     plan = bench.plan(request, before, where=folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,235 +96,3 @@ def compare(
         return plan
     print(f"  report           {report(str(folder))}")
     return plan
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked, checked."""
-
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    folds: int
-    budget: str
-
-    @classmethod
-    def of(cls, arms: Sequence[str], seeds: Sequence[int | str], *, folds: int, budget: str) -> Request:
-        """Lists may also be words joined by commas. Raises ``UserError`` for an unknown arm or budget, a bad seed."""
-        from msmae.comparison.budgets import BUDGETS
-
-        known = (*ARMS, *BASELINES)
-        names = [name for words in listed(arms) for name in str(words).split(",") if name]
-        for name in names:
-            require(name not in RETIRED, f"the arm {name} was retired", where="--arms", mend=RETIRED.get(name, ""))
-            require(name in known, f"no arm '{name}'", where="--arms", mend=f"choose from {', '.join(known)}")
-        numbers = [number for words in listed(seeds) for number in str(words).split(",") if number]
-        for number in numbers:
-            require(number.isdecimal(), f"'{number}' is no seed", where="--seeds", mend="give whole numbers, 0 or more")
-        require(bool(names) and bool(numbers), "nothing to compare", where="--arms, --seeds", mend="name one at least")
-        require(folds == 0 or folds >= 2, f"{folds} folds", where="--folds", mend="give 2 or more, or 0 for none")
-        require(budget in BUDGETS, f"no budget '{budget}'", where="--budget", mend=f"one of {', '.join(BUDGETS)}")
-        return cls(tuple(dict.fromkeys(names)), tuple(dict.fromkeys(map(int, numbers))), folds, budget)
-
-
-def listed(words: Any) -> list[Any]:
-    """A list as it is; anything else as a list of one."""
-    return list(words) if isinstance(words, (list, tuple)) else [words]
-
-
-def read_plan(folder: Path) -> dict[str, Any]:
-    """The comparison.json of a comparison that was begun; empty where there is none."""
-    path = folder / PLAN
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def refuse_multilabel_svm(manifest: Manifest) -> None:
-    """Raise ``UserError`` for several labels an image, before hours of training."""
-    if manifest.multilabel:
-        raise UserError("PCA + SVM names one class an image", where="--arms", mend="leave pca-svm out")
-
-
-def cut_folds(whole: Manifest, request: Request, *, settings: Settings, seed: int) -> list[Manifest]:
-    """One manifest a fold; the data as it is divided where there are no folds."""
-    from msmae.data.opening import whole_groups
-    from msmae.data.splits import make_folds
-
-    if not request.folds:
-        return [whole]
-    groups = whole_groups(whole, settings)
-    return make_folds(whole, folds=request.folds, val_fraction=settings.dataset.val_fraction, seed=seed, groups=groups)
-
-
-def parts_of(plan: dict[str, Any]) -> list[Part]:
-    """All runs of a comparison, seed by seed, so that every arm has a first figure early."""
-    folds = range(1, plan["folds"] + 1) if plan["folds"] else [0]
-    return [Part(arm, seed, fold) for seed in plan["seeds"] for fold in folds for arm in plan["arms"]]
-
-
-def finished(folder: Path, part: Part) -> bool:
-    """Whether a run has its result."""
-    return (folder / part.name / "metrics.json").is_file()
-
-
-@contextmanager
-def claimed(folder: Path, part: Part) -> Iterator[bool]:
-    """Whether a run is ours to make for now, and no other process's."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".locks" / part.name.replace("/", "-"), timeout=0)
-    (folder / ".locks").mkdir(exist_ok=True)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-class Bench:
-    """Where the runs of a comparison are made: the data of every fold, and the settings all arms start from."""
-
-    def __init__(
-        self,
-        data: str,
-        manifests: list[Manifest],
-        settings: Settings,
-        *,
-        given: dict[str, Any],
-        encoders: Path | None,
-        start: Weights | None = None,
-    ) -> None:
-        from msmae.training.prepare import prepare
-
-        self.data, self.given, self.encoders = data, given, encoders
-        self.prepared = [prepare(m, settings=settings, method="msmae", start=start) for m in manifests]
-
-    def plan(self, request: Request, before: dict[str, Any], *, where: Path) -> dict[str, Any]:
-        """The content of comparison.json: what is asked now and what was asked before, together.
-
-        Raises:
-            UserError: an earlier call asked for another budget, other folds or other settings.
-        """
-        from msmae.comparison.budgets import statement
-        from msmae.runs.folder import completed, differences
-
-        first = self.prepared[0]
-        asked: dict[str, Any] = {
-            "data": Path(self.data).name,
-            "folds": request.folds,
-            "budget": {"kind": request.budget, "statement": statement(request.budget, first.settings)},
-            "classes": list(first.manifest.classes),
-            "multilabel": first.manifest.multilabel,
-            "ordinal": False,
-            "encoders": str(self.encoders) if self.encoders else None,
-            "settings": first.settings.to_dict(),
-        }
-        known = {name: before.get(name) for name in asked} | {
-            "settings": completed(before.get("settings", {}), asked["settings"])
-        }
-        other = sorted(differences(known, asked)) if before else []
-        if other:
-            raise UserError(
-                f"this comparison was begun with other settings ({', '.join(other)})",
-                where=str(where),
-                mend="use the same, or choose another --out",
-            )
-        begun = [arm for arm in before.get("arms", []) if list((where / arm).glob("*/metrics.json"))]
-        arms = list(dict.fromkeys([*begun, *request.arms]))
-        return {
-            **asked,
-            "arms": arms,
-            "seeds": sorted({*before.get("seeds", []), *request.seeds}),
-            "split_seed": before.get("split_seed", request.seeds[0]),
-            "prices": self.prices(request.budget, arms, before.get("prices", {})),
-            "missing": [],
-        }
-
-    def prices(self, budget: str, arms: list[str], before: dict[str, Any]) -> dict[str, Any]:
-        """What an image costs each arm; a price that was taken once stays."""
-        from msmae.comparison.budgets import prices_in_gmacs, prices_in_seconds
-
-        new = [arm for arm in ("msmae", *arms) if arm not in before]
-        if budget == "epochs" or not new:
-            return before
-        take = prices_in_gmacs if budget == "gmacs" else prices_in_seconds
-        return {name: asdict(price) for name, price in take(self.prepared[0], new).items()} | before
-
-    def of(self, part: Part, plan: dict[str, Any]) -> Prepared:
-        """Data and settings of one run."""
-        from msmae.comparison.budgets import Price, settings_of_arm
-
-        base = dataclasses.replace(self.prepared[max(0, part.fold - 1)], seed=part.seed)
-        prices = {name: Price(**price) for name, price in plan["prices"].items()}
-        settings = settings_of_arm(base, part.arm, budget=plan["budget"]["kind"], prices=prices)
-        return dataclasses.replace(base, settings=settings, method=part.arm)
-
-    def make(self, part: Part, run: Path, plan: dict[str, Any], *, audit: dict[str, Any], columns: bool) -> None:
-        """Make one run, or what it lacks.
-
-        Raises:
-            UserError: the run is there, with other settings.
-        """
-        from msmae.comparison.baselines import train_baseline
-        from msmae.comparison.probes import write_columns
-        from msmae.runs.folder import describe_run, write_json
-        from msmae.verbs.run import train_and_test
-
-        prepared = self.of(part, plan)
-        if finished(run.parent.parent, part):
-            check_same(run, prepared)
-        else:
-            describe_run(
-                run, data=self.data, method=part.arm, seed=part.seed, settings=prepared.settings, given=self.given
-            )
-            prepared.manifest.write(run / "manifest.csv")
-            write_json(run / "audit.json", audit)
-            if part.arm in BASELINES:
-                train_baseline(prepared, run)
-            else:
-                self.borrow_encoder(part, run, prepared)
-                train_and_test(prepared, run)
-        if columns and part.arm in ARMS and (run / "model").is_dir() and not list(run.glob("predictions_*.csv")):
-            write_columns(prepared, run)
-        shutil.rmtree(run / "checkpoints", ignore_errors=True)  # a finished run is not continued
-
-    def borrow_encoder(self, part: Part, run: Path, prepared: Prepared) -> None:
-        """Take the pre-trained encoder of the same run in another comparison.
-
-        Raises:
-            UserError: it is not there, or is not what would be pre-trained here.
-        """
-        from msmae.runs.checkpoint import read_card
-        from msmae.training.pretrain import pretrained_card
-
-        if self.encoders is None or not prepared.arm.pretrains or (run / "pretrained").is_dir():
-            return
-        source = self.encoders / part.name / "pretrained"
-        if not source.is_dir():
-            raise UserError("no pre-trained encoder", where=str(source), mend="finish that comparison first")
-        there, here = asdict(read_card(source)), asdict(pretrained_card(prepared))
-        other = [name for name in here if there[name] != here[name]]
-        if other:
-            raise UserError(
-                f"the encoder was pre-trained on other data or with other settings ({', '.join(other)})",
-                where=str(source),
-                mend="compare with the same data, split and model settings",
-            )
-        shutil.copytree(source, run / "pretrained")
-
-
-def check_same(run: Path, prepared: Prepared) -> None:
-    """Raise ``UserError`` unless a finished run was made with these settings."""
-    from msmae.runs.folder import completed, differences, read_run
-
-    asked = prepared.settings.to_dict()
-    made = completed(read_run(run)[0]["settings"], asked)
-    other = sorted(differences({"settings": made}, {"settings": asked}))
-    if other:
-        raise UserError(
-            f"a finished run was made with other settings ({', '.join(other)})",
-            where=str(run),
-            mend="use the same, move it away, or choose another --out",
-        )

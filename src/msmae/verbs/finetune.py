@@ -66,7 +66,7 @@ def forget_model(folder: Path) -> None:
     """Remove a run's classifier and what was drawn from it; the pre-trained encoder stays."""
     import shutil
 
-    from msmae.verbs.budget import forget_measured
+    from msmae.evaluation.keep import forget_measured
 
     forget_measured(folder)
     shutil.rmtree(folder / "model")

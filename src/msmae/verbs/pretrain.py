@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.config import find_arm, require
+from msmae.config import find_arm
 from msmae.errors import UserError
+from msmae.verbs.begin import TRAINING, Asked, audited, check_folder, check_machine, open_data, settings_of, write_start
 
 
 def pretrain(
@@ -39,33 +40,24 @@ def pretrain(
     Raises:
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
-    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     if not find_arm(method).pretrains:
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
-    from msmae.encoders.start import channels_of, settings_with_start
-    from msmae.runs.folder import check_run, check_same_images, clear_run, describe_run, write_json
-
-    folder = Path(out)
-    check_run(folder, data=data, finished="pretrained", overwrite=overwrite)
-    chosen, start = settings_with_start(init, preset, config, settings)
-    from msmae.data.opening import divide
-    from msmae.training.prepare import audit_before_run, prepare
+    check_folder(out, data, finished="pretrained", overwrite=overwrite)
+    chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
+    asked = Asked(
+        data, Path(out), chosen, start, seed=seed, overwrite=overwrite, allow_leakage=allow_leakage, preset=preset,
+        init=init,
+    )  # fmt: skip
+    check_machine(asked)
+    from msmae.training.prepare import prepare
     from msmae.training.pretrain import check_training, pretrain_model
-    from msmae.verbs.show import show_start, show_understood
+    from msmae.verbs.show import show_start
 
-    manifest = divide(data, settings=chosen, seed=seed, takes=channels_of(start))
-    if not overwrite:
-        check_same_images(folder, manifest, seed=seed, settings=chosen)
-    show_understood(manifest)
-    found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
-    prepared = prepare(manifest, settings=chosen, method=method, seed=seed, pretrain_only=True, start=start)
+    manifest = open_data(asked)
+    found = audited(asked, manifest)
+    prepared = prepare(manifest, settings=asked.settings, method=method, seed=seed, pretrain_only=True, start=start)
     check_training(prepared)
     show_start(prepared)
-    if overwrite:
-        clear_run(folder)
-    given = {"init": init, "preset": preset, "allow_leakage": allow_leakage, "understood": found.understood.to_dict()}
-    describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
-    prepared.manifest.write(folder / "manifest.csv")
-    write_json(folder / "audit.json", found.to_dict())
-    pretrain_model(prepared, folder)
-    print(f"  pretrained       {folder / 'pretrained'}")
+    write_start(asked, prepared, found)
+    pretrain_model(prepared, asked.folder)
+    print(f"  pretrained       {asked.folder / 'pretrained'}")

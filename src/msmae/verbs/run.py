@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from msmae.config import find_arm, require
-
-if TYPE_CHECKING:
-    from msmae.training.prepare import Prepared
+from msmae.config import find_arm
+from msmae.verbs.begin import TRAINING, Asked, audited, check_folder, check_machine, open_data, settings_of, write_start
 
 
 def run(
@@ -51,57 +49,32 @@ def run(
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
     began = time.monotonic()
-    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     method = method or ("vit" if init else "msmae")
     find_arm(method)
-    folder = Path(out)
-    from msmae.encoders.start import channels_of, settings_with_start
-    from msmae.runs.folder import check_run, check_same_images, clear_run, describe_run, write_json
-
-    check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
-    chosen, start = settings_with_start(init, preset, config, settings)
-    from msmae.data.opening import divide
+    check_folder(out, data, finished="metrics.json", overwrite=overwrite)
+    chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
+    asked = Asked(
+        data, Path(out), chosen, start, seed=seed, overwrite=overwrite, allow_leakage=allow_leakage, preset=preset,
+        init=init,
+    )  # fmt: skip
+    check_machine(asked)
+    from msmae.evaluation.train_and_test import train_and_test
     from msmae.training.minutes import in_time
-    from msmae.training.prepare import audit_before_run, prepare
+    from msmae.training.prepare import prepare
     from msmae.training.pretrain import check_training
-    from msmae.verbs.show import show_result, show_start, show_understood
+    from msmae.verbs.show import show_result, show_start
 
-    manifest = divide(data, settings=chosen, seed=seed, takes=channels_of(start))
-    if not overwrite:
-        check_same_images(folder, manifest, seed=seed, settings=chosen)
-    show_understood(manifest)
-    found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
+    manifest = open_data(asked)
+    found = audited(asked, manifest)
     chosen, method = in_time(
         minutes, manifest, chosen, start, method=method, preset=preset, began=began,
-        folder=None if overwrite else folder,
+        folder=None if overwrite else asked.folder,
     )  # fmt: skip
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed, start=start)
     check_training(prepared)
     show_start(prepared)
-    if overwrite:
-        clear_run(folder)
-    given = {"init": init, "preset": preset, "allow_leakage": allow_leakage, "understood": found.understood.to_dict()}
-    describe_run(folder, data=str(data), method=method, seed=seed, settings=prepared.settings, given=given)
-    prepared.manifest.write(folder / "manifest.csv")
-    write_json(folder / "audit.json", found.to_dict())
-    metrics = train_and_test(prepared, folder)
+    write_start(asked, prepared, found)
+    metrics = train_and_test(prepared, asked.folder)
     if metrics:
-        show_result(metrics, folder)
+        show_result(metrics, asked.folder)
     return metrics
-
-
-def train_and_test(prepared: Prepared, folder: Path) -> dict[str, Any]:
-    """Pre-train, fine-tune and evaluate, each unless the folder holds its result.
-
-    Returns the content of metrics.json; nothing in the helper processes of distributed training.
-    """
-    from msmae.evaluation.evaluate import evaluate_model
-    from msmae.training.finetune import finetune_model
-    from msmae.training.pretrain import pretrain_model
-    from msmae.training.trainer import is_main_process
-
-    if prepared.arm.pretrains and not (folder / "pretrained").is_dir():
-        pretrain_model(prepared, folder)
-    if not (folder / "model").is_dir():
-        finetune_model(prepared, folder)
-    return evaluate_model(prepared, folder) if is_main_process() else {}

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.config import Settings, merge_layers, require
+from msmae.config import Settings, merge_layers
 from msmae.errors import UserError
+from msmae.verbs.begin import Asked, audited, check_folder, check_machine, open_data, settings_of, write_start
+
+OUTLINING = ("dataset", "model", "segment", "evaluate", "trainer")
+"""The groups of settings that training a segmenter uses."""
 
 
 def segment(
@@ -43,48 +47,36 @@ def segment(
         LeakageError: test images or patients are in the training pool of this data, or of the encoder's run.
         UserError: the data, a mask, a setting, the encoder or the folder is not usable; nothing is half-written.
     """
-    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
-    from msmae.runs.folder import check_run, clear_run, describe_run, write_json
+    folder = Path(out)
     from msmae.training.source import find_source
 
-    folder = Path(out)
     source = find_source(from_)
     if source.run is not None and source.run.resolve() == folder.resolve():
         raise UserError("the new run would overwrite the one it starts from", where=out, mend="choose another --out")
-    check_run(folder, data=data, finished="metrics.json", overwrite=overwrite)
-    from msmae.encoders.start import channels_of, settings_with_start
-
-    decided, start = settings_with_start(source.weights, preset, config, settings)
-    chosen = source.at_its_size(choose_decoder(decided, decoder))
-    from msmae.data.opening import divide
+    check_folder(out, data, finished="metrics.json", overwrite=overwrite)
+    decided, start = settings_of(preset, config, settings, groups=OUTLINING, seed=seed, weights=source.weights)
+    asked = Asked(
+        data, folder, source.at_its_size(choose_decoder(decided, decoder)), start, seed=seed, overwrite=overwrite,
+        allow_leakage=allow_leakage, preset=preset,
+    )  # fmt: skip
+    check_machine(asked)
     from msmae.evaluation.segmentation import evaluate_segmenter
     from msmae.training.history import refuse_leakage
-    from msmae.training.prepare import audit_before_run
     from msmae.training.segment import check_segmenter, segment_model
     from msmae.training.segment_data import check_masks, left_out, prepare_masks
     from msmae.training.trainer import is_main_process
-    from msmae.verbs.show import show_result, show_understood
+    from msmae.verbs.show import show_result
 
-    manifest = divide(data, settings=chosen, seed=seed, takes=channels_of(start))
-    show_understood(manifest)
+    manifest = open_data(asked, goes_on=False)
     check_masks(manifest)
-    found = audit_before_run(manifest, source=data, settings=chosen, allow=allow_leakage)
-    learned = refuse_leakage(manifest, source, chosen, allow=allow_leakage)
-    prepared = prepare_masks(manifest, settings=chosen, arm=source.arm, seed=seed, start=start)
+    found = audited(asked, manifest)
+    learned = refuse_leakage(manifest, source, asked.settings, allow=allow_leakage)
+    prepared = prepare_masks(manifest, settings=asked.settings, arm=source.arm, seed=seed, start=start)
     check_segmenter(prepared)
-    if overwrite:
-        clear_run(folder)
-    given = {
-        "task": "segmentation",
-        "from": from_,
-        "preset": preset,
-        "allow_leakage": allow_leakage,
-        "understood": found.understood.to_dict(),
-    }
-    describe_run(folder, data=str(data), method=source.arm, seed=seed, settings=prepared.settings, given=given)
-    prepared.manifest.write(folder / "manifest.csv")
-    audit = {**found.to_dict(), "test_in_encoder_pool": learned["test_in_encoder_pool"]}
-    write_json(folder / "audit.json", {**audit, "notes": [*found.notes, *learned["notes"], *left_out(prepared)]})
+    given = {"task": "segmentation", "from": from_, "preset": preset, "allow_leakage": allow_leakage}
+    notes = [*found.notes, *learned["notes"], *left_out(prepared)]
+    in_pool = learned["test_in_encoder_pool"]
+    write_start(asked, prepared, found, given=given, test_in_encoder_pool=in_pool, notes=notes)
     if not (folder / "model").is_dir():
         segment_model(prepared, folder)
     if not is_main_process():

@@ -1,0 +1,179 @@
+"""How run, pretrain, segment and compare begin: what is cheap is checked first, then the data is opened and audited."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msmae.config import GROUPS, Settings, require
+from msmae.data.tables.listing import count
+
+if TYPE_CHECKING:
+    from msmae.data.audit import Audit
+    from msmae.data.audit.shortcuts import Shortcut
+    from msmae.data.manifest import Manifest
+    from msmae.encoders.weights import Weights
+    from msmae.training.prepare import Prepared
+
+LONGEST = 150
+"""Characters of a finding before training."""
+TRAINING = ("dataset", "model", "pretrain", "finetune", "evaluate", "trainer")
+"""The groups of settings that training a classifier uses."""
+SMALLEST_DISK = 200 * 2**20
+"""Bytes that must be free where a run is written: its checkpoints and pictures take about as much."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for, and what every run's config.yaml says of it."""
+
+    data: str
+    folder: Path
+    settings: Settings
+    start: Weights | None = None
+    seed: int = 0
+    overwrite: bool = False
+    allow_leakage: bool = False
+    preset: str = "auto"
+    init: str | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was given beside data, method, seed and settings."""
+        return {"init": self.init, "preset": self.preset, "allow_leakage": self.allow_leakage}
+
+
+def settings_of(
+    preset: str,
+    config: str | None,
+    given: Mapping[str, Any],
+    *,
+    groups: Sequence[str],
+    seed: int = 0,
+    weights: str | None = None,
+) -> tuple[Settings, Weights | None]:
+    """The settings of a verb that uses these groups of them, and the pretrained weights that it starts from.
+
+    Raises:
+        UserError: a setting is wrong, or belongs to a group that the verb has no use for; the seed is negative; or
+            there are no such weights, or none that can be used.
+    """
+    idle = sorted(set(given) & set(GROUPS) - set(groups))
+    require(not idle, f"settings of {' and '.join(idle)} have no effect here", where="settings", mend="leave them out")
+    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
+    from msmae.encoders.start import settings_with_start
+
+    return settings_with_start(weights, preset, config, dict(given))
+
+
+def check_folder(
+    out: str, data: str, *, finished: str | None, overwrite: bool = False, ours: tuple[str, ...] | None = None
+) -> None:
+    """Whether the run may be written where it is to lie.
+
+    Args:
+        finished: the file or folder that a finished run of the verb holds; None: more may always be added.
+        ours: files by which a folder of the verb is known; those of a run unless given.
+
+    Raises:
+        UserError: the folder cannot be used, or the disk is full.
+    """
+    from msmae.runs.folder import RUN_FILES, check_run
+
+    check_run(Path(out), data=data, finished=finished, overwrite=overwrite, ours=ours or RUN_FILES)
+    place = next(p for p in (Path(out).absolute(), *Path(out).absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    require(
+        free >= SMALLEST_DISK, f"only {free // 2**20} MB are free", where=str(place), mend="make room, or another --out"
+    )
+
+
+def check_machine(asked: Asked) -> None:
+    """Raise ``UserError`` where the machine lacks what was asked for: a device, a precision, threads."""
+    from msmae.training.trainer import check_trainer
+
+    check_trainer(asked.settings.trainer)
+
+
+def open_data(asked: Asked, *, seed: int | None = None, goes_on: bool = True) -> Manifest:
+    """The data with its splits; what was recognised, guessed and cut is printed.
+
+    Args:
+        seed: of the splits, where it is another than the run's.
+        goes_on: the folder may hold an unfinished run, which must have been begun with the same images.
+
+    Raises:
+        UserError: the data cannot be read, or an unfinished run in the folder was begun with other images.
+    """
+    from msmae.data.opening import divide
+    from msmae.encoders.start import channels_of
+    from msmae.runs.folder import check_same_images
+    from msmae.verbs.show import show_understood
+
+    seed = asked.seed if seed is None else seed
+    manifest = divide(asked.data, settings=asked.settings, seed=seed, takes=channels_of(asked.start))
+    if goes_on and not asked.overwrite:
+        check_same_images(asked.folder, manifest, seed=asked.seed, settings=asked.settings)
+    show_understood(manifest)
+    return manifest
+
+
+def audited(asked: Asked, manifest: Manifest) -> Audit:
+    """The audit of a manifest. A finding is printed on a line, with its count; the report and audit.json say more.
+
+    Raises:
+        LeakageError: test images or patients are in the pool the model learns from, and that is not allowed.
+    """
+    from msmae.data.audit import list_warnings, stop_on_leakage
+    from msmae.data.audit.against import audit_against
+
+    found = audit_against(manifest, settings=asked.settings, source=asked.data)
+    stop_on_leakage(found, allow=asked.allow_leakage)
+    for line in [*list_warnings(dataclasses.replace(found, shortcuts=())), *shortcut_lines(found.shortcuts)]:
+        print(f"- audit: {line if len(line) <= LONGEST else line[:LONGEST].rsplit(' ', 1)[0] + ' ...'}")
+    return found
+
+
+def shortcut_lines(shortcuts: Sequence[Shortcut]) -> list[str]:
+    """What beside the tissue predicts the class, and what the split: a line each, with the strongest."""
+    lines = []
+    for target in ("class", "split"):
+        those = [shortcut for shortcut in shortcuts if shortcut.target == target]
+        if not those:
+            continue
+        best = max(those, key=lambda shortcut: shortcut.balanced_accuracy)
+        figures = f"balanced accuracy {best.balanced_accuracy:.2f}, chance {best.guessing:.2f}"
+        others = len(those) - 1
+        more = f"; so do{'es' * (others == 1)} {count(others, 'more trait')}: see the report" if others else ""
+        lines.append(f"the {best.trait} alone predicts the {target} ({figures}){more}")
+    return lines
+
+
+def write_start(
+    asked: Asked, prepared: Prepared, found: Audit, *, given: Mapping[str, Any] | None = None, **more: Any
+) -> None:
+    """Begin the run's folder: its settings, its manifest and the audit, to which ``more`` is added; what an
+    earlier run left is thrown away where that was asked for.
+
+    Raises:
+        UserError: an unfinished run in the folder was begun with other settings.
+    """
+    from msmae.runs.folder import clear_run, describe_run, write_json
+
+    folder = asked.folder
+    if asked.overwrite:
+        clear_run(folder)
+    describe_run(
+        folder,
+        data=str(asked.data),
+        method=prepared.method,
+        seed=asked.seed,
+        settings=prepared.settings,
+        given={**(asked.given if given is None else given), "understood": found.understood.to_dict()},
+    )
+    prepared.manifest.write(folder / "manifest.csv")
+    write_json(folder / "audit.json", {**found.to_dict(), **more})
