@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ def check_baselines(arms: Sequence[str], manifest: Manifest) -> None:
     for name in arms:
         if manifest.multilabel and name in BASELINE and not BASELINE[name].multilabel:
             raise UserError(f"{name} names one class an image", where="--arms", mend=f"leave {name} out")
+        if name in BASELINE and BASELINE[name].network is not None and find_spec("monai") is None:
+            raise UserError(
+                f"{name} needs MONAI", where="--arms", mend=f"pip install 'msmae[baselines]', or leave {name} out"
+            )
 
 
 def classical(predict: Callable[[Prepared, np.ndarray], np.ndarray]) -> Callable[[Prepared, Path, np.ndarray], Answers]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from msmae.errors import UserError
 from msmae.inference.inputs import Images, in_batches, read_batch
+from msmae.inference.sliding import answer_in_windows
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import ModelCard
 
@@ -73,12 +74,7 @@ class SegmentationModel:
         """Images [B, channels, H, W] in the files' own units -> [B, classes, H, W]."""
         size, own = self.card.image_size, (batch.shape[2], batch.shape[3])
         if sliding and (own[0] > size[0] or own[1] > size[1]):
-            from monai.inferers.utils import sliding_window_inference
-
-            scaled = (batch - self.mean) / self.std
-            found = sliding_window_inference(scaled, size, 16, self.forward, overlap=0.5, mode="gaussian")
-            assert isinstance(found, Tensor)
-            return found
+            return answer_in_windows((batch - self.mean) / self.std, size, self.forward)
         if own != size:
             batch = F.interpolate(batch, size, mode="bilinear", antialias=True, align_corners=False)
         found = self.forward((batch - self.mean) / self.std)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from msmae.data.opening import reading_of
 from msmae.files import write_whole
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import ModelCard, build_model, save_model
+from msmae.training.dice import make_loss
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers
@@ -88,30 +88,6 @@ class SegmentModule(StageModule):
         """AdamW with layer-wise learning-rate decay in the encoder; the decoder learns at the full rate."""
         groups = layerwise_groups(self.model, self.rate, self.settings.weight_decay, self.settings.layer_decay)
         return self.with_schedule(groups, betas=(0.9, 0.999))
-
-
-class SigmoidLoss(torch.nn.Module):
-    """Dice loss over the batch plus binary cross-entropy, for one class or several that may overlap."""
-
-    def __init__(self) -> None:
-        from monai.losses.dice import DiceLoss
-
-        super().__init__()
-        self.dice = DiceLoss(sigmoid=True, batch=True)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and 0/1 targets, both [B, classes, H, W]."""
-        loss: Tensor = self.dice(logits, target) + F.binary_cross_entropy_with_logits(logits, target)
-        return loss
-
-
-def make_loss(*, exclusive: bool) -> torch.nn.Module:
-    """Dice plus cross-entropy; of classes that exclude each other over softmax, the background left out of Dice."""
-    from monai.losses.dice import DiceCELoss
-
-    if not exclusive:
-        return SigmoidLoss()
-    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
 
 
 def decide(logits: Tensor, *, classes: int) -> Tensor:
