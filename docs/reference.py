@@ -7,19 +7,19 @@ docstring under it, a recipe's is the comment at its head.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from docstring_parser import Docstring, parse, parse_from_object
+from docstring_parser import Docstring, parse
 
 import msmae
-from msmae.cli import VERBS
+from msmae.cli import VERBS, find_function
 from msmae.config import GROUPS
+from msmae.options import described, options_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -47,25 +47,18 @@ def commands() -> str:
         "Exit codes: 0 done, 2 the input is wrong, 3 leakage between splits, 130 or 143 interrupted (the same command "
         "continues).\n\nCommands that train also take the [settings](settings.md).\n"
     ]
-    for verb, entry in VERBS.items():
-        module, name = entry[0].split(":")
-        function = getattr(importlib.import_module(module), name)
-        parts.append(f"## msmae {verb}\n\n{text_of(parse(function.__doc__ or ''))}\n\n{options(function)}")
+    for name, verb in VERBS.items():
+        function = find_function(name)
+        rows = []
+        for option in options_of(function, ()):
+            shown = option.name.upper() if option.place else f"--{option.name.replace('_', '-')}"
+            rows.append((f"`{shown}`", "needed" if option.required else shown_value(option.default), option.help))
+        text = text_of(parse(function.__doc__ or ""))
+        parts.append(f"## msmae {name}\n\n{verb.summary[0].upper()}{verb.summary[1:]}.\n\n{text}\n")
+        parts.append(table(("option", "default", "what it does"), rows))
+        if verb.groups:
+            parts.append(f"Settings: {', '.join(f'[{group}](settings.md#{group})' for group in verb.groups)}.\n")
     return "\n".join(parts)
-
-
-def options(function: Callable[..., Any]) -> str:
-    """The parameters of a verb as a table; groups of settings are left to their own page."""
-    texts = {p.arg_name: p.description or "" for p in parse(function.__doc__ or "").params}
-    rows = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            continue
-        placed = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        shown = name.upper() if placed else f"--{name.rstrip('_')}"
-        needed = "needed" if parameter.default is parameter.empty else shown_value(parameter.default)
-        rows.append((f"`{shown}`", needed, texts.get(name, "")))
-    return table(("option", "default", "what it does"), rows)
 
 
 def settings() -> str:
@@ -76,7 +69,7 @@ def settings() -> str:
         "`RUN/config.yaml`.\n"
     ]
     for group, kind in GROUPS.items():
-        texts = attribute_texts(kind)
+        texts = described(kind)
         rows = [
             (f"`--{group}.{field.name}`", shown_value(default_of(field)), texts.get(field.name, ""))
             for field in dataclasses.fields(kind)
@@ -84,14 +77,6 @@ def settings() -> str:
         parts.append(f"## {group}\n\n{parse(kind.__doc__ or '').short_description}\n\n")
         parts.append(table(("setting", "default", "what it does"), rows))
     return "\n".join(parts)
-
-
-def attribute_texts(kind: type) -> dict[str, str]:
-    """The docstring under each field, those of the classes it comes from included."""
-    texts: dict[str, str] = {}
-    for base in reversed(kind.__mro__[:-1]):
-        texts |= {p.arg_name: p.description or "" for p in parse_from_object(base).params}
-    return texts
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:
@@ -115,11 +100,11 @@ def python() -> str:
     for name in msmae.__all__:
         thing = getattr(msmae, name)
         if callable(thing):
-            parts.append(f"## {name}\n\n```python\n{signature(name, thing)}\n```\n\n{described(thing)}\n")
+            parts.append(f"## {name}\n\n```python\n{signature(name, thing)}\n```\n\n{documented(thing)}\n")
     return "\n".join(parts)
 
 
-def described(thing: Any) -> str:
+def documented(thing: Any) -> str:
     """A function's or a class's docstring, and those of the class's public methods."""
     doc = parse(thing.__doc__ or "")
     parts = [text_of(doc), arguments(doc)]
