@@ -54,7 +54,7 @@ def commands() -> str:
             shown = option.name.upper() if option.place else f"--{option.name.replace('_', '-')}"
             rows.append((f"`{shown}`", "needed" if option.required else shown_value(option.default), option.help))
         text = text_of(parse(function.__doc__ or ""))
-        parts.append(f"## msmae {name}\n\n{verb.summary[0].upper()}{verb.summary[1:]}.\n\n{text}\n")
+        parts.append(f"## msmae {name}\n\n{text}\n")
         parts.append(table(("option", "default", "what it does"), rows))
         if verb.groups:
             parts.append(f"Settings: {', '.join(f'[{group}](settings.md#{group})' for group in verb.groups)}.\n")
