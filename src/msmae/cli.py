@@ -54,6 +54,7 @@ VERBS = {
         "finetune:finetune", "fine-tune and test a pre-trained encoder", ("finetune", "evaluate", "trainer"),
         ("finetune.epochs", "finetune.base_lr", "finetune.batch_size"),
     ),
+    "encoders": Verb("encoders:encoders", "list pretrained encoders to start from, and fetch one"),
     "budget": Verb("budget:budget", "measure how few patches a model needs, and choose"),
     "export": Verb("export:export", "write the classifier of a run as one ONNX file"),
     "masks": Verb("masks:masks", "draw where a model looks, what is masked and what it reconstructs"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from msmae.config import ModelSettings, Settings, make_settings, read_settings
+from msmae.encoders.cache import locate, read_origin
 from msmae.encoders.weights import Weights, open_weights
 from msmae.errors import UserError
 
@@ -50,10 +52,22 @@ def settings_with_start(
     if init is None:
         return make_settings(preset, config, given), None
     said = {**(read_settings(Path(config)) if config else {}).get("model", {}), **dict(given.get("model", {}))}
-    weights = open_weights(init, heads=said.get("heads")).folded()
+    weights = open_start(init, heads=said.get("heads"))
     settings = make_settings(preset, config, given, start=layer_of_start(weights, preset))
     check_model(settings.model, weights)
     return settings, weights
+
+
+def open_start(init: str, *, heads: int | None = None) -> Weights:
+    """The weights of a name, a file, a folder or a run, LayerScale folded, with what is known of their origin."""
+    weights = open_weights(locate(init), heads=heads).folded()
+    origin = read_origin(weights.files.files[0].parent)
+    return dataclasses.replace(
+        weights,
+        name=str(origin.get("name", "")),
+        licence=str(origin.get("licence", "")),
+        limited=bool(origin.get("limited", False)),
+    )
 
 
 def channels_of(start: Weights | None) -> int | None:

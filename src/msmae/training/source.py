@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msmae.config import Settings
+from msmae.encoders.cache import locate
+from msmae.encoders.catalogue import find_known
 from msmae.errors import UserError
 from msmae.runs.checkpoint import read_card
 
@@ -46,7 +48,7 @@ def find_source(given: str) -> Source:
     """
     if given == "none":
         return Source("none")
-    path = Path(given)
+    path = locate(given) if find_known(given) else Path(given)
     if path.is_file() and (path.parent / "config.json").is_file() and path.name == "model.safetensors":
         path = path.parent  # the weights of a saved model
     if path.is_file() or (path.is_dir() and find_own(path) is None and not (path / "config.yaml").is_file()):
