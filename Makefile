@@ -48,7 +48,7 @@ long: $(STAMP)   ## what takes longer than the suite: tutorials as printed, the 
 lowest: $(STAMP) ## the quick tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
-	@$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --group dev --editable '.[onnx]'
+	@$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --group dev --editable '.[onnx,hub]'
 	@.venv-lowest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow"
 
 experiments-test: $(STAMP) ## the tests of experiments/ and results/ (a minute)
@@ -67,7 +67,7 @@ format: $(STAMP) ## rewrite the files in the house style
 lock: $(STAMP)   ## resolve requirements.lock anew (needs `pip install uv` in .venv)
 	@$(BIN)/python -m pip install --quiet uv
 	@echo "torch==2.13.0" > $(VENV)/constraints.txt
-	@$(BIN)/uv pip compile --universal --python-version 3.10 --group dev --extra onnx pyproject.toml --constraint $(VENV)/constraints.txt \
+	@$(BIN)/uv pip compile --universal --python-version 3.10 --group dev --extra onnx --extra hub pyproject.toml --constraint $(VENV)/constraints.txt \
 		--no-header --no-annotate --quiet | grep -vE '^(nvidia|cuda|triton|torch==)' > $(VENV)/resolved.txt
 	@{ head -2 requirements.lock; cat $(VENV)/resolved.txt; echo "torch==2.13.0"; } > $(VENV)/new.lock && mv $(VENV)/new.lock requirements.lock
 
