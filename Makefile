@@ -67,7 +67,7 @@ format: $(STAMP) ## rewrite the files in the house style
 lock: $(STAMP)   ## resolve requirements.lock anew (needs `pip install uv` in .venv)
 	@$(BIN)/python -m pip install --quiet uv
 	@echo "torch==2.13.0" > $(VENV)/constraints.txt
-	@$(BIN)/uv pip compile --universal --python-version 3.10 --group dev --extra onnx --extra hub pyproject.toml --constraint $(VENV)/constraints.txt \
+	@$(BIN)/uv pip compile --universal --python-version 3.10 --group dev --extra onnx --extra hub --extra serve pyproject.toml --constraint $(VENV)/constraints.txt \
 		--no-header --no-annotate --quiet | grep -vE '^(nvidia|cuda|triton|torch==)' > $(VENV)/resolved.txt
 	@{ head -2 requirements.lock; cat $(VENV)/resolved.txt; echo "torch==2.13.0"; } > $(VENV)/new.lock && mv $(VENV)/new.lock requirements.lock
 

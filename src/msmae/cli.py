@@ -35,6 +35,7 @@ VERBS = {
         ("label_column", "patient_column", "patients", "layout"),
     ),
     "predict": Verb("predict:predict", "predict new images with the model of a run"),
+    "serve": Verb("serve:serve", "open a page to try the model of a run in, and an HTTP API"),
     "evaluate": Verb(
         "evaluate:evaluate", "test the model of a run again, or on images of another origin",
         ("dataset", "model", "evaluate"), ("dataset.label_column", "dataset.patients", "model.channels"),

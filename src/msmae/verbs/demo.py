@@ -36,4 +36,5 @@ def demo(*, out: str = "runs/demo", method: str = "msmae", seed: int = 0, overwr
         from msmae.verbs.masks import masks
 
         masks(out)
+    print(f"  try it in        msmae serve {out}")
     return metrics

@@ -1,0 +1,44 @@
+"""Split conformal sets cover what they promise, whatever the model is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msmae.statistics.conformal import conformal_level, conformal_sets
+
+
+def answers(count: int, skill: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    truth = draw.integers(0, 4, count)
+    scores = draw.normal(size=(count, 4)) + skill * np.eye(4)[truth]
+    odds = np.exp(3 * scores)  # far too sure of itself
+    return odds / odds.sum(axis=1, keepdims=True), truth
+
+
+@pytest.mark.parametrize("skill", [0.0, 1.0])
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_mean_coverage_is_the_one_asked_for(skill: float, coverage: float) -> None:
+    probabilities, truth = answers(600, skill, seed=1)
+    draw = np.random.default_rng(0)
+    covered = []
+    for _ in range(200):
+        order = draw.permutation(600)
+        level = conformal_level(probabilities[order[:300]], truth[order[:300]], coverage=coverage)
+        sets = conformal_sets(probabilities[order[300:]], level)
+        covered.append(sets[np.arange(300), truth[order[300:]]].mean())
+    assert abs(np.mean(covered) - coverage) < 0.01
+
+
+def test_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    truth = np.array([0, 1, 1, 1])  # scores 0.1, 0.2, 0.6, 0.3; the ceil(5 * 0.6) = 3rd smallest is 0.3
+    assert conformal_level(probabilities, truth, coverage=0.6) == pytest.approx(0.7)
+    sets = conformal_sets(np.array([[0.75, 0.25], [0.6, 0.4], [0.5, 0.5]]), 0.7)
+    assert sets.tolist() == [[True, False], [True, False], [True, True]]
+
+
+def test_too_few_images_for_the_coverage_keep_every_class() -> None:
+    assert conformal_level(np.array([[0.9, 0.1]] * 8), np.zeros(8, int), coverage=0.9) == 0
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        conformal_level(np.array([[0.9, 0.1]]), np.zeros(1, int), coverage=1.0)
