@@ -85,11 +85,45 @@ def _one_mask(path: str | Path, rule: MaskRule, *, plane: Plane, reading: Readin
     Any value: inside where a channel is above 0; in lossy JPEG files, where it is at least half of white (128), because
     compression leaves small values outside.
     """
+    shown = _drawn_in_alpha(path)
+    if shown is not None:
+        return np.asarray(shown if rule.any_value else shown * np.uint8(255))
     if not rule.any_value:
         return _checked(_numbers(path, plane=plane, reading=reading), rule, where=str(path))
     values = read_image(path, plane=plane, reading=reading)  # [C, H, W]
     inside = values >= 128 if _is_jpeg(path) else values > 0
     return np.asarray(np.any(inside, axis=0), dtype=np.uint8)
+
+
+def _drawn_in_alpha(path: str | Path) -> np.ndarray | None:
+    """uint8 [H, W], 1 where a PNG or WebP with an alpha channel is opaque; None where its colours say what is inside.
+
+    A mask drawn in transparency alone (one colour throughout, usually white) would otherwise be the whole image.
+    Raises UserError where colours and transparency both vary, and say different things.
+    """
+    from PIL import Image
+
+    if Path(path).suffix.lower() not in (".png", ".webp") or not Path(path).is_file():
+        return None
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("RGBA", "LA", "PA"):
+                return None
+            pixels = np.asarray(image.convert("RGBA"))
+    except OSError:
+        return None  # `read_image` says what is wrong with it
+    alpha, inside = pixels[..., 3] >= 128, (pixels[..., :3] > 0).any(axis=2)
+    if alpha.all():
+        return None
+    if inside.all() or not inside.any():
+        return alpha.astype(np.uint8)
+    if not (inside & ~alpha).any():
+        return None
+    raise UserError(
+        "the mask's colours and its transparency say different things",
+        where=str(path),
+        mend="save it without the alpha channel: 0 outside, 255 inside",
+    )
 
 
 def _fitted(mask: np.ndarray, shape: tuple[int, int], *, where: str) -> np.ndarray:

@@ -90,7 +90,7 @@ def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
 
 
 ANONYMISED = re.compile(
-    r"0+|(?:\W|_)*(?:anon\w*|de-?identified|removed|unknown|none|null|nan|na|n/a|test|dummy|patient(?:id|name)?|x+)"
+    r"0+|(?:\W|_)*(?:anon[a-z]*(?:\W[a-z]+)?|de-?identified|removed|unknown|none|null|nan|na|n/a|test|dummy|patient(?:id|name)?|x+)"
     r"(?:\W|_)*",
     re.IGNORECASE,
 )

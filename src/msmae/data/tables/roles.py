@@ -72,6 +72,10 @@ def kind_of(name: str) -> str:
         return "image"
     if name.lower() in MASKS:
         return "mask"
+    if re.fullmatch(r"(?:scan|image|img|input|mask|label|frame)s?[-_ ]?\d+", name, re.IGNORECASE) and not re.match(
+        r"(?:image|img)s", name, re.IGNORECASE
+    ):
+        return ""  # scan_07: one of many, and what is in it is not said
     ending = re.fullmatch(r"(images|labels)(?:Tr|Ts|Va|Val)", name)
     if ending:
         return "image" if ending[1] == "images" else "mask"
@@ -99,6 +103,8 @@ def is_list(names: Iterable[str]) -> str:
     if "#" not in pattern or number < max(2, 0.8 * len(names)):
         return ""
     said = words(pattern)
+    if all(re.match(r"\d{1,2}\s*[-_.)]?\s+[^\W\d]", name) for name in names):
+        return "class"  # 1 - mild, 2 - severe
     if set(said) & CLASS:
         return "class"
     if said and (said[0] in PATIENT or set(said) & (PATIENT - {"p", "id", "case", "cases"})):

@@ -1,9 +1,8 @@
 """ChestXRay2017, paediatric pneumonia (Kermany et al., Cell 2018): 5,856 radiographs, normal against pneumonia.
 
 The publisher names files ``BACTERIA-1008087-0001.jpeg``; Kaggle's copy ``person12_bacteria_46.jpeg``,
-``IM-0117-0001.jpeg`` or ``NORMAL2-IM-0278-0001.jpeg``. Kaggle's person numbers run separately for bacteria and virus:
-``person108`` is in the test split with bacteria and in the training split with a virus, while within a pathogen the
-splits hold separate ranges of numbers. So a patient is a number together with its pathogen.
+``IM-0117-0001.jpeg`` or ``NORMAL2-IM-0278-0001.jpeg``. Nobody has published whether ``person108_bacteria`` and
+``person108_virus`` are one child. The careful rule is that they are: a child counts once, whatever was found.
 """
 
 from __future__ import annotations
@@ -52,7 +51,8 @@ def read(listing: Listing) -> Manifest:
     if 0 < (splits == "val").sum() <= TINY and (splits == "train").sum() > TINY:
         notes.append(f"{count(int((splits == 'val').sum()), 'validation image')} joined training: too few to choose by")
         columns["split"] = splits.replace("val", "train").tolist()
-    return manifest.with_columns(columns, notes=notes)
+    rules = {"patient_id": "file names (person12 is one child, with bacteria or a virus)"}
+    return manifest.with_columns(columns, notes=notes, rules=rules)
 
 
 def _match(path: str) -> re.Match[str] | None:
@@ -63,6 +63,8 @@ def _match(path: str) -> re.Match[str] | None:
 def _patient(match: re.Match[str] | None) -> str:
     if match is None:
         return ""
+    if match.re is KAGGLE_PNEUMONIA:
+        return match["patient"]
     kind = match.groupdict().get("kind", "normal").lower()
     return f"{kind}-{match['patient']}"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,21 +66,27 @@ def read_medmnist(source: Path) -> Manifest:
             where=str(source),
             mend="a MedMNIST file holds train_images with train_labels, and the same for val and test",
         )
-    names = CLASS_NAMES.get(re.sub(r"_\d+$", "", source.stem.lower()))
+    names = published = CLASS_NAMES.get(re.sub(r"_\d+$", "", source.stem.lower()))
     rows: list[tuple[str, str, str]] = []
+    numbers: dict[str, np.ndarray] = {}
     with np.load(source, allow_pickle=False) as archive:
         for split in splits:
             shape = shapes[f"{split}_images"]
             if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] > 4):
                 raise UserError(f"{split}_images is {list(shape)}, not a stack of 2-D images", where=str(source))
-            labels = _labels(archive[f"{split}_labels"], names, where=f"{source}, {split}_labels")
+            numbers[split] = _member(archive, f"{split}_labels", source)
+        names, told = _names(numbers, names, where=str(source))
+        for split in splits:
+            shape = shapes[f"{split}_images"]
+            labels = _labels(numbers[split], names)
             if len(labels) != shape[0]:
                 raise UserError(f"{shape[0]} {split} images, but {len(labels)} labels", where=str(source))
             rows += [(f"{source.name}#{split}/{row}", label, split) for row, label in enumerate(labels)]
     table = pd.DataFrame(rows, columns=["image_path", "label", "split"], dtype=object)
-    known = f"with the class names of {source.stem}" if names else "classes known by number only"
+    known = f"with the class names of {source.stem}" if published else "classes known by number only"
     note = f"{count(len(table), 'image')} in {', '.join(splits)}, {known}"
-    return Manifest.from_table(table, root=source.parent, layout="medmnist", notes=[note])
+    rules = {"label": f"the arrays of labels, {known}", "split": "the arrays' names"}
+    return Manifest.from_table(table, root=source.parent, layout="medmnist", notes=[note, *told], rules=rules)
 
 
 def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
@@ -95,19 +103,65 @@ def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
                         else np.lib.format.read_array_header_2_0
                     )
                     shapes[member.removesuffix(".npy")] = read(stream)[0]
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+    except Exception as error:  # numpy and zipfile raise every kind for a damaged archive
         raise UserError(
             f"this is no readable .npz archive: {error}", where=str(source), mend="download it again"
         ) from error
     return shapes
 
 
-def _labels(labels: np.ndarray, names: tuple[str, ...] | None, *, where: str) -> list[str]:
-    if labels.dtype.kind not in "iub" or labels.ndim > 2:
-        raise UserError(f"labels are {labels.dtype} of shape {list(labels.shape)}, not class numbers", where=where)
+def _member(archive: Any, name: str, source: Path) -> np.ndarray:
+    """One array; ``UserError`` for a damaged one, and for labels that are Python objects."""
+    try:
+        return np.asarray(archive[name])
+    except ValueError as error:
+        what = "holds Python objects" if "pickle" in str(error) else f"cannot be read ({error})"
+        raise UserError(f"{name} {what}", where=str(source), mend="save the labels as whole numbers") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+        raise UserError(f"{name} is damaged ({error})", where=str(source), mend="copy it again") from error
+
+
+def _names(
+    labels: dict[str, np.ndarray], names: tuple[str, ...] | None, *, where: str
+) -> tuple[tuple[str, ...], list[str]]:
+    """The name of every class, over all splits, and what a person should know of the numbers.
+
+    Raises ``UserError`` for labels that are no class numbers. One column of ``[n, C]`` for each class, of which every
+    row has exactly one, is one class an image and not several.
+    """
+    for split, numbers in labels.items():
+        if numbers.dtype.kind not in "iub" or not 1 <= numbers.ndim <= 2:
+            raise UserError(
+                f"labels are {numbers.dtype} of shape {list(numbers.shape)}, not class numbers",
+                where=f"{where}, {split}_labels",
+                mend="save the labels as whole numbers: 0 for the first class",
+            )
+    columns = {split: numbers.reshape(len(numbers), -1) for split, numbers in labels.items()}
+    widths = {numbers.shape[1] for numbers in columns.values()}
+    if len(widths) > 1:
+        raise UserError(f"the splits have labels of {sorted(widths)} columns", where=where, mend="write them alike")
+    everything = np.concatenate(list(columns.values()))
+    told: list[str] = []
+    if everything.shape[1] > 1:
+        if not np.isin(everything, (0, 1)).all():
+            raise UserError("several columns of labels hold more than 0 and 1", where=where, mend="give one column")
+        if (everything.sum(axis=1) == 1).all():
+            labels |= {split: np.argmax(numbers, axis=1) for split, numbers in columns.items()}
+            told.append("labels are one-hot (one column a class, one 1 in every row): one class an image")
+        classes = everything.shape[1]
+    else:
+        unlabelled = int((everything < 0).sum())
+        if (everything < -1).any():
+            raise UserError(f"there is a label {everything.min()}", where=where, mend="count from 0; -1 is unlabelled")
+        told += [f"{count(unlabelled, 'image')} with the label -1: taken for unlabelled"] if unlabelled else []
+        classes = int(everything.max(initial=0)) + 1
+    known = names is not None and len(names) >= classes
+    return (names if known and names else tuple(str(number) for number in range(classes))), told
+
+
+def _labels(labels: np.ndarray, names: tuple[str, ...]) -> list[str]:
+    """The label of each image, ``""`` for -1."""
     labels = labels.reshape(len(labels), -1)
-    classes = labels.shape[1] if labels.shape[1] > 1 else int(labels.max(initial=0)) + 1
-    names = names if names is not None and len(names) >= classes else tuple(str(number) for number in range(classes))
     if labels.shape[1] == 1:
-        return [names[number] for number in labels[:, 0]]
+        return [names[number] if number >= 0 else "" for number in labels[:, 0].tolist()]
     return [SEPARATOR.join(sorted(names[number] for number in np.flatnonzero(row))) or NO_FINDING for row in labels]
