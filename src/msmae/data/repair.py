@@ -64,8 +64,8 @@ def repair(
     Left out are images that cannot be read, images of one colour, every copy of a picture that has several labels
     (nobody knows which is right), and all copies but one of any other picture: the one that says most (label, patient,
     mask) stays. A column ``cluster`` names what no split parts: a patient's images, and whatever is identical or nearly
-    identical to one of them, be it through an image that was left out. Where the data names no patients at all, the
-    clusters also stand in ``patient_id``, so that intervals and cross-validation respect them. Old splits are dropped.
+    identical to one of them, be it through an image that was left out; a cluster is no patient, and stands in no
+    ``patient_id``. Old splits are dropped.
 
     Raises UserError where nothing is left, or a class is too small to be split.
     """
@@ -76,17 +76,15 @@ def repair(
         raise UserError("no image is left after the repair", where=manifest.where, mend="see the audit for why")
     generous = find_duplicates(prints, near_bits=duplicates.threshold.widest)
     groups = _of_several(np.array(keep_together(manifest, generous, prints), dtype=object)[kept])
-    names_patients = bool(columns.patients.any())
     clean = manifest.select(kept)
     without_mask = tuple(sample for sample in sorted(prints.mask_problems) if sample not in left_out)
     usable = ~np.isin(kept, without_mask)
     new = {
         "split": np.full(len(kept), "", dtype=object),
         "cluster": groups,
-        "patient_id": clean.table["patient_id"].to_numpy(dtype=object) if names_patients else groups,
         "mask_path": np.where(usable, clean.table["mask_path"].to_numpy(dtype=object), ""),
     }
-    notes = _notes(left_out, without_mask, groups, names_patients=names_patients)
+    notes = _notes(left_out, without_mask, groups)
     clean = assign_splits(
         clean.with_columns(new, notes=notes),
         val_fraction=val_fraction,
@@ -119,15 +117,11 @@ def _of_several(groups: np.ndarray) -> np.ndarray:
     return np.where(alone[numbers], "", groups)
 
 
-def _notes(
-    left_out: dict[int, str], without_mask: Sequence[int], groups: np.ndarray, *, names_patients: bool
-) -> list[str]:
+def _notes(left_out: dict[int, str], without_mask: Sequence[int], groups: np.ndarray) -> list[str]:
     reasons = list(left_out.values())
     notes = [f"{count(reasons.count(why), 'image')} left out: {why}" for why in REASONS if why in reasons]
     if without_mask:
         notes.append(f"{count(len(without_mask), 'image')} kept without the mask, which cannot be read")
     near = len({group for group in groups if group.startswith(NEAR)})
     notes.append(f"{count(near, 'cluster')} of near-identical images kept whole, named in the column cluster")
-    if not names_patients:
-        notes.append("the data names no patients: the clusters stand in patient_id")
     return notes

@@ -219,7 +219,7 @@ def predictions_frame(
     frame["predicted"] = name_classes(probabilities, classes, multilabel=multilabel)
     for column, name in enumerate(classes):
         frame[f"prob_{name}"] = probabilities[:, column]
-    for place in ("axis", "index", "frame"):
+    for place in ("axis", "index", "frame", "cluster"):
         if place in table:
             frame[place] = table[place].to_numpy()
     return frame

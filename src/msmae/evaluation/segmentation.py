@@ -84,7 +84,7 @@ def measure_splits(model: SegmentationModel, prepared: Prepared) -> tuple[pd.Dat
 def measured(prepared: Prepared, sample: int, reference: np.ndarray, answer: np.ndarray) -> list[dict[str, Any]]:
     """The rows of one image, one a class; reference and answer are bool [classes, H, W]."""
     table, settings = prepared.manifest.table, prepared.settings.segment
-    places = [name for name in ("axis", "index", "frame") if name in table]
+    places = [name for name in ("axis", "index", "frame", "cluster") if name in table]
     who = {name: table.at[sample, name] for name in ("image_path", "patient_id", "split", *places)}
     return [
         {"sample": sample, **who, "class": name, "share": float(inside.mean())}

@@ -218,9 +218,11 @@ def _indicators(frame: pd.DataFrame, column: str, classes: Sequence[str], *, mul
 
 def _number_patients(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """The number of each image's patient, int64 [n], and the patients' names [P], in an order that the rows' order
-    does not change.
+    does not change. Where a patient is not known, images of one ``cluster`` (near-identical ones) stay together.
     """
     images = ["#".join(map(str, row)) for row in frame[identity_columns(frame)].itertuples(index=False)]
-    names = [patient or image for patient, image in zip(frame["patient_id"], images, strict=True)]
-    numbers, known = pd.factorize(np.array(names, dtype=object), sort=True)
-    return numbers.astype(np.int64), np.asarray(known, dtype=object)
+    clusters = frame["cluster"] if "cluster" in frame else [""] * len(frame)
+    known = zip(frame["patient_id"], clusters, images, strict=True)
+    names = [patient or cluster or image for patient, cluster, image in known]
+    numbers, unique = pd.factorize(np.array(names, dtype=object), sort=True)
+    return numbers.astype(np.int64), np.asarray(unique, dtype=object)

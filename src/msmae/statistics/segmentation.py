@@ -111,7 +111,9 @@ def same_images(runs: Sequence[pd.DataFrame], *, split: str) -> list[pd.DataFram
 def read_segmentation(path: Path) -> pd.DataFrame:
     """A segmentation.csv: one row an image and class. Raises UserError where it is not there or is another table."""
     texts = {"image_path": str, "patient_id": str, "split": str, "class": str}
-    frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={name: [""] for name in FIGURES})
+    frame = pd.read_csv(
+        path, dtype=texts | {"cluster": str}, keep_default_na=False, na_values={name: [""] for name in FIGURES}
+    )
     lacking = [name for name in (*texts, "reference", *FIGURES) if name not in frame]
     if lacking:
         raise UserError(f"the table has no column {', '.join(lacking)}", where=str(path), mend="evaluate the run again")
@@ -252,4 +254,7 @@ def under_weights(
 def _patients(rows: pd.DataFrame) -> np.ndarray:
     """The number of each row's patient; an image without one is a patient of its own."""
     names = np.where(rows["patient_id"] == "", "image " + rows["image_path"], "patient " + rows["patient_id"])
+    if "cluster" in rows:
+        alike = (rows["patient_id"] == "") & (rows["cluster"] != "")
+        names = np.where(alike, "cluster " + rows["cluster"].astype(str), names)
     return np.asarray(np.unique(names.astype(str), return_inverse=True)[1])

@@ -124,6 +124,8 @@ def summarise_rows(
     nameless = int((labelled["patient_id"] == "").sum())
     if nameless == predictions.images:
         summary["patients"] = None
+    if "cluster" in labelled and (clusters := set(labelled["cluster"]) - {""}):
+        summary["notes"].append(f"near-identical images count together in the intervals ({len(clusters)} clusters)")
     summary["notes"] += _notes_on_rows(
         unlabelled=len(rows) - len(labelled), nameless=nameless, images=predictions.images
     )

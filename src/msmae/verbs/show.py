@@ -131,7 +131,7 @@ CLASSES = 40  # rows of the table of classes
 LEAKAGE = ("test_identical_to_pool", "test_patients_in_pool")
 COUNTS = {
     "images": "images",
-    "patients": "patients (or clusters) named",
+    "patients": "patients named",
     "masks": "images with a mask",
     "unreadable": "images that cannot be read",
     "constant": "images of one colour",

@@ -98,13 +98,14 @@ def test_the_copy_that_says_most_is_the_one_kept() -> None:
     assert mended.left_out == {12: "the same pixels as another image", 1: "the same pixels as another image"}
 
 
-def test_clusters_take_the_place_of_patients_only_where_none_are_named() -> None:
+def test_clusters_have_a_column_of_their_own_and_are_no_patients() -> None:
     rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2]} for i in range(20)]
     prints = different(20)
     prints.record["hash"][3] = prints.record["hash"][0]
     nameless = repair(manifest_of(rows), prints, find_duplicates(prints)).manifest.table
-    assert nameless.at[0, "patient_id"] == nameless.at[3, "patient_id"] == nameless.at[0, "cluster"] != ""
-    assert (nameless["patient_id"] != "").sum() == 2
+    assert nameless.at[0, "cluster"] == nameless.at[3, "cluster"] != ""
+    assert nameless.at[0, "split"] == nameless.at[3, "split"]
+    assert not nameless["patient_id"].any()
     named = [{**row, "patient_id": f"p{i}"} for i, row in enumerate(rows)]
     table = repair(manifest_of(named), prints, find_duplicates(prints)).manifest.table
     assert table["patient_id"].tolist() == [f"p{i}" for i in range(20)]

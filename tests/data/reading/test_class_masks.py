@@ -116,3 +116,19 @@ def test_the_same_files_under_other_class_names_are_another_store(tmp_path: Path
         store = open_store(manifest, size=(12, 9), cache=tmp_path / "c", rule=rule)
         found.append(int(store.fetch_masks([0]).max()))
     assert found == [1, 2]
+
+
+def test_a_mask_drawn_in_transparency_is_where_it_is_opaque(tmp_path: Path) -> None:
+    white = np.full((12, 9, 4), 255, np.uint8)
+    white[..., 3] = np.where(INDEX > 0, 255, 0)
+    Image.fromarray(white).save(tmp_path / "alpha.png")
+    assert (read_mask([tmp_path / "alpha.png"]) == (INDEX > 0)).all()
+    assert (read_mask([tmp_path / "alpha.png"], MaskRule()) == np.where(INDEX > 0, 255, 0)).all()
+    drawn = np.zeros((12, 9, 4), np.uint8)
+    drawn[..., :3], drawn[..., 3] = np.where(INDEX > 0, 255, 0)[..., None], 255
+    Image.fromarray(drawn).save(tmp_path / "opaque.png")
+    assert (read_mask([tmp_path / "opaque.png"]) == (INDEX > 0)).all()
+    drawn[..., 3] = np.where(INDEX > 0, 0, 255)
+    Image.fromarray(drawn).save(tmp_path / "both.png")
+    with pytest.raises(UserError, match="its transparency say different things"):
+        read_mask([tmp_path / "both.png"])

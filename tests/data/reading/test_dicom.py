@@ -288,3 +288,30 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
 def test_the_size_is_checked_before_the_pixels_are_unpacked() -> None:
     with pytest.raises(UserError, match="128 x 128 pixels, more than the limit of 16,383"):
         read(EXAMPLES / "CT_small.dcm", max_pixels=128 * 128 - 1)
+
+
+WIDTHS = [("0", "LINEAR"), ("-80", "LINEAR"), ("0.4", "LINEAR"), ("0", "SIGMOID")]
+
+
+@pytest.mark.parametrize(("width", "function"), WIDTHS)
+def test_a_window_that_cannot_be_applied_names_the_way_out(width: str, function: str, tmp_path: Path) -> None:
+    ds = dataset(np.arange(64, dtype=np.uint16).reshape(8, 8), bits=12, WindowCenter="40", WindowWidth=width)
+    ds.VOILUTFunction = function
+    path = written(tmp_path, ds)
+    with pytest.raises(UserError, match=r"image\.dcm.*--window: none") as caught:
+        read(path)
+    assert caught.value.where == str(path)
+    assert read(path, window="none").max() == 63
+
+
+def test_the_names_of_window_functions_are_read_in_small_letters(tmp_path: Path) -> None:
+    ds = dataset(np.arange(64, dtype=np.uint16).reshape(8, 8), bits=12, WindowCenter="40", WindowWidth="20")
+    expected = read(written(tmp_path, ds))
+    ds.VOILUTFunction = "linear"
+    np.testing.assert_array_equal(read(written(tmp_path, ds)), expected)
+
+
+def test_a_slope_of_0_is_said(tmp_path: Path) -> None:
+    ds = dataset(np.ones((8, 8), np.uint16), bits=12, RescaleSlope="0", RescaleIntercept="7")
+    with pytest.raises(UserError, match="the rescale slope is 0"):
+        read(written(tmp_path, ds))

@@ -122,3 +122,11 @@ def test_values_that_are_not_numbers_are_refused_or_replaced(tmp_path: Path) -> 
     filled = read_image(path, plane=Plane(axis=2, index=4), reading=Reading(replace_nonfinite=-7.0))
     assert np.count_nonzero(filled == -7) == 1
     assert np.isfinite(filled).all()
+
+
+def test_a_volume_of_colours_is_not_called_damaged(tmp_path: Path) -> None:
+    kind = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6), kind), np.eye(4)), tmp_path / "rgb.nii")
+    with pytest.raises(UserError, match="the volume holds colours") as caught:
+        read_image(tmp_path / "rgb.nii", plane=Plane(axis=2, index=1))
+    assert "damaged" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -98,10 +99,12 @@ def find_duplicates(prints: Fingerprints, *, near_bits: int | None = None) -> Du
     return Duplicates(picture, first, near, threshold, crowded)
 
 
-def clusters(duplicates: Duplicates, *, patients: np.ndarray | None = None) -> np.ndarray:
+def clusters(
+    duplicates: Duplicates, *, patients: np.ndarray | None = None, others: Sequence[np.ndarray] = ()
+) -> np.ndarray:
     """The number of each image's cluster, int64 [n]: joined by identical pixels, by nearness and, if given, by patient.
 
-    ``patients`` [n] are names, ``""`` where unknown.
+    ``patients`` [n], and each of ``others``, are names, ``""`` where unknown.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -110,9 +113,9 @@ def clusters(duplicates: Duplicates, *, patients: np.ndarray | None = None) -> n
     shown = np.flatnonzero(duplicates.picture >= 0)
     links = [np.stack([shown, n + duplicates.picture[shown]]), n + duplicates.near[:, :2].T]
     nodes = n + pictures
-    if patients is not None:
-        known = np.flatnonzero(patients != "")
-        names, numbers = np.unique(patients[known], return_inverse=True)
+    for given in (*([] if patients is None else [patients]), *others):
+        known = np.flatnonzero(given != "")
+        names, numbers = np.unique(given[known].astype(str), return_inverse=True)
         links.append(np.stack([known, nodes + numbers]))
         nodes += len(names)
     ends = np.concatenate(links, axis=1)
@@ -124,12 +127,13 @@ def clusters(duplicates: Duplicates, *, patients: np.ndarray | None = None) -> n
 def keep_together(manifest: Manifest, duplicates: Duplicates, prints: Fingerprints) -> list[str]:
     """The groups no split may part [n], for ``assign_splits(groups=...)``; ``""`` for an image that stands alone.
 
-    Images of a patient, and everything identical or near-identical to one of them. A group with one patient in it is
+    Images of a patient, of a cluster that the manifest names (or a fold, where no patient is known), and everything
+    identical or near-identical to one of them. A group with one patient in it is
     named after him, so that data without duplicates is split as by patient alone; another by its smallest digest, so
     that the name depends on the images and not on their order.
     """
     patients = manifest.table["patient_id"].to_numpy(dtype=object)
-    of = clusters(duplicates, patients=patients)
+    of = clusters(duplicates, patients=patients, others=_named_groups(manifest))
     members: dict[int, list[int]] = {}
     for sample, cluster in enumerate(of.tolist()):
         members.setdefault(cluster, []).append(sample)
@@ -142,6 +146,16 @@ def keep_together(manifest: Manifest, duplicates: Duplicates, prints: Fingerprin
         for sample in samples:
             names[sample] = name
     return names
+
+
+def _named_groups(manifest: Manifest) -> list[np.ndarray]:
+    """What else the manifest says belongs together, text [n] each: its clusters (``msmae check --repair`` names them),
+    and its folds where no image names a patient and there are three or more."""
+    table = manifest.table
+    found = [table["cluster"].to_numpy(dtype=object)] if "cluster" in table else []
+    if not table["patient_id"].any() and "fold" in table and len(set(table["fold"]) - {""}) >= 3:
+        found.append(table["fold"].to_numpy(dtype=object))
+    return found
 
 
 def _smallest_digest(prints: Fingerprints, samples: list[int]) -> str:

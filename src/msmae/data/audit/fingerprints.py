@@ -15,17 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-from msmae.data.audit.hashing import grey_plane, perceptual_hash, pixel_digest, resaving_distance
+from msmae.data.audit.hashing import bits_apart, grey_plane, perceptual_hash, pixel_digest, resaving_distance
 from msmae.data.audit.traits import acquisition, borders, corner_level, mark_share
 from msmae.data.manifest import Manifest
+from msmae.data.reading.checks import check_file, check_size
 from msmae.data.reading.decoding import CHUNK, image_sources
-from msmae.data.reading.images import ImageSource, Reading, read_source, split_reference
+from msmae.data.reading.images import WHOLE, ImageSource, Reading, read_source, split_reference
 from msmae.data.reading.masks import read_mask
+from msmae.data.reading.pictures import read_reduced
 from msmae.data.store import READERS
 from msmae.errors import UserError
 from msmae.files import whole
 
-FORMAT = 1
+FORMAT = 2
+ENOUGH = 300_000  # pixels that a large JPEG is decoded to: hashes, borders and marks need no more
+SETTLED = 24  # bits between a picture's hash and that of itself, decoded smaller
 RESAVED = 200  # images that are saved again to see how far their hashes move
 
 _log = logging.getLogger("msmae")
@@ -46,6 +50,7 @@ RECORD = np.dtype(
         ("acquisition", "U80"),
         ("coarseness", np.int32),
         ("resaved", np.int16),  # bits; -1 where not tried
+        ("reduced", np.bool_),  # decoded smaller, and so is its digest's picture
     ]
 )
 
@@ -111,7 +116,8 @@ def take_fingerprints(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fingerprints:
-    """Decode every image and mask once, in threads (Pillow lets go of Python's lock), a chunk at a time.
+    """Decode every image and mask once, in threads (Pillow lets go of Python's lock), a chunk at a time. Large JPEG
+    files are decoded smaller, and whole only where a file of another kind may hold the same picture.
 
     An image that cannot be read is a finding, not an error. With a folder ``cache`` the result is kept under a name
     made of the files' paths, sizes and times of change, so that a run after a ``check`` decodes nothing here; neither
@@ -143,6 +149,7 @@ def take_fingerprints(
                     mask_problems[row] = mask_problem
             if progress is not None:
                 progress(rows.stop, len(sources))
+    _settle_digests(record, sources, reading)
     prints = Fingerprints(record, problems, mask_problems)
     if kept is not None:
         _save(prints, kept)
@@ -154,11 +161,44 @@ def _look(
 ) -> tuple[np.ndarray | None, str, str]:
     """The record of one image; why it cannot be read, and why its masks cannot be used, or ``""``."""
     try:
-        pixels = read_source(source, reading=reading)  # [C, H, W]
+        small = reduced(source, reading)
+        pixels, shape = small or (read_source(source, reading=reading), None)  # [C, H, W]
+        shape = shape or (pixels.shape[1], pixels.shape[2])
         made, coarseness = acquisition(source.path)
     except UserError as error:
         return None, str(error), ""
-    return _describe(pixels, made, coarseness, resave=resave), "", _mask_problem(source, masks, pixels, reading)
+    seen = _describe(pixels, made, coarseness, resave=resave)
+    seen["height"], seen["width"] = shape
+    seen["reduced"] = small is not None
+    return seen, "", _mask_problem(source, masks, shape, reading)
+
+
+def reduced(source: ImageSource, reading: Reading) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """A large JPEG, smaller: uint8 [C, h, w] and the (height, width) of the whole; None for whatever is read whole."""
+    plain = reading.window in ("file", "none") and source.plane == WHOLE and not source.offset
+    if not plain or split_reference(source.path) is not None or not source.path.lower().endswith((".jpg", ".jpeg")):
+        return None
+    check_file(Path(source.path))
+    found = read_reduced(Path(source.path), pixels=ENOUGH)
+    if found is None:
+        return None
+    pixels, shape = found
+    check_size(shape, limit=reading.max_pixels, path=Path(source.path))
+    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    return np.ascontiguousarray(planes), shape
+
+
+def _settle_digests(record: np.ndarray, sources: Sequence[ImageSource], reading: Reading) -> None:
+    """Give a JPEG that was decoded smaller the digest of its whole picture where an image that was not is as large and
+    nearly the same: a PNG of the same pixels is the same picture."""
+    small, whole = np.flatnonzero(record["reduced"]), np.flatnonzero(~record["reduced"])
+    of_size: dict[tuple[int, int], list[int]] = {}
+    for row in whole.tolist():
+        of_size.setdefault((record["height"][row], record["width"][row]), []).append(row)
+    for row in small.tolist():
+        alike = of_size.get((record["height"][row], record["width"][row]), [])
+        if alike and (bits_apart(record["hash"][row], record["hash"][alike]) <= SETTLED).any():
+            record["digest"][row] = np.frombuffer(pixel_digest(read_source(sources[row], reading=reading)), np.uint64)
 
 
 def _describe(pixels: np.ndarray, made: str, coarseness: int, *, resave: bool) -> np.ndarray:
@@ -178,10 +218,9 @@ def _describe(pixels: np.ndarray, made: str, coarseness: int, *, resave: bool) -
     return seen
 
 
-def _mask_problem(source: ImageSource, masks: tuple[str, ...], pixels: np.ndarray, reading: Reading) -> str:
+def _mask_problem(source: ImageSource, masks: tuple[str, ...], shape: tuple[int, int], reading: Reading) -> str:
     if not masks:
         return ""
-    shape = pixels.shape[1], pixels.shape[2]
     try:
         read_mask(masks, shape=shape, plane=source.plane, reading=reading)
     except UserError as error:

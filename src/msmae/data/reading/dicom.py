@@ -115,6 +115,8 @@ def read_dicom(path: Path, *, frame: int | None = None, window: str = "file", ma
             shown, black, white = values, low, high
         else:
             shown, black, white = _shown(values, low, high, header, frame, asked), 0.0, 1.0
+    except UserError as error:
+        raise UserError(error.what, where=str(path), mend=error.mend) from error
     except Exception as error:  # pydicom and its decoders raise every kind for a damaged or unusual file
         reason = " ".join(str(error).split())  # on one line
         raise UserError(f"the DICOM image cannot be read ({reason})", where=str(path)) from error
@@ -206,6 +208,8 @@ def _modality(stored: np.ndarray, header: Dataset, frame: int) -> tuple[np.ndarr
     else:
         slope, intercept = groups.get("RescaleSlope"), groups.get("RescaleIntercept")
         slope, intercept = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+    if slope == 0:
+        raise UserError("the rescale slope is 0, so that every pixel means the same", mend="mend the file's header")
     values = stored.astype(np.float64) * slope + intercept
     if stored.dtype.kind == "f":
         return values, float("nan"), float("nan")
@@ -226,10 +230,16 @@ def _shown(
         return shown / highest
     if voi.get("WindowCenter") is not None and voi.get("WindowWidth") is not None:
         centre, width = (float(np.ravel(voi[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
-        function = voi.get("VOILUTFunction") or "LINEAR"
+        function = str(voi.get("VOILUTFunction") or "LINEAR").strip().upper()
         if function == "SIGMOID" and width > 0:  # PS3.3 C.11.2.1.3.1: 1 / (1 + exp(-4 (x - c) / w))
             return np.asarray(0.5 + 0.5 * np.tanh(2.0 * (values - centre) / width))
-        black, white = window_range(centre, width, function=function)
+        try:
+            black, white = window_range(centre, width, function=function)
+        except ValueError as error:
+            raise UserError(
+                f"the file asks for a window that cannot be applied: {error}",
+                mend="choose another with --window: none (modality units), a name, or centre,width",
+            ) from error
         return brightness(values, black=black, white=white)
     if np.isnan(low):
         raise ValueError("floating-point pixels without a window: choose the window none, or one with numbers")

@@ -60,6 +60,32 @@ def read_picture(path: Path, *, frame: int | None = None, max_pixels: int) -> np
             raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
 
 
+def read_reduced(path: Path, *, pixels: int) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """A large JPEG decoded at a half, a quarter or an eighth of its size, which costs a fraction of the time.
+
+    Returns uint8 [h, w] or [h, w, 3] of at least ``pixels`` pixels, upright, and the (height, width) of the whole
+    image; None for any other file, or one that is not larger than that at half its size. The same file gives the same
+    pixels. Raises UserError where it is damaged.
+    """
+    from PIL import ImageOps
+
+    with open(path, "rb") as file:
+        if file.read(3) != b"\xff\xd8\xff":
+            return None
+    with _open(path, _FORMATS) as image:
+        width, height = image.size
+        share = (pixels / (width * height)) ** 0.5
+        if image.format != "JPEG" or image.mode not in ("L", "RGB") or share > 0.5:
+            return None
+        image.draft(image.mode, (max(1, int(width * share)), max(1, int(height * share))))
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        try:
+            ImageOps.exif_transpose(image, in_place=True)
+            return _pixels(image), (width, height) if turned else (height, width)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
+
+
 def count_picture_channels(path: Path) -> int:
     """1 or 3, from the header."""
     with _open(path, _FORMATS) as image:

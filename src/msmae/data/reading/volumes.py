@@ -67,6 +67,12 @@ def read_nifti(
 @lru_cache(maxsize=2)  # slices of one volume follow each other; size and time make a changed file a new entry
 def _values(path: str, size: int, modified: int) -> np.ndarray:
     image = _open(Path(path))
+    if image.get_data_dtype().fields:
+        raise UserError(
+            "the volume holds colours (RGB), not one number a voxel",
+            where=path,
+            mend="save it as one grey channel, or its slices as PNG",
+        )
     try:
         return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
     except Exception as error:  # nibabel, gzip and zlib raise every kind for a damaged file
