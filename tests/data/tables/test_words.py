@@ -144,3 +144,47 @@ def test_one_damaged_byte_in_an_archive_is_a_sentence(tmp_path: Path) -> None:
         except UserError:
             outcomes.add(-1)
     assert -1 in outcomes
+
+
+def test_a_column_a_finding_is_offered_and_read(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.png" for n in range(5)))
+    rows_ = ["0.png,p1,1.0,0.0,0.0", "1.png,p2,0.0,1.0,1.0", "2.png,p3,-1.0,0.0,1.0", "3.png,p4,,,", "4.png,p5,0,0,0"]
+    (tmp_path / "m.csv").write_text("\n".join(["image_path,patient_id,Edema,Mass,Nodule", *rows_]))
+    with pytest.raises(UserError, match="a column a finding: --label-column 'Edema;Mass;Nodule'"):
+        open_dataset(tmp_path / "m.csv")
+    manifest = open_dataset(tmp_path / "m.csv", label_column="Edema;Mass;Nodule")
+    assert list(manifest.table["label"]) == ["Edema", "Mass;Nodule", "", "", ";"]
+    assert any("2 images unlabelled: a finding is -1 or empty there" in note for note in manifest.notes)
+    with pytest.raises(UserError, match="there is no column Oedema"):
+        open_dataset(tmp_path / "m.csv", label_column="Oedema;Mass")
+    with pytest.raises(UserError, match="patient_id holds more than 1, 0, -1"):
+        open_dataset(tmp_path / "m.csv", label_column="Edema;patient_id")
+
+
+def test_one_1_in_every_row_is_one_class_an_image(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.jpg" for n in range(3)))
+    (tmp_path / "m.csv").write_text("image,MEL,NV,BCC\n0,1.0,0.0,0.0\n1,0.0,1.0,0.0\n2,0.0,0.0,1.0\n")
+    manifest = open_dataset(tmp_path / "m.csv", image_column="image", label_column="MEL;NV;BCC")
+    assert (manifest.multilabel, manifest.classes) == (False, ("BCC", "MEL", "NV"))
+
+
+def test_a_table_beside_the_images_is_offered(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"train_images/{n}.png" for n in ("0a", "1b", "2c", "3d")))
+    (tmp_path / "train.csv").write_text("id_code,diagnosis\n0a,0\n1b,2\n2c,0\n3d,2\n")
+    with pytest.raises(
+        UserError, match=r"train\.csv names the images.*--image-column id_code --label-column diagnosis"
+    ):
+        open_dataset(tmp_path)
+    manifest = open_dataset(tmp_path / "train.csv", image_column="id_code", label_column="diagnosis")
+    assert rows(manifest, "image_path", "label")[1] == ("train_images/1b.png", "2")
+    assert len(open_dataset(tmp_path, layout="unlabelled")) == 4
+
+
+def test_hugging_faces_lines_are_a_table(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.png", "label": 3}\n{"file_name": "2.png", "label": 4}\n')
+    manifest = open_dataset(tmp_path)
+    assert (manifest.layout, manifest.classes) == ("imagefolder", ("3", "4"))
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.png", "label": 3}\n[1]\n')
+    with pytest.raises(UserError, match="line 2 is no JSON object"):
+        open_dataset(tmp_path)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest, printable
+from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.patients import is_dicom, read_headers
 from msmae.data.tables.roles import is_list
-from msmae.data.tables.tables import label_notes
 from msmae.data.tables.tree import MASK_ENDING, Tree, beside_masks, masks_unpaired, read_places
 from msmae.errors import UserError
 

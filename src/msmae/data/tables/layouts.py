@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from msmae.data.manifest import Manifest
+from msmae.data.tables.beside import refuse_tables_beside
 from msmae.data.tables.folders import READERS, check_labelled, recognise_folders
 from msmae.data.tables.listing import Listing, list_folder
 from msmae.data.tables.patients import suggest_patients
@@ -16,7 +17,7 @@ from msmae.errors import UserError
 
 FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", *READERS)
 FILE_LAYOUTS = ("csv", "medmnist")
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl")
 
 
 def open_dataset(
@@ -84,7 +85,10 @@ def _recognise_folder(listing: Listing) -> tuple[str, str]:
     reason = imagefolder.recognise(listing)
     if reason:
         return "imagefolder", reason
-    return recognise_folders(listing)
+    layout, reason = recognise_folders(listing)
+    if layout == "unlabelled":
+        refuse_tables_beside(listing)
+    return layout, reason
 
 
 def _read_folder(listing: Listing, layout: str, columns: ColumnNames) -> Manifest:

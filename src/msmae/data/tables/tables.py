@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from msmae.data.manifest import COLUMNS, NO_FINDING, SEPARATOR, Manifest, join_mask, plain, split_mask
+from msmae.data.manifest import COLUMNS, SEPARATOR, Manifest, join_mask, split_mask
 from msmae.data.tables.files_there import FilesThere, exists, readable
+from msmae.data.tables.findings import offer, read_findings
+from msmae.data.tables.labels import UNKNOWN, clean_labels, label_notes
 from msmae.data.tables.listing import Listing, all_or_file, count, left_out, some
 from msmae.errors import UserError
 
 DELIMITERS = (",", "\t", ";", "|")
-UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a"}  # a label written like this is not known
 NOT_SAID = UNKNOWN | {"none"}  # nor is a patient, a split, a site or a mask; a class may be called None
 AS_WRITTEN = "as_written"
 """A column of our own manifests whose cells say ``yes``: no cell of them means anything but itself."""
 ONE_PLANE = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".jp2")
 WHOLE_NUMBER = r"\d+(?:\.0*)?"
 WINDOW = r"-?[\d.]+\s*,\s*-?[\d.]+"
-NONE_FOUND = {"no finding", "no findings", "no_finding", "nofinding"}
 SPLIT_NAMES = {
     **{"train": "train", "training": "train"},
     **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
@@ -67,12 +68,17 @@ def manifest_from_table(
     table: pd.DataFrame, *, root: Path, columns: ColumnNames, where: str, layout: str, notes: Sequence[str] = ()
 ) -> Manifest:
     """Make a manifest of a table whose paths are relative to ``root``; raises as :func:`read_csv_manifest` does."""
+    findings = [name.strip() for name in columns.label.split(SEPARATOR)] if SEPARATOR in columns.label else []
+    found: list[str] = []
+    if findings:
+        labels, found = read_findings(table, findings, where=where)
+        table, columns = table.assign(label=labels), replace(columns, label="label")
     table, names = _named(table, columns, where=where)
     empty: list[str] = []
     ours = AS_WRITTEN in table and set(table[AS_WRITTEN]) == {"yes"}
     if not ours:
         table, empty = _without_words_for_nothing(table)
-        table["label"], told = clean_labels(table["label"])
+        table["label"], told = (table["label"], found) if findings else clean_labels(table["label"])
         empty += told
     table = table.drop(columns=AS_WRITTEN) if ours else table
     table["split"] = [SPLIT_NAMES.get(split.lower(), split) for split in table["split"]]
@@ -115,6 +121,8 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
     spaces around them, except those of ``expect``, which may name a file.
     """
     text, notes = _decode(source)
+    if source.suffix.lower() == ".jsonl":
+        return _read_lines(text, where=str(source)), notes
     told = re.match(r"[\r\n]*sep=(.)\r?\n", text)  # Excel's first line
     text = text[told.end() - 1 :] if told else text
     above = bool(told) + len(text[: len(text) - len(text.lstrip("\r\n"))].splitlines())  # empty lines before the header
@@ -157,6 +165,24 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
     return table.astype(object), notes
 
 
+def _read_lines(text: str, *, where: str) -> pd.DataFrame:
+    """A table of text from a JSON object a line, as ``metadata.jsonl`` of Hugging Face has them."""
+    rows: list[dict[str, str]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"line {number} is no JSON object", where=where, mend="write an object a line, or a CSV")
+        rows.append({str(name): "" if cell is None else str(cell).strip() for name, cell in row.items()})
+    if not rows:
+        raise UserError("this table is empty", where=where, mend="write an object a line")
+    return pd.DataFrame(rows, dtype=object).fillna("").astype(object)
+
+
 def _without_empty_ends(header: list[str], body: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     """The table without columns at its end that have neither a name nor a cell, as Excel writes them."""
     width = len(header)
@@ -179,63 +205,6 @@ def find_tables(listing: Listing, name: str, columns: Sequence[str], *, loosely:
     """
     named = [path for path in listing.others if re.fullmatch(name, path.rpartition("/")[2], re.IGNORECASE)]
     return [path for path in named if _has_columns(listing.root / path, columns, loosely=loosely)]
-
-
-def clean_labels(labels: pd.Series) -> tuple[pd.Series, list[str]]:
-    """One way of writing each label, and what a person should know of it.
-
-    ``nan`` and its kin become "no label"; ``3.0`` becomes ``3`` where all labels are whole numbers; the pieces of
-    ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays. Where no label has a ``;``, ``b|a``
-    are several labels, and so are ``b, a`` and ``b+a`` where each piece is also a label of its own; ``No Finding``
-    among them is none of the classes.
-    """
-    cleaned = ["" if label.strip().lower() in UNKNOWN else plain(label.strip()) for label in labels]
-    cleaned, told = _separated(cleaned)
-    if all(re.fullmatch(r"\d+(\.0*)?", label, re.ASCII) for label in cleaned if label):
-        cleaned = [label.partition(".")[0] for label in cleaned]
-    cleaned = [_ordered(label) if SEPARATOR in label else label for label in cleaned]
-    return pd.Series(cleaned, index=labels.index, dtype=object), told
-
-
-def _separated(labels: list[str]) -> tuple[list[str], list[str]]:
-    """Labels with ``;`` in place of another sign that joins several, where there is one."""
-    if any(SEPARATOR in label for label in labels):
-        return labels, []
-    alone = set(labels)
-    for sign in ("|", ",", "+"):
-        joined = [label for label in alone if sign in label]
-        pieces = {piece.strip() for label in joined for piece in label.split(sign)}
-        if not joined or "" in pieces or (sign != "|" and not pieces <= alone):
-            continue
-        none = next((label for label in alone if label.lower() in NONE_FOUND), "")
-        several = [NO_FINDING if none and label == none else label.replace(sign, SEPARATOR) for label in labels]
-        example = min(joined, key=lambda label: (len(label), label))
-        told = [f"'{sign}' joins several labels of an image ('{example}')"]
-        told += [f"'{none}' means none of them"] if none else []
-        return several, told
-    return labels, []
-
-
-def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
-    """What a person should know about these labels."""
-    notes = []
-    unlabelled = sum(label == "" for label in labels)
-    if unlabelled:
-        number = count(unlabelled, "image") if unlabelled < len(labels) else "all images"
-        notes.append(f"{number} without a label, for pre-training only")
-    by_case: dict[str, set[str]] = {}
-    for label in labels:
-        for piece in label.split(SEPARATOR):
-            by_case.setdefault(piece.casefold(), set()).add(piece)
-    twins = sorted(" / ".join(sorted(spellings)) for spellings in by_case.values() if len(spellings) > 1)
-    if twins:
-        notes.append(f"classes that differ only in capital letters are different classes here: {some(twins)}")
-    return notes
-
-
-def _ordered(label: str) -> str:
-    pieces = {piece.strip() for piece in label.split(SEPARATOR)}
-    return SEPARATOR.join(sorted(piece for piece in pieces if piece.lower() not in UNKNOWN)) or NO_FINDING
 
 
 def _decode(source: Path) -> tuple[str, list[str]]:
@@ -266,6 +235,11 @@ def _fit(text: str, delimiter: str, expect: str) -> tuple[bool, int]:
 def _has_columns(source: Path, columns: Sequence[str], *, loosely: bool) -> bool:
     with source.open("rb") as stream:
         line = stream.readline().decode("utf-8-sig", "replace")
+    if source.suffix.lower() == ".jsonl":
+        try:
+            line = ",".join(json.loads(line))
+        except (ValueError, TypeError):
+            return False
     headers = [_header(line, delimiter) for delimiter in DELIMITERS]
     return any(
         all(same_names(column, header) if loosely else column in header for column in columns) for header in headers
@@ -281,7 +255,7 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.D
     already becomes ``<name>_in_file``.
     """
     header = [str(name) for name in table.columns]
-    found = {column: _find_column(column, getattr(names, column), header, where=where) for column in COLUMNS}
+    found = {column: _find_column(column, getattr(names, column), table, where=where) for column in COLUMNS}
     renamed = {source: column for column, source in found.items() if source}
     displaced = {column: f"{column}_in_file" for column in COLUMNS if column in table and column not in renamed}
     table = table.rename(columns={**displaced, **renamed})
@@ -300,8 +274,9 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.D
     return table.assign(**{column: "" for column in COLUMNS if column not in table}), notes
 
 
-def _find_column(column: str, wanted: str, header: Sequence[str], *, where: str) -> str:
+def _find_column(column: str, wanted: str, table: pd.DataFrame, *, where: str) -> str:
     """The name in the header of one of the manifest's columns; ``""`` where it may be missing and is."""
+    header = [str(name) for name in table.columns]
     if wanted in header or not wanted:
         return wanted
     flag = f"--{column.partition('_')[0]}-column"
@@ -311,7 +286,7 @@ def _find_column(column: str, wanted: str, header: Sequence[str], *, where: str)
             f"{' and '.join(map(repr, alike))} may both be the {column}", where=where, mend=f"name one: {flag} NAME"
         )
     if not alike and (column in ("image_path", "label") or wanted != column):
-        unlabelled = ", or --label-column '' for unlabelled data" if column == "label" else ""
+        unlabelled = f", or --label-column '' for unlabelled data{offer(table)}" if column == "label" else ""
         raise UserError(
             f"there is no column '{wanted}' for the {column}; the columns are {', '.join(header)}",
             where=where,

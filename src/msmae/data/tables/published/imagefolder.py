@@ -81,7 +81,7 @@ def _compared(tables: dict[str, pd.DataFrame], columns: ColumnNames, listing: Li
 
 
 def _tables(listing: Listing) -> list[str]:
-    return find_tables(listing, r"metadata\.csv", (IMAGE,), loosely=True)
+    return find_tables(listing, r"metadata\.(?:csv|jsonl)", (IMAGE,), loosely=True)
 
 
 def _read(listing: Listing, source: str, columns: ColumnNames) -> tuple[pd.DataFrame, list[str]]:

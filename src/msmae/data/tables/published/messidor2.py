@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 
 from msmae.data.manifest import Manifest
+from msmae.data.tables.labels import clean_labels
 from msmae.data.tables.listing import Listing, by_stem, left_out
-from msmae.data.tables.tables import clean_labels, find_table, read_table
+from msmae.data.tables.tables import find_table, read_table
 from msmae.errors import UserError
 
 NAMES = {"id_code": "image_id", "diagnosis": "adjudicated_dr_grade"}  # as Kaggle's preprocessed copy calls them

@@ -1,0 +1,71 @@
+"""The labels of other people's tables -> one way of writing each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from msmae.data.manifest import NO_FINDING, SEPARATOR, plain
+from msmae.data.tables.listing import count, some
+
+UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a"}  # a label written like this is not known
+NONE_FOUND = {"no finding", "no findings", "no_finding", "nofinding"}
+
+
+def clean_labels(labels: pd.Series) -> tuple[pd.Series, list[str]]:
+    """One way of writing each label, and what a person should know of it.
+
+    ``nan`` and its kin become "no label"; ``3.0`` becomes ``3`` where all labels are whole numbers; the pieces of
+    ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays. Where no label has a ``;``, ``b|a``
+    are several labels, and so are ``b, a`` and ``b+a`` where each piece is also a label of its own; ``No Finding``
+    among them is none of the classes.
+    """
+    cleaned = ["" if label.strip().lower() in UNKNOWN else plain(label.strip()) for label in labels]
+    cleaned, told = _separated(cleaned)
+    if all(re.fullmatch(r"\d+(\.0*)?", label, re.ASCII) for label in cleaned if label):
+        cleaned = [label.partition(".")[0] for label in cleaned]
+    cleaned = [_ordered(label) if SEPARATOR in label else label for label in cleaned]
+    return pd.Series(cleaned, index=labels.index, dtype=object), told
+
+
+def _separated(labels: list[str]) -> tuple[list[str], list[str]]:
+    """Labels with ``;`` in place of another sign that joins several, where there is one."""
+    if any(SEPARATOR in label for label in labels):
+        return labels, []
+    alone = set(labels)
+    for sign in ("|", ",", "+"):
+        joined = [label for label in alone if sign in label]
+        pieces = {piece.strip() for label in joined for piece in label.split(sign)}
+        if not joined or "" in pieces or (sign != "|" and not pieces <= alone):
+            continue
+        none = next((label for label in alone if label.lower() in NONE_FOUND), "")
+        several = [NO_FINDING if none and label == none else label.replace(sign, SEPARATOR) for label in labels]
+        example = min(joined, key=lambda label: (len(label), label))
+        told = [f"'{sign}' joins several labels of an image ('{example}')"]
+        told += [f"'{none}' means none of them"] if none else []
+        return several, told
+    return labels, []
+
+
+def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
+    """What a person should know about these labels."""
+    notes = []
+    unlabelled = sum(label == "" for label in labels)
+    if unlabelled:
+        number = count(unlabelled, "image") if unlabelled < len(labels) else "all images"
+        notes.append(f"{number} without a label, for pre-training only")
+    by_case: dict[str, set[str]] = {}
+    for label in labels:
+        for piece in label.split(SEPARATOR):
+            by_case.setdefault(piece.casefold(), set()).add(piece)
+    twins = sorted(" / ".join(sorted(spellings)) for spellings in by_case.values() if len(spellings) > 1)
+    if twins:
+        notes.append(f"classes that differ only in capital letters are different classes here: {some(twins)}")
+    return notes
+
+
+def _ordered(label: str) -> str:
+    pieces = {piece.strip() for piece in label.split(SEPARATOR)}
+    return SEPARATOR.join(sorted(piece for piece in pieces if piece.lower() not in UNKNOWN)) or NO_FINDING
