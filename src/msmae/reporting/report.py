@@ -52,6 +52,7 @@ def content(run: RunFiles) -> dict[str, Any]:
         "leaks": data.leaks(run.audit),
         "audit": data.audit_rows(run.audit),
         "audit_notes": data.audit_notes(run.audit),
+        "understood": data.understood(run.audit),
         "table_one": data.table_one(run, labels=segmentation.labels(run)),
         "flow": data.flow(run),
         "training": curves.training(run),

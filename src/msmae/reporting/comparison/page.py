@@ -62,6 +62,7 @@ def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
         "leaks": data.leaks(files.audit),
         "audit": data.audit_rows(files.audit),
         "audit_notes": data.audit_notes(files.audit),
+        "understood": data.understood(files.audit),
         "table_one": data.table_one(files),
         "flow": data.flow(files),
     }

@@ -74,6 +74,12 @@ def audit_rows(audit: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return [(name, count(amount(audit[key]))) for key, name in COUNTED.items() if key in audit]
 
 
+def understood(audit: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the data was taken for, as the run's head said it: (about, sentence); nothing for runs before that."""
+    facts = ((audit or {}).get("understood") or {}).get("facts") or ()
+    return [(fact["about"], fact["said"]) for fact in facts]
+
+
 def audit_notes(audit: Mapping[str, Any] | None) -> list[str]:
     """How the data was read, when two pictures count as nearly the same, and what each shortcut rests on."""
     if audit is None:
