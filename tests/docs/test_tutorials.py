@@ -53,6 +53,7 @@ def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     shutil.copy(tmp_path / "OTHER_DATA" / "images" / "000003.png", tmp_path / "NEW_IMAGES")
     small = {
         "--out runs/mine ": "--out runs/mine --preset tiny ",
+        "--init dinov2-small --minutes 30": "--init runs/mine --preset tiny",
         "--out runs/outlines": "--out runs/outlines --preset tiny --segment.epochs 1",
         "--seeds 0 1 2": "--seeds 0 --preset tiny",
         "budget runs/mine": "budget runs/mine --presentations 64 --selectors locator --ratios 0.5",
