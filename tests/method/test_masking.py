@@ -22,7 +22,8 @@ from msmae.method.attention import MapBank
 from msmae.method.masking import Draw, PatchPlan, patch_counts, plan_patches, tempered
 from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import build_model
-from msmae.training.pretrain import PretrainModule, pretrain_model, pretrained_card
+from msmae.training.cards import card_of
+from msmae.training.pretrain import PretrainModule, pretrain_model
 from spots import prepared_of, write_spots
 
 FALSE_ALARM = 1e-4
@@ -300,7 +301,7 @@ def test_pretraining_draws_as_its_settings_say(tmp_path: Path):
     for share in (0.0, 0.5, 1.0):
         ratios = {"uniform_epochs": 0, "mask_ratio": 0.25, "throw_ratio": 0.25}
         prepared = prepared_of(data, pretrain={**ratios, "uniform_share": share})
-        model = build_model(pretrained_card(prepared))
+        model = build_model(card_of(prepared, "pretrained"))
         assert isinstance(model, MSMAE)
         module = PretrainModule(model, prepared)
         module.generator = seeded()

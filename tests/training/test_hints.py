@@ -14,7 +14,8 @@ from msmae.errors import UserError
 from msmae.method.masking import Draw, patch_counts
 from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import build_model
-from msmae.training.pretrain import PretrainModule, pretrained_card
+from msmae.training.cards import card_of
+from msmae.training.pretrain import PretrainModule
 from spots import prepared_of, write_spots
 
 
@@ -72,7 +73,7 @@ def test_hints_turn_the_papers_draw_round():
 def test_pretraining_with_hints_keeps_what_is_attended(tmp_path: Path):
     """The setting reaches the draw of a training: the patch with all of the weight is always kept."""
     prepared = prepared_of(write_spots(tmp_path), pretrain={"hints": 0.5, "uniform_epochs": 0})
-    model = build_model(pretrained_card(prepared))
+    model = build_model(card_of(prepared, "pretrained"))
     assert isinstance(model, MSMAE)
     module = PretrainModule(model, prepared)
     module.generator = torch.Generator().manual_seed(0)

@@ -340,9 +340,9 @@ def test_a_model_loads_every_tensor_or_says_which_it_does_not(tmp_path: Path, ch
     with pytest.raises(UserError) as caught:
         load_model(folder)
     expected = {
-        "renamed": [f"missing {name}", "left over encoder.blocks.1.attn.q_bias"],
+        "renamed": [f"missing {name}", "unexplained encoder.blocks.1.attn.q_bias"],
         "missing": [f"missing {name}", "missing encoder.norm.weight"],
-        "left over": ["left over deep_supervision.weight"],
+        "left over": ["unexplained deep_supervision.weight"],
         "reshaped": [f"{name} is (16,), not (24,)"],
     }[change]
     assert all(words in str(caught.value) for words in expected)

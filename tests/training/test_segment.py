@@ -21,6 +21,7 @@ from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
 from msmae.method.segmenter import Segmenter
 from msmae.training import segment as training
+from msmae.training.cards import card_of
 from msmae.verbs.segment import segment
 
 pytestmark = pytest.mark.slow
@@ -253,7 +254,7 @@ def test_what_the_loss_is_compared_with_is_what_the_masks_say(overlapping: Path)
 
     settings = make_settings("tiny")
     prepared = prepare_masks(divide(overlapping, settings=settings), settings=settings, arm="none", seed=0)
-    model = build_model(training.segmenter_card(prepared))
+    model = build_model(card_of(prepared, "segmenter"))
     assert isinstance(model, Segmenter)
     module = training.SegmentModule(model, prepared)
     ids = prepared.ids("train", labelled=False)

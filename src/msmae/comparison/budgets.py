@@ -23,9 +23,8 @@ from msmae.method.classifier import Classifier
 from msmae.method.cost import map_macs, msmae_macs
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model
-from msmae.training.finetune import classifier_card
+from msmae.training.cards import card_of
 from msmae.training.prepare import Prepared, decide_schedules
-from msmae.training.pretrain import pretrained_card
 from msmae.training.views import finetuning_macs, follows_maps, tokens_seen
 
 BUDGETS = ("epochs", "gmacs", "seconds")
@@ -143,7 +142,7 @@ def prices_in_gmacs(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
             shape = (prepared.channels, *prepared.image_size)
             found[name] = Price(0.0, 3 * network_macs(build_network(mine), shape) / 1e9, 0.0)
             continue
-        model, classifier = build_model(pretrained_card(mine)), build_model(classifier_card(mine))
+        model, classifier = build_model(card_of(mine, "pretrained")), build_model(card_of(mine, "classifier"))
         assert isinstance(model, MSMAE)
         assert isinstance(classifier, Classifier)
         masked, _, kept = mine.draw.counts(model.encoder.patches)
@@ -165,11 +164,11 @@ def prices_in_seconds(prepared: Prepared, arms: list[str]) -> dict[str, Price]:
 def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
     """What one of these images [B, C, H, W] costs the arm ``prepared.method``."""
     name, share = prepared.method, 1 / len(images)
-    network: nn.Module = build_network(prepared) if name in BASELINES else build_model(classifier_card(prepared))
+    network: nn.Module = build_network(prepared) if name in BASELINES else build_model(card_of(prepared, "classifier"))
     supervised = supervised_seconds(network, prepared, images)
     if name in BASELINES or not prepared.arm.pretrains:
         return Price(0.0, supervised * share, 0.0)
-    model = build_model(pretrained_card(prepared))
+    model = build_model(card_of(prepared, "pretrained"))
     assert isinstance(model, MSMAE)
     pretrain = timed_step(model, pretraining_step(model, prepared, images))
     maps = timed(lambda: patch_maps(model.encoder, images)) if prepared.arm.guided else 0.0

@@ -34,8 +34,8 @@ from msmae.evaluation.evaluate import predictions_frame, seconds_spent, write_ev
 from msmae.evaluation.train_and_test import train_and_test
 from msmae.runs.checkpoint import read_card
 from msmae.runs.folder import completed, describe_run, differences, read_run, write_json
+from msmae.training.cards import card_of
 from msmae.training.prepare import Prepared, prepare
-from msmae.training.pretrain import pretrained_card
 
 PLAN = "comparison.json"
 
@@ -230,7 +230,7 @@ class Bench:
         source = self.encoders / part.name / "pretrained"
         if not source.is_dir():
             raise UserError("no pre-trained encoder", where=str(source), mend="finish that comparison first")
-        there, here = asdict(read_card(source)), asdict(pretrained_card(prepared))
+        there, here = asdict(read_card(source)), asdict(card_of(prepared, "pretrained"))
         other = [name for name in here if there[name] != here[name]]
         if other:
             raise UserError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from msmae.encoders.files import Files
+from msmae.encoders.fitting import misfits
 from msmae.encoders.names import Named, other_kind
 from msmae.encoders.spec import CLIP, HALF, IMAGENET, EncoderSpec, build_encoder
 from msmae.errors import UserError
@@ -186,19 +187,6 @@ def check_complete(spec: EncoderSpec, state: dict[str, Tensor], files: Files) ->
         raise bad(str(error), files) from error
     if problems := misfits(state, expected):
         raise bad(problems, files)
-
-
-def misfits(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """What keeps tensors from filling an encoder, in one line with the names; empty where nothing does."""
-    problems = [f"missing {name}" for name in sorted(expected.keys() - state.keys())]
-    problems += [f"unexplained {name}" for name in sorted(state.keys() - expected.keys())]
-    problems += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in expected
-        if name in state and state[name].shape != expected[name].shape
-    ]
-    more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
-    return "; ".join(problems[:8]) + more
 
 
 def check_finite(state: dict[str, Tensor], files: Files) -> None:

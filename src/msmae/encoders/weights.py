@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msmae.encoders.architecture import check_complete, check_finite, misfits, read_spec, refuse_other_kinds
+from msmae.encoders.architecture import check_complete, check_finite, read_spec, refuse_other_kinds
 from msmae.encoders.files import Files, find_files, read_tensors, sha256_of, tensor_names
+from msmae.encoders.fitting import fit_state
 from msmae.encoders.names import named
 from msmae.encoders.spec import EncoderSpec
-from msmae.errors import UserError
 from msmae.method.vit import VisionTransformer, fold_layer_scale, resize_position_embedding
 
 FAMILIES = {
@@ -126,8 +126,8 @@ def load_into(encoder: VisionTransformer, weights: Weights) -> LoadReport:
     Raises:
         UserError: the encoder is of another architecture. The names are given; nothing of it was changed.
     """
-    expected, resized = encoder.state_dict(), []
-    folds = weights.spec.layer_scale and not any(name.endswith(".gamma") for name in expected)
+    resized: list[str] = []
+    folds = weights.spec.layer_scale and not any(name.endswith(".gamma") for name in encoder.state_dict())
     folded = [name for name in weights.state if name.endswith(".gamma")] if folds else []
     weights = weights.folded() if folds else weights
     state, spec = dict(weights.state), weights.spec
@@ -139,13 +139,8 @@ def load_into(encoder: VisionTransformer, weights: Weights) -> LoadReport:
     if (encoder.channels, spec.channels) == (1, 3) and encoder.patch_size == spec.patch_size:
         state |= for_grey(state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], spec)
         resized += ["patch_embed.proj.weight", "patch_embed.proj.bias"]
-    if problems := misfits(state, expected):
-        raise UserError(
-            f"the weights do not fit the encoder: {problems}",
-            where=str(weights.path),
-            mend="leave model.width, depth, heads, patch_size and channels to the weights",
-        )
-    encoder.load_state_dict(state)
+    mend = "leave model.width, depth, heads, patch_size and channels to the weights"
+    fit_state(encoder, state, where=weights.path, mend=mend)
     used = [name for name in state if name not in resized]
     return LoadReport(used=used, resized=resized, left_out=weights.left_out, folded=folded)
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from msmae.encoders.fitting import fit_state
 from msmae.errors import UserError
 from msmae.files import whole, write_whole
 from msmae.method.classifier import Classifier
@@ -170,29 +171,22 @@ def read_card(folder: Path) -> ModelCard:
     return ModelCard(**{**content, "image_size": tuple(content["image_size"])})
 
 
+def read_tensors(path: Path, *, mend: str) -> dict[str, torch.Tensor]:
+    """The tensors of a file that :func:`save_model` wrote. Raises ``UserError`` where it is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the weights cannot be read: {error}", where=str(path), mend=mend) from error
+
+
 def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]:
-    """A saved model, in evaluation mode. Raises ``UserError`` naming every tensor that is missing, left over or of
-    another shape."""
+    """A saved model, in evaluation mode. Raises ``UserError`` naming tensors missing, unexplained or of another
+    shape."""
     card = read_card(folder)
     model = build_model(card)
     path = folder / "model.safetensors"
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"the weights cannot be read: {error}", where=str(path), mend="copy the model again") from error
-    expected = model.state_dict()
-    problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
-    problems += [f"left over {name}" for name in weights.keys() - expected.keys()]
-    problems += [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in expected.keys() & weights.keys()
-        if expected[name].shape != weights[name].shape
-    ]
-    if problems:
-        raise UserError(
-            f"the weights do not fit the model: {'; '.join(sorted(problems))}", where=str(path), mend="copy it again"
-        )
-    model.load_state_dict(weights)
+    mend = "copy the model again"
+    fit_state(model, read_tensors(path, mend=mend), where=path, mend=mend)
     return model.eval(), card
 
 
@@ -245,12 +239,7 @@ def load_look(folder: Path, card: ModelCard, classifier: Classifier) -> Look | N
     look = build_look(copy.deepcopy(classifier), card.keep)
     path = folder / FILE
     mend = "copy the model again, or prepare it anew: `msmae budget RUN --overwrite`"
-    try:
-        look.load_state_dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"the weights cannot be read: {error}", where=str(path), mend=mend) from error
-    except RuntimeError as error:
-        raise UserError("the weights do not fit the model", where=str(path), mend=mend) from error
+    fit_state(look, read_tensors(path, mend=mend), where=path, mend=mend)
     return look.eval()
 
 

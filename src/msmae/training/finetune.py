@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from msmae.method.attention import MapBank, patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.lora import add_lora, freeze_first, merge_lora
 from msmae.method.msmae import MSMAE
-from msmae.runs.checkpoint import ModelCard, build_model, load_model, pretrained_part, save_model
+from msmae.runs.checkpoint import build_model, load_model, pretrained_part, save_model
+from msmae.training.cards import card_of
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
-from msmae.training.pretrain import pretrained_card
 from msmae.training.probe import fit_probe
 from msmae.training.start import fill
 from msmae.training.supervised import SupervisedModule, disagreement, train_supervised
@@ -99,15 +98,9 @@ class FinetuneModule(SupervisedModule):
         self.bank.load_state_dict(checkpoint["map_bank"])
 
 
-def classifier_card(prepared: Prepared) -> ModelCard:
-    """The card of the classifier that these settings make."""
-    pool = prepared.arm.pool if prepared.arm.frozen else prepared.settings.finetune.pool or prepared.arm.pool
-    return dataclasses.replace(pretrained_card(prepared), kind="classifier", pool=pool, decoder={})
-
-
 def finetune_model(prepared: Prepared, run: Path, *, init: Path | None = None) -> None:
     """Fine-tune RUN/pretrained (or fresh weights, or ``init``) into RUN/model; continues from checkpoints/last.ckpt."""
-    card, settings = classifier_card(prepared), prepared.settings.finetune
+    card, settings = card_of(prepared, "classifier"), prepared.settings.finetune
     torch.manual_seed(prepared.seed + 1)
     model = build_model(card, drop_path=settings.drop_path)
     assert isinstance(model, Classifier)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from torch import Tensor
 
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
-from msmae.data.opening import reading_of
 from msmae.encoders.weights import load_encoder
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.masking import Draw, PatchPlan
 from msmae.method.msmae import MSMAE, msmae_loss
-from msmae.runs.checkpoint import ModelCard, build_model, save_model
+from msmae.runs.checkpoint import build_model, save_model
+from msmae.training.cards import card_of
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
@@ -29,33 +28,6 @@ log = logging.getLogger("msmae")
 
 WARM_UP = Draw(masked=0.75, dropped=0.0, map="none")
 """Random masking until an arm's own draw begins (as the released code does)."""
-
-
-def pretrained_card(prepared: Prepared) -> ModelCard:
-    """The card of the pre-trained model that these settings make."""
-    model = prepared.settings.model
-    assert model.patch_size is not None
-    return ModelCard(
-        kind="pretrained",
-        method=prepared.method,
-        classes=list(prepared.manifest.classes),
-        multilabel=prepared.manifest.multilabel,
-        image_size=prepared.image_size,
-        patch_size=model.patch_size,
-        channels=prepared.channels,
-        width=model.width,
-        depth=model.depth,
-        heads=model.heads,
-        pool=prepared.arm.pool,
-        mean=prepared.mean,
-        std=prepared.std,
-        decoder={"width": model.decoder_width, "depth": model.decoder_depth, "heads": model.decoder_heads},
-        normalise_pixels=prepared.settings.pretrain.normalise_pixels,
-        reading=asdict(reading_of(prepared.settings)),
-        numbers=prepared.store.images.dtype.name,
-        encoder=prepared.parts,
-        start=prepared.origin,
-    )
 
 
 class PretrainModule(StageModule):
@@ -158,7 +130,7 @@ def check_training(prepared: Prepared) -> None:
     Raises:
         UserError: the weights do not fit, or Lightning refuses the trainer's settings.
     """
-    model = build_model(pretrained_card(prepared))
+    model = build_model(card_of(prepared, "pretrained"))
     assert isinstance(model, MSMAE)
     if prepared.start is not None:
         fill(model.encoder, prepared.start)
@@ -167,7 +139,7 @@ def check_training(prepared: Prepared) -> None:
 
 def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -> None:
     """Pre-train into RUN/pretrained, or continue from RUN/checkpoints/last.ckpt."""
-    card = pretrained_card(prepared)
+    card = card_of(prepared, "pretrained")
     torch.manual_seed(prepared.seed)
     model = build_model(card)
     assert isinstance(model, MSMAE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from torch import Tensor
 
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
-from msmae.data.opening import reading_of
 from msmae.files import write_whole
 from msmae.method.segmenter import Segmenter
-from msmae.runs.checkpoint import ModelCard, build_model, save_model
+from msmae.runs.checkpoint import build_model, save_model
+from msmae.training.cards import card_of
 from msmae.training.dice import make_loss
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
@@ -98,39 +97,9 @@ def decide(logits: Tensor, *, classes: int) -> Tensor:
     return logits.argmax(dim=1, keepdim=True) == numbers
 
 
-def segmenter_card(prepared: Prepared) -> ModelCard:
-    """The card of the segmenter that these settings make."""
-    chosen = prepared.settings.segment
-    decoder = {
-        "decoder": chosen.decoder, "width": chosen.decoder_width, "deep_supervision": chosen.deep_supervision,
-    }  # fmt: skip
-    model = prepared.settings.model
-    assert model.patch_size is not None
-    return ModelCard(
-        kind="segmenter",
-        method=prepared.method,
-        classes=list(chosen.class_names),
-        multilabel=bool(prepared.manifest.mask_classes),
-        image_size=prepared.image_size,
-        patch_size=model.patch_size,
-        channels=prepared.channels,
-        width=model.width,
-        depth=model.depth,
-        heads=model.heads,
-        pool="cls",
-        mean=prepared.mean,
-        std=prepared.std,
-        decoder=decoder,
-        reading=asdict(reading_of(prepared.settings)),
-        numbers=prepared.store.images.dtype.name,
-        encoder=prepared.parts,
-        start=prepared.origin,
-    )
-
-
 def check_segmenter(prepared: Prepared) -> None:
     """Find out what would stop the training later: weights that do not fit, or a trainer that Lightning refuses."""
-    model = build_model(segmenter_card(prepared))
+    model = build_model(card_of(prepared, "segmenter"))
     assert isinstance(model, Segmenter)
     if prepared.start is not None:
         fill(model.encoder, prepared.start)
@@ -139,7 +108,7 @@ def check_segmenter(prepared: Prepared) -> None:
 
 def segment_model(prepared: Prepared, run: Path) -> None:
     """Train into RUN/model, or continue from RUN/checkpoints/last.ckpt."""
-    card, settings = segmenter_card(prepared), prepared.settings.segment
+    card, settings = card_of(prepared, "segmenter"), prepared.settings.segment
     torch.manual_seed(prepared.seed + 2)
     model = build_model(card, drop_path=settings.drop_path)
     assert isinstance(model, Segmenter)

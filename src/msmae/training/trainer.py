@@ -95,7 +95,7 @@ def averaging_of(network: nn.Module, decay: float, *, warm: bool = False) -> lis
 @contextmanager
 def averaged_weights(trainer: pl.Trainer, module: pl.LightningModule) -> Iterator[None]:
     """The module with its averaged weights meanwhile, where they are averaged; else as it is."""
-    averaging = [c for c in trainer.callbacks if isinstance(c, EMAWeightAveraging) and c._average_model is not None]  # type: ignore[attr-defined]
+    averaging = [c for c in trainer.callbacks if isinstance(c, WeightAveraging) and c._average_model is not None]  # type: ignore[attr-defined]
     for callback in averaging:
         callback._swap_models(module)
     try:
