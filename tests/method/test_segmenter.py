@@ -128,7 +128,7 @@ def test_a_mutated_checkpoint_is_refused_with_the_names(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_model(tmp_path / "model")
     for said in (
-        "missing encoder.blocks.0.attn.qkv.bias", "left over encoder.blocks.0.attn.qkv_bias",
+        "missing encoder.blocks.0.attn.qkv.bias", "unexplained encoder.blocks.0.attn.qkv_bias",
         "encoder.norm.weight is (3,), not (16,)",
     ):  # fmt: skip
         assert said in str(caught.value)
