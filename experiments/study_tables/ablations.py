@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from msmae.config import GROUPS
+from msmae.config import GROUPS, as_of_today
 from msmae.reporting.run_files import different_software
 from msmae.statistics.comparison import holm
 from study_tables.markdown import p_value
@@ -81,7 +81,8 @@ def settings_of(run: Path) -> dict[str, Any]:
     """``stage.setting`` -> its value in a run, ranges as lists."""
     saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["settings"]
     values = {f"{stage}.{name}": value for stage in STAGES for name, value in asdict(GROUPS[stage]()).items()}
-    values |= {f"{stage}.{name}": value for stage in STAGES for name, value in saved[stage].items()}
+    known = as_of_today(saved)
+    values |= {f"{stage}.{name}": value for stage in STAGES for name, value in known[stage].items()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from msmae.config import GROUPS, make_settings
 from msmae.config.bounds import THREE_D, example, plain_type, types_of, words_for
+from msmae.config.layers import REMOVED, removed
 from msmae.errors import UserError
 
 NOT_OFFERED = {
@@ -174,6 +175,8 @@ def unknown_option(name: str, known: Mapping[str, Option]) -> UserError:
     """The error for an option that a verb does not take: what is not offered, where it belongs, or what is near."""
     plain = name.replace("-", "_")
     last = plain.rpartition(".")[2]
+    if plain in REMOVED:
+        return removed(plain)
     if last in NOT_OFFERED:
         return UserError(NOT_OFFERED[last], where=f"--{name}")
     group = plain.partition(".")[0]

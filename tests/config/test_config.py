@@ -20,6 +20,8 @@ from msmae.config import (
     merge_layers,
     presets,
 )
+from msmae.config.bounds import example, types_of
+from msmae.config.layers import as_of_today
 from msmae.errors import UserError
 from msmae.reporting.headline import ARMS as SENTENCES
 from msmae.verbs.compare import compare as stages_compare
@@ -88,6 +90,8 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
         "msmae": set(),
         "msmae-shuffled": {"map"},
         "msmae-released": {"map", "softmax_twice", "pool"},
+        "probe": {"frozen", "pretrains", "map", "label_weight", "pool"},
+        "probe-attentive": {"frozen", "pretrains", "map", "label_weight", "pool"},
     }
     with pytest.raises(UserError, match="no method 'msma'"):
         find_arm("msma")
@@ -135,3 +139,31 @@ def test_an_arm_without_labels_learns_none_whatever_weight_the_others_are_given(
     arm: str, given: float | None, expected: float
 ) -> None:
     assert PretrainSettings(label_weight=given).weight_of_labels(ARMS[arm]) == expected
+
+
+def test_there_are_at_most_seventy_settings() -> None:
+    """One that several groups share counts once: where it is declared."""
+    declared = set()
+    for kind in GROUPS.values():
+        for field in dataclasses.fields(kind):
+            owner = [base for base in kind.__mro__ if field.name in getattr(base, "__dataclass_fields__", {})][-1]
+            declared.add((owner.__name__, field.name))
+    assert len(declared) <= 70
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_example_of_every_setting_works(group: str) -> None:
+    for name in types_of(GROUPS[group]):
+        words = example(GROUPS[group], name).split()
+        assert words[0] == f"--{group}.{name}"
+        value = words[1] if len(words) == 2 else [float(word) for word in words[1:]]
+        if len(words) > 1 and (group, name) != ("finetune", "share"):  # which needs a draw
+            make_settings("cpu", None, {group: {name: value}})
+
+
+def test_a_removed_setting_is_read_where_it_said_nothing_and_named_where_it_did() -> None:
+    assert make_settings("tiny", None, {"pretrain": {"temperature": 1.0}}) == make_settings("tiny")
+    with pytest.raises(UserError, match=r"pretrain.temperature was removed: --pretrain.hints"):
+        make_settings("tiny", None, {"pretrain": {"temperature": 2.0}})
+    old = {"pretrain": {"temperature": 2.0, "epochs": 3}, "segment": {"deep_supervision": True}}
+    assert merge_layers([as_of_today(old, whatever=True)]).pretrain.epochs == 3

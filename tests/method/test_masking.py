@@ -19,7 +19,7 @@ from torch import Tensor
 
 from msmae.config import ARMS
 from msmae.method.attention import MapBank
-from msmae.method.masking import Draw, PatchPlan, patch_counts, plan_patches, tempered
+from msmae.method.masking import Draw, PatchPlan, patch_counts, plan_patches
 from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import build_model
 from msmae.training.cards import card_of
@@ -246,7 +246,7 @@ def test_shuffled_gives_another_images_map_whole():
 
 def test_random_masking_knows_nothing_of_the_maps():
     bank, ids = filled_bank()
-    draw = Draw(map="none", temperature=0.5)
+    draw = Draw(map="none")
     assert torch.equal(draw.maps(bank, ids, seeded()), torch.ones(4, 2, 2))
     for field in ("keep", "mask", "throw"):
         plans = [getattr(draw.plan(maps, seeded()), field) for maps in (bank[ids], torch.ones(4, 2, 2))]
@@ -265,50 +265,24 @@ def test_every_arm_differs_only_in_what_its_name_says():
         "msmae-released": (0.1, 0.45, 0.30, "none"),
     }
     assert {name for name, arm in ARMS.items() if arm.softmax_twice or arm.pool == "mean"} == {"msmae-released"}
-    assert [name for name, arm in ARMS.items() if not arm.pretrains] == ["vit"]
-
-
-# --- drawing more or less closely
-
-
-def test_a_draw_at_temperature_1_without_a_uniform_share_is_the_papers():
-    maps = torch.rand(2, 3, 3)
-    assert tempered(maps) is maps
-
-
-@pytest.mark.parametrize(
-    ("temperature", "uniform_share", "expected"),
-    [
-        (2.0, 0.0, [1 / 6, 2 / 6, 3 / 6]),  # the square roots of 1, 4, 9
-        (0.5, 0.0, [1 / 98, 16 / 98, 81 / 98]),
-        (1.0, 0.5, [1 / 28 + 1 / 6, 4 / 28 + 1 / 6, 9 / 28 + 1 / 6]),
-        (1.0, 1.0, [1 / 3, 1 / 3, 1 / 3]),
-    ],
-)
-def test_a_temperature_is_a_power_and_a_uniform_share_a_mixture(
-    temperature: float, uniform_share: float, expected: list[float]
-):
-    maps = torch.tensor([[1.0, 4.0, 9.0], [0.1, 0.4, 0.9]])  # the same map, on two scales
-    found = tempered(maps, temperature, uniform_share)
-    torch.testing.assert_close(found, torch.tensor([expected, expected]))
+    assert [name for name, arm in ARMS.items() if not arm.pretrains] == ["vit", "probe", "probe-attentive"]
 
 
 def test_pretraining_draws_as_its_settings_say(tmp_path: Path):
-    """A patch of nearly all weight is nearly always masked; not where half of the weight, or all of it, is even."""
+    """A patch of nearly all weight is nearly always masked; as a hint it is kept instead."""
     maps = torch.full((2000, 2, 2), 0.001)
     maps[:, 0, 0] = 1.0
     data, masked = write_spots(tmp_path), {}
-    for share in (0.0, 0.5, 1.0):
+    for hints in (0.0, 1.0):
         ratios = {"uniform_epochs": 0, "mask_ratio": 0.25, "throw_ratio": 0.25}
-        prepared = prepared_of(data, pretrain={**ratios, "uniform_share": share})
+        prepared = prepared_of(data, pretrain={**ratios, "hints": hints})
         model = build_model(card_of(prepared, "pretrained"))
         assert isinstance(model, MSMAE)
         module = PretrainModule(model, prepared)
         module.generator = seeded()
-        masked[share] = float((module.plan(maps).mask == 0).float().mean())
+        masked[hints] = float((module.plan(maps).mask == 0).float().mean())
     assert masked[0.0] > 0.97
-    assert 0.58 < masked[0.5] < 0.67  # a half, and a quarter of the other half
-    assert 0.21 < masked[1.0] < 0.29
+    assert masked[1.0] < 0.03
 
 
 @pytest.mark.parametrize(

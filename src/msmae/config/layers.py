@@ -17,6 +17,32 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 GROUPS: dict[str, Any] = get_type_hints(Settings)
 
 
+REMOVED: dict[str, tuple[Any, str]] = {
+    "pretrain.temperature": (1.0, "--pretrain.hints 0.5 lets the map draw half of the kept patches"),
+    "pretrain.uniform_share": (0.0, "--pretrain.hints 0.5 lets the map draw half of the kept patches"),
+    "segment.decoder_width": (64, "the light decoder has 64 channels"),
+    "segment.deep_supervision": (False, "the last head of setr-pup is trained, as in the paper"),
+}
+"""Settings of version 0.1 that are gone: what they were unless given, and what to do without them."""
+
+
+def as_of_today(settings: Mapping[str, Mapping[str, Any]], *, whatever: bool = False) -> dict[str, dict[str, Any]]:
+    """Groups of settings without the removed ones that say nothing; without all of them where ``whatever``."""
+    return {
+        group: {
+            name: value
+            for name, value in values.items()
+            if (key := f"{group}.{name}") not in REMOVED or not (whatever or value == REMOVED[key][0])
+        }
+        for group, values in settings.items()
+    }
+
+
+def removed(name: str) -> UserError:
+    """The error for a removed setting, with what takes its place."""
+    return UserError(f"the setting {name} was removed", mend=REMOVED[name][1])
+
+
 def presets() -> list[str]:
     """The names of the shipped presets and recipes."""
     return sorted(file.stem for file in RECIPES.glob("*.yaml"))
@@ -109,10 +135,12 @@ def merge_layers(layers: list[dict[str, dict[str, Any]]]) -> Settings:
     """Settings from layers of nested values, later ones winning; ``UserError`` for an unknown name or a bad value."""
     merged: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for layer in layers:
-        for group, values in layer.items():
+        for group, values in as_of_today(layer).items():
             if group not in GROUPS:
                 raise UserError(f"unknown group of settings '{group}'", mend=nearest(group, GROUPS))
             for name, value in values.items():
+                if f"{group}.{name}" in REMOVED:
+                    raise removed(f"{group}.{name}")
                 if name not in types_of(GROUPS[group]):
                     raise UserError(
                         f"unknown setting '{name}'", where=group, mend=nearest(name, types_of(GROUPS[group]))

@@ -178,10 +178,6 @@ class PretrainSettings(Schedule):
     """Share of patches to reconstruct; None: the arm's."""
     throw_ratio: Below1 | None = None
     """Share of patches that are neither encoded nor reconstructed; None: the arm's."""
-    temperature: Positive = 1.0
-    """How closely the draw follows the maps: above 1 less closely, under 1 more (paper: 1, as the maps say)."""
-    uniform_share: Share = 0.0
-    """Share of the draw's weight that is spread evenly, whatever the maps say (paper: none)."""
     hints: Share = 0.0
     """Share of the kept patches that the map draws; the rest, and what is masked, is then drawn evenly (paper: 0, the
     map draws what is masked)."""
@@ -256,10 +252,6 @@ class SegmentSettings(SupervisedSchedule):
     base_lr: Positive = 8e-3
     decoder: Literal["light", "setr-pup"] = "light"
     """light: multi-level features joined with the image's own detail; setr-pup: the paper's (SETR)."""
-    decoder_width: Annotated[int, Between(4)] = 64
-    """Channels of the light decoder."""
-    deep_supervision: bool = False
-    """Train all four heads of setr-pup, the first three at a weight of 0.4; else the last alone (paper)."""
     classes: str = ""
     """Names of the classes 1, 2, ... in the masks, joined by commas; empty: one class, `lesion`."""
     mask_values: Literal["checked", "any"] = "checked"

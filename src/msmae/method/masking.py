@@ -78,20 +78,6 @@ def plan_patches(
     return PatchPlan(keep=keep, mask=mask, throw=drop)
 
 
-def tempered(maps: Tensor, temperature: float = 1.0, uniform_share: float = 0.0) -> Tensor:
-    """The weights of a draw that follows maps [B, N] or [B, h, w] more or less closely than they say; not in the paper.
-
-    They are ``w ** (1 / temperature)``: a temperature above 1 evens the draw, one under 1 sharpens it. Then they are
-    brought to the sum of 1 and mixed with even weights, to which ``uniform_share`` of it goes. At (1, 0): the maps.
-    """
-    if temperature == 1 and uniform_share == 0:
-        return maps
-    weights = maps.flatten(1).float()  # [B, N]
-    sharp = (weights / weights.amax(dim=1, keepdim=True).clamp(min=1e-12)) ** (1 / temperature)
-    shares = sharp / sharp.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    return ((1 - uniform_share) * shares + uniform_share / weights.shape[1]).reshape(maps.shape)
-
-
 def draw_order(maps: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """All patches of maps [B, N] or [B, h, w] in the order of such a draw: [B, N].
 
@@ -126,9 +112,6 @@ class Draw:
     """Share of the kept patches that the map draws; all else is then drawn uniformly. 0 (paper): the map draws what is
     masked."""
     map: Literal["own", "other", "none"] = "own"
-    temperature: float = 1.0
-    uniform_share: float = 0.0
-    """How closely the weights follow the map: see :func:`tempered`."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.hints <= 1:
@@ -157,10 +140,9 @@ class Draw:
         """
         if not self.follows_maps:
             return plan_patches(torch.ones_like(maps), self.masked, self.dropped, generator)
-        weights = tempered(maps, self.temperature, self.uniform_share)
         if not self.hints:
-            return plan_patches(weights, self.masked, self.dropped, generator)
-        order = draw_order(weights, generator)  # [B, N]
+            return plan_patches(maps, self.masked, self.dropped, generator)
+        order = draw_order(maps, generator)  # [B, N]
         masked, dropped, kept = self.counts(order.shape[1])
         given = round(self.hints * kept)
         hinted, rest = order[:, :given], order[:, given:]

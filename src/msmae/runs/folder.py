@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from msmae import __version__
-from msmae.config import Settings, merge_layers
+from msmae.config import Settings, as_of_today, merge_layers
 from msmae.errors import UserError
 from msmae.files import write_whole
 from msmae.reporting.run_files import software
@@ -165,7 +165,8 @@ def completed(settings: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]
         group: {name: asked[group][name] if value is None else value for name, value in values.items()}
         for group, values in Settings().to_dict().items()
     }
-    return {group: added.get(group, {}) | settings.get(group, {}) for group in added | settings}
+    begun = as_of_today(settings)
+    return {group: added.get(group, {}) | begun.get(group, {}) for group in added | begun}
 
 
 def check_same_images(run: Path, manifest: Manifest, *, seed: int, settings: Settings) -> None:
@@ -256,7 +257,7 @@ def read_run(run: Path) -> tuple[dict[str, Any], Settings]:
         settings = config["settings"]
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise UserError("the run's settings cannot be read", where=str(path), mend="copy the run again") from error
-    return config, merge_layers([settings])
+    return config, merge_layers([as_of_today(settings, whatever=True)])
 
 
 def change_settings(run: Path, groups: dict[str, Any]) -> None:
@@ -266,5 +267,5 @@ def change_settings(run: Path, groups: dict[str, Any]) -> None:
     for values in changes.values():
         if "presentations" in values:
             values.setdefault("epochs", None)  # decided anew
-    config["settings"] = merge_layers([config["settings"], changes]).to_dict()
+    config["settings"] = merge_layers([as_of_today(config["settings"], whatever=True), changes]).to_dict()
     write_whole(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -9,6 +9,9 @@ from msmae.data.opening import reading_of
 from msmae.runs.checkpoint import ModelCard
 from msmae.training.prepare import Prepared
 
+DECODER_WIDTH = 64
+"""Channels of the light decoder of a segmenter."""
+
 
 def card_of(prepared: Prepared, kind: Literal["pretrained", "classifier", "segmenter"]) -> ModelCard:
     """The card of the model of a kind that these settings make."""
@@ -23,8 +26,7 @@ def card_of(prepared: Prepared, kind: Literal["pretrained", "classifier", "segme
         pool = pool if prepared.arm.frozen else settings.finetune.pool or pool
     else:
         classes, multilabel, pool = list(segment.class_names), bool(manifest.mask_classes), "cls"
-        decoder = {"decoder": segment.decoder, "width": segment.decoder_width}
-        decoder["deep_supervision"] = segment.deep_supervision
+        decoder = {"decoder": segment.decoder, "width": DECODER_WIDTH, "deep_supervision": False}
     return ModelCard(
         kind=kind,
         method=prepared.method,

@@ -64,8 +64,6 @@ class Prepared:
             *pretrain.ratios(arm),
             hints=pretrain.hints if arm.guided else 0.0,
             map=arm.map,
-            temperature=pretrain.temperature,
-            uniform_share=pretrain.uniform_share,
         )
 
     @property

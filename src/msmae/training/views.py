@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
 from msmae.method.masking import Draw
@@ -29,7 +27,7 @@ def draw_for(prepared: Prepared, share: float) -> Draw | None:
     if kind == "all":
         return None
     if kind == "own":
-        return dataclasses.replace(prepared.draw, temperature=1.0, uniform_share=0.0)
+        return prepared.draw
     if kind == "uniform":
         return Draw(masked=0.0, dropped=1 - share, map="none")
     return Draw(masked=0.0, dropped=1 - share, hints=HINTS[kind], map="other" if prepared.arm.map == "other" else "own")
