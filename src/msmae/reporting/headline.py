@@ -39,6 +39,8 @@ ARMS = {
     "msmae": "pre-trained by reconstructing the patches it attends to, with the labels",
     "msmae-shuffled": "pre-trained as msmae, but masked by the attention map of another image (a control)",
     "msmae-released": "pre-trained as the code released with the paper does it",
+    "probe": "a linear head on a pretrained encoder that does not learn",
+    "probe-attentive": "a head with attention on a pretrained encoder that does not learn",
 }
 
 

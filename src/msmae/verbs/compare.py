@@ -32,8 +32,8 @@ def compare(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the comparison; each run is a folder ARM/SEED in it.
-        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released, and what a user would pick instead:
-            majority, pca-svm, resnet18, small-cnn.
+        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; on a pretrained start also probe and
+            probe-attentive; and what a user would pick instead: majority, pca-svm, resnet18, small-cnn.
         seeds: seeds of the training.
         folds: cross-validation: every image is tested once; 0: the data's own test split, or one that is cut.
         budget: what is equal for all arms: epochs, gmacs or seconds.

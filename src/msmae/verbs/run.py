@@ -29,8 +29,8 @@ def run(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the run; an unfinished run in it is continued.
-        method: arm of the comparison: vit, mae, supmae, amt, msmae, msmae-shuffled or msmae-released; unless given,
-            vit with a pretrained start, else msmae.
+        method: arm of the comparison: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; on a
+            pretrained start also probe and probe-attentive. Unless given: vit with a pretrained start, else msmae.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.
