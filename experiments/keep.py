@@ -33,7 +33,7 @@ from packed import read_study
 from studies import STUDIES
 
 from msmae.data.opening import cache_folder
-from msmae.evaluation.keep import Point, forget_look, predict_split
+from msmae.evaluation.keep import Point, forget_selection, predict_split
 from msmae.inference.model import Model, load
 from msmae.statistics.predictions import write_predictions
 from msmae.training.adapt import adapt_model
@@ -91,7 +91,7 @@ def write_even_quarter(run: Path, control: Path, presentations: int) -> Path:
         unfinished = control.with_name(f"{control.name}.part")
         heavy = shutil.ignore_patterns("keep", "looks", "panels", "logs", "checkpoints", "pretrained")
         shutil.copytree(run, unfinished, ignore=heavy, dirs_exist_ok=True)
-        forget_look(unfinished)
+        forget_selection(unfinished)
         unfinished.rename(control)
     prepared = prepare_again(control)
     if load(control).prepared is None:

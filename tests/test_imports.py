@@ -134,7 +134,7 @@ def test_no_module_imports_upwards_or_sideways():
         ("msmae.method.vit", "import pytorch_lightning"),
         ("msmae.method.vit", "from msmae.errors import UserError"),
         ("msmae.method.msmae", "from msmae.selection.selectors import Look"),
-        ("msmae.selection.selectors", "from msmae.runs.checkpoint import load_look"),
+        ("msmae.selection.selectors", "from msmae.runs.checkpoint import load_selection"),
         ("msmae.selection.selectors", "from msmae.config import Settings"),
         ("msmae.selection.cost", "import numpy as np"),
         ("msmae.statistics.metrics", "import torch"),

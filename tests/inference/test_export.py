@@ -15,17 +15,17 @@ from msmae.inference.onnx_file import STATIC, Exported, write_onnx
 from msmae.method.classifier import Classifier
 from msmae.method.vit import VisionTransformer
 from msmae.selection.locator import Glance, Locator
-from msmae.selection.selectors import Look
+from msmae.selection.selectors import Selection
 
 
-def look_of(selector: str) -> Look:
+def look_of(selector: str) -> Selection:
     torch.manual_seed(0)
     encoder = VisionTransformer(image_size=(16, 24), patch_size=4, channels=1, width=24, depth=4, heads=3)
     model = Classifier(encoder, classes=3)
     torch.nn.init.normal_(model.head.weight)
     if selector != "locator":
-        return Look(model, selector=selector).eval()
-    return Look(model, selector=selector, locator=Locator(encoder, width=8), glance=Glance(encoder, (1, 2))).eval()
+        return Selection(model, selector=selector).eval()
+    return Selection(model, selector=selector, locator=Locator(encoder, width=8), glance=Glance(encoder, (1, 2))).eval()
 
 
 @pytest.mark.slow

@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
 from msmae.method.vit import VisionTransformer, patchify
-from msmae.selection.cost import look_macs
+from msmae.selection.cost import selection_macs
 from msmae.selection.locator import Glance, Locator, Shrink
 from msmae.selection.reduction import merge, merge_schedule, merge_tokens
-from msmae.selection.selectors import SELECTORS, Look, grid_order, own_draws
+from msmae.selection.selectors import SELECTORS, Selection, grid_order, own_draws
 from msmae.selection.sensitivity import sensitivity, widened
 from spots import looking_at_bright_patches
 
@@ -28,11 +28,11 @@ def classifier(size: tuple[int, int] = (24, 32), patch: int = 4, pool: str = "cl
     return Classifier(encoder, classes=3, pool=pool).eval()
 
 
-def look_of(selector: str, model: Classifier | None = None, *, glance: tuple[int, int] | None = None) -> Look:
+def look_of(selector: str, model: Classifier | None = None, *, glance: tuple[int, int] | None = None) -> Selection:
     model = model or classifier()
     locator = Locator(model.encoder, width=8) if selector == "locator" else None
     coarse = None if glance is None else Glance(model.encoder, glance)
-    return Look(model, selector=selector, locator=locator, glance=coarse).eval()
+    return Selection(model, selector=selector, locator=locator, glance=coarse).eval()
 
 
 IMAGES = torch.randn(3, 2, 24, 32, generator=torch.Generator().manual_seed(1))
@@ -55,10 +55,10 @@ def test_a_fixed_number_of_different_patches_is_kept(selector: str, kept: int):
 
 @pytest.mark.parametrize("selector", DROPPING)
 def test_the_batch_does_not_matter(selector: str):
-    look = look_of(selector)
+    selection = look_of(selector)
     with torch.no_grad():
-        together = look(IMAGES, 12, own_draws(IMAGES))
-        alone = torch.cat([look(image[None], 12, own_draws(image[None])) for image in IMAGES])
+        together = selection(IMAGES, 12, own_draws(IMAGES))
+        alone = torch.cat([selection(image[None], 12, own_draws(image[None])) for image in IMAGES])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
@@ -79,15 +79,15 @@ def test_merging_nothing_is_the_encoder_itself():
 
 @pytest.mark.parametrize("selector", ["random", "grid", "locator"])
 def test_a_patch_that_is_not_kept_changes_nothing(selector: str):
-    look = look_of(selector)
-    positions = look.choose(IMAGES, 12, torch.Generator().manual_seed(0))
+    selection = look_of(selector)
+    positions = selection.choose(IMAGES, 12, torch.Generator().manual_seed(0))
     assert positions is not None
     unseen = next(n for n in range(PATCHES) if not (positions[0] == n).any())
     changed = IMAGES.clone()
     row, column = divmod(unseen, 8)
     changed[0, :, row * 4 : row * 4 + 4, column * 4 : column * 4 + 4] += 5
     with torch.no_grad():
-        before, after = look.read(IMAGES, positions), look.read(changed, positions)
+        before, after = selection.read(IMAGES, positions), selection.read(changed, positions)
     torch.testing.assert_close(before, after)
 
 
@@ -97,16 +97,16 @@ def test_self_keeps_what_the_class_token_attends_to():
     for i, cell in enumerate([0, 9, 37, 63]):
         row, column = divmod(cell, 8)
         images[i, :, row * 4 : row * 4 + 4, column * 4 : column * 4 + 4] = 3
-    positions = Look(model, selector="self").choose(images, 1)
+    positions = Selection(model, selector="self").choose(images, 1)
     assert positions is not None
     assert positions.flatten().tolist() == [0, 9, 37, 63]
 
 
 def test_early_keeps_what_the_class_token_attends_to_after_the_first_blocks():
-    look = look_of("early")
+    selection = look_of("early")
     with torch.no_grad():
-        _, positions = look.look(IMAGES, 12)
-        encoder = look.model.encoder
+        _, positions = selection.answer(IMAGES, 12)
+        encoder = selection.model.encoder
         x = encoder.blocks[0](encoder.embed(IMAGES))
         row = encoder.blocks[1].attn.class_row(encoder.blocks[1].norm1(x)).mean(dim=1)
     assert positions is not None
@@ -127,11 +127,11 @@ def test_a_quarter_of_a_grid_is_every_second_row_and_column():
 
 
 def test_random_patches_are_drawn_from_the_generator():
-    look = look_of("random")
-    draw = [look.choose(IMAGES, 12, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    selection = look_of("random")
+    draw = [selection.choose(IMAGES, 12, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draw[0], draw[1])
     assert not torch.equal(draw[0], draw[2])
-    own = look.choose(IMAGES, 12, own_draws(IMAGES))
+    own = selection.choose(IMAGES, 12, own_draws(IMAGES))
     assert own is not None
     assert len({tuple(row) for row in own.tolist()}) == len(IMAGES), "each image has another draw"
 
@@ -219,20 +219,23 @@ def test_a_coarse_token_lies_in_the_middle_of_the_patches_it_covers():
 
 
 def test_the_glance_counts_among_the_kept():
-    look = look_of("locator", glance=(2, 2))
-    logits, positions = look.look(IMAGES, 12)
+    selection = look_of("locator", glance=(2, 2))
+    logits, positions = selection.answer(IMAGES, 12)
     assert positions is not None
     assert positions.shape == (3, 8)
     assert logits.shape == (3, 3)
     with pytest.raises(ValueError, match="4 of 48 tokens, 4 of them coarse"):
-        look(IMAGES, 4)
+        selection(IMAGES, 4)
 
 
 def test_the_glance_tells_what_no_kept_patch_shows():
-    look = look_of("grid", glance=(2, 2))
+    selection = look_of("grid", glance=(2, 2))
     positions = torch.zeros(3, 1, dtype=torch.long)
     with torch.no_grad():
-        same, other = look.read(IMAGES, positions), look.read(IMAGES + 3 * (patchify(IMAGES, 4).numel() > 0), positions)
+        same, other = (
+            selection.read(IMAGES, positions),
+            selection.read(IMAGES + 3 * (patchify(IMAGES, 4).numel() > 0), positions),
+        )
     assert not torch.allclose(same, other)
 
 
@@ -281,16 +284,18 @@ def test_it_needs_no_gradient_around_it():
 def test_the_cost_is_what_is_executed(selector: str, glance: tuple[int, int] | None):
     if glance and selector in ("all", "early", "merge"):
         pytest.skip("no glance")
-    look = look_of(selector, glance=glance).requires_grad_(False)
+    selection = look_of(selector, glance=glance).requires_grad_(False)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        look(IMAGES[:1], 12)
-    assert counter.get_total_flops() / 2 == look_macs(look, 12).total
+        selection(IMAGES[:1], 12)
+    assert counter.get_total_flops() / 2 == selection_macs(selection, 12).total
 
 
 @pytest.mark.parametrize(("width", "heads"), [(384, 6), (768, 12)])
 def test_a_quarter_located_costs_under_29_percent(width: int, heads: int):
     encoder = VisionTransformer(width=width, heads=heads)
     model = Classifier(encoder, classes=7)
-    look = Look(model, selector="locator", locator=Locator(encoder, width=width // 8), glance=Glance(encoder, (3, 3)))
-    share = look_macs(look, 49).total / classifier_macs(model).total
+    selection = Selection(
+        model, selector="locator", locator=Locator(encoder, width=width // 8), glance=Glance(encoder, (3, 3))
+    )
+    share = selection_macs(selection, 49).total / classifier_macs(model).total
     assert 0.24 < share < 0.29

@@ -25,7 +25,7 @@ def test_the_glance_that_answers_better_on_validation_goes_on(budgeted: Path):
     rows, columns = model.card.keep["glance"]
     assert found[f"{rows}x{columns}"] == min(found.values())
     ids = prepared.ids("val")
-    answers = model.look("locator")(model.to_scale(torch.from_numpy(prepared.store.fetch(ids)).float()), 16)
+    answers = model.selection("locator")(model.to_scale(torch.from_numpy(prepared.store.fetch(ids)).float()), 16)
     own = torch.nn.functional.cross_entropy(answers, torch.from_numpy(prepared.targets[ids]))
     assert own.item() == pytest.approx(model.card.keep["loss"], abs=1e-3)
     tried = {folder.name for folder in (budgeted / "keep").iterdir()}

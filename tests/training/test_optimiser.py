@@ -9,7 +9,7 @@ from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
 from msmae.selection.locator import Glance
-from msmae.selection.selectors import Look
+from msmae.selection.selectors import Selection
 from msmae.training.optimiser import layerwise_groups
 
 
@@ -42,7 +42,9 @@ def test_rates_fall_towards_the_image_and_matrices_alone_decay():
 def test_a_classifier_within_a_selection_has_the_same_rates():
     classifier = Classifier(encoder(), classes=2)
     alone = of_names(classifier, layer_decay=0.75)
-    within = of_names(Look(classifier, selector="grid", glance=Glance(classifier.encoder, (1, 1))), layer_decay=0.75)
+    within = of_names(
+        Selection(classifier, selector="grid", glance=Glance(classifier.encoder, (1, 1))), layer_decay=0.75
+    )
     assert within.pop("glance.coarse")[0] == 1
     assert within == {f"model.{name}": value for name, value in alone.items()}
 

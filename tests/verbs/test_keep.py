@@ -22,7 +22,7 @@ from msmae.inference.model import Model, load
 from msmae.inference.packed import Packed, can_pack
 from msmae.machine import cpu_has_bfloat16
 from msmae.runs.checkpoint import read_card, write_card
-from msmae.selection.selectors import Look
+from msmae.selection.selectors import Selection
 from msmae.statistics.predictions import read_predictions
 from msmae.verbs.evaluate import evaluate
 
@@ -47,7 +47,7 @@ def test_auto_is_what_was_chosen(budgeted: Path, tmp_path: Path):
 @pytest.mark.parametrize("keep", [1.0, 0.25])
 def test_a_model_predicts_in_bfloat16(budgeted: Path, keep: float):
     images, exact, quick = images_of(budgeted), load(budgeted), load(budgeted, precision="bf16")
-    assert {parameter.dtype for parameter in quick.look("locator").parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in quick.selection("locator").parameters()} == {torch.bfloat16}
     expected, found = (model.predict(images, keep) for model in (exact, quick))
     assert found.dtype == expected.dtype
     assert not torch.equal(found, expected)
@@ -59,13 +59,13 @@ def test_a_model_predicts_in_bfloat16(budgeted: Path, keep: float):
 
 def test_predictions_come_of_packed_weights_and_say_what_the_plain_ones_say(budgeted: Path):
     model, images = load(budgeted), images_of(budgeted)
-    for keep, plain in ((1.0, Look(model.network, selector="all")), (0.25, model.prepared)):
+    for keep, plain in ((1.0, Selection(model.network, selector="all")), (0.25, model.prepared)):
         found = model.predict(images, keep, calibrated=False)
         with torch.no_grad():
             expected = plain(model.to_scale(images), int(64 * keep)).softmax(dim=1)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    assert isinstance(model.look("all").model.head, Packed if can_pack(model.network) else torch.nn.Linear)
-    assert model.look("locator").model is model.look("grid").model  # packed once
+    assert isinstance(model.selection("all").model.head, Packed if can_pack(model.network) else torch.nn.Linear)
+    assert model.selection("locator").model is model.selection("grid").model  # packed once
 
 
 def test_the_same_patches_are_shown_and_encoded(budgeted: Path):

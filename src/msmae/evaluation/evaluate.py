@@ -15,14 +15,14 @@ import torch
 
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
-from msmae.inference.model import Keep, Model, kept_tokens, load, look_with
+from msmae.inference.model import Keep, Model, kept_tokens, load, selection_with
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
 from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256, write_card
 from msmae.runs.folder import write_json
-from msmae.selection.cost import look_macs
+from msmae.selection.cost import selection_macs
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
 from msmae.statistics.predictions import write_predictions
 from msmae.statistics.summary import summarise, with_both_rules
@@ -93,7 +93,7 @@ def evaluate_kept(prepared: Prepared, run: Path, how: How, *, answers: Rule = DE
     Returns the content of metrics_keep.json.
     """
     model = load(run)
-    look = look_with(model.network, model.prepared, how.selector)
+    selection = selection_with(model.network, model.prepared, how.selector)
     own, rate = evaluate(model, prepared, how)
     frame, _, calibration = calibrate(own, prepared)
     thresholds = model.card.thresholds
@@ -107,7 +107,7 @@ def evaluate_kept(prepared: Prepared, run: Path, how: How, *, answers: Rule = DE
         "calibration": calibration,
         "splits": summarised(frame, prepared, classes=model.classes, multilabel=model.card.multilabel),
         "cost": {
-            "gmacs_predict": look_macs(look, kept_tokens(look, how.keep)).total / 1e9,
+            "gmacs_predict": selection_macs(selection, kept_tokens(selection, how.keep)).total / 1e9,
             "images_per_s_predict": rate,
         },
     }

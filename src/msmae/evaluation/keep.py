@@ -17,13 +17,13 @@ from msmae.data.manifest import NO_FINDING
 from msmae.errors import UserError
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.evaluate import predict_rows, predictions_frame
-from msmae.evaluation.panels import draw_looks
-from msmae.inference.model import Model, kept_tokens, load, look_with
+from msmae.evaluation.panels import draw_selections
+from msmae.inference.model import Model, kept_tokens, load, selection_with
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import FILE, read_card, with_keep, write_card
 from msmae.runs.folder import write_json
-from msmae.selection.cost import look_macs
-from msmae.selection.selectors import Look
+from msmae.selection.cost import selection_macs
+from msmae.selection.selectors import Selection
 from msmae.statistics import token_shares
 from msmae.training.prepare import Prepared
 
@@ -69,7 +69,7 @@ def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Poi
     rows = [
         {
             **asdict(point),
-            "gmacs": look_macs(*looking(model, point)).total / 1e9,
+            "gmacs": selection_macs(*looking(model, point)).total / 1e9,
             "images_per_s": speeds[point],
             "speedup": speeds[point] / speeds[whole],
             **measured,
@@ -96,7 +96,7 @@ def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Poi
             "test": tell_on_test(model, prepared, whole=whole, chosen=chosen, margin=margin, asked=asked),
         },
     }
-    draw_looks(prepared, folder, asdict(chosen))
+    draw_selections(prepared, folder, asdict(chosen))
     write_json(folder / "budget.json", content)
     if (folder / "metrics.json").is_file():
         write_report(folder)
@@ -110,16 +110,16 @@ def points_of(model: Model, *, shares: list[float], selectors: list[str]) -> lis
         if name == "locator" and model.prepared is None:
             continue
         for share in shares:
-            look = look_with(model.network, model.prepared, name)
-            if share * look.model.encoder.patches >= look.coarse + 1:
+            selection = selection_with(model.network, model.prepared, name)
+            if share * selection.model.encoder.patches >= selection.coarse + 1:
                 points.append(Point(name, share))
     return points
 
 
-def looking(model: Model, point: Point) -> tuple[Look, int]:
+def looking(model: Model, point: Point) -> tuple[Selection, int]:
     """The module of a point, and how many tokens it keeps."""
-    look = look_with(model.network, model.prepared, point.selector)
-    return look, kept_tokens(look, point.keep)
+    selection = selection_with(model.network, model.prepared, point.selector)
+    return selection, kept_tokens(selection, point.keep)
 
 
 @torch.inference_mode()
@@ -131,9 +131,9 @@ def images_per_second(model: Model, prepared: Prepared, points: list[Point]) -> 
     seconds: dict[Point, list[float]] = {point: [] for point in points}
     for turn in range(ROUNDS + 1):
         for point in points:
-            look, kept = model.look(point.selector), looking(model, point)[1]
+            selection, kept = model.selection(point.selector), looking(model, point)[1]
             began = time.perf_counter()
-            look(images, kept)
+            selection(images, kept)
             if model.device.type == "cuda":
                 torch.cuda.synchronize()
             if turn:  # the first round warms up
@@ -168,7 +168,7 @@ def tell_on_test(
     return {**found, "per_class": by_class, "cautions": token_shares.cautions(by_class, margin=margin)}
 
 
-def forget_look(folder: Path) -> None:
+def forget_selection(folder: Path) -> None:
     """Remove what was prepared and chosen; the model itself stays."""
     forget_measured(folder)
     (folder / "model" / FILE).unlink(missing_ok=True)

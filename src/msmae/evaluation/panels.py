@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from msmae.evaluation.pictures import Views, draw_look, draw_strip
+from msmae.evaluation.pictures import Views, draw_selection, draw_strip
 from msmae.files import own_folder
 from msmae.inference.model import Model, load
 from msmae.method.masking import plan_patches
@@ -60,7 +60,7 @@ def draw_panels(
     write_json(folder / "panels.json", {"panels": captions})
 
 
-def draw_looks(prepared: Prepared, run: Path, looking: dict[str, Any], *, each: int = 8) -> None:
+def draw_selections(prepared: Prepared, run: Path, looking: dict[str, Any], *, each: int = 8) -> None:
     """Draw what is looked at of some test images, of every class in turn, into RUN/looks with captions in panels.json.
 
     ``looking``: ``selector`` and ``keep``; of all patches a look at a quarter is drawn instead.
@@ -81,7 +81,7 @@ def draw_looks(prepared: Prepared, run: Path, looking: dict[str, Any], *, each: 
     captions = []
     for i, sample in enumerate(samples):
         case = prepared.manifest.table.loc[sample]
-        draw_look(folder / f"{i:02d}.png", images[i], seen[i].numpy() > 0, outline=outlines[i])
+        draw_selection(folder / f"{i:02d}.png", images[i], seen[i].numpy() > 0, outline=outlines[i])
         captions.append({"image_path": case["image_path"], "label": case["label"], "file": f"{i:02d}.png"})
     write_json(folder / "panels.json", {"panels": captions, **looking})
 

@@ -67,7 +67,7 @@ def draw_strip(path: Path, views: Views) -> None:
     save(figure, path, dpi=90)
 
 
-def draw_look(path: Path, image: np.ndarray, seen: np.ndarray, *, outline: np.ndarray | None = None) -> None:
+def draw_selection(path: Path, image: np.ndarray, seen: np.ndarray, *, outline: np.ndarray | None = None) -> None:
     """One image [C, H, W] in the file's own units, and beside it what was looked at: ``seen`` [h, w] is bright, the
     rest dim; the outline is the lesion mask's [H, W]."""
     figure = new_figure(3.6, 1.9)

@@ -19,8 +19,8 @@ from msmae.machine import prediction_dtype
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.segmenter import Segmenter
-from msmae.runs.checkpoint import ModelCard, load_look, load_model
-from msmae.selection.selectors import SELECTORS, Draw, Look, own_draws
+from msmae.runs.checkpoint import ModelCard, load_model, load_selection
+from msmae.selection.selectors import SELECTORS, Draw, Selection, own_draws
 from msmae.statistics.answers import DEFAULT, RULES, Rule, name_classes
 from msmae.statistics.calibration import Calibrator
 
@@ -39,7 +39,7 @@ class Model:
         network: Classifier,
         card: ModelCard,
         *,
-        prepared: Look | None = None,
+        prepared: Selection | None = None,
         device: str | torch.device = "cpu",
         precision: str = "fp32",
     ) -> None:
@@ -48,16 +48,16 @@ class Model:
         self.network = network.to(self.device, self.dtype).eval()
         self.prepared = None if prepared is None else prepared.to(self.device, self.dtype).eval()
         self.card = card
-        self.packed: tuple[Classifier, Look | None] | None = None  # both for prediction, from the first one on
+        self.packed: tuple[Classifier, Selection | None] | None = None  # both for prediction, from the first one on
         self.warned = False  # about dropping patches unprepared
         self.mean = torch.tensor(card.mean, device=device).reshape(1, -1, 1, 1)
         self.std = torch.tensor(card.std, device=device).reshape(1, -1, 1, 1)
 
-    def look(self, selector: str) -> Look:
+    def selection(self, selector: str) -> Selection:
         """What predicts, its weights packed."""
         if self.packed is None:
             self.packed = packed(self.network), None if self.prepared is None else packed(self.prepared)
-        return look_with(*self.packed, selector)
+        return selection_with(*self.packed, selector)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles pack their weights themselves."""
@@ -95,9 +95,11 @@ class Model:
                 or "auto" where nothing was chosen.
         """
         share, name = share_and_selector(self, keep, selector)
-        look = self.look(name)
-        kept = kept_tokens(look, share)
-        logits = torch.cat([look(batch, kept, draw).float() for batch, draw in self.drawn(look, images, batch_size)])
+        selection = self.selection(name)
+        kept = kept_tokens(selection, share)
+        logits = torch.cat(
+            [selection(batch, kept, draw).float() for batch, draw in self.drawn(selection, images, batch_size)]
+        )
         probabilities = (logits.sigmoid() if self.card.multilabel else logits.softmax(dim=1)).cpu()
         return self.calibrate(probabilities, share, name) if calibrated else probabilities
 
@@ -147,20 +149,20 @@ class Model:
     def looked_at(self, images: Images, keep: Keep = "auto", *, selector: str | None = None) -> Tensor:
         """The positions [B, K] of the patches that :meth:`predict` encodes, in the row-by-row grid."""
         share, name = share_and_selector(self, keep, selector)
-        look = self.look(name)
+        selection = self.selection(name)
         parts = []
-        for batch, draw in self.drawn(look, images, 256):
-            positions = look.look(batch, kept_tokens(look, share), draw)[1]
+        for batch, draw in self.drawn(selection, images, 256):
+            positions = selection.answer(batch, kept_tokens(selection, share), draw)[1]
             everything = torch.arange(self.network.encoder.patches).expand(len(batch), -1)
             parts.append(everything if positions is None else positions.cpu())
         return torch.cat(parts)
 
-    def drawn(self, look: Look, images: Images, batch_size: int) -> Iterator[tuple[Tensor, Draw]]:
+    def drawn(self, selection: Selection, images: Images, batch_size: int) -> Iterator[tuple[Tensor, Draw]]:
         """Prepared batches, and what random patches of them are drawn from: of each image its own pixels as they were
         read, so that neither its neighbours nor device and precision matter.
         """
         for batch in in_batches(images, batch_size):
-            if look.selector != "random":
+            if selection.selector != "random":
                 yield self.to_scale(batch), None
                 continue
             pixels = read_batch(batch, self.card, size=self.card.image_size)
@@ -212,7 +214,7 @@ def load(run: str | Path, *, device: str | torch.device = "cpu", precision: str 
         return SegmentationModel(network, card, device=device)
     if not isinstance(network, Classifier):
         raise UserError("this is a pre-trained encoder, not a classifier", where=str(folder), mend="fine-tune it first")
-    return Model(network, card, prepared=load_look(folder, card, network), device=device, precision=precision)
+    return Model(network, card, prepared=load_selection(folder, card, network), device=device, precision=precision)
 
 
 Keep = float | Literal["auto"]
@@ -260,14 +262,14 @@ def calibration_at(card: ModelCard, share: float, selector: str) -> dict[str, An
     return nearest
 
 
-def look_with(network: Classifier, prepared: Look | None, selector: str) -> Look:
-    """The look of a selector: around the prepared weights where patches are never embedded, around the model's own
+def selection_with(network: Classifier, prepared: Selection | None, selector: str) -> Selection:
+    """The selection of a selector: around the prepared weights where patches are never embedded, around the model's own
     where all patches pass the first blocks."""
     if selector in ("all", "early", "merge") or prepared is None:
-        return Look(network, selector=selector).eval()
+        return Selection(network, selector=selector).eval()
     if selector == prepared.selector:
         return prepared
-    return Look(prepared.model, selector=selector, glance=prepared.glance, guide=network).eval()
+    return Selection(prepared.model, selector=selector, glance=prepared.glance, guide=network).eval()
 
 
 def share_for(tokens: int, patches: int) -> float:
@@ -275,15 +277,15 @@ def share_for(tokens: int, patches: int) -> float:
     return math.ceil(1e4 * tokens / patches) / 1e4
 
 
-def kept_tokens(look: Look, share: float) -> int:
+def kept_tokens(selection: Selection, share: float) -> int:
     """How many tokens a share keeps. Raises ``UserError`` where no patch is left."""
-    patches = look.model.encoder.patches
+    patches = selection.model.encoder.patches
     kept = math.floor(share * patches + 1e-9)
-    if kept <= look.coarse:
-        coarse = f", and the glance takes {look.coarse}" if look.coarse else ""
+    if kept <= selection.coarse:
+        coarse = f", and the glance takes {selection.coarse}" if selection.coarse else ""
         raise UserError(
             f"keep {share} of {patches} patches is {kept or 'none'}{coarse}",
             where="keep",
-            mend=f"at least {share_for(look.coarse + 1, patches):.4f}",
+            mend=f"at least {share_for(selection.coarse + 1, patches):.4f}",
         )
     return kept

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from msmae.errors import UserError
 from msmae.files import write_whole
-from msmae.selection.selectors import Look
+from msmae.selection.selectors import Selection
 
 EXTRA = "the ONNX extra is not installed"
 STATIC = ("all", "grid", "self", "early", "merge", "locator")
@@ -29,16 +29,18 @@ STATIC = ("all", "grid", "self", "early", "merge", "locator")
 class Exported(nn.Module):
     """Images [B, C, H, W] in the files' own units -> probabilities [B, classes], from a fixed number of tokens."""
 
-    def __init__(self, look: Look, *, kept: int, mean: list[float], std: list[float], multilabel: bool) -> None:
+    def __init__(
+        self, selection: Selection, *, kept: int, mean: list[float], std: list[float], multilabel: bool
+    ) -> None:
         super().__init__()
-        self.look, self.kept, self.multilabel = look, kept, multilabel
+        self.selection, self.kept, self.multilabel = selection, kept, multilabel
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.std, Tensor)
-        logits: Tensor = self.look((images - self.mean) / self.std, self.kept)
+        logits: Tensor = self.selection((images - self.mean) / self.std, self.kept)
         return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
 
 
@@ -60,9 +62,9 @@ def write_onnx(path: Path, model: Exported, *, image_shape: tuple[int, int, int]
     Raises:
         UserError: the packages that write ONNX are missing, or the selector draws at random.
     """
-    if model.look.selector not in STATIC:
+    if model.selection.selector not in STATIC:
         raise UserError(
-            f"the selector '{model.look.selector}' cannot be exported", where="selector", mend="choose another"
+            f"the selector '{model.selection.selector}' cannot be exported", where="selector", mend="choose another"
         )
     try:
         import onnx  # noqa: F401

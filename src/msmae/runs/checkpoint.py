@@ -24,7 +24,7 @@ from msmae.method.msmae import MSMAE
 from msmae.method.segmenter import Segmenter
 from msmae.method.vit import VisionTransformer
 from msmae.selection.locator import Glance, Locator
-from msmae.selection.selectors import Look
+from msmae.selection.selectors import Selection
 
 FORMAT_VERSION = 1
 
@@ -60,7 +60,7 @@ class ModelCard:
     numbers: str = ""
     """The type of the numbers learned from (uint8, uint16, int16, float32); "" in models saved before it was kept."""
     keep: dict[str, Any] = field(default_factory=dict)
-    """How the model looks at some of an image (``msmae.runs.checkpoint``), and the choice of `msmae budget`."""
+    """How the model selects tokens (``msmae.runs.checkpoint``), and the choice of `msmae budget`."""
     encoder: dict[str, Any] = field(default_factory=dict)
     """What of the encoder's architecture a plain one does not have (``VisionTransformer``): registers, SwiGLU, ..."""
     start: dict[str, Any] = field(default_factory=dict)
@@ -207,14 +207,14 @@ def pretrained_part(model: MSMAE) -> dict[str, torch.Tensor]:
 FILE = "keep.safetensors"
 
 
-def build_look(classifier: Classifier, described: dict[str, Any]) -> Look:
-    """A look around a classifier, its locator and its glance with fresh weights.
+def build_selection(classifier: Classifier, described: dict[str, Any]) -> Selection:
+    """A selection around a classifier, its locator and its glance with fresh weights.
 
     ``described``: ``selector``; ``locator`` {"width", "cell"} and ``glance`` [rows, columns], or None.
     """
     encoder = classifier.encoder
     locator, glance = described.get("locator"), described.get("glance")
-    return Look(
+    return Selection(
         classifier,
         selector=described["selector"],
         locator=Locator(encoder, **locator) if locator else None,
@@ -222,27 +222,27 @@ def build_look(classifier: Classifier, described: dict[str, Any]) -> Look:
     )
 
 
-def save_look(folder: Path, look: Look, card: ModelCard) -> None:
+def save_selection(folder: Path, selection: Selection, card: ModelCard) -> None:
     """Write the weights into a saved model's folder, and the card, which already describes them, last."""
-    save_weights(look, folder / FILE)
+    save_weights(selection, folder / FILE)
     write_card(folder, card)
 
 
-def load_look(folder: Path, card: ModelCard, classifier: Classifier) -> Look | None:
-    """The look of a saved model, in evaluation mode; None where it was never prepared.
+def load_selection(folder: Path, card: ModelCard, classifier: Classifier) -> Selection | None:
+    """The selection of a saved model, in evaluation mode; None where it was never prepared.
 
     Raises:
         UserError: the weights are missing, damaged or of another model.
     """
     if not card.keep.get("selector"):
         return None
-    look = build_look(copy.deepcopy(classifier), card.keep)
+    selection = build_selection(copy.deepcopy(classifier), card.keep)
     path = folder / FILE
     mend = "copy the model again, or prepare it anew: `msmae budget RUN --overwrite`"
-    fit_state(look, read_tensors(path, mend=mend), where=path, mend=mend)
-    return look.eval()
+    fit_state(selection, read_tensors(path, mend=mend), where=path, mend=mend)
+    return selection.eval()
 
 
 def with_keep(card: ModelCard, **changes: Any) -> ModelCard:
-    """The card with some of what it says of looking changed."""
+    """The card with some of what it says of the selection changed."""
     return replace(card, keep={**card.keep, **changes})

@@ -1,4 +1,4 @@
-"""What looking at some of an image costs, the choosing included: multiply-accumulates as in ``method/cost.py``."""
+"""What a prediction from a selection of tokens costs, the choosing included: MACs as in ``method/cost.py``."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from msmae.method.msmae import MSMAE
 from msmae.method.vit import Block, VisionTransformer
 from msmae.selection.locator import Glance, Locator, Shrink
 from msmae.selection.reduction import early_block, merge_schedule
-from msmae.selection.selectors import Look
+from msmae.selection.selectors import Selection
 
 
-def look_macs(look: Look, kept: int) -> Macs:
+def selection_macs(selection: Selection, kept: int) -> Macs:
     """One prediction from ``kept`` tokens, the choosing of them included."""
-    model, encoder = look.model, look.model.encoder
-    if look.selector == "all":
+    model, encoder = selection.model, selection.model.encoder
+    if selection.selector == "all":
         return classifier_macs(model)
-    if look.selector == "early":
+    if selection.selector == "early":
         return early_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
-    if look.selector == "merge":
+    if selection.selector == "merge":
         return merge_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
-    patches = kept - look.coarse
+    patches = kept - selection.coarse
     cost = blocks_macs(encoder.blocks, encoder.leading + kept)
     embedding = patches * encoder.patch_embed.proj.weight.numel() + model.head.weight.numel()
     cost += Macs(embedding, 0)
-    if look.glance is not None:
-        cost += glance_macs(look.glance, encoder)
-    if look.selector == "self":
-        cost += map_macs((look.guide or model).encoder)
-    if look.selector == "locator":
-        assert look.locator is not None
-        cost += locator_macs(look.locator, encoder)
+    if selection.glance is not None:
+        cost += glance_macs(selection.glance, encoder)
+    if selection.selector == "self":
+        cost += map_macs((selection.guide or model).encoder)
+    if selection.selector == "locator":
+        assert selection.locator is not None
+        cost += locator_macs(selection.locator, encoder)
     return cost
 
 
 def sensitivity_macs(model: Classifier | MSMAE) -> Macs:
-    """One map of ``look.sensitivity``: a pass over all patches, and its gradient back to the embedded tokens.
+    """One map of ``selection.sensitivity``: a pass over all patches, and its gradient back to the embedded tokens.
 
     Going back through a linear layer to its input costs what going forward does; through each attention product,
     twice that.

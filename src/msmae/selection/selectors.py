@@ -1,4 +1,4 @@
-"""Looking at some of an image: seven ways to choose a fixed number of tokens, through one module.
+"""Selection: seven ways to choose the tokens of an image that are encoded, through one module.
 
 ``all``       every patch
 ``random``    any patches
@@ -54,8 +54,8 @@ def random_order(images: int, patches: int, draw: Draw) -> Tensor:
     return torch.stack([torch.rand(patches, generator=generator) for generator in draw]).argsort(dim=1)
 
 
-class Look(nn.Module):
-    """A classifier that looks at a fixed number of tokens: images in, logits out.
+class Selection(nn.Module):
+    """A classifier that encodes a fixed number of tokens: images in, logits out.
 
     Args:
         model: the classifier, of weights that were prepared for dropping where there are such.
@@ -93,10 +93,10 @@ class Look(nn.Module):
         Raises:
             ValueError: no token would be left for a patch.
         """
-        return self.look(images, kept, draw)[0]
+        return self.answer(images, kept, draw)[0]
 
-    def look(self, images: Tensor, kept: int, draw: Draw = None) -> tuple[Tensor, Tensor | None]:
-        """Logits, and the positions [B, K] of the patches that were looked at to the end; None: no one patch was."""
+    def answer(self, images: Tensor, kept: int, draw: Draw = None) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, classes], and the positions [B, K] of the patches that were encoded; None: no one patch was."""
         encoder = self.model.encoder
         if not self.coarse < kept <= encoder.patches:
             raise ValueError(f"{kept} of {encoder.patches} tokens, {self.coarse} of them coarse")

@@ -103,7 +103,7 @@ class Engine:
                 raise UserError("outlining needs every patch", mend="leave keep out")
             return
         share, selector = share_and_selector(self.model, keep, None)
-        kept_tokens(self.model.look(selector), share)
+        kept_tokens(self.model.selection(selector), share)
 
     def least_keep(self) -> float:
         """The least share of the patches that leaves one."""

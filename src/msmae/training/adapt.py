@@ -1,4 +1,4 @@
-"""Preparing a fine-tuned classifier for looking at some of an image: what inference drops, training drops too.
+"""Preparing a fine-tuned classifier for a selection of the tokens: what inference drops, training drops too.
 
 First the locator learns, from the training images, to foresee what the classifier's answers hang on. Then a copy of
 the classifier goes on learning from the tokens that the locator keeps, another number of them in every step; the
@@ -27,10 +27,10 @@ from msmae.data.loader import Batch
 from msmae.method.attention import MapBank
 from msmae.method.classifier import Classifier
 from msmae.method.vit import VisionTransformer
-from msmae.runs.checkpoint import load_model, save_look
+from msmae.runs.checkpoint import load_model, save_selection
 from msmae.runs.folder import write_json
 from msmae.selection.locator import Glance, Locator
-from msmae.selection.selectors import Look
+from msmae.selection.selectors import Selection
 from msmae.selection.sensitivity import sensitivity, widened
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
@@ -69,27 +69,27 @@ def adapt_model(prepared: Prepared, run: Path, *, presentations: int | None, sel
         found["foreseen"] = fit_locator(locator, network, prepared, presentations=presentations)
         locator.requires_grad_(False)
     short, whole = (max(1, round(share * presentations / images)) for share in (TRIED, 1))
-    looks: dict[str, Look] = {}
+    selections: dict[str, Selection] = {}
     losses: dict[str, float] = {}
     for rows, columns in glances(network.encoder):
         student = student_of(network, prepared.settings.finetune.drop_path)
         glance, name = Glance(student.encoder, (rows, columns)), f"{rows}x{columns}"
-        looks[name] = Look(student, selector=selector, locator=locator, glance=glance)
-        losses[name] = train_look(looks[name], network, prepared, folder_of(run, name, short), epochs=short)
+        selections[name] = Selection(student, selector=selector, locator=locator, glance=glance)
+        losses[name] = train_selection(selections[name], network, prepared, folder_of(run, name, short), epochs=short)
     name = min(losses, key=losses.__getitem__)
-    look, found = looks[name], found | {"presentations": whole * images, "glances": losses}
+    selection, found = selections[name], found | {"presentations": whole * images, "glances": losses}
 
     def save(loss: float) -> None:
-        keep = describe_look(look) | found | {"loss": loss}
-        save_look(run / "model", look, dataclasses.replace(card, keep=keep))
+        keep = describe_selection(selection) | found | {"loss": loss}
+        save_selection(run / "model", selection, dataclasses.replace(card, keep=keep))
 
-    train_look(look, network, prepared, folder_of(run, name, short, whole), epochs=whole, save=save)
+    train_selection(selection, network, prepared, folder_of(run, name, short, whole), epochs=whole, save=save)
     for needless in (run / "keep").glob("*/checkpoints"):  # nothing goes on from there any more
         shutil.rmtree(needless, ignore_errors=True)  # another process may be at it, too
 
 
 def folder_of(run: Path, glance: str, *epochs: int) -> Path:
-    """Where a look is trained: what is found there was begun with the same glance for as many epochs."""
+    """Where a selection is trained: what is found there was begun with the same glance for as many epochs."""
     return run / "keep" / "-".join([glance, *map(str, epochs)])
 
 
@@ -111,11 +111,11 @@ def with_epochs(prepared: Prepared, epochs: int) -> Prepared:
     return dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, finetune=finetune))
 
 
-def describe_look(look: Look) -> dict[str, Any]:
-    """What ``exchange.look.build_look`` makes it anew from."""
-    locator, glance = look.locator, look.glance
+def describe_selection(selection: Selection) -> dict[str, Any]:
+    """What ``runs.checkpoint.build_selection`` makes it anew from."""
+    locator, glance = selection.locator, selection.glance
     return {
-        "selector": look.selector,
+        "selector": selection.selector,
         "locator": None if locator is None else {"width": locator.position.shape[1], "cell": locator.cell},
         "glance": None if glance is None else list(glance.grid),
     }
@@ -174,8 +174,8 @@ def foreseen(locator: Locator, classifier: Classifier, images: Tensor) -> Tensor
     return found / best.clamp(min=1e-12)
 
 
-def train_look(
-    look: Look,
+def train_selection(
+    selection: Selection,
     teacher: Classifier,
     prepared: Prepared,
     folder: Path,
@@ -183,11 +183,11 @@ def train_look(
     epochs: int,
     save: Callable[[float], None] = lambda _: None,
 ) -> float:
-    """Train a look in a folder, or go on with it; gives back the validation loss from a quarter of the tokens.
+    """Train a selection in a folder, or go on with it; gives back the validation loss from a quarter of the tokens.
 
     ``save`` is called with that loss, by the main process.
     """
-    module, told = AdaptModule(look, teacher, with_epochs(prepared, epochs)), folder / "loss.json"
+    module, told = AdaptModule(selection, teacher, with_epochs(prepared, epochs)), folder / "loss.json"
 
     def measure() -> None:
         write_json(told, {"loss": loss_of_quarter(module)})
@@ -212,14 +212,14 @@ def loss_of_quarter(module: AdaptModule) -> float:
 
 
 class AdaptModule(SupervisedModule):
-    """Trains a look, its locator excepted, with the classifier of all patches as teacher."""
+    """Trains a selection, its locator excepted, with the classifier of all patches as teacher."""
 
-    model: Look
+    model: Selection
 
-    def __init__(self, look: Look, teacher: Classifier, prepared: Prepared) -> None:
-        super().__init__(look, prepared)
+    def __init__(self, selection: Selection, teacher: Classifier, prepared: Prepared) -> None:
+        super().__init__(selection, prepared)
         self.teacher = (teacher.eval(),)  # in a tuple, so that it is no part of what is trained and saved
-        self.patches = look.model.encoder.patches
+        self.patches = selection.model.encoder.patches
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()

@@ -8,7 +8,7 @@ from typing import Any
 
 from msmae.config import require
 from msmae.errors import UserError
-from msmae.evaluation.keep import check_answers, forget_look, measure, points_of
+from msmae.evaluation.keep import check_answers, forget_selection, measure, points_of
 from msmae.inference.model import Model, load, share_for
 from msmae.runs.checkpoint import no_model
 from msmae.runs.folder import read_run
@@ -70,7 +70,7 @@ def budget(
     prepared = prepare_again(folder)
     check_answers(model, prepared)
     if overwrite:
-        forget_look(folder)
+        forget_selection(folder)
     if presentations != 0 and load(folder).prepared is None:
         adapt_model(prepared, folder, presentations=presentations)
     points = points_of(load(folder), shares=shares, selectors=list(selectors))

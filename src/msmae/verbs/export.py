@@ -37,7 +37,7 @@ def export(
         UserError: no classifier, no ONNX packages, or a share or selector that cannot be exported.
     """
     require(format == "onnx", f"no format '{format}'", where="--format", mend="choose onnx")
-    from msmae.inference.model import Model, calibration_at, kept_tokens, load, look_with, share_and_selector
+    from msmae.inference.model import Model, calibration_at, kept_tokens, load, selection_with, share_and_selector
     from msmae.inference.onnx_file import Exported, write_onnx
     from msmae.runs.folder import check_writable
 
@@ -48,11 +48,13 @@ def export(
     check_writable(path.parent)
     require(not path.is_dir(), f"{path} is a folder", where="--out", mend="name a file, as model.onnx")
     share, name = share_and_selector(model, keep, selector)
-    look, card = look_with(model.network, model.prepared, name), model.card
+    selection, card = selection_with(model.network, model.prepared, name), model.card
     path.parent.mkdir(parents=True, exist_ok=True)
     write_onnx(
         path,
-        Exported(look, kept=kept_tokens(look, share), mean=card.mean, std=card.std, multilabel=card.multilabel),
+        Exported(
+            selection, kept=kept_tokens(selection, share), mean=card.mean, std=card.std, multilabel=card.multilabel
+        ),
         image_shape=(card.channels, *card.image_size),
         metadata={
             "classes": card.classes,
