@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick check experiments-test docs results bench-check long lowest format lock clean
+.PHONY: help install demo test quick check experiments-test docs results results-check bench-check long lowest format lock clean
 # What `make long` runs besides the suite: the tests that read MSMAE_LONG, and those named here.
 LONG := tests/docs tests/test_wheel.py
 
@@ -56,6 +56,9 @@ experiments-test: $(STAMP) ## the tests of experiments/ and results/ (a minute)
 
 results: $(STAMP) ## rebuild RESULTS.md and docs/results from the predictions in results/ (minutes)
 	@$(BIN)/python experiments/results.py
+
+results-check: results ## do the pages say what the predictions say, to the byte? (minutes)
+	@git diff --exit-code --stat -- RESULTS.md docs/results results
 
 bench-check: $(STAMP) ## has a speed ratio fallen by more than 10 %? (minutes; not part of `make test`)
 	@$(BIN)/python benchmarks/check.py

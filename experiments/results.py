@@ -12,8 +12,10 @@ RESULTS.md is experiments/results_page.md, and each page of docs/results/ that o
     layers of NAME          which layer's and which head's attention finds the lesion
     keep, keep-even         what a quarter of the patches costs in all of results/*+keep; what choosing it gains
     arms                    one figure of every arm on every data set
+    table of A over B, ...  what arms gain over others, a column a pair
     gain of A over B on D   within a sentence: ``3.3 points (95 % CI 0.8 to 5.9)``; D: a data set, or ``all``
     mean of ARM on D        within a sentence: ``91.4 %``
+    map of ARM on D         within a sentence, AUROC against the lesion at the end: ``0.70 (seeds 0.63 to 0.75)``
 
 Pictures go to docs/results/pictures, and every number of a comparison to results/tables/NAME.csv.
 """
@@ -28,7 +30,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 from packed import names, read_study, unpack
-from studies import ABLATIONS, ARMS, IDEAS
+from studies import ABLATIONS, IDEAS, SHOWN
 from study_tables import (
     ablations,
     arms_table,
@@ -40,7 +42,7 @@ from study_tables import (
     pooled_difference,
     pooled_loss,
 )
-from study_tables.markdown import NOT_YET, number
+from study_tables.markdown import NOT_YET, number, table
 from study_tables.pooled_difference import Gain
 
 from msmae.reporting.comparison.files import read_comparison
@@ -55,9 +57,13 @@ ASKED = r"\{\{ ([\w+, -]+) \}\}"
 class Page:
     """One page in the making: what its template asks for, from the unpacked studies."""
 
-    def __init__(self, results: Path, pictures: Path, link: str, draws: pooled_difference.Draws) -> None:
-        self.results, self.pictures, self.link, self.draws = results, pictures, link, draws
-        """Where studies lie, where pictures go, how the page names that folder, and what was resampled before."""
+    def __init__(
+        self, results: Path, pictures: Path, link: str, draws: pooled_difference.Draws, told: dict[str, str]
+    ) -> None:
+        self.results, self.pictures, self.link, self.draws, self.told = results, pictures, link, draws, told
+        """Where studies lie, where pictures go, how the page names that folder, what was resampled before, and the
+        tables without a picture that another page has asked for.
+        """
 
     def text(self, template: str) -> str:
         """The page; a comparison that is not there yet, or not finished, is named as such."""
@@ -68,10 +74,12 @@ class Page:
         alone: dict[str, Callable[[], str]] = {
             "keep": lambda: pooled_loss.table(self.results),
             "keep-even": lambda: pooled_loss.gain_table(self.results),
-            "arms": lambda: arms_table.table(self.results, ARMS),
+            "arms": lambda: arms_table.table(self.results, SHOWN),
         }
         if asked in alone:
-            return alone[asked]()
+            if asked not in self.told:
+                self.told[asked] = alone[asked]()
+            return self.told[asked]
         forms: dict[str, Callable[..., str]] = {
             r"maps of (\S+)": lambda data: map_curves.table(self.results, data),
             r"layers of (\S+)": lambda data: map_layers.table(self.results, data),
@@ -82,6 +90,8 @@ class Page:
             r"ideas of (\S+) in (\S+)": lambda arm, data: self.variants("ideas", IDEAS, arm, data),
             r"gain of (\S+) over (\S+) on (\S+)": self.gain,
             r"mean of (\S+) on (\S+)": self.mean,
+            r"map of (\S+) on (\S+)": self.map,
+            r"table of (.+)": lambda pairs: self.side_by_side([pair.split(" over ") for pair in pairs.split(", ")]),
             r"(.+) against (\S+)": lambda firsts, second: self.gains(firsts.split(", "), second),
             r"(\S+)": self.comparison,
         }
@@ -116,6 +126,11 @@ class Page:
         rows = found[(found["kind"] == "mean") & (found["metric"] == comparison.PRIMARY) & (found["first"] == arm)]
         return f"{number(rows['value'].item(), comparison.PRIMARY)} %"
 
+    def map(self, arm: str, data: str) -> str:
+        """How well the last maps of an arm find the lesion, within a sentence."""
+        end = map_history.histories(read_comparison(self.results / data))[arm].values["auroc"][:, -1]
+        return f"{end.mean():.2f} (seeds {end.min():.2f} to {end.max():.2f})"
+
     def gains(self, firsts: list[str], second: str) -> str:
         """A table for each of the first arms, and above them one picture where there are more than three rows."""
         found = {first: pooled_difference.differences(self.results, first, second, self.draws) for first in firsts}
@@ -132,6 +147,17 @@ class Page:
             svg = forest_figure(lines, label=label, alt=alt, percent=True, zero=True)
             tables.insert(0, self.picture(f"{'-'.join(firsts)}-against-{second}", svg, alt))
         return "\n\n".join(tables)
+
+    def side_by_side(self, pairs: list[list[str]]) -> str:
+        """A row a data set, a column a pair of arms; all data sets together in the last row."""
+        columns = [pooled_difference.differences(self.results, first, second, self.draws) for first, second in pairs]
+        found = [{row.data: pooled_difference.points(row.gain) + row.note for row in rows} for rows in columns]
+        everything = [pooled_difference.pooled(rows) for rows in columns]
+        data = sorted({name for column in found for name in column})
+        lines = [[name, *(column.get(name, "—") for column in found)] for name in data]
+        together = [pooled_difference.points(one) if one else "—" for one in everything]
+        lines.append(["**all, equal weights**", *together])
+        return table(["data", *(f"{first} − {second}" for first, second in pairs)], lines)
 
     def variants(self, kind: str, words: Mapping[str, str | None], arm: str, data: str) -> str:
         """The table of what is done otherwise to an arm, each alone, and above it a picture of what is gained."""
@@ -191,11 +217,11 @@ def build(packed: Path, templates: Mapping[Path, str], target: Path) -> list[Pat
         for name in names(packed):
             unpack(read_study(packed, name), results / name)
         numbers.write_all(results, asked_by(templates))
-        fresh, draws = Path(folder, "pictures"), pooled_difference.Draws()
+        fresh, draws, told = Path(folder, "pictures"), pooled_difference.Draws(), dict[str, str]()
         fresh.mkdir()
         for path, template in templates.items():
             link = os.path.relpath(pictures, (target / path).parent)
-            text = Page(results, fresh, link, draws).text(template)
+            text = Page(results, fresh, link, draws, told).text(template)
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             (target / path).write_text(text, encoding="utf-8")
         put(packed / "tables", {f"{path.parent.name}.csv": path for path in results.glob("*/table.csv")})

@@ -119,7 +119,7 @@ def table(rows: Sequence[Ablation], arm: str, asked: int) -> str:
         return "*Not run yet.*"
     found = [row.gain.p_value() if row.gain and row.seeds > 1 and row.variant else None for row in rows]
     tested = holm([*found, *[1.0] * (asked - sum(p is not None for p in found))])[: len(rows)]
-    heads = ["what differs", "seeds", f"against {arm}, points of balanced accuracy (95 % interval)", "Holm p"]
+    heads = ["what differs", "seeds", f"against {arm}, points of balanced accuracy (95 % CI)", "Holm p"]
     lines = [
         f"| {' | '.join([*heads, *AT_THE_END.values(), 'GMAC an image'])} |",
         "|---" * (len(heads) + len(AT_THE_END) + 1) + "|",

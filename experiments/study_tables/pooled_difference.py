@@ -35,7 +35,7 @@ class Gain:
     """(variance, degrees of freedom) of each independent source of luck."""
 
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval by Student's t."""
+        """The 95 % CI by Student's t."""
         variance, freedom = satterthwaite(self.variances)
         reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
         return self.value - reach, self.value + reach
@@ -128,7 +128,7 @@ def table(rows: Sequence[Row], first: str, second: str) -> str:
         shared = [" and ".join(row.data for row in group) for group in groups if len(group) > 1]
         note = "".join(f"; {names}, of the same patients, count as one" for names in shared)
         lines.append(f"| **{len(groups)} data sets, equal weights{note}** | | **{points(everything)}** |")
-    head = f"| data | seeds | {first} − {second}, points of balanced accuracy (95 % interval) |"
+    head = f"| data | seeds | {first} − {second}, points of balanced accuracy (95 % CI) |"
     return "\n".join([head, "|---|---|---|", *lines])
 
 

@@ -30,7 +30,7 @@ def table(results: Path) -> str:
         return "*Not run yet.*"
     lines = [
         "| data | runs | "
-        + " | ".join(f"{name} given up, points (95 % interval)" for name in METRICS.values())
+        + " | ".join(f"{name} given up, points (95 % CI)" for name in METRICS.values())
         + " | lesion patches kept |",
         "|---|---|" + "---|" * (len(METRICS) + 1),
     ]
@@ -45,7 +45,7 @@ def table(results: Path) -> str:
         all_of = {metric: together([lost[metric] for lost in pooled]) for metric in METRICS}
         lines.append(f"| **{len(pooled)} data sets, equal weights** | | {cells(all_of)} | |")
         verdicts = [f"{METRICS[metric]}: {not_inferior(found)}" for metric, found in all_of.items()]
-        lines += ["", f"Non-inferiority at {100 * MARGIN:g} point: {'; '.join(verdicts)}."]
+        lines += ["", f"At most {100 * MARGIN:g} point given up: {'; '.join(verdicts)}."]
     return "\n".join(lines)
 
 
@@ -69,7 +69,7 @@ def gain_table(results: Path) -> str:
     if len(pooled) > 1:
         all_of = {metric: together([found[metric] for found in pooled]) for metric in METRICS}
         rows.append(f"| **{len(pooled)} data sets, equal weights** | | {cells(all_of)} |")
-    heads = " | ".join(f"{name}: chosen − even, points (95 % interval)" for name in METRICS.values())
+    heads = " | ".join(f"{name}: chosen − grid, points (95 % CI)" for name in METRICS.values())
     return "\n".join([f"| data | runs | {heads} |", "|---|---|" + "---|" * len(METRICS), *rows])
 
 

@@ -7,9 +7,9 @@ import inspect
 
 import pytest
 from arms import settings_of
-from studies import STUDIES
+from studies import GPU, STUDIES
 
-import msmae
+import msmae.config
 from msmae.comparison.budgets import BUDGETS
 from msmae.config import make_settings
 
@@ -48,3 +48,10 @@ def test_the_small_scale_shows_the_studys_images_to_the_arms_asked_for() -> None
     assert given["finetune"] == {
         "presentations": 20_000, "base_lr": 2e-3, "layer_decay": 0.85, "jitter": 0.0, "crop_scale": (0.6, 1.0)
     }  # fmt: skip
+
+
+def test_every_study_asks_for_arms_that_there_are() -> None:
+    known = {*msmae.config.ARMS, *msmae.config.BASELINES}
+    asked = {arm for study in STUDIES.values() for arm in study.arms} | set(GPU["arms"])
+    assert asked <= known
+    assert known - asked <= {"resnet18"}

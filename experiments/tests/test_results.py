@@ -25,7 +25,7 @@ PICKED = "phantom-small+own"
 def page(asked: str, folder: Path) -> str:
     """What stands in the place of this in a page, from the studies in a folder."""
     numbers.write_all(folder, {asked})
-    made = results.Page(folder, folder / "pictures", "pictures", pooled_difference.Draws())
+    made = results.Page(folder, folder / "pictures", "pictures", pooled_difference.Draws(), {})
     return made.text(f"{{{{ {asked} }}}}")
 
 
@@ -43,6 +43,32 @@ def test_the_numbers_of_a_study_are_rebuilt_to_the_byte(tmp_path: Path) -> None:
     assert (tmp_path / PICKED / "table.csv").read_bytes() == kept.read_bytes()
     for table in (REPOSITORY / "results" / "tables").iterdir():
         assert not re.search(r"[1-9](\.?\d){10}", table.read_text(encoding="utf-8")), "digits that depend on threads"
+
+
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "maps"])
+def test_pages_are_rebuilt_to_the_byte(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From packed studies and the numbers beside them, which the test above rebuilds (`make results-check`: all)."""
+    template = {path: text for path, text in results.templates().items() if path.stem == name}
+    shutil.copytree(REPOSITORY / "results" / "images", tmp_path / "results" / "images")
+    for study in ("brain-tumor-mri", "brain-tumor-mri+maps", "phantom-small+layers"):
+        shutil.copy(REPOSITORY / "results" / f"{study}.npz", tmp_path / "results")
+
+    def from_tables(folder: Path, wanted: set[str]) -> None:
+        for study in wanted & {"brain-tumor-mri"}:
+            shutil.copy(REPOSITORY / "results" / "tables" / f"{study}.csv", folder / study / "table.csv")
+
+    monkeypatch.setattr(results.numbers, "write_all", from_tables)
+    (path,) = results.build(tmp_path / "results", template, tmp_path)
+    assert (tmp_path / path).read_bytes() == (REPOSITORY / path).read_bytes()
+
+
+def test_the_front_page_is_short_and_every_page_is_written() -> None:
+    assert len((REPOSITORY / "RESULTS.md").read_text(encoding="utf-8").splitlines()) <= 150
+    for path in results.templates():
+        assert "{{" not in (REPOSITORY / path).read_text(encoding="utf-8")
+    shown = "".join((REPOSITORY / path).read_text(encoding="utf-8") for path in results.templates())
+    pictures = {path.name for path in (REPOSITORY / results.PAGES / "pictures").iterdir()}
+    assert pictures == set(re.findall(r"pictures/([^)]+\.svg)\)", shown))
 
 
 def test_a_changed_prediction_changes_the_page_and_nothing_else_does(tmp_path: Path) -> None:
@@ -65,6 +91,15 @@ def test_a_changed_prediction_changes_the_page_and_nothing_else_does(tmp_path: P
     assert pages[1] != pages[2]
     shares = [name for name in table if name.startswith("prob_")]
     assert len(shares) == 3
+
+
+def test_the_last_maps_of_an_arm_are_told_in_a_sentence(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "moles", arms={"msmae": 1.0}, seeds=(0, 1))
+    for seed, auroc in ((0, 0.6), (1, 0.7)):
+        rows = f"epoch,auroc,pointing,masked,kept\n0,0.5,0,0,0\n9,{auroc},0.5,0.4,0.3\n"
+        (folder / "msmae" / str(seed) / "map_quality.csv").write_text(rows)
+    assert page("map of msmae on moles", tmp_path) == "0.65 (seeds 0.60 to 0.70)"
+    assert "| msmae | 0.650 → 0.650 (0.600 to 0.700) |" in page("moles", tmp_path)  # of two epochs, halfway is the last
 
 
 def test_several_arms_against_one_share_a_picture(tmp_path: Path) -> None:
