@@ -272,7 +272,7 @@ def _initial(run: RunFiles, *, pretrains: bool) -> str:
     if not run.config:
         return ""
     init = run.config.get("init")
-    start = f"encoder weights from “{Path(str(init)).name}”" if init else "random weights"
+    start = f"encoder weights from “{Path(str(init)).name}”{licence_of_start(run)}" if init else "random weights"
     if pretrains:
         return f"Fine-tuning starts from the encoder that was pre-trained in this run; pre-training from {start}."
     return f"Training starts from {start}."
@@ -326,3 +326,12 @@ def _failures(run: RunFiles, split: str) -> str:
     rows = run.predictions[(run.predictions["split"] == split) & (run.predictions["label"] != "")]
     wrong = failures(rows, classes=run.classes, multilabel=run.multilabel, panels=())
     return f"{len(wrong):,} of {len(rows):,} answers are wrong; report.html lists them by confidence."
+
+
+def licence_of_start(run: RunFiles) -> str:
+    """In brackets, the checksum and the licence of the pretrained encoder that a run began with."""
+    start = run.model.get("start") or {}
+    if not start:
+        return ""
+    licence = start.get("licence") or "licence not known"
+    return f" (SHA-256 {str(start.get('sha256'))[:12]}...; {licence})"

@@ -228,6 +228,8 @@ def cautions(run: RunFiles) -> list[str]:
             "Training favoured rare classes: the answers keep that, the probabilities do not, so an answer may stand "
             "beside a small probability."
         )
+    if (run.model.get("start") or {}).get("limited"):
+        found.append("The encoder that training began with may not be used commercially, and so may not this model.")
     if run.environment.get("went_on_with"):
         found.append(
             "The run went on with other software than it was begun with "

@@ -64,7 +64,7 @@ def hub_header(run: RunFiles, split: str) -> dict[str, Any]:
     shown = {name: metrics[name] for name in HUB_METRICS if metrics.get(name, {}).get("value") is not None}
     task = "image-segmentation" if "segmentation" in str(run.metrics.get("task")) else "image-classification"
     return {
-        "license": "unknown",
+        "license": "cc-by-nc-4.0" if (run.model.get("start") or {}).get("limited") else "unknown",
         "library_name": "msmae",
         "pipeline_tag": task,
         "tags": ["medical-imaging", "masked-autoencoder", "vision-transformer", "msmae"],

@@ -138,6 +138,22 @@ def audited(asked: Asked, manifest: Manifest) -> Audit:
     return found
 
 
+def known_to_start(asked: Asked, manifest: Manifest) -> dict[str, Any]:
+    """What audit.json says of test images that a start from another run has learned from; empty for any other start.
+
+    Raises:
+        LeakageError: there are such images, and that is not allowed.
+    """
+    if asked.start is None or asked.start.files.run is None:
+        return {}
+    from msmae.training.history import refuse_leakage
+    from msmae.training.source import find_source
+
+    source = find_source(str(asked.start.path))
+    learned = refuse_leakage(manifest, source, asked.settings, allow=asked.allow_leakage)
+    return {"test_in_encoder_pool": learned["test_in_encoder_pool"]}
+
+
 def shortcut_lines(shortcuts: Sequence[Shortcut]) -> list[str]:
     """What beside the tissue predicts the class, and what the split: a line each, with the strongest."""
     lines = []

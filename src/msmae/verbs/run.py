@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from msmae.config import find_arm
-from msmae.verbs.begin import TRAINING, Asked, audited, check_folder, check_machine, open_data, settings_of, write_start
+from msmae.verbs.begin import (
+    TRAINING,
+    Asked,
+    audited,
+    check_folder,
+    check_machine,
+    known_to_start,
+    open_data,
+    settings_of,
+    write_start,
+)
 
 
 def run(
@@ -66,6 +76,7 @@ def run(
 
     manifest = open_data(asked)
     found = audited(asked, manifest)
+    known = known_to_start(asked, manifest)
     chosen, method = in_time(
         minutes, manifest, chosen, start, method=method, preset=preset, began=began,
         folder=None if overwrite else asked.folder,
@@ -73,7 +84,7 @@ def run(
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed, start=start)
     check_training(prepared)
     show_start(prepared)
-    write_start(asked, prepared, found)
+    write_start(asked, prepared, found, **known)
     metrics = train_and_test(prepared, asked.folder)
     if metrics:
         show_result(metrics, asked.folder)
