@@ -252,3 +252,41 @@ def test_our_own_manifests_are_read_as_they_were_written(name: str, tmp_path: Pa
     for again in (open_dataset(tmp_path / "m.csv"), read_manifest(tmp_path / "m.csv")):
         assert again.classes == manifest.classes
         assert list(again.table.columns) == list(manifest.table.columns)
+
+
+def test_folds_that_hold_splits_of_their_own_are_several_data_sets(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"Fold {f}/{s}/{c}/1.png" for f in (1, 2) for s in ("train", "test") for c in "ab"))
+    with pytest.raises(UserError, match="each of the 2 folds holds splits of its own"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path / "Fold 1").classes == ("a", "b")
+
+
+def test_a_label_map_with_a_word_of_its_own_is_no_image(tmp_path: Path) -> None:
+    for case in ("UCSF-PDGM-0004", "UCSF-PDGM-0007"):
+        touch(tmp_path, *(f"{case}/{case}_{name}.nii.gz" for name in ("T1", "FLAIR", "tumor_segmentation")))
+    manifest = open_dataset(tmp_path)
+    assert len(manifest) == 4
+    assert all("tumor_segmentation" in mask for mask in manifest.table["mask_path"])
+
+
+def test_a_handful_of_plain_numbers_may_be_anything(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}/{name}_{n}.png" for name in (100, 200, 300) for n in range(3)))
+    with pytest.raises(UserError, match="two ways"):
+        open_dataset(tmp_path)
+
+
+def test_a_single_folder_of_images_is_no_class(tmp_path: Path) -> None:
+    touch(tmp_path, "China/CXR_png/a.png", "China/CXR_png/b.png", "China/Readings/a.txt")
+    manifest = open_dataset(tmp_path)
+    assert (manifest.layout, manifest.classes, len(manifest)) == ("unlabelled", (), 2)
+
+
+def test_both_eyes_are_one_patient_and_shared_beginnings_are_said(tmp_path: Path) -> None:
+    touch(tmp_path / "eyes", *(f"{c}/{p}_{side}.jpeg" for c, p in (("0", 10), ("2", 13)) for side in ("left", "right")))
+    assert patients(open_dataset(tmp_path / "eyes")) == ["10", "13"]
+    touch(tmp_path / "mr", *(f"{c}/OAS1_{p:04}_MR1_{n}.jpg" for c, p in (("ad", 1), ("cn", 2)) for n in range(4)))
+    told = open_dataset(tmp_path / "mr")
+    assert patients(told) == [""]
+    (hint,) = (note for note in told.notes if "share beginnings" in note)
+    expression = hint.partition("--patients '")[2].rstrip("'")
+    assert patients(open_dataset(tmp_path / "mr", patients=expression)) == ["OAS1_0001", "OAS1_0002"]

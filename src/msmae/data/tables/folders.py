@@ -143,8 +143,10 @@ def recognise_folders(listing: Listing) -> tuple[str, str]:
 def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tuple[str, str]:
     kind = is_list(tops)
     each = sum(tops.values()) / len(tops)
-    if kind in ("?", "patient") and len(tops) <= 6 and each >= SURE and kind == "?":
+    if kind == "?" and len(tops) <= 6 and each >= SURE:
         kind = "class"
+    if kind == "patient" and len(tops) <= FEW and all(name.isdigit() for name in tops):
+        kind = "?"  # 100, 200, 300: a handful of plain numbers may be anything
     if not kind and len(tops) >= MANY and each <= FEW:
         kind = "?"
     names = some(sorted(tops), at_most=3)
@@ -339,6 +341,9 @@ def _mask_notes(tree: Tree, masks: Sequence[str]) -> list[str]:
     if given and len(given) < len(masks):
         notes.append(f"{count(len(masks) - len(given), 'image')} without a mask")
     notes += left_out(len(tree.strays), "mask", f"named like no image: {some(list(tree.strays))}")
+    alike = [place.path for place in tree.images if MASK_ENDING.search(place.stem)] if given else []
+    if alike:
+        notes.append(f"{count(len(alike), 'image')} named like a mask, but of no image's name: {some(alike)}")
     mixed = [names for names in given if len({_kind(name) for name in names}) > 1 and "=" not in names[0]]
     if mixed:
         notes.append(f"masks with several endings are joined, as if of one class ({' and '.join(mixed[0])})")

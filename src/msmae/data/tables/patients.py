@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from msmae.data.manifest import Manifest, plain
-from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix
+from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, without_suffix
 from msmae.errors import UserError
 
 PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
+SIDES = re.compile(r"(?P<who>.*\d.*?)[-_ ]?(?P<side>OD|OS|left|right)$", re.IGNORECASE)
+BEGINNING = re.compile(r"([^/]*?\d{3,})[_-][^/]*$")
+"""The beginning of a file's name up to its first long number, where more follows: ``OAS1_0001`` of
+``OAS1_0001_MR1_100``."""
 DICOM_FIELDS = {"patient_id": "PatientID", "study_id": "StudyInstanceUID", "age": "PatientAge", "sex": "PatientSex"}
 
 
@@ -32,7 +37,7 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
         return _by_header(manifest)
     found = [_matched(PATIENT_IN_NAME, path).lower() for path in paths]
     if len(set(found) - {""}) < 2:  # no patient, or the same word in every path, tells nobody apart
-        return manifest
+        return _by_pairs(manifest, paths) or _with_hint(manifest, paths)
     note = (
         f"patients guessed from file names: {count(len(set(found) - {''}), 'patient')} in "
         f"{count(sum(map(bool, found)), 'image')}, such as '{next(filter(None, found))}'; "
@@ -40,6 +45,32 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
     )
     rule = "file names (person, patient, subject with a number)"
     return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": rule})
+
+
+def _by_pairs(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
+    """Both eyes, or sides, of a patient: ``10_left`` and ``10_right``, ``RET002OD`` and ``RET002OS``; None where
+    hardly any file is named so, or no two belong together."""
+    matches = [SIDES.match(without_suffix(path.rpartition("/")[2])) for path in paths]
+    found = ["" if match is None else plain(match["who"]) for match in matches]
+    sides = {(who, match["side"].lower()) for who, match in zip(found, matches, strict=True) if match}
+    people = {who for who, _ in sides}
+    if sum(map(bool, found)) < 0.8 * len(found) or len(people) < 2 or len(sides) == len(people):
+        return None
+    note = f"{count(len(people), 'patient')} by file names that end in a side: {len(sides) - len(people):,} with both"
+    return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": "names but for the side"})
+
+
+def _with_hint(manifest: Manifest, paths: Sequence[str]) -> Manifest:
+    """The manifest, with a note where file names share beginnings with a number, as slices of one patient do."""
+    begins = Counter(match[1] for path in paths if (match := BEGINNING.search(path)))
+    several = [begin for begin, images in begins.items() if images > 1]
+    if not len(several) >= 2 or sum(begins.values()) < 0.8 * len(paths) or 2 * len(begins) > len(paths):
+        return manifest
+    note = (
+        f"names share beginnings, as images of one patient do ('{several[0]}' in {begins[several[0]]} images), and are "
+        f"not taken for patients: --patients '{BEGINNING.pattern}'"
+    )
+    return manifest.with_columns({}, notes=[note], rules={"patient_id": note})
 
 
 def _as_told(manifest: Manifest, paths: Sequence[str], patients: str) -> Manifest:

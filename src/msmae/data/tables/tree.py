@@ -73,7 +73,9 @@ def read_places(listing: Listing) -> Tree:
     taken = {mask for masks in beside.values() for mask in masks}
     images = [place for place in pictures if place.path not in taken]
     cells = {place.path: [*pairs.get(place.path, []), *beside.get(place.path, [])] for place in images}
-    wrapping, images = _unwrapped(images, whole=bool(pairs))
+    told = bool(pairs) or (bool(images) and all(place.kind == "image" for place in images))
+    wrapping, images = _unwrapped(images, whole=told)
+    _check_folds(images, where=str(listing.root))
     side = next((f"{image}/ and {mask.inner}/" for image, mask in _first_pair(images, named, pairs)), "")
     return Tree(
         tuple(images), {path: SEPARATOR.join(masks) for path, masks in cells.items()}, tuple(strays), side, wrapping
@@ -111,6 +113,8 @@ def beside_masks(paths: Sequence[str]) -> dict[str, list[str]]:
             begin = "" if name.lower() in MASKS else MASK_ENDING.sub("", stem) + "_"
             others = [other for other in of_folder[folder] if other != stem and not _ends_like_a_mask(other)]
             owners = [other for other in others if other.startswith(begin)]
+            if not owners and folder and name.startswith(f"{folder.rpartition('/')[2]}_"):
+                owners = others  # case_7/case_7_tumour_segmentation: of what else is of the case
             if not begin and len(owners) > 8:  # a folder of images, one of which is called so
                 owners = []
         else:
@@ -226,6 +230,19 @@ def _pair(images: Sequence[Place], masks: Sequence[Place]) -> tuple[dict[str, li
     _check_suffixes(images, owned)
     _check_rivals(masks, owned, strays)
     return pairs, strays
+
+
+def _check_folds(images: Sequence[Place], *, where: str) -> None:
+    """Raise ``UserError`` where each of several folds holds splits of its own: they are not one data set, but several
+    divisions of one."""
+    inside = {(place.fold, place.split) for place in images if place.fold and place.split}
+    folds = sorted({fold for fold, _ in inside})
+    if len(folds) > 1 and len({split for _, split in inside}) > 1:
+        raise UserError(
+            f"each of the {len(folds)} folds holds splits of its own, so that an image may be in all of them",
+            where=where,
+            mend="give the folder of one fold as DATA, or one copy of the images with `msmae check DATA --folds`",
+        )
 
 
 def _check_rivals(masks: Sequence[Place], owned: dict[str, list[tuple[Place, str]]], strays: Sequence[str]) -> None:
