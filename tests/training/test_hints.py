@@ -83,7 +83,7 @@ def test_pretraining_with_hints_keeps_what_is_attended(tmp_path: Path):
 
 
 def test_hints_are_a_share_and_need_a_map(tmp_path: Path):
-    with pytest.raises(UserError, match="no share"):
+    with pytest.raises(UserError, match=r"pretrain\.hints"):
         PretrainSettings(hints=1.5)
     with pytest.raises(UserError, match="draws without maps"):
         prepared_of(write_spots(tmp_path), "supmae", pretrain={"hints": 0.5})
