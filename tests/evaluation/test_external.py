@@ -154,7 +154,9 @@ def test_images_the_model_learned_from_stop_it(run: Path, elsewhere: Path, tmp_p
     known = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False)
     learned = run / known.loc[known["split"] == "train", "image_path"].iloc[0]
     data = changed(elsewhere, tmp_path, image_path=lambda paths: [str(learned), *paths[1:]])
-    with pytest.raises(LeakageError, match=r"not new to the model: 1 test image with exactly the pixels") as stop:
+    with pytest.raises(
+        LeakageError, match=r"overlap with the training or validation images: 1 test image with exactly the pixels"
+    ) as stop:
         msmae.evaluate(str(run), str(data), out=str(tmp_path / "out"))
     assert stop.value.exit_code == 3
     assert not (tmp_path / "out").exists()

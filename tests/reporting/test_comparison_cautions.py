@@ -30,6 +30,6 @@ def test_images_that_name_no_patient_are_not_called_patients(tmp_path: Path) -> 
         tested = frame.index[frame["split"] == "test"]
         frame.loc[tested[:40], "patient_id"] = ""
         frame.to_csv(file, index=False)
-    assert "It rests on 2 seeds and 120 test images, of which 40 name no patient and count as one each." in (
+    assert "Based on 2 seeds and 120 test images, of which 40 name no patient and count as one each." in (
         page_of(folder).text
     )

@@ -114,11 +114,12 @@ def test_evaluating_again_changes_nothing(run: Path) -> None:
 
 def test_the_report_says_what_was_done(run: Path) -> None:
     text = Page(run / "report.html").text
-    assert "Are the probabilities true?" in text
-    assert "Training weighed rare classes more" in text
-    assert "an answer may stand beside a small probability" in text
+    assert "Calibration" in text
+    assert "The training loss gave rare classes more weight" in text
+    assert "Two ways to answer" in text
+    assert "plain (largest calibrated probability)" in text
     assert "One temperature" in text
-    assert "On the test images the calibration error was" in text
+    assert "On the test images the calibration error changed from" in text
     for name in ("model_card.md", "claim_2024.md", "tripod_ai.md"):
         assert (run / name).is_file()
     assert "One temperature" in (run / "tripod_ai.md").read_text() + (run / "claim_2024.md").read_text()

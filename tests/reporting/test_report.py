@@ -41,7 +41,7 @@ def test_the_first_screen_says_what_was_asked_and_what_came_out(run: Path, page:
     assert f"{auroc['value']:.3f} {auroc['low']:.3f} to {auroc['high']:.3f}" in page.text
     assert "Classification into 3 classes with “msmae”" in page.text
     assert "80 images of 40 patients" in page.text
-    assert "Always answering “benign” would reach 35.0 %." in page.text
+    assert "Accuracy of the commonest class “benign” alone: 35.0 %." in page.text
     assert "92 min" not in page.text
     assert "trained for 91 min (CPU, 2 threads)" in page.text
     assert "Before you use these figures" not in page.text
@@ -67,7 +67,7 @@ def test_every_part_is_there(tmp_path: Path) -> None:
         assert words in page.text
     assert "finetune.base_lr 0.004" in page.text
     assert "Parameters 810,628" in page.text
-    assert "is benign, called normal (90.0 %)" in page.text
+    assert "true class benign, answer normal (90.0 %)" in page.text
     assert any(source.startswith("data:image/png;base64,iVBOR") for source in page.attributes("src"))
 
 
@@ -172,7 +172,7 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     )
     assert "there is no confusion matrix" in page.text
     assert "none of the classes" in page.text
-    assert "gave the truth" not in page.text
+    assert "probability of the true class" not in page.text
     wrong = frame[(frame["split"] == "test") & (frame["label"] != frame["predicted"])]
     assert f"{len(wrong)} of 80 answers are wrong" in page.text
 
@@ -294,7 +294,7 @@ def test_leaking_data_raise_a_banner(tmp_path: Path) -> None:
     }
     put(run / "audit.json", audit)
     page = page_of(run)
-    assert "2 test images with the pixels of an image that the model learned from" in page.text
+    assert "2 test images with the pixels of a training or validation image" in page.text
     assert "1 patient with images on both sides of the split; 3 a." in page.text
     assert [attributes for _, attributes in page.elements if attributes.get("role") == "alert"]
     assert page.text.index("The data leak into the test") < page.text.index("What was asked")
@@ -320,9 +320,9 @@ def test_what_the_audit_doubts_stands_beside_the_figures(tmp_path: Path) -> None
     put(run / "audit.json", audit)
     text = page_of(run).text
     first = text[: text.index("Table 1")]
-    assert "8 test images nearly the same as one the model learned from: 8 a." in first
-    assert "The class can be told from the size, the border alone: the model may have learned that instead" in first
-    assert "The test images can be told from the others by the size alone: they were drawn otherwise." in first
+    assert "8 test images nearly the same as a training or validation image: 8 a." in first
+    assert "The size, the border alone predicts the class: the model may use that instead" in first
+    assert "The size alone predicts which images are test images: the test split was made differently." in first
     assert "The class can be told from the size: a 512 x 512." in text
     assert "The class b has 2 patients or clusters of near-equal images: too few for every split." in first
     assert "Nearly the same is at most 14 of 256 bits apart." in text
@@ -363,7 +363,7 @@ def test_external_figures_are_the_result_where_they_exist(tmp_path: Path) -> Non
     page = page_of(write_run(tmp_path / "run", frame))
     assert "of 80 external test images classified correctly" in page.text
     assert "internal test" in page.text
-    assert "How the model does elsewhere is not known" not in page.text
+    assert "Performance elsewhere is unknown" not in page.text
 
 
 def test_figures_of_another_task_are_shown_under_their_names(tmp_path: Path) -> None:

@@ -222,8 +222,8 @@ def test_what_one_class_loses_is_said():
     assert lost["malignant"] > 0.2
     assert lost["benign"] == lost["normal"] == 0
     (sentence,) = token_shares.cautions(found, margin=0.01)
-    assert sentence.startswith("of malignant (")
-    assert sentence.endswith("beyond chance")
+    assert sentence.startswith("sensitivity for malignant (")
+    assert sentence.endswith("(significant)")
     assert token_shares.cautions(found, margin=0.9) == []
 
 

@@ -1,8 +1,8 @@
-"""``msmae evaluate RUN DATA2 --out DIR``: a finished model on a data set of another origin, with the same evidence.
+"""``msmae evaluate RUN DATA2 --out DIR``: a finished model on a data set of another origin, with the same report.
 
-DIR holds what a run's folder holds of evidence. Its figures keep three kinds of images apart: ``external`` (every
+DIR holds the same files as an evaluated run. Its figures keep three kinds of images apart: ``external`` (every
 labelled image of DATA2), ``internal`` (the run's own test images, as the run predicted them) and ``val`` (on which the
-temperature and the thresholds were fixed: nothing is fitted on the external images).
+temperature and the thresholds were chosen: nothing is fitted on the external images).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from msmae.evaluation.evaluate import How, evaluate, summarised
 from msmae.evaluation.panels import draw_panels
 from msmae.files import write_whole
 from msmae.inference.inputs import check_numbers
-from msmae.inference.model import Model, load, share_and_selector
+from msmae.inference.model import Keep, Model, load, share_and_selector
 from msmae.progress import ProgressBar
 from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
@@ -50,24 +50,25 @@ def evaluate_elsewhere(
     settings: Settings,
     channels: int | None,
     allow_leakage: bool,
-    looking: dict[str, Any] | None = None,
+    keep: Keep = 1.0,
+    selector: str | None = None,
     answers: Rule = DEFAULT,
 ) -> dict[str, Any]:
     """Predict DATA with the model of a run, and write its evidence into OUT; metrics.json comes last.
 
-    ``channels``: the model's, where images of another number are to be converted knowingly. ``looking``: ``keep`` and
-    ``selector``, as in ``Model.predict``; the internal images are then those of `msmae evaluate RUN --keep`.
+    ``channels``: the model's, where images of another number are to be converted knowingly. ``keep`` and
+    ``selector``: as in ``Model.predict``; the internal images are then those of `msmae evaluate RUN --keep`.
 
     Returns the content of metrics.json.
 
     Raises:
-        LeakageError: images or patients of DATA are among those the model learned from, and it is not allowed.
+        LeakageError: images or patients of DATA are in the run's training or validation split, and it is not allowed.
         UserError: labels or channels that do not fit the model, no labelled image, or files that cannot be read.
     """
     config, _ = read_run(run)
     check_writable(out)
     model = load(run)
-    share, selector = share_and_selector(model, **(looking or {"keep": 1.0, "selector": None}))
+    share, selector = share_and_selector(model, keep, selector)
     own = own_predictions(run, model, share=share, selector=selector)
     manifest = open_data(data, settings)
     manifest = manifest.with_splits(["test"] * len(manifest))
@@ -77,7 +78,7 @@ def evaluate_elsewhere(
     sentence = describe_leakage(found)
     if sentence and not allow_leakage:
         raise LeakageError(
-            "the external data are not new to the model: "
+            "the external data overlap with the training or validation images: "
             + sentence.removeprefix("the data leaks into the test split: "),
             where=data,
             mend="leave these images out; rename patients who only share a number with the run's; --allow-leakage goes "
@@ -97,7 +98,8 @@ def evaluate_elsewhere(
     )
     write_predictions(everything, out / "predictions.csv")
     splits = summarised(everything, prepared, classes=model.classes, multilabel=model.card.multilabel)
-    splits["external"]["notes"] += [*notes, *overlap]
+    for figures in (splits["external"], splits["external"]["plain"]):
+        figures["notes"] += [*notes, *overlap]
     metrics = {
         **{name: value for name, value in metrics_of(run).items() if name in ("task", "arm", "seed")},
         "external": {"data": Path(data.rstrip("/")).stem, "run": run.resolve().name},
@@ -171,7 +173,7 @@ def check_channels(manifest: Manifest, model: Model, *, wanted: int | None) -> N
 
 
 def audit_against_pool(manifest: Manifest, run: Path, *, settings: Settings, source: str) -> tuple[Audit, list[str]]:
-    """Audit the external images as the test split of a data set whose other images are those the model learned from.
+    """Audit the external images as the test split beside the run's training and validation images.
 
     Also gives sentences about what could not be compared, and about images that are the run's own test images.
     """
@@ -182,8 +184,8 @@ def audit_against_pool(manifest: Manifest, run: Path, *, settings: Settings, sou
     notes = []
     if lost:
         notes.append(
-            f"{count(lost, 'image')} of the {len(pool.learned):,} that the model learned from cannot be read here: "
-            "whether the external images are among them is not known"
+            f"{count(lost, 'image')} of the run's {len(pool.learned):,} training and validation images cannot be read "
+            "here, and were not compared with the external images"
         )
     tested = digests_of(theirs.select(pool.manifest.ids("test")))
     external = fingerprints(manifest, settings)
@@ -221,14 +223,14 @@ def predict_external(model: Model, prepared: Prepared, *, share: float, selector
 
 
 def own_predictions(run: Path, model: Model, *, share: float, selector: str) -> pd.DataFrame:
-    """The run's predictions of its validation images, and of its test images as ``internal``, looked at alike."""
+    """The run's predictions of validation and test images (as ``internal``), from the same token share."""
     path = run / "predictions.csv"
     if selector != "all":
         path, known = run / "predictions_keep.csv", run / "metrics_keep.json"
         same = {"selector": selector, "keep": share}
         if not known.is_file() or json.loads(known.read_text(encoding="utf-8"))["keep"] != same:
             raise UserError(
-                "the run's own images were not looked at like this",
+                "the run's own images were not evaluated with this token share",
                 where=str(run),
                 mend=f"`msmae evaluate {run} --keep {share:g} --selector {selector}` first",
             )

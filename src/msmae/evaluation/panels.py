@@ -1,4 +1,4 @@
-"""RUN/panels: what the classifier looked at, for cases it got right, got wrong, and was unsure of."""
+"""RUN/panels: attention maps of right, wrong and uncertain answers; RUN/looks: the patches that were encoded."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def draw_panels(
 
 
 def draw_selections(prepared: Prepared, run: Path, looking: dict[str, Any], *, each: int = 8) -> None:
-    """Draw what is looked at of some test images, of every class in turn, into RUN/looks with captions in panels.json.
+    """Draw the encoded patches of some test images, of every class in turn, into RUN/looks, with captions.
 
-    ``looking``: ``selector`` and ``keep``; of all patches a look at a quarter is drawn instead.
+    ``looking``: ``selector`` and ``keep``; instead of all patches, a quarter is drawn.
     """
     model, folder = load(run), run / "looks"
     own_folder(folder)

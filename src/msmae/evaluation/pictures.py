@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROLE_COLOURS = ("#c8553d", "#3b3b45", "#e9dcc0")  # masked, thrown, kept
+ROLE_COLOURS = ("#c8553d", "#3b3b45", "#e9dcc0")  # masked, dropped, kept
 OUTLINE = "#ffb000"
 MOST_PIXELS = 800
 """Longest side of the pictures with outlines."""
@@ -60,7 +60,7 @@ def draw_strip(path: Path, views: Views) -> None:
         views.roles == 2, np.ones([n // m for n, m in zip(views.image.shape[1:], views.roles.shape, strict=True)])
     )
     axes[3].imshow(shown(np.where(kept, views.image, low), low, high), cmap="gray", vmin=0, vmax=1)
-    for axis, title in zip(axes, ("image", "attention", "plan", "seen when masked"), strict=True):
+    for axis, title in zip(axes, ("image", "attention", "plan", "kept patches"), strict=True):
         axis.set_title(title, fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
@@ -68,7 +68,7 @@ def draw_strip(path: Path, views: Views) -> None:
 
 
 def draw_selection(path: Path, image: np.ndarray, seen: np.ndarray, *, outline: np.ndarray | None = None) -> None:
-    """One image [C, H, W] in the file's own units, and beside it what was looked at: ``seen`` [h, w] is bright, the
+    """One image [C, H, W] in the file's own units, and beside it the encoded patches: ``seen`` [h, w] is bright, the
     rest dim; the outline is the lesion mask's [H, W]."""
     figure = new_figure(3.6, 1.9)
     axes = list(figure.subplots(1, 2))
@@ -77,7 +77,7 @@ def draw_selection(path: Path, image: np.ndarray, seen: np.ndarray, *, outline: 
     light = np.where(np.kron(seen, np.ones(size)) > 0, 1.0, 0.25)
     axes[0].imshow(picture, cmap="gray", vmin=0, vmax=1)
     axes[1].imshow(picture * (light if picture.ndim == 2 else light[..., None]), cmap="gray", vmin=0, vmax=1)
-    for axis, title in zip(axes, ("image", "looked at closely"), strict=True):
+    for axis, title in zip(axes, ("image", "encoded patches"), strict=True):
         if outline is not None and outline.any():
             axis.contour(outline > 0, levels=[0.5], colors=[OUTLINE], linewidths=1)
         axis.set_title(title, fontsize=9)
@@ -131,7 +131,8 @@ def add_legend(figure: Figure) -> None:
     from matplotlib.patches import Patch
 
     handles: list[Any] = [
-        Patch(color=colour, label=name) for colour, name in zip(ROLE_COLOURS, ("masked", "thrown", "kept"), strict=True)
+        Patch(color=colour, label=name)
+        for colour, name in zip(ROLE_COLOURS, ("masked", "dropped", "kept"), strict=True)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 

@@ -63,11 +63,11 @@ FACTS = (
 
 BALANCE = {
     "none": "Nothing was done.",
-    "auto": "The default of msmae: nothing while the commonest class has at most twice the images of the rarest, else "
-    "the loss weighs every class the same in total.",
-    "class_weights": "The loss weighs every class the same in total.",
-    "logit_adjustment": "The logits are shifted by the logarithm of the class frequencies in training.",
-    "sampling": "Classes are sampled equally often in training.",
+    "auto": "Default: equal total weight of each class in the loss where the commonest class has more than twice the "
+    "images of the rarest, else nothing.",
+    "class_weights": "Equal total weight of each class in the loss.",
+    "logit_adjustment": "Logits shifted by the log class frequencies during training.",
+    "sampling": "Classes sampled equally often during training.",
 }
 """What the setting `finetune.balance` does."""
 
@@ -105,7 +105,7 @@ def _data_facts(run: RunFiles) -> dict[str, str]:
         return known
     unlabelled = int((table["label"] == "").sum())
     known["missing_labels"] = (
-        f"{of(unlabelled, 'image')} without a label; left out of fine-tuning and evaluation."
+        f"{of(unlabelled, 'image')} without a label; excluded from fine-tuning and evaluation."
         if unlabelled
         else "Every image has a label."
     )
@@ -207,7 +207,7 @@ def _result_facts(run: RunFiles, split: str) -> dict[str, str]:
     return {
         "test_size": f"{of(result['n'], 'image')} of {of(result['patients'], 'patient')}."
         if result.get("patients")
-        else f"{of(result['n'], 'image')}; the patients are not known.",
+        else f"{of(result['n'], 'image')}; patients unknown.",
         "metrics": f"{'; '.join(names)}; by class sensitivity, specificity, PPV, NPV, F1, AUROC and AUPRC.",
         "uncertainty": f"95 % intervals: bootstrap over {'patients' if result.get('patients') else 'images'} "
         f"({count(result.get('resamples'))} resamples, bias-corrected and accelerated), Wilson or Clopper-Pearson "
@@ -258,13 +258,13 @@ def _disjoint(run: RunFiles) -> str:
     assert run.manifest is not None
     named = run.manifest[(run.manifest["patient_id"] != "") & (run.manifest["split"] != "")]
     if named.empty:
-        return "Image: the patients are not known, so images of one patient may be in several splits."
+        return "Image: patients unknown, so images of one patient may be in several splits."
     crossing = int((named.groupby("patient_id")["split"].nunique() > 1).sum())
     if crossing:
         return f"Image: {of(crossing, 'patient')} in more than one split."
     unknown = int((run.manifest["patient_id"] == "").sum())
     return "Patient: no patient is in more than one split." + (
-        f" Of {of(unknown, 'image')} the patient is not known." if unknown else ""
+        f" {of(unknown, 'image')} without a patient id." if unknown else ""
     )
 
 
@@ -281,10 +281,11 @@ def _initial(run: RunFiles, *, pretrains: bool) -> str:
 def _output(run: RunFiles) -> str:
     if not run.classes:
         return ""
-    names = ", ".join(run.classes)
+    names, rule = ", ".join(run.classes), headline.rule_of(run)
+    told = f"Answers: {rule}." if rule else ""
     if run.multilabel:
-        return f"A probability for each of {names}; a class above 0.5 is called present."
-    return f"A probability for each of {names}, summing to one; the largest is the answer."
+        return f"A probability for each of {names}. {told}"
+    return f"A probability for each of {names}, summing to one. {told}"
 
 
 def _stage(name: str, settings: dict[str, Any]) -> str:
@@ -325,7 +326,7 @@ def _failures(run: RunFiles, split: str) -> str:
         return ""
     rows = run.predictions[(run.predictions["split"] == split) & (run.predictions["label"] != "")]
     wrong = failures(rows, classes=run.classes, multilabel=run.multilabel, panels=())
-    return f"{len(wrong):,} of {len(rows):,} answers are wrong; report.html lists them by confidence."
+    return f"{len(wrong):,} of {len(rows):,} answers are wrong; report.html lists the most confident."
 
 
 def licence_of_start(run: RunFiles) -> str:

@@ -1,4 +1,4 @@
-"""The first screen: what was asked, what came out, and what must be known before the numbers are believed."""
+"""The first screen: the task, the result, and what must be known before the numbers are used."""
 
 from __future__ import annotations
 
@@ -26,21 +26,24 @@ from msmae.reporting.wording import (
 
 LISTED = 8
 """Classes that are named one by one; of more, the four found least."""
-KEY = ("accuracy", "balanced_accuracy", "auroc", "ece", "dice", "iou", "nsd", "hd95")
+KEY = ("accuracy", "balanced_accuracy", "auroc", "ece", "dice", "dice_lesion", "iou", "nsd", "hd95")
 KEY_MULTI = ("balanced_accuracy", "auroc", "auprc", "ece")
 FEW_UNITS = 30
+SMOKE = (
+    "The preset “tiny” is a smoke test: a small model, trained for seconds. Its figures say nothing about the method."
+)
 ARMS = {
-    "none": "its encoder trained from nothing, without pre-training",
-    "file": "its encoder taken from a file of weights",
-    "vit": "a vision transformer trained from nothing, without pre-training",
-    "mae": "pre-trained by reconstructing randomly masked patches, without labels",
-    "supmae": "pre-trained by reconstructing randomly masked patches, with the labels",
-    "amt": "pre-trained by reconstructing the patches it attends to, without labels",
-    "msmae": "pre-trained by reconstructing the patches it attends to, with the labels",
-    "msmae-shuffled": "pre-trained as msmae, but masked by the attention map of another image (a control)",
+    "none": "encoder trained from scratch, without pre-training",
+    "file": "encoder taken from a file of weights",
+    "vit": "vision transformer trained from scratch, without pre-training",
+    "mae": "pre-trained with random masking, without labels",
+    "supmae": "pre-trained with random masking and labels",
+    "amt": "pre-trained with attention-guided masking, without labels",
+    "msmae": "pre-trained with attention-guided masking and labels",
+    "msmae-shuffled": "as msmae, but masked by the attention map of another image (control)",
     "msmae-released": "pre-trained as the code released with the paper does it",
-    "probe": "a linear head on a pretrained encoder that does not learn",
-    "probe-attentive": "a head with attention on a pretrained encoder that does not learn",
+    "probe": "linear head on a frozen pretrained encoder",
+    "probe-attentive": "attention head on a frozen pretrained encoder",
 }
 
 
@@ -83,7 +86,7 @@ def main_split(metrics: dict[str, Any]) -> str:
 
 
 def asked(run: RunFiles) -> str:
-    """What was asked, in one sentence."""
+    """The task, in one sentence."""
     task, arm = str(run.metrics.get("task", "classification")), str(run.metrics.get("arm", ""))
     goal = f"{task} into {of(len(run.classes), 'class')}" if len(run.classes) > 1 else task
     way = f" with “{arm}”" + (f": {ARMS[arm]}" if arm in ARMS else "") if arm else ""
@@ -100,10 +103,12 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     if run.classes:
         named = ", ".join(run.classes)
         found.append(("classes", named if len(run.classes) <= LISTED else f"{len(run.classes)}: {run.classes[0]}, …"))
+    if rule := rule_of(run):
+        found.append(("answers", rule))
     model, cost = run.model, run.metrics.get("cost") or {}
     if model.get("image_size"):
         side = " × ".join(str(pixels) for pixels in model["image_size"])
-        found.append(("images seen at", f"{side} px, {of(model.get('channels', 1), 'channel')}"))
+        found.append(("image size", f"{side} px, {of(model.get('channels', 1), 'channel')}"))
     if model.get("depth"):
         parameters = cost.get("parameters_encoder") or cost.get("parameters")
         size = f", {count(parameters)} parameters" if parameters else ""
@@ -148,8 +153,8 @@ def came_out(run: RunFiles) -> str:
     dice = split["metrics"].get("dice") or {}
     if dice.get("value") is not None:
         interval = figure_interval("dice", dice)
-        told = f", 95{PERCENT} interval {interval}" if interval else ""
-        return f"Dice {figure_value('dice', dice)}{told}, on {images}."
+        told = f" (95{PERCENT} CI {interval})" if interval else ""
+        return f"Dice {figure_value('dice', dice)}{told}, on {images}.{_without_lesion(split)}"
     entry = split["metrics"].get("accuracy")
     if entry is None or entry.get("value") is None:
         return f"{images} evaluated."
@@ -159,20 +164,56 @@ def came_out(run: RunFiles) -> str:
             f"{images} evaluated for {of(len(run.classes), 'class')}; {count(right)} ({share}) have every label right."
         )
     interval = figure_interval("accuracy", entry)
-    told = f": {share}, 95{PERCENT} interval {interval}" if interval else f" ({share})"
+    told = f": {share} (95{PERCENT} CI {interval})" if interval else f" ({share})"
     return f"{count(right)} of {images} classified correctly{told}."
 
 
-def baseline(rows: pd.DataFrame | None, *, multilabel: bool) -> str:
-    """What always giving the commonest answer would reach on these labelled images."""
-    if rows is None or rows.empty or multilabel:
+def _without_lesion(split: dict[str, Any]) -> str:
+    """Of how many images a mean Dice says nothing about a lesion, and what it is on the others."""
+    counts, lesion = split.get("counts") or {}, split["metrics"].get("dice_lesion") or {}
+    if lesion.get("value") is None:
         return ""
+    clear = {name: of_class["both_empty"] + of_class["false_alarms"] for name, of_class in counts.items()}
+    several = len(clear) > 1
+    told = ", ".join(f"{count(n)}{f' of {name}' if several else ''}" for name, n in clear.items())
+    return f" Images without lesion: {told}. Dice on lesion images: {figure_value('dice_lesion', lesion)}."
+
+
+def against_chance(run: RunFiles, rows: pd.DataFrame | None) -> list[str]:
+    """What the figures are held against: the accuracy against the commonest class, the balanced accuracy of balanced
+    answers against chance.
+    """
+    if rows is None or rows.empty or run.multilabel:
+        return []
     shares = rows["label"].value_counts(normalize=True)
-    return f"Always answering “{shares.index[0]}” would reach {percentage(shares.iloc[0])}."
+    found = [f"Accuracy of the commonest class “{shares.index[0]}” alone: {percentage(shares.iloc[0])}."]
+    split = run.metrics["splits"][main_split(run.metrics)]
+    entry = split.get("balanced", split)["metrics"].get("balanced_accuracy") or {}
+    if entry.get("value") is not None:
+        interval = figure_interval("balanced_accuracy", entry)
+        told = f" (95{PERCENT} CI {interval})" if interval else ""
+        whose = " of the balanced answers" if "balanced" in split else ""
+        found.append(
+            f"Balanced accuracy{whose}: {figure_value('balanced_accuracy', entry)}{told}; chance: "
+            f"{percentage(1 / len(shares))}."
+        )
+    return found
+
+
+def rule_of(run: RunFiles) -> str:
+    """How the model answers, in a few words; empty where the run does not say."""
+    rule, limits = run.metrics.get("answers"), run.metrics.get("thresholds") or {}
+    if not rule:
+        return ""
+    if rule == "balanced":
+        return "balanced (largest probability as trained)"
+    told = ", ".join(f"{name} from {limit:g}" for name, limit in limits.items())
+    usual = "each class above 0.5" if run.multilabel else "largest calibrated probability"
+    return f"plain ({usual}{f'; {told}' if told else ''})"
 
 
 def worse_than_constant(run: RunFiles, rows: pd.DataFrame | None) -> list[str]:
-    """A caution where always giving the commonest answer is right more often than the model, beyond chance."""
+    """A caution where the commonest class alone is right significantly more often than the model."""
     if rows is None or rows.empty or run.multilabel:
         return []
     entry = run.metrics["splits"][main_split(run.metrics)]["metrics"].get("accuracy") or {}
@@ -180,8 +221,8 @@ def worse_than_constant(run: RunFiles, rows: pd.DataFrame | None) -> list[str]:
     if entry.get("high") is None or entry["high"] >= shares.iloc[0]:
         return []
     return [
-        f"Always answering “{shares.index[0]}” would be right more often than the model. Where rare classes were given "
-        "more weight that is the price; the balanced accuracy tells what it bought."
+        f"Always answering “{shares.index[0]}” would be right more often than the model. If training gave rare classes "
+        "more weight, compare the balanced accuracy with chance instead."
     ]
 
 
@@ -194,7 +235,7 @@ def key_figures(run: RunFiles) -> list[KeyFigure]:
 
 
 def found_by_class(run: RunFiles) -> list[KeyFigure]:
-    """For each class the share of its images that was found; where there are many, the four found least."""
+    """The sensitivity of each class; of many classes the four lowest."""
     per_class = run.metrics["splits"][main_split(run.metrics)].get("per_class") or {}
     found = {name: entry["sensitivity"] for name, entry in per_class.items() if "sensitivity" in entry}
     if len(found) > LISTED:
@@ -204,7 +245,7 @@ def found_by_class(run: RunFiles) -> list[KeyFigure]:
 
 
 def cautions(run: RunFiles) -> list[str]:
-    """What must be read before the numbers are believed."""
+    """What must be read before the numbers are used."""
     name = main_split(run.metrics)
     split = run.metrics["splits"][name]
     found = []
@@ -213,27 +254,27 @@ def cautions(run: RunFiles) -> list[str]:
         found.append("No image of the test split has a label: nothing was measured.")
     elif split["n"] == 1 or units == 1:
         found.append(
-            f"The figures rest on one {'image' if split['n'] == 1 else what}: they say nothing about others, "
-            "and no interval can be given."
+            f"The figures rest on one {'image' if split['n'] == 1 else what}. They say nothing about others, and no "
+            "interval can be given."
         )
     elif units < FEW_UNITS:
-        found.append(
-            f"The figures rest on {of(units, what)} only: read them as a pilot, and mind the width of the intervals."
-        )
+        found.append(f"The figures rest on {of(units, what)} only. Treat them as a pilot: the intervals are wide.")
     if name == "val":
-        found.append("There is no test split: these are validation images, on which the model was chosen; expect less.")
+        found.append("There is no test split. The model was selected on these validation images: expect lower figures.")
     found += [f"{note[:1].upper()}{note[1:]}." for note in split.get("notes", ())]
-    if (run.metrics.get("calibration") or {}).get("weights_undone"):
+    if run.metrics.get("answers") != "plain" and (run.metrics.get("calibration") or {}).get("weights_undone"):
         found.append(
-            "Training favoured rare classes: the answers keep that, the probabilities do not, so an answer may stand "
-            "beside a small probability."
+            "Training gave rare classes more weight. The answers keep that weight, the probabilities do not: an answer "
+            "may stand beside a small probability."
         )
     if (run.model.get("start") or {}).get("limited"):
         found.append("The encoder that training began with may not be used commercially, and so may not this model.")
+    if run.config.get("preset") == "tiny":
+        found.append(SMOKE)
     if run.environment.get("went_on_with"):
         found.append(
             "The run went on with other software than it was begun with "
-            f"({', '.join(run.environment['went_on_with'])}): its figures are of neither alone."
+            f"({', '.join(run.environment['went_on_with'])})."
         )
     found += disagreement(run)
     return found
@@ -252,7 +293,7 @@ def disagreement(run: RunFiles) -> list[str]:
             same = bool(np.isclose((rows["label"] == rows["predicted"]).mean(), entry["value"], rtol=0, atol=1e-9))
         if not same and (len(rows) or name in ("test", "val")):
             found.append(
-                f"predictions.csv does not agree with metrics.json on the {split_name(name)} images: one of the two "
-                "was changed or belongs to another run. Evaluate again before you use any number here."
+                f"predictions.csv does not agree with metrics.json on the {split_name(name)} images. One of them was "
+                "changed or belongs to another run: evaluate again before you use any number."
             )
     return found

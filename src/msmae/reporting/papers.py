@@ -12,7 +12,7 @@ from msmae.files import write_whole
 from msmae.reporting import headline
 from msmae.reporting.facts import facts
 from msmae.reporting.render import TEMPLATES, Ready, escape, render
-from msmae.reporting.run_files import RunFiles, read_run_files
+from msmae.reporting.run_files import RunFiles, as_answered, read_run_files
 from msmae.reporting.sections import data, results
 from msmae.reporting.wording import describe, split_name
 
@@ -33,7 +33,7 @@ HUB_METRICS = {
 
 def write_model_card(run: str | Path) -> Path:
     """Write RUN/model_card.md from the files in RUN. Raises ``UserError`` when the run is not finished."""
-    return write_whole(Path(run) / "model_card.md", model_card(read_run_files(Path(run))))
+    return write_whole(Path(run) / "model_card.md", model_card(as_answered(read_run_files(Path(run)))))
 
 
 def model_card(run: RunFiles) -> str:
@@ -107,7 +107,7 @@ class Item:
 
 def write_checklists(run: str | Path) -> list[Path]:
     """Write RUN/claim_2024.md and RUN/tripod_ai.md. Raises ``UserError`` when the run is not finished."""
-    files = read_run_files(Path(run))
+    files = as_answered(read_run_files(Path(run)))
     return [write_whole(Path(run) / f"{name}.md", checklist(name, files)) for name in CHECKLISTS]
 
 

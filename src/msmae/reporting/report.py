@@ -15,7 +15,7 @@ import pandas as pd
 from msmae.files import write_whole
 from msmae.reporting import headline
 from msmae.reporting.render import make_page
-from msmae.reporting.run_files import RunFiles, read_run_files
+from msmae.reporting.run_files import RunFiles, as_answered, read_run_files
 from msmae.reporting.sections import budget, cases, curves, data, results, segmentation
 from msmae.statistics.predictions import check_columns, to_arrays
 
@@ -26,7 +26,7 @@ def write_report(run: str | Path) -> Path:
     Needs no torch and nothing outside RUN. Raises ``UserError`` when the run is not finished, or when its predictions
     cannot be trusted (a missing probability, rows that do not sum to one, unknown labels).
     """
-    return write_whole(Path(run) / "report.html", render(read_run_files(Path(run))))
+    return write_whole(Path(run) / "report.html", render(as_answered(read_run_files(Path(run)))))
 
 
 def render(run: RunFiles) -> str:
@@ -45,7 +45,8 @@ def content(run: RunFiles) -> dict[str, Any]:
         "asked": headline.asked(run),
         "facts": headline.facts(run),
         "came_out": headline.came_out(run),
-        "baseline": headline.baseline(rows, multilabel=run.multilabel),
+        "against_chance": headline.against_chance(run, rows),
+        "rules": results.rules(run, split),
         "key_figures": headline.key_figures(run),
         "found": headline.found_by_class(run),
         "cautions": [*headline.cautions(run), *headline.worse_than_constant(run, rows), *data.warnings(run.audit)],

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from msmae.errors import UserError
+from msmae.statistics.answers import PLAIN
 from msmae.statistics.predictions import PREFIX, read_predictions, read_text_table
+from msmae.statistics.summary import figures_by
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -51,9 +53,9 @@ class RunFiles:
     """Stage -> the rows of its ``metrics.csv``."""
     panels: tuple[Panel, ...] = ()
     budget: dict[str, Any] | None = None
-    """What looking at less costs, where `msmae budget` measured it."""
+    """What smaller token shares cost, where `msmae budget` measured it."""
     looks: tuple[Panel, ...] = ()
-    """Pictures of what was looked at."""
+    """Pictures of the patches that were encoded."""
     missing: tuple[str, ...] = ()
     """A sentence for each file that is not there, or cannot be read."""
 
@@ -102,6 +104,23 @@ def different_software(environments: Iterable[dict[str, Any]]) -> list[str]:
     return sorted(name for name, versions in known.items() if len(versions) > 1)
 
 
+def as_answered(run: RunFiles) -> RunFiles:
+    """The run with the figures and the answers of the rule that it shows first; the figures of balanced answers stay
+    with each split, as ``"balanced"``. A run that knows one rule only (of version 0.1) stays as it is.
+    """
+    rule = run.metrics.get("answers")
+    if rule is None:
+        return run
+    splits = {
+        name: {**figures_by(split, rule), "balanced": {"metrics": split["metrics"], "per_class": split["per_class"]}}
+        for name, split in run.metrics["splits"].items()
+    }
+    predictions = run.predictions
+    if predictions is not None and rule == "plain" and PLAIN in predictions:
+        predictions = predictions.assign(predicted=predictions[PLAIN])
+    return replace(run, metrics={**run.metrics, "splits": splits}, predictions=predictions)
+
+
 def read_run_files(run: Path) -> RunFiles:
     """Read a RUN folder.
 
@@ -120,16 +139,16 @@ def read_run_files(run: Path) -> RunFiles:
             missing.append(f"{name} cannot be read ({problem}): {what}")
         return {}
 
-    config = optional("config.yaml", "the settings of the run are not known")
-    environment = optional("environment.json", "the software and the machine are not known")
+    config = optional("config.yaml", "the settings are unknown")
+    environment = optional("environment.json", "software and machine are unknown")
     card = "model.json" if (run / "model.json").is_file() else "model/config.json"
-    model = optional(card, "the shape of the model is not known")
+    model = optional(card, "the shape of the model is unknown")
     audit = optional("audit.json", "the data were not audited, or the result was not kept")
     manifest = _read_manifest(run / "manifest.csv")
     if manifest is not None and metrics.get("external"):
         manifest["split"] = manifest["split"].replace("test", "external")
     if manifest is None:
-        missing.append("manifest.csv is not in the folder: where the images come from is not known")
+        missing.append("manifest.csv is not in the folder: the origin of the images is unknown")
     predictions = None
     if (run / "predictions.csv").is_file():
         predictions = read_predictions(run / "predictions.csv")
@@ -140,7 +159,9 @@ def read_run_files(run: Path) -> RunFiles:
         missing.append("there are no logs: the course of the training cannot be shown")
     panels, lost = _read_panels(run / "panels")
     measured = (
-        optional("budget.json", "what looking at less costs is not known") if (run / "budget.json").is_file() else {}
+        optional("budget.json", "the cost of smaller token shares is unknown")
+        if (run / "budget.json").is_file()
+        else {}
     )
     looks, unseen = _read_panels(run / "looks") if measured else ((), [])
     return RunFiles(

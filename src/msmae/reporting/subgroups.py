@@ -12,7 +12,7 @@ from msmae.statistics.predictions import to_arrays
 from msmae.statistics.summary import summarise_arrays
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "ece")
-MOST = 6  # columns: the more are looked at, the surer one of them differs by chance
+MOST = 6  # columns: of more columns, one would differ by chance
 
 
 @dataclass(frozen=True)

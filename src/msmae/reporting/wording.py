@@ -19,46 +19,49 @@ class Figure:
 
 
 FIGURES: dict[str, Figure] = {
-    "accuracy": Figure("Accuracy", "share of images that got the right answer", percent=True),
+    "accuracy": Figure("Accuracy", "share of images classified correctly", percent=True),
     "balanced_accuracy": Figure(
-        "Balanced accuracy", "mean of the shares found of each class, so that rare classes count as much", percent=True
+        "Balanced accuracy", "mean sensitivity of the classes: rare classes count as much as common ones", percent=True
     ),
-    "auroc": Figure("AUROC", "chance that an image with a class is ranked above one without it; 0.5 is guessing"),
-    "auprc": Figure("AUPRC", "mean precision over all thresholds; guessing gives the class's prevalence"),
+    "auroc": Figure("AUROC", "probability that an image with a class ranks above one without it; chance is 0.5"),
+    "auprc": Figure("AUPRC", "mean precision over all thresholds; chance is the prevalence"),
     "auroc_micro": Figure("AUROC, all classes pooled", "as AUROC, over all pairs of image and class"),
     "auprc_micro": Figure("AUPRC, all classes pooled", "as AUPRC, over all pairs of image and class"),
     "f1_macro": Figure("F1", "harmonic mean of sensitivity and positive predictive value, mean over classes"),
     "f1_micro": Figure("F1, all classes pooled", "harmonic mean of sensitivity and positive predictive value"),
-    "sensitivity_macro": Figure("Sensitivity", "share found of each class, mean over classes", percent=True),
-    "specificity_macro": Figure("Specificity", "share of the others left alone, mean over classes", percent=True),
-    "ppv_macro": Figure("Positive predictive value", "how often a call is right, mean over classes", percent=True),
-    "npv_macro": Figure("Negative predictive value", "how often a no is right, mean over classes", percent=True),
-    "mcc": Figure(
-        "Matthews correlation", "agreement beyond chance; 1 is perfect, 0 is guessing, below 0 is worse", bounded=False
+    "sensitivity_macro": Figure("Sensitivity", "share of a class that is found, mean over classes", percent=True),
+    "specificity_macro": Figure(
+        "Specificity", "share of the other images that is not given the class, mean over classes", percent=True
     ),
-    "kappa": Figure("Cohen's kappa", "agreement beyond chance; 1 is perfect, 0 is guessing", bounded=False),
+    "ppv_macro": Figure(
+        "Positive predictive value", "share of the answers that are right, mean over classes", percent=True
+    ),
+    "npv_macro": Figure(
+        "Negative predictive value", "share of the negative answers that are right, mean over classes", percent=True
+    ),
+    "mcc": Figure("Matthews correlation", "agreement corrected for chance; 1 is perfect, 0 is chance", bounded=False),
+    "kappa": Figure("Cohen's kappa", "agreement corrected for chance; 1 is perfect, 0 is chance", bounded=False),
     "kappa_quadratic": Figure(
-        "Quadratic-weighted kappa", "as kappa, with far misses weighing more than near ones", bounded=False
+        "Quadratic-weighted kappa", "as kappa; distant grades weigh more than neighbouring ones", bounded=False
     ),
     "mean_absolute_error": Figure(
-        "Mean error in grades", "how many grades the answer is off; 0 is perfect", bounded=False
+        "Mean error in grades", "mean distance between answer and true grade; 0 is perfect", bounded=False
     ),
     "brier": Figure("Brier score", "squared error of the probabilities; 0 is perfect", bounded=False),
-    "log_loss": Figure("Log loss", "surprise at the true class, in nats; 0 is perfect", bounded=False),
-    "ece": Figure(
-        "Calibration error", "mean distance between stated confidence and the share that is right", percent=True
-    ),
+    "log_loss": Figure("Log loss", "minus the log probability of the true class, in nats; 0 is perfect", bounded=False),
+    "ece": Figure("Calibration error", "mean gap between confidence and share of right answers", percent=True),
     "prevalence": Figure("Prevalence", "share of images that have the class", percent=True),
-    "sensitivity": Figure("Sensitivity", "share found of the images that have the class", percent=True),
-    "specificity": Figure("Specificity", "share left alone of the images without it", percent=True),
-    "ppv": Figure("PPV", "how often a call of the class is right", percent=True),
-    "npv": Figure("NPV", "how often a no is right", percent=True),
+    "sensitivity": Figure("Sensitivity", "share of the images with the class that is found", percent=True),
+    "specificity": Figure("Specificity", "share of the images without the class that is not given it", percent=True),
+    "ppv": Figure("PPV", "share of the answers of this class that are right", percent=True),
+    "npv": Figure("NPV", "share of the other answers that are right", percent=True),
     "f1": Figure("F1", "harmonic mean of sensitivity and PPV"),
-    "calibration_slope": Figure("Calibration slope", "1 is right, below 1 is too sure", bounded=False),
+    "calibration_slope": Figure("Calibration slope", "1 is calibrated, below 1 is overconfident", bounded=False),
     "calibration_intercept": Figure(
-        "Calibration intercept", "0 is right, above 0 says too little, below 0 too much", bounded=False
+        "Calibration intercept", "0 is calibrated; above 0: probabilities too low, below 0: too high", bounded=False
     ),
-    "dice": Figure("Dice", "overlap of the outlined and the true region; 1 is perfect"),
+    "dice": Figure("Dice", "overlap of outline and lesion; 1 is perfect; no lesion but an outline counts 0"),
+    "dice_lesion": Figure("Dice, lesion images", "mean over the images with a lesion; a missed lesion counts 0"),
     "iou": Figure("Intersection over union", "shared area over joint area; 1 is perfect"),
     "hd95": Figure(
         "Hausdorff distance (95 %)", "how far outlines lie apart, in pixels, at the 95th percentile", bounded=False

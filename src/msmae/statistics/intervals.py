@@ -185,7 +185,7 @@ def _usable(draws: np.ndarray) -> np.ndarray | Interval:
             f"too few patients of some class: the metric is defined in only {share:.0f} % of the resamples"
         )
     if usable.min() == usable.max():
-        return no_interval("every resample gives the same number: the bootstrap cannot tell how uncertain it is")
+        return no_interval("every resample gives the same value")
     return usable
 
 

@@ -129,10 +129,13 @@ def _split(rows: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int
         for name in FIGURES
     }
     metrics |= _lesion_entries(rows, resamples, seed)
+    shown = np.stack([_of_lesions(part) for part in parts.values()], axis=1)
+    metrics["dice_lesion"] = mean_entry(shown, images, resamples, seed)
     per_class = {
         label: {"n": int((part["reference"] > 0).sum())}
         | {name: mean_entry(part[[name]].to_numpy(float), part, resamples, seed) for name in FIGURES}
         | _lesion_entries(part, resamples, seed)
+        | {"dice_lesion": mean_entry(_of_lesions(part)[:, None], part, resamples, seed)}
         for label, part in parts.items()
     }
     counts = {label: _empties(part) for label, part in parts.items()}
@@ -169,6 +172,11 @@ def _notes(label: str, counts: dict[str, int], images: int) -> list[str]:
     if counts["missed"]:
         notes.append(f"in {counts['missed']} images with {label} nothing was outlined (Dice 0, no distance)")
     return notes
+
+
+def _of_lesions(part: pd.DataFrame) -> np.ndarray:
+    """Dice of the images that show a lesion, [n]; nan elsewhere."""
+    return part["dice"].where(part["reference"] > 0).to_numpy(float)
 
 
 def _by_size(part: pd.DataFrame, label: str, resamples: int, seed: int) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def with_both_rules(
     ordinal: bool = False,
     multilabel: bool,
 ) -> dict[str, dict[str, Any]]:
-    """``splits`` of `summarise`, each with ``"plain": {"metrics", "per_class"}``: the figures of the answers in the
+    """``splits`` of `summarise`, each with ``"plain": {"metrics", "per_class", "notes"}``: those of the answers in the
     column ``predicted_plain``, as far as they depend on the answers.
     """
     found = {}
@@ -86,18 +86,19 @@ def with_both_rules(
         plain = {
             "metrics": _of_answers(figures["metrics"]),
             "per_class": {label: _of_answers(entries) for label, entries in figures["per_class"].items()},
+            "notes": list(figures["notes"]),
         }
         found[name] = {**split, "plain": plain}
     return found
 
 
 def figures_by(split: Mapping[str, Any], rule: str) -> dict[str, Any]:
-    """A split of metrics.json with its ``metrics`` and ``per_class`` by this rule, where it holds both."""
+    """A split of metrics.json with its ``metrics``, ``per_class`` and ``notes`` by this rule, where it holds both."""
     plain = split.get("plain")
     if rule != "plain" or plain is None:
         return dict(split)
     per_class = {label: entries | plain["per_class"].get(label, {}) for label, entries in split["per_class"].items()}
-    return {**split, "metrics": split["metrics"] | plain["metrics"], "per_class": per_class}
+    return {**split, "metrics": split["metrics"] | plain["metrics"], "per_class": per_class, "notes": plain["notes"]}
 
 
 def _of_answers(entries: Mapping[str, Any]) -> dict[str, Any]:

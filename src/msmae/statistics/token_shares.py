@@ -1,4 +1,4 @@
-"""What looking at less costs in accuracy, measured against looking at everything, on the same images.
+"""What a token share costs in accuracy, measured against all tokens on the same images.
 
 A point is *not inferior* where the whole 95 % interval of its paired loss lies under the margin: that it was not shown
 to be worse is not enough.
@@ -109,10 +109,10 @@ def cautions(by_class: Sequence[dict[str, Any]], *, margin: float) -> list[str]:
         value, low = row["loss"]["value"], row["loss"]["low"]
         if value is None or value <= margin:
             continue
-        sure = "beyond chance" if low is not None and low > 0 else "chance may explain it"
+        sure = "significant" if low is not None and low > 0 else "not significant"
         found.append(
-            f"of {row['class']} ({row['n']} test images) {100 * row['kept']:.1f} % are found instead of "
-            f"{100 * row['all']:.1f} %; {sure}"
+            f"sensitivity for {row['class']} ({row['n']} test images) drops from {100 * row['all']:.1f} % to "
+            f"{100 * row['kept']:.1f} % ({sure})"
         )
     return found
 

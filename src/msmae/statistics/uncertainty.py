@@ -28,7 +28,7 @@ from msmae.statistics.intervals import (
 from msmae.statistics.metrics import ECE_BINS, Metrics, Values
 from msmae.statistics.predictions import Predictions
 
-ONE_PATIENT = no_interval("one patient only: nothing is known about how patients differ")
+ONE_PATIENT = no_interval("one patient only")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def ece_intervals(
     return [
         Interval(low=float(low[i]), high=float(high[i]), method="triangle")
         if length[:, i].max() > length[:, i].min()
-        else no_interval("every resample gives the same number: the bootstrap cannot tell how uncertain it is")
+        else no_interval("every resample gives the same value")
         for i in range(k)
     ]
 

@@ -155,7 +155,7 @@ def _evaluate_external(
     channels = groups.pop("model", {}).get("channels")
     settings = merge_layers([chosen, groups])
     metrics = evaluate_elsewhere(
-        run, data, target, settings=settings, channels=channels, allow_leakage=allow, looking=looking, answers=answers
+        run, data, target, settings=settings, channels=channels, allow_leakage=allow, answers=answers, **looking
     )
     show_result(metrics, target)
     return metrics

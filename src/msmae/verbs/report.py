@@ -23,11 +23,15 @@ def report(run: str) -> Path:
     if is_comparison(run):
         from msmae.reporting.comparison.page import write_comparison
 
-        return write_comparison(run)
+        return _said([write_comparison(run), *(Path(run) / name for name in ("comparison_table.md", "table.csv"))])
     from msmae.reporting.papers import write_checklists, write_model_card
     from msmae.reporting.report import write_report
 
-    page = write_report(run)
-    write_model_card(run)
-    write_checklists(run)
-    return page
+    return _said([write_report(run), write_model_card(run), *write_checklists(run)])
+
+
+def _said(written: list[Path]) -> Path:
+    """Print what was written; gives back the first."""
+    for path in written:
+        print(f"  {path.name:20} {path}")
+    return written[0]

@@ -35,6 +35,7 @@ SHOWN = {
     "brier": "Brier score",
     "ece": "calibration error (ECE)",
     "dice": "Dice",
+    "dice_lesion": "Dice, lesion images",
     "iou": "intersection over union",
     "hd95": "Hausdorff distance, 95 % (px)",
     "nsd": "surface Dice",
@@ -97,7 +98,7 @@ def show_result(
     table = Table(
         title=title,
         title_justify="left",
-        caption="value [95 % interval, resampling patients where they are known]",
+        caption="value [95 % CI, over patients where they are known]",
         caption_justify="left",
     )
     table.add_column("figure")
@@ -139,9 +140,9 @@ COUNTS = {
     "label_conflicts": "pictures with several labels",
     "near_pairs": "pairs nearly identical",
     "near_clusters": "clusters of nearly identical pictures",
-    "test_identical_to_pool": "test images identical to one that is learned from",
-    "test_near_pool": "test images nearly identical to one that is learned from",
-    "test_patients_in_pool": "patients both in test and in the pool that is learned from",
+    "test_identical_to_pool": "test images identical to a training or validation image",
+    "test_near_pool": "test images nearly identical to a training or validation image",
+    "test_patients_in_pool": "patients both in test and in training or validation",
     "patients_crossing": "patients in more than one split",
 }
 
@@ -187,7 +188,7 @@ def show_audit(audit: Audit, *, stops: bool = False, said: Sequence[str] = (), c
         some_known = f"no image and no patient that is named (of {count(audit.nameless, 'image')} none is)"
         known = some_known if audit.nameless else "no image and no patient"
         whom = known if audit.patients else "no image (patients are not known)"
-        console.print(f"[green]{whom} of the test split is in the pool that is learned from[/green]")
+        console.print(f"[green]{whom} of the test split is in training or validation[/green]")
     else:
         console.print("there is no test split, and so no leakage into it")
 
@@ -203,8 +204,8 @@ def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console 
     console.print(_classes(audit))
     console.print(
         f"its own audit: {audit.identical_pairs:,} identical pairs, {audit.label_conflicts:,} label conflicts, "
-        f"{audit.test_identical_to_pool:,} test images identical and {audit.test_near_pool:,} nearly identical to one "
-        f"that is learned from, {audit.patients_crossing:,} patients (or clusters) crossing",
+        f"{audit.test_identical_to_pool:,} test images identical and {audit.test_near_pool:,} nearly identical to a "
+        f"training or validation image, {audit.patients_crossing:,} patients (or clusters) crossing",
         soft_wrap=True,
     )
     console.print(f"  {escape(str(target))}", soft_wrap=True)

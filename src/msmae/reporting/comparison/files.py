@@ -18,7 +18,7 @@ PLAN = "comparison.json"
 CHEAP = {
     "linear_probe": "linear probe",
     "knn": "nearest neighbours",
-    "quarter": "a quarter of the patches",
+    "quarter": "token share 0.25",
 }
 """Further predictions of the same test images that a run may hold, as ``predictions_<name>.csv``."""
 

@@ -29,7 +29,7 @@ COSTS = {
     "images_per_s_predict": "Images predicted in a second",
 }
 PICTURED = 6
-"""Images whose masks are shown side by side."""
+"""Images whose attention maps are shown side by side."""
 PICTURE_BYTES = 3_000_000
 
 
@@ -171,13 +171,13 @@ def settings(files: ComparisonFiles) -> dict[str, Any]:
 
 def cautions(files: ComparisonFiles, analysis: Analysis) -> list[str]:
     """What must be read before the numbers are believed."""
-    found = []
+    found = [headline.SMOKE] if any(run.config.get("preset") == "tiny" for run in files.all_runs) else []
     if files.unfinished:
-        found.append(f"{of(len(files.unfinished), 'run')} of the plan not finished: {', '.join(files.unfinished)}.")
+        found.append(f"{of(len(files.unfinished), 'run')} of the plan unfinished: {', '.join(files.unfinished)}.")
     if files.plan.get("folds"):
         found.append(
-            "The folds of a seed are joined: AUROC and AUPRC rank scores of different models together, so that even "
-            "one that says the same of every image may stray from one half."
+            "The folds of a seed are joined. AUROC and AUPRC then rank scores of different models together, so even "
+            "a constant model may differ from 0.5."
         )
     if files.unused:
         found.append(f"Left out until every arm has the same seeds: {', '.join(files.unused)}.")
@@ -186,13 +186,13 @@ def cautions(files: ComparisonFiles, analysis: Analysis) -> list[str]:
         "patient" if analysis.result["patients"] < analysis.result["n"] else "image",
     )
     if units < headline.FEW_UNITS:
-        found.append(f"The figures rest on {of(units, what)} only: read them as a pilot.")
+        found.append(f"The figures rest on {of(units, what)} only. Treat them as a pilot.")
     for arm, seeds in files.runs.items():
         for seed, folds in zip(files.seeds, seeds, strict=True):
             found += [f"{arm}, seed {seed}: {told}" for run in folds for told in headline.disagreement(run)]
     if other := different_software(run.environment for run in files.all_runs):
         told = "The runs were not all made with the same software"
-        found.append(f"{told} ({', '.join(other)} differ): each has its environment.json.")
+        found.append(f"{told} ({', '.join(other)} differ). See environment.json of each run.")
     for place, seed in enumerate(files.seeds):
         known = {
             run.metrics["data_sha256"]
@@ -202,8 +202,7 @@ def cautions(files: ComparisonFiles, analysis: Analysis) -> list[str]:
         }
         if len(known) > 1:
             found.append(
-                f"The runs of seed {seed} have different data fingerprints: they did not learn from the same images, "
-                "or saw them at different sizes."
+                f"The runs of seed {seed} have different data fingerprints: their images or image sizes differ."
             )
     return found
 
@@ -211,8 +210,8 @@ def cautions(files: ComparisonFiles, analysis: Analysis) -> list[str]:
 BASELINES = {
     "majority": "always answers with the commonest class of the training images",
     "pca-svm": "support vector machine on principal components of the pixels",
-    "resnet18": "a residual network of 18 layers, trained from nothing",
-    "small-cnn": "a small convolutional network, trained from nothing",
+    "resnet18": "a residual network of 18 layers, trained from scratch",
+    "small-cnn": "a small convolutional network, trained from scratch",
 }
 
 

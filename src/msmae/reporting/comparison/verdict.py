@@ -1,4 +1,4 @@
-"""What a comparison says, in words: which arm is better, by how much, and how sure that is."""
+"""The result of a comparison in words: which arm is better, by how much, with which certainty."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Difference:
     p_value: str
     p_holm: str
     verdict: str
-    """better, worse, no difference shown, or cannot be judged: of the first arm."""
+    """better, worse, not significant, or not testable: of the first arm."""
     reason: str
 
 
@@ -55,7 +55,7 @@ def other_pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def sign_of(pair: Mapping[str, Any], metric: str) -> int:
-    """1 where the first arm is better beyond chance (corrected), -1 where it is worse, 0 where neither is shown."""
+    """1 where the first arm is significantly better (corrected), -1 where worse, 0 where not significant."""
     entry = pair["metrics"][metric]
     if entry["value"] is None or entry["p_holm"] is None or entry["p_holm"] >= ALPHA:
         return 0
@@ -74,9 +74,9 @@ def shown(pair: Mapping[str, Any], metric: str) -> Difference:
         interval=interval(metric, entry),
         p_value=p_value(entry["p_value"]),
         p_holm=p_value(entry["p_holm"]),
-        verdict={1: "better", 0: "no difference shown", -1: "worse"}[sign_of(pair, metric)]
+        verdict={1: "better", 0: "not significant", -1: "worse"}[sign_of(pair, metric)]
         if entry["p_holm"] is not None
-        else "cannot be judged",
+        else "not testable",
         reason=str(entry.get("reason") or ""),
     )
 
@@ -109,10 +109,10 @@ def headline(result: Mapping[str, Any], family: Sequence[Mapping[str, Any]], met
     ranked = ranking(result, metric)
     if len(result["arms"]) == 1 and ranked:
         return (
-            f"“{ranked[0][0]}” has a {name} of {figure_value(metric, {'value': ranked[0][1]})}; it stands alone here."
+            f"“{ranked[0][0]}” has a {name} of {figure_value(metric, {'value': ranked[0][1]})}. There is no other arm."
         )
     if len(ranked) < 2:
-        return f"The {name} is not defined for two arms: nothing can be ranked by it."
+        return f"The {name} is undefined for all arms but one: no ranking."
     end = "lowest" if metric in LOWER_IS_BETTER else "highest"
     best, value = ranked[0]
     level_with = [arm for arm, mean in ranked if abs(mean - value) < TIE]
@@ -122,30 +122,27 @@ def headline(result: Mapping[str, Any], family: Sequence[Mapping[str, Any]], met
     behind = [(arm, mean) for arm, mean in ranked if arm not in level_with]
     untested = [arm for arm, _ in behind if _find(family, best, arm)["metrics"][metric]["p_holm"] is None]
     if untested:
-        told += f" Whether chance explains the lead over {_and(untested)} cannot be judged: all resamples say the same."
+        told += f" The lead over {_and(untested)} cannot be tested: all resamples give the same value."
     behind = [(arm, mean) for arm, mean in behind if arm not in untested]
     if not behind:
         return told
     beaten = [arm for arm, _ in behind if _lead(family, best, arm, metric) > 0]
     if len(beaten) == len(ranked) - 1:
-        return f"{told} It is ahead of every other arm by more than chance explains."
+        return f"{told} The lead over every other arm is significant."
     if len(beaten) == len(behind):
-        return f"{told} Beyond chance it is ahead of {_and(beaten)}."
+        return f"{told} The lead over {_and(beaten)} is significant."
     rival, next_value = next((arm, mean) for arm, mean in behind if arm not in beaten)
     lead = _find(family, best, rival)["metrics"][metric]
-    place = ", the next" if rival == ranked[1][0] else ""
-    level = f"Against “{rival}”{place}, chance can explain the lead"
+    level = f"The lead over “{rival}”"
     reach = _reach(lead)
     if reach is not None:
-        level += f" of {number(abs(value - next_value), percent=describe(metric).percent)}"
-        level += f"{_points(describe(metric).percent)} (give or take {number(reach, percent=describe(metric).percent)})"
-    if lead["p_value"] is not None and lead["p_value"] < ALPHA:
-        level += f" once {len(family)} comparisons are corrected for"
-    if not beaten and len(behind) == len(ranked) - 1:
-        return (
-            f"{told} {level}, and against every other arm too: no arm is shown to be better than “{best}”, nor worse."
-        )
-    return f"{told} {level}." + (f" Beyond chance it is ahead of {_and(beaten)}." if beaten else "")
+        percent = describe(metric).percent
+        level += f", {number(abs(value - next_value), percent=percent)}{_points(percent)}"
+        level += f" (95{PERCENT} CI ± {number(reach, percent=percent)}),"
+    level += f" is not significant ({_equals(lead['p_holm'])}, corrected for {of(len(family), 'comparison')})."
+    if not beaten and len(behind) == len(ranked) - 1 and len(behind) > 1:
+        return f"{told} {level} No lead over another arm is significant either."
+    return f"{told} {level}" + (f" The lead over {_and(beaten)} is significant." if beaten else "")
 
 
 def answers(planned: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
@@ -158,18 +155,20 @@ def how_sure(result: Mapping[str, Any], planned: Sequence[Mapping[str, Any]], me
     patients, images = result["patients"], result["n"]
     units = of(patients, "patient") if patients < images else of(images, "test image")
     if patients < images and result["unnamed"]:
-        units = f"{of(images, 'test image')}, of which {count(result['unnamed'])} name no patient and count as one each"
-    found = [f"It rests on {of(result['seeds'], 'seed')} and {units}."]
+        alone = f"{count(result['unnamed'])} name no patient and count as one each"
+        units = f"{of(images, 'test image')}, of which {alone}"
+    found = [f"Based on {of(result['seeds'], 'seed')} and {units}."]
     if result["seeds"] == 1:
         found.append(
-            "With one seed the intervals speak of other patients only: another training run may turn the order."
+            "With one seed, the intervals cover other patients, not other training runs. Another seed may change the "
+            "order."
         )
     reaches = [reach for pair in planned for reach in [_reach(pair["metrics"][metric])] if reach is not None]
     if reaches:
         percent = describe(metric).percent
         found.append(
-            f"A difference below about {number(max(reaches), percent=percent)}{_points(percent)} could not have been "
-            "told from none."
+            f"Differences below about {number(max(reaches), percent=percent)}{_points(percent)} are too small to be "
+            "detected here."
         )
     return found
 
@@ -187,10 +186,10 @@ def ranking(result: Mapping[str, Any], metric: str) -> list[tuple[str, float]]:
 def _answer(pair: Mapping[str, Any], metric: str) -> str:
     one = shown(pair, metric)
     if one.value == "—" or not one.interval:
-        return f"{one.first} against {one.second}: nothing can be said ({one.reason or 'undefined'})."
+        return f"{one.first} against {one.second}: not testable ({one.reason or 'undefined'})."
     return (
-        f"{one.first} against {one.second}: {one.verdict}. {one.value}, 95{PERCENT} interval {one.interval}, "
-        f"corrected p {one.p_holm}."
+        f"{one.first} against {one.second}: {one.value} (95{PERCENT} CI {one.interval}), {one.verdict} "
+        f"({_equals(pair['metrics'][metric]['p_holm'])}, corrected)."
     )
 
 
@@ -201,6 +200,12 @@ def _lead(family: Sequence[Mapping[str, Any]], best: str, other: str, metric: st
 
 def _find(family: Sequence[Mapping[str, Any]], one: str, other: str) -> Mapping[str, Any]:
     return next(pair for pair in family if {pair["first"], pair["second"]} == {one, other})
+
+
+def _equals(p: float | None) -> str:
+    """``p = 0.180``, ``p <0.001``."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _reach(entry: Mapping[str, Any]) -> float | None:

@@ -101,7 +101,7 @@ def budget_figure(rows: Sequence[Mapping[str, Any]], choice: Mapping[str, Any]) 
         )  # fmt: skip
         axes.set(xlabel="times as fast as all patches", ylabel="balanced accuracy, validation (%)")
         axes.legend(loc="best")
-        return to_svg(axes, alt="Balanced accuracy over speed for every way of looking at less")
+        return to_svg(axes, alt="Balanced accuracy over speed for every token share and selector")
 
 
 def decision_figure(curve: pd.DataFrame, *, of: str) -> str:
@@ -111,11 +111,11 @@ def decision_figure(curve: pd.DataFrame, *, of: str) -> str:
         at = curve["threshold"]
         if curve["low"].notna().all():
             axes.fill_between(at, curve["low"], curve["high"], color=SERIES[0], alpha=0.14, linewidth=0)
-        axes.plot(at, curve["model"], color=SERIES[0], linestyle=DASHES[0], label="act on the model")
-        axes.plot(at, curve["treat_all"], color=SERIES[1], linestyle=DASHES[1], label="act on everybody")
-        axes.plot(at, curve["treat_none"], color=FAINT, linestyle=DASHES[3], label="act on nobody")
+        axes.plot(at, curve["model"], color=SERIES[0], linestyle=DASHES[0], label="model")
+        axes.plot(at, curve["treat_all"], color=SERIES[1], linestyle=DASHES[1], label="treat all")
+        axes.plot(at, curve["treat_none"], color=FAINT, linestyle=DASHES[3], label="treat none")
         axes.set(xlim=(0, 1), ylim=(-0.25 * best, 1.1 * best))
-        axes.set(xlabel=f"risk of {short(of)} at which one would act", ylabel="net benefit an image")
+        axes.set(xlabel=f"threshold probability of {short(of)}", ylabel="net benefit per image")
         axes.legend(loc="upper right")
         return to_svg(axes, alt=f"Decision curve of {of}")
 
@@ -125,18 +125,18 @@ def reliability_figure(bins: pd.DataFrame, *, of: str | None = None) -> str:
 
     ``of`` names the class whose probability it is; None: the probability of the model's first choice.
     """
-    what = "of the first choice" if of is None else f"of {short(of)}"
+    what = "of the largest class" if of is None else f"of {short(of)}"
     share = bins["images"] / bins["images"].sum()
     with panel() as axes:
-        unit_square(axes, x=f"stated probability {what}", y="how often it was so")
+        unit_square(axes, x=f"predicted probability {what}", y="observed share")
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
         axes.vlines(bins["probability"], bins["low"], bins["high"], color=SERIES[0], linewidth=1.2)
         axes.scatter(
             bins["probability"], bins["observed"], s=12 + 160 * share, color=SERIES[0], linewidth=0, clip_on=False
         )
-        axes.text(0.04, 0.93, "says too little", color=FAINT, fontsize=8, va="top")
-        axes.text(0.96, 0.06, "too sure", color=FAINT, fontsize=8, ha="right")
-        return to_svg(axes, alt=f"Reliability diagram: stated probability {what} against the observed share")
+        axes.text(0.04, 0.93, "underconfident", color=FAINT, fontsize=8, va="top")
+        axes.text(0.96, 0.06, "overconfident", color=FAINT, fontsize=8, ha="right")
+        return to_svg(axes, alt=f"Reliability diagram: predicted probability {what} against the observed share")
 
 
 def biggest_gap(bins: pd.DataFrame) -> tuple[float, float, int]:

@@ -1,4 +1,4 @@
-"""The report's section on looking at less: the curve, the choice, what it does on test, and what was looked at."""
+"""The report's section on token shares: the curve, the choice, its figures on test, and the encoded patches."""
 
 from __future__ import annotations
 

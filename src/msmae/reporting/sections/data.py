@@ -19,13 +19,13 @@ COUNTED = {
     "mask_problems": "masks that cannot be used",
     "other_numbers": "images of another number type than most",
     "identical_pairs": "pairs of images with the same pixels",
-    "label_conflicts": "pictures that occur with different labels",
-    "near_conflicts": "pairs of nearly the same pictures with different labels",
-    "near_across_patients": "pairs of nearly the same pictures of different patients",
-    "test_identical_to_pool": "test images with the pixels of an image the model learned from",
-    "test_patients_in_pool": "test patients the model learned from",
-    "test_in_encoder_pool": "test images, or of patients, that the encoder learned from before",
-    "test_near_pool": "test images nearly the same as one the model learned from",
+    "label_conflicts": "identical images with different labels",
+    "near_conflicts": "pairs of nearly identical images with different labels",
+    "near_across_patients": "pairs of nearly identical images of different patients",
+    "test_identical_to_pool": "test images with the pixels of a training or validation image",
+    "test_patients_in_pool": "test patients also in training or validation",
+    "test_in_encoder_pool": "test images, or images of their patients, that the encoder was trained on before",
+    "test_near_pool": "test images nearly the same as a training or validation image",
     "val_identical_to_train": "validation images with the pixels of a training image",
     "patients_crossing": "patients in more than one split",
 }
@@ -98,7 +98,7 @@ def warnings(audit: Mapping[str, Any] | None) -> list[str]:
     near = amount(audit.get("test_near_pool"))
     if near:
         found.append(
-            f"{of(near, 'test image')} nearly the same as one the model learned from{_of_classes(audit, 'near')}"
+            f"{of(near, 'test image')} nearly the same as a training or validation image{_of_classes(audit, 'near')}"
         )
     for name, groups in (audit.get("small_classes") or {}).items():
         found.append(
@@ -108,15 +108,15 @@ def warnings(audit: Mapping[str, Any] | None) -> list[str]:
         listed = ", the ".join(traits)
         if target == "split":
             found.append(
-                f"the test images can be told from the others by the {listed} alone: they were drawn otherwise"
+                f"the {listed} alone predicts which images are test images: the test split was made differently"
             )
         else:
-            found.append(f"the {target} can be told from the {listed} alone: the model may have learned that instead")
+            found.append(f"the {listed} alone predicts the {target}: the model may use that instead")
     return [sentence_case(sentence) for sentence in found]
 
 
 def leaks(audit: Mapping[str, Any] | None) -> list[str]:
-    """What the audit found that makes the test figures worth nothing; empty when nothing."""
+    """What the audit found that invalidates the test figures; empty when nothing."""
     if audit is None:
         return []
     identical = amount(audit.get("test_identical_to_pool"))
@@ -124,9 +124,9 @@ def leaks(audit: Mapping[str, Any] | None) -> list[str]:
     found = []
     encoder = amount(audit.get("test_in_encoder_pool"))
     if encoder:
-        found.append(f"{of(encoder, 'test image')} among what the encoder had learned from before, or of its patients")
+        found.append(f"{of(encoder, 'test image')} that the encoder was trained on before, or of the same patients")
     if identical:
-        found.append(f"{of(identical, 'test image')} with the pixels of an image that the model learned from")
+        found.append(f"{of(identical, 'test image')} with the pixels of a training or validation image")
     if patients:
         found.append(f"{of(patients, 'patient')} with images on both sides of the split")
     if found and audit.get("leaking_classes"):
@@ -148,7 +148,7 @@ def sentence_case(text: str) -> str:
 
 
 def _shortcuts(audit: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What can be told without looking at the patient -> from which traits of the picture."""
+    """What is predicted by the picture's traits alone -> which traits."""
     found: dict[str, list[str]] = {}
     for shortcut in audit.get("shortcuts") or ():
         found.setdefault(shortcut["target"], []).append(shortcut["trait"])

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from msmae.reporting import cases
-from msmae.reporting.headline import KeyFigure, key_figure
+from msmae.reporting.headline import LISTED, KeyFigure, key_figure
 from msmae.reporting.run_files import RunFiles
 from msmae.reporting.subgroups import subgroups
 from msmae.reporting.wording import FIGURES, describe, figure_value, number, of, split_name
@@ -17,7 +17,7 @@ PER_CLASS = ("sensitivity", "specificity", "ppv", "npv", "f1", "auroc", "auprc")
 RESAMPLES = 500
 """Of subgroups; the figures themselves come from metrics.json."""
 REMEDIES = {
-    "class_weights": "Training weighed rare classes more",
+    "class_weights": "The training loss gave rare classes more weight",
     "sampling": "Training drew rare classes more often",
 }
 
@@ -56,20 +56,19 @@ def calibration(metrics: Mapping[str, Any], split: str) -> list[str]:
     if not record:
         return []
     if record.get("method", "none") == "none":
-        return [f"The probabilities were not recalibrated: {record.get('reason', 'it was not asked for')}."]
+        return [f"The probabilities are not calibrated: {record.get('reason', 'it was not asked for')}."]
     temperature = record["temperature"]
     kind = "less" if temperature > 1 else "more"
     found = []
     if record.get("weights_undone"):
         found.append(
-            f"{REMEDIES.get(record.get('balance', ''), 'Training favoured rare classes')}, so its probabilities are "
-            "those of a world where all classes are equally common. That was undone: they now answer for classes as "
-            "common as in training. The answers stay as they were trained, so an answer need not be the class with the "
-            "largest probability."
+            f"{REMEDIES.get(record.get('balance', ''), 'Training gave rare classes more weight')}. The network's own "
+            "probabilities therefore assume equally common classes. The calibrated ones assume the frequencies of "
+            "training. Plain answers follow the calibrated probabilities, balanced answers the network's own."
         )
     found.append(
-        f"One temperature, {number(temperature)}, was fitted on {of(record['images'], 'validation image')}: it makes "
-        f"the model {kind} sure."
+        f"One temperature, {number(temperature)}, was fitted on {of(record['images'], 'validation image')}. It makes "
+        f"the model {kind} confident."
     )
     if record.get("note"):
         found.append(f"{record['note'][:1].upper()}{record['note'][1:]}.")
@@ -77,11 +76,34 @@ def calibration(metrics: Mapping[str, Any], split: str) -> list[str]:
     if errors:
         was, became = ({"value": errors["ece"][when]} for when in ("before", "after"))
         found.append(
-            f"On the {split_name(split)} images the calibration error was {figure_value('ece', was)} before and is "
-            f"{figure_value('ece', became)} after, the log loss {number(errors['log_loss']['before'])} and "
+            f"On the {split_name(split)} images the calibration error changed from {figure_value('ece', was)} to "
+            f"{figure_value('ece', became)}, the log loss from {number(errors['log_loss']['before'])} to "
             f"{number(errors['log_loss']['after'])}."
         )
     return found
+
+
+def rules(run: RunFiles, split: str) -> dict[str, Any] | None:
+    """The two ways to answer side by side: accuracy, balanced accuracy, F1 and sensitivity by class; None where the run
+    knows one only.
+    """
+    known = run.metrics["splits"][split]
+    if "plain" not in known:
+        return None
+    both = [known["plain"], known["balanced"]]
+    overall = [name for name in ("accuracy", "balanced_accuracy", "f1_macro") if name in both[0]["metrics"]]
+    rows = [
+        {"name": describe(name).name, "cells": [key_figure(name, one["metrics"].get(name, {})) for one in both]}
+        for name in overall
+    ] + [
+        {
+            "name": f"Sensitivity, {label}",
+            "cells": [key_figure("sensitivity", one["per_class"][label].get("sensitivity", {})) for one in both],
+        }
+        for label in list(both[0]["per_class"])[:LISTED]
+    ]
+    same = all(row["cells"][0].value == row["cells"][1].value for row in rows)
+    return {"rows": rows, "reasons": reasons(rows), "same": same}
 
 
 def confusion(run: RunFiles, rows: pd.DataFrame | None) -> dict[str, Any] | None:

@@ -49,5 +49,9 @@ def labels(run: RunFiles) -> tuple[str, ...] | None:
 
 
 def empties(run: RunFiles, split: str) -> list[dict[str, Any]]:
-    """For each class how many images show it or not, by whether anything was outlined."""
-    return [{"name": name, **counts} for name, counts in (run.metrics["splits"][split].get("counts") or {}).items()]
+    """For each class how many images show it or not, by whether anything was outlined; and Dice where it is shown."""
+    known = run.metrics["splits"][split]
+    return [
+        {"name": name, **counts, "dice": key_figure("dice_lesion", known["per_class"][name].get("dice_lesion", {}))}
+        for name, counts in (known.get("counts") or {}).items()
+    ]
