@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from html_page import Page
 from msmae.reporting.cases import confusion, failures, outcome, sort_panels
 from msmae.reporting.cohort import age_bands, groups, match_rows, patients, split_order, table_one, years
-from msmae.reporting.run_files import Panel
+from msmae.reporting.papers import fill_in
+from msmae.reporting.report import write_report
+from msmae.reporting.run_files import Panel, read_run_files
 from msmae.reporting.subgroups import subgroups
-from msmae.statistics.summary import summarise_rows
-from saved_run import make_predictions
+from msmae.statistics.summary import summarise, summarise_rows
+from saved_run import make_predictions, write_run
 
 
 def manifest_of(frame: pd.DataFrame, **columns: list[str]) -> pd.DataFrame:
@@ -171,3 +178,27 @@ def case(label: str, predicted: str, probability: float | None, kind: str = "") 
 def test_panels_are_sorted_by_outcome(panel: Panel, kind: str) -> None:
     assert outcome(panel, classes=2) == kind
     assert sort_panels((panel,), classes=2) == {kind: [panel]}
+
+
+def test_clusters_of_near_identical_images_are_no_patients(tmp_path: Path) -> None:
+    """As `msmae check --repair` writes them where the data names no patients: in ``cluster``, and in ``patient_id``."""
+    frame = make_predictions(patients=12, images_each=3)
+    clusters = ("near-" + frame["patient_id"]).where(frame.index % 3 < 2, "")
+    both = []
+    for column in (clusters, ""):
+        rows = frame.assign(patient_id=column, cluster=clusters)
+        run = write_run(tmp_path / str(column is clusters), rows, columns={"cluster": clusters.tolist()})
+        split = json.loads((run / "metrics.json").read_text())["splits"]["test"]
+        both.append(split)
+        assert split["patients"] is None
+        assert split["clusters"] == 12
+        text = Page(write_report(run)).text
+        assert "36 images, with 12 clusters of near-identical images" in text
+        assert not re.search(r"\d patients", text)
+        claims = fill_in("claim_2024", read_run_files(run))[2]
+        (disjoint,) = (item.answer for item in claims if item.item == "20")
+        assert "0 clusters in more than one split. Patients unknown." in disjoint
+        assert "no patient is in more" not in disjoint
+    alone = summarise(frame.assign(patient_id="", cluster=""), classes=["benign", "malignant", "normal"], resamples=100)
+    assert "clusters" not in alone["test"]
+    assert both[0]["metrics"] == both[1]["metrics"] != alone["test"]["metrics"]  # clusters are resampled whole

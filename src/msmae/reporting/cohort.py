@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from msmae.reporting.wording import count, of, percentage, split_name
+from msmae.statistics.predictions import CLUSTER, cluster_count, names_patient
 
 ORDER = ("train", "val", "test", "external", "")
-STRUCTURE = ("image_path", "label", "patient_id", "split", "mask_path", "axis", "index", "frame")
+STRUCTURE = ("image_path", "label", "patient_id", "split", "mask_path", "axis", "index", "frame", "cluster")
 """Columns that say what an image is, not who it is of."""
 FEW = 12  # values: a column with more is a name or a measurement, not a group
 AGE_BANDS = (0, 20, 40, 60, 80)
@@ -45,8 +46,16 @@ def split_order(manifest: pd.DataFrame) -> list[str]:
 
 def patients(rows: pd.DataFrame) -> int | None:
     """How many patients these images are of; None when none is named."""
-    known = set(rows["patient_id"]) - {""}
-    return len(known) or None
+    return rows.loc[names_patient(rows), "patient_id"].nunique() or None
+
+
+def split_clusters(rows: pd.DataFrame) -> int | None:
+    """How many clusters of near-identical images are in more than one split; None where there are no clusters."""
+    if not cluster_count(rows):
+        return None
+    name = rows["cluster"] if "cluster" in rows else rows["patient_id"]
+    near = rows[name.str.startswith(CLUSTER)]
+    return int((near.groupby(name)["split"].nunique() > 1).sum())
 
 
 def groups(manifest: pd.DataFrame) -> list[Group]:
@@ -72,9 +81,11 @@ def table_one(manifest: pd.DataFrame, *, classes: tuple[str, ...], multilabel: b
     def share(flags: pd.Series) -> tuple[tuple[str, str], ...]:
         return tuple((f"{int(flags[rows].sum()):,}", percentage(flags[rows].mean())) for rows in inside)
 
+    clusters = tuple((count(cluster_count(manifest[rows])), "") for rows in inside)
     rows = [
         Row("Images", tuple((f"{int(rows.sum()):,}", "") for rows in inside)),
         Row("Patients", tuple((count(patients(manifest[rows])), "") for rows in inside)),
+        *([Row("Clusters of near-identical images", clusters)] if any(text != "0" for text, _ in clusters) else []),
         *([Row("Class")] if classes else []),
         *(Row(name, share(has_label(manifest["label"], name, multilabel=multilabel))) for name in classes),
     ]
@@ -151,7 +162,9 @@ def readable(column: str) -> str:
 
 def sentence(rows: pd.DataFrame) -> str:
     """ "603 images of 296 patients", or without the patients when none is named."""
-    return images_of_patients(len(rows), patients(rows))
+    named = cluster_count(rows)
+    together = f", with {of(named, 'cluster')} of near-identical images" if named else ""
+    return images_of_patients(len(rows), patients(rows)) + together
 
 
 def images_of_patients(images: int, named: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from msmae.reporting.wording import (
     percentage,
     split_name,
 )
+from msmae.statistics.predictions import names_patient
 
 FACTS = (
     "category",
@@ -207,9 +209,11 @@ def _result_facts(run: RunFiles, split: str) -> dict[str, str]:
     return {
         "test_size": f"{of(result['n'], 'image')} of {of(result['patients'], 'patient')}."
         if result.get("patients")
-        else f"{of(result['n'], 'image')}; patients unknown.",
+        else f"{of(result['n'], 'image')}"
+        + (f" with {of(result['clusters'], 'cluster')} of near-identical images" if result.get("clusters") else "")
+        + "; patients unknown.",
         "metrics": f"{'; '.join(names)}; by class sensitivity, specificity, PPV, NPV, F1, AUROC and AUPRC.",
-        "uncertainty": f"95 % intervals: bootstrap over {'patients' if result.get('patients') else 'images'} "
+        "uncertainty": f"95 % intervals: bootstrap over {_units(result)} "
         f"({count(result.get('resamples'))} resamples, bias-corrected and accelerated), Wilson or Clopper-Pearson "
         "where a share has no clusters or is 0 or 1. No hypothesis was tested.",
         "calibration": (
@@ -238,6 +242,13 @@ def _result_facts(run: RunFiles, split: str) -> dict[str, str]:
     }
 
 
+def _units(result: Mapping[str, Any]) -> str:
+    """What was resampled."""
+    if result.get("patients"):
+        return "patients"
+    return "images and clusters of near-identical images" if result.get("clusters") else "images"
+
+
 def _settings(run: RunFiles, group: str) -> dict[str, Any]:
     return dict((run.config.get("settings") or {}).get(group) or {})
 
@@ -256,13 +267,16 @@ def _excluded(run: RunFiles) -> str:
 
 def _disjoint(run: RunFiles) -> str:
     assert run.manifest is not None
-    named = run.manifest[(run.manifest["patient_id"] != "") & (run.manifest["split"] != "")]
+    used = run.manifest[run.manifest["split"] != ""]
+    named = used[names_patient(used)]
+    if named.empty and (together := cohort.split_clusters(used)) is not None:
+        return f"Cluster of near-identical images: {of(together, 'cluster')} in more than one split. Patients unknown."
     if named.empty:
         return "Image: patients unknown, so images of one patient may be in several splits."
     crossing = int((named.groupby("patient_id")["split"].nunique() > 1).sum())
     if crossing:
         return f"Image: {of(crossing, 'patient')} in more than one split."
-    unknown = int((run.manifest["patient_id"] == "").sum())
+    unknown = int((~names_patient(run.manifest)).sum())
     return "Patient: no patient is in more than one split." + (
         f" {of(unknown, 'image')} without a patient id." if unknown else ""
     )

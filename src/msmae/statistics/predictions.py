@@ -1,7 +1,7 @@
 """`predictions.csv`: one row an evaluated image, checked before a single number is made of it.
 
 Columns: ``image_path, patient_id, split, label, predicted, prob_<class>...``. Several labels of one image are
-joined by ``;``.
+joined by ``;``. Beside them ``predicted_plain`` (``msmae.statistics.answers``), ``cluster`` (near-identical images).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from msmae.files import whole
 
 REQUIRED = ("image_path", "patient_id", "split", "label", "predicted")
 PREFIX = "prob_"
+CLUSTER = "near-"
+"""How the names of clusters of near-identical images begin (``msmae.data.audit.duplicates.NEAR``)."""
 SUM_TOLERANCE = 1e-3  # softmax in half precision is this far from one, a wrong column is much further
 
 
@@ -34,9 +36,10 @@ class Predictions:
     probabilities: np.ndarray
     """float64 [n, C] in [0, 1]; rows sum to one unless ``multilabel``."""
     patients: np.ndarray
-    """int64 [n]: the patient of each image, 0..P-1. An image of an unknown patient counts as a patient of its own."""
+    """int64 [n]: the patient of each image, 0..P-1. An image of an unknown patient counts as a patient of its own, or
+    with the others of its cluster."""
     patient_names: np.ndarray
-    """str [P], sorted; the image's path for an unknown patient."""
+    """str [P], sorted; for an unknown patient the image's cluster or path."""
     multilabel: bool
 
     @property
@@ -117,6 +120,18 @@ def classes_of(frame: pd.DataFrame) -> tuple[str, ...]:
 def identity_columns(frame: pd.DataFrame) -> list[str]:
     """The columns that together name an image."""
     return ["image_path", *(name for name in ("axis", "index", "frame") if name in frame.columns)]
+
+
+def names_patient(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row names a patient: a cluster of near-identical images in its place is none."""
+    return (rows["patient_id"] != "") & ~rows["patient_id"].str.startswith(CLUSTER)
+
+
+def cluster_count(rows: pd.DataFrame) -> int:
+    """How many clusters of near-identical images are among the rows that name no patient."""
+    others = rows[~names_patient(rows)]
+    named = [others[name] for name in ("patient_id", "cluster") if name in others]
+    return len({name for column in named for name in column if name.startswith(CLUSTER)})
 
 
 def is_multilabel(frame: pd.DataFrame) -> bool:

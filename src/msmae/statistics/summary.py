@@ -14,7 +14,14 @@ from msmae.errors import UserError
 from msmae.statistics.answers import OF_PROBABILITIES, PLAIN
 from msmae.statistics.intervals import entry, undefined
 from msmae.statistics.metrics import prepare
-from msmae.statistics.predictions import Predictions, check_columns, is_multilabel, to_arrays
+from msmae.statistics.predictions import (
+    Predictions,
+    check_columns,
+    cluster_count,
+    is_multilabel,
+    names_patient,
+    to_arrays,
+)
 from msmae.statistics.reliability import calibration_line
 from msmae.statistics.uncertainty import ONE_PATIENT, resample
 
@@ -122,13 +129,13 @@ def summarise_rows(
         return {"n": 0, "patients": None, "resamples": 0, "metrics": {}, "per_class": {}, "notes": [note]}
     predictions = to_arrays(labelled, classes=classes, multilabel=multilabel)
     summary = summarise_arrays(predictions, resamples=resamples, seed=seed, ordinal=ordinal, areas=areas)
-    nameless = int((labelled["patient_id"] == "").sum())
+    nameless, clusters = int((~names_patient(labelled)).sum()), cluster_count(labelled)
     if nameless == predictions.images:
         summary["patients"] = None
-    if "cluster" in labelled and (clusters := set(labelled["cluster"]) - {""}):
-        summary["notes"].append(f"near-identical images count together in the intervals ({len(clusters)} clusters)")
+    if clusters:
+        summary["clusters"] = clusters
     summary["notes"] += _notes_on_rows(
-        unlabelled=len(rows) - len(labelled), nameless=nameless, images=predictions.images
+        unlabelled=len(rows) - len(labelled), nameless=nameless, images=predictions.images, clusters=clusters
     )
     return summary
 
@@ -186,14 +193,15 @@ def _why_undefined_for(predictions: Predictions, c: int) -> str:
     return "; ".join(cause for cause, so in causes.items() if so)
 
 
-def _notes_on_rows(*, unlabelled: int, nameless: int, images: int) -> list[str]:
+def _notes_on_rows(*, unlabelled: int, nameless: int, images: int, clusters: int) -> list[str]:
     notes = []
     if unlabelled:
         notes.append(f"{unlabelled} images without a label are left out")
     if nameless:
+        together = f", except those of {clusters} clusters of near-identical images" if clusters else ""
         notes.append(
-            f"{nameless} of {images} images have no patient id and count as patients of their own: "
-            "if patients repeat among them, the intervals are too narrow"
+            f"{nameless} of {images} images have no patient id. Each counts as a patient{together}: if patients "
+            "repeat, the intervals are too narrow"
         )
     return notes
 

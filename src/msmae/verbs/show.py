@@ -104,8 +104,8 @@ def show_result(
     table.add_column("figure")
     shown = [name for name in ("val", "test", "internal", "external") if name in splits]
     for name in shown:
-        patients = splits[name]["patients"]
-        known = f", {patients} patients" if patients else ""
+        patients, clusters = splits[name]["patients"], splits[name].get("clusters")
+        known = f", {patients} patients" if patients else f", {clusters} clusters" if clusters else ""
         table.add_column(f"{name} ({splits[name]['n']} images{known})", justify="right")
     measured = {key for split in splits.values() for key in split["metrics"]}
     for key, label in SHOWN.items():
