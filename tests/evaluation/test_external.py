@@ -81,7 +81,7 @@ def test_external_and_internal_are_kept_apart(run: Path, elsewhere: Path, eviden
 def test_the_page_names_both(evidence: Path) -> None:
     page = Page(evidence / "report.html")
     first = page.text[: page.text.index("Audit")]
-    assert "Evidence of an external test" in first
+    assert "Report of an external test" in first
     assert "external data manifest" in first
     assert "external test images classified correctly" in first
     assert "internal test" in first
@@ -189,7 +189,7 @@ def test_a_pool_that_is_not_here_is_told(run: Path, elsewhere: Path, tmp_path: P
     table.to_csv(moved / "manifest.csv", index=False)
     metrics = msmae.evaluate(str(moved), str(elsewhere), out=str(tmp_path / "out"))
     assert any("cannot be read here" in note for note in metrics["splits"]["external"]["notes"])
-    assert "among them is not known" in Page(tmp_path / "out" / "report.html").text
+    assert "were not compared with the external images" in Page(tmp_path / "out" / "report.html").text
 
 
 @pytest.mark.parametrize(

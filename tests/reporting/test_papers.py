@@ -191,7 +191,7 @@ def test_patients_on_both_sides_are_told(tmp_path: Path) -> None:
     assert facts(read_run_files(run))["disjoint"] == "Image: 1 patient in more than one split."
     frame["patient_id"] = ""
     again = write_run(tmp_path / "again", frame)
-    assert facts(read_run_files(again))["disjoint"].startswith("Image: the patients are not known")
+    assert facts(read_run_files(again))["disjoint"].startswith("Image: patients unknown")
 
 
 def test_each_way_to_balance_is_described() -> None:

@@ -63,7 +63,7 @@ def test_every_part_is_there(tmp_path: Path) -> None:
     assert sum(label.startswith("ROC") for label in drawn) == 4  # together, and three classes alone
     assert sum(label.startswith("Decision curve") for label in drawn) == 3
     assert any(label.startswith("Pre-training: reconstruction") for label in drawn)
-    for words in ("Table 1", "Class by class", "What was called what", "site", "80+", "most sensitivity + specificity"):
+    for words in ("Table 1", "By class", "Confusion matrix", "site", "80+", "most sensitivity + specificity"):
         assert words in page.text
     assert "finetune.base_lr 0.004" in page.text
     assert "Parameters 810,628" in page.text
@@ -137,7 +137,7 @@ def test_a_missing_piece_is_named_and_breaks_nothing(tmp_path: Path) -> None:
         target = run / lost
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         page = page_of(run)
-        assert name in page.text[page.text.index("What is missing from this report") :]
+        assert name in page.text[page.text.index("Missing from this report") :]
         assert "Balanced accuracy" in page.text
 
 
@@ -221,7 +221,7 @@ def test_a_subgroup_without_events_has_no_number(tmp_path: Path) -> None:
     frame = make_predictions(classes=("healthy", "ill"))
     sites = ["north" if label == "healthy" else "south" for label in frame["label"]]
     page = page_of(write_run(tmp_path / "run", frame, columns={"site": sites}))
-    section = page.text[page.text.index("Subgroups group") : page.text.index("Groups were not planned")]
+    section = page.text[page.text.index("Subgroups group") : page.text.index("The groups were not planned")]
     assert "north no image of ill: means over classes are over the other classes" in section
     assert "south no image of healthy: means over classes are over the other classes" in section
     assert section.count("—1") == 2  # AUROC of either, with its footnote
@@ -297,7 +297,7 @@ def test_leaking_data_raise_a_banner(tmp_path: Path) -> None:
     assert "2 test images with the pixels of a training or validation image" in page.text
     assert "1 patient with images on both sides of the split; 3 a." in page.text
     assert [attributes for _, attributes in page.elements if attributes.get("role") == "alert"]
-    assert page.text.index("The data leak into the test") < page.text.index("What was asked")
+    assert page.text.index("Data leakage into the test split") < page.text.index("Task Class")
     put(run / "audit.json", audit | {"test_identical_to_pool": 0, "test_patients_in_pool": 0})
     assert "leak" not in page_of(run).text  # patients in training and validation are no leakage into the test
 

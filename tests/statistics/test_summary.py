@@ -75,7 +75,7 @@ def test_a_perfect_score_has_an_honest_interval_or_says_that_it_has_none() -> No
     assert 0.3 < metrics["auroc"]["low"] < 0.6  # six disjoint pairs of patients say no more
     for name in ("kappa", "mcc", "f1_macro"):
         assert (metrics[name]["value"], metrics[name]["low"], metrics[name]["high"]) == (1.0, None, None)
-        assert "every resample gives the same number" in metrics[name]["reason"]
+        assert "every resample gives the same value" in metrics[name]["reason"]
 
 
 def test_an_absent_class_is_null_with_the_reason_and_a_note() -> None:

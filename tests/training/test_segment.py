@@ -60,9 +60,16 @@ def test_the_run_contract(finished: Path, data: Path) -> None:
     healthy = (manifest.table["label"][manifest.ids("test")] == "healthy").sum()
     assert counts["both_empty"] + counts["false_alarms"] == healthy
     page = (finished / "report.html").read_text()
-    for said in ("Best, middle and worst", "by size", "Surface Dice", "without it, left alone", "fibrous"):
+    for said in (
+        "Best, middle and worst",
+        "by size",
+        "Surface Dice",
+        "no lesion, no outline",
+        "Dice on lesion images",
+        "fibrous",
+    ):
         assert said in page, said
-    assert "Where it looks" not in page
+    assert "Attention" not in page
     assert "Subgroups" not in page
     panels = json.loads((finished / "panels" / "panels.json").read_text())["panels"]
     assert {panel["kind"] for panel in panels} == {"best", "median", "worst"}

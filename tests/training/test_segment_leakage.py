@@ -63,8 +63,8 @@ def test_leakage_is_found_through_a_chain_of_runs_and_is_in_the_report(
         segment(str(swapped(data, tmp_path / "a.csv")), **again)
     segment(str(swapped(data, tmp_path / "a.csv")), **again, allow_leakage=True)
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "The data leak into the test" in page
-    assert "among what the encoder had learned from before" in page
+    assert "Data leakage into the test split" in page
+    assert "that the encoder was trained on before" in page
 
 
 @pytest.mark.slow

@@ -70,10 +70,10 @@ def test_the_choice_is_one_of_the_points_and_is_told_by_class(budgeted: Path):
 def test_the_report_shows_it(budgeted: Path):
     page = (budgeted / "report.html").read_text(encoding="utf-8")
     rows, columns = load(budgeted).card.keep["glance"]
-    assert f"The image seen from afar takes\n  {rows} × {columns} of the tokens" in page
-    assert "Looking at less" in page
+    assert f"The coarse image takes\n  {rows} × {columns} tokens" in page
+    assert "Token share" in page
     assert "Balanced accuracy over speed" in page
-    assert "What was looked at" in page
+    assert "Encoded patches" in page
     assert page.count("data:image/png") >= 8
 
 
@@ -231,4 +231,4 @@ def test_a_run_without_a_budget_has_no_such_section(tmp_path: Path):
     from msmae.reporting.report import write_report
 
     page = write_report(write_run(tmp_path, make_predictions())).read_text(encoding="utf-8")
-    assert "Looking at less" not in page
+    assert "Token share" not in page
