@@ -155,4 +155,4 @@ def test_which_weights_are_undone(remedy: str, multilabel: bool, undone: list[fl
 def test_sentences_without_a_record() -> None:
     assert calibration({}, "test") == []
     told = calibration({"calibration": {"method": "none", "reason": "there is no labelled validation image"}}, "test")
-    assert told == ["The probabilities were not recalibrated: there is no labelled validation image."]
+    assert told == ["The probabilities are not calibrated: there is no labelled validation image."]
