@@ -332,7 +332,7 @@ def _deeper_notes(deeper: Sequence[tuple[str, ...]], patients: Sequence[str]) ->
     if not inside or any(patients):
         return []
     names = sorted({name for folders in deeper for name in folders})
-    return left_out(len(names), "folder", f"taken for no class and no patient, their images kept: {some(names)}")
+    return [*left_out(len(names), "folder", f"taken for no class and no patient, their images kept: {some(names)}")]
 
 
 def _mask_notes(tree: Tree, masks: Sequence[str]) -> list[str]:

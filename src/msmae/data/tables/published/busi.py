@@ -29,6 +29,8 @@ def read(listing: Listing) -> Manifest:
     manifest = read_class_folders(listing, layout="busi")
     names = manifest.table["image_path"].str.rpartition("/")[2]
     images = np.flatnonzero(~names.str.contains(r"_mask(?:_\d+)?\.", regex=True))
-    notes = left_out(len(manifest) - len(images), "mask", "without an image")
-    notes.append("BUSI names no patients: images of one woman may lie in several splits")
+    notes = [
+        *left_out(len(manifest) - len(images), "mask", "without an image"),
+        "BUSI names no patients: images of one woman may lie in several splits",
+    ]
     return manifest.select(images).with_columns({}, notes=notes)
