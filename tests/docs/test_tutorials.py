@@ -41,18 +41,37 @@ def test_is_my_test_split_clean(
     assert (tmp_path / "runs" / "clean" / "report.html").is_file()
 
 
+LEARNS = "--preset tiny --finetune.epochs 5 --finetune.base_lr 0.01 --finetune.batch_size 8 --finetune.ema 0"
+"""Training in seconds after which a model tells the classes of :func:`write_easy` apart."""
+
+
+def write_easy(folder: Path) -> None:
+    """A phantom whose classes are of a brightness each."""
+    import numpy as np
+    import pandas as pd
+    from PIL import Image
+
+    from msmae.data.phantom import make_phantom
+
+    make_phantom(folder, images=120, size=32, seed=1)
+    table = pd.read_csv(folder / "manifest.csv")
+    for path, number in zip(table["image_path"], table["label"].astype("category").cat.codes, strict=True):
+        pixels = np.asarray(Image.open(folder / path)).astype(int) // 4 + 60 * int(number)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / path)
+
+
 def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Its commands in their order, on folders of the names that it uses; settings that take seconds are added."""
     from msmae.data.phantom import make_phantom
 
-    make_phantom(tmp_path / "DATA", images=120, size=32, seed=1)
+    write_easy(tmp_path / "DATA")
     make_phantom(tmp_path / "OTHER_DATA", images=60, size=32, seed=2)
     table = tmp_path / "OTHER_DATA" / "manifest.csv"  # its patients are others, though a phantom's names are alike
     table.write_text(re.sub(r",p(\d{5}),", r",q\1,", table.read_text(encoding="utf-8")), encoding="utf-8")
     (tmp_path / "NEW_IMAGES").mkdir()
     shutil.copy(tmp_path / "OTHER_DATA" / "images" / "000003.png", tmp_path / "NEW_IMAGES")
     small = {
-        "--out runs/mine ": "--out runs/mine --preset tiny ",
+        "--out runs/mine ": f"--out runs/mine {LEARNS} ",
         "--init dinov2-small --minutes 30": "--init runs/mine --preset tiny",
         "--out runs/outlines": "--out runs/outlines --preset tiny --segment.epochs 1",
         "--seeds 0 1 2": "--seeds 0 --preset tiny",
