@@ -30,7 +30,7 @@ WRITE_INSTEAD = {
     "not significant (p = 0.18)": (
         r"no difference (is )?shown",
         r"which is not shown",
-        r"not shown to (be|differ)",
+        r"(is|are) not shown to (be|differ)",
         r"nothing that is shown",
     ),
     "significant (p = ...)": (r"(?<!agreement.)beyond chance",),

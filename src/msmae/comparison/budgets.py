@@ -120,7 +120,7 @@ def pool(prepared: Prepared) -> int:
 
 
 def refreshes(settings: Settings) -> int:
-    """How often the maps are made anew in pre-training."""
+    """How often pre-training refreshes the attention maps."""
     pre = settings.pretrain
     assert pre.epochs is not None
     assert pre.uniform_epochs is not None

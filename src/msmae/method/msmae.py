@@ -70,14 +70,14 @@ class MSMAE(nn.Module):
         self.encoder.pos_embed.requires_grad_(False)  # positions are fixed in pre-training, as in MAE
 
     def forward(self, images: Tensor, plan: PatchPlan) -> Reconstruction:
-        """Images [B, C, H, W] under a plan: encode what is kept, reconstruct what is masked, name the class."""
+        """Images [B, C, H, W] under a plan: encode the kept patches, reconstruct the masked ones, classify."""
         latent = self.encoder(images, plan.keep)  # [B, 1+K, D]
         pixels = self.decode(latent, plan)  # [B, M, C*p*p]
         logits = self.head(pooled(latent, self.pool))  # [B, classes]
         return Reconstruction(pixels, logits)
 
     def decode(self, latent: Tensor, plan: PatchPlan) -> Tensor:
-        """Latent tokens [B, 1+K, D] -> pixels of the masked patches [B, M, C*p*p]. Thrown patches are absent."""
+        """Latent tokens [B, 1+K, D] -> pixels of the masked patches [B, M, C*p*p]. Dropped patches are absent."""
         seen = self.decoder_embed(latent)  # [B, 1+K, d]
         hidden = self.mask_token.to(seen.dtype).expand(len(seen), plan.mask.shape[1], -1)  # [B, M, d]
         cls_position = self.decoder_pos_embed[:, :1].expand(len(seen), -1, -1)

@@ -1,4 +1,4 @@
-"""The encoder: a plain vision transformer that can look at some of the patches only.
+"""The encoder: a plain vision transformer that may encode some of the patches only.
 
 Parameter names are timm's (``patch_embed.proj``, ``blocks.0.attn.qkv``, ...), so weights travel both ways. What only
 some pretrained encoders have (LayerScale, registers, SwiGLU, no class token) is off unless asked for.
