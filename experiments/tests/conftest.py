@@ -11,7 +11,9 @@ import pytest
 EXPERIMENTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(EXPERIMENTS), str(EXPERIMENTS.parent / "tests")]
 
+import msmae  # noqa: E402
 from budgeted import budgeted_run  # noqa: E402
+from msmae.data.phantom import make_phantom  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +29,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def budgeted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of seconds, whose budget is measured, for all tests: they leave it as it is."""
     return budgeted_run(tmp_path_factory.mktemp("budget"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the arm msmae on a phantom, for all tests: they leave it as it is."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_phantom(folder / "phantom", images=120, size=32)
+    msmae.run(str(folder / "phantom" / "manifest.csv"), out=str(folder / "msmae"), preset="tiny")
+    return folder / "msmae"
