@@ -18,14 +18,16 @@ def card_of(prepared: Prepared, kind: Literal["pretrained", "classifier", "segme
     settings, manifest = prepared.settings, prepared.manifest
     model, segment = settings.model, settings.segment
     assert model.patch_size is not None
-    classes, multilabel, pool = list(manifest.classes), manifest.multilabel, prepared.arm.pool
+    classes, multilabel, pool = list(manifest.classes), manifest.multilabel, "cls"
+    if kind != "segmenter":  # which may begin from nothing: no arm
+        pool = prepared.arm.pool
     decoder: dict[str, Any] = {}
     if kind == "pretrained":
         decoder = {"width": model.decoder_width, "depth": model.decoder_depth, "heads": model.decoder_heads}
     elif kind == "classifier":
         pool = pool if prepared.arm.frozen else settings.finetune.pool or pool
     else:
-        classes, multilabel, pool = list(segment.class_names), bool(manifest.mask_classes), "cls"
+        classes, multilabel = list(segment.class_names), bool(manifest.mask_classes)
         decoder = {"decoder": segment.decoder, "width": DECODER_WIDTH, "deep_supervision": False}
     return ModelCard(
         kind=kind,
