@@ -255,7 +255,7 @@ def test_another_seed_is_not_taken_for_other_data(finished: Path, data: Path, tm
     (out / "manifest.csv").write_text(
         table.replace(",train,", ",other,").replace(",val,", ",train,").replace(",other,", ",val,")
     )
-    for asked, named in [({"seed": 3}, "seed"), ({"dataset": {"val_fraction": 0.3}}, "dataset.val_fraction")]:
+    for asked, named in [({"seed": 3}, "seed"), ({"dataset": {"max_pixels": 9_999}}, "dataset.max_pixels")]:
         with pytest.raises(UserError, match=rf"started with other settings \({named}\)"):
             msmae.run(str(data), out=str(out), preset="tiny", **asked)
     with pytest.raises(UserError, match="the data has changed since this run was started"):
