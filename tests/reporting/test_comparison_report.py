@@ -299,7 +299,7 @@ def test_the_independent_script_agrees_and_notices(folder: Path, monkeypatch: py
 
 
 def test_the_arm_that_chance_allows_is_named_even_when_it_is_not_the_next() -> None:
-    """The runner-up may be beaten beyond chance while a worse but less certain arm is not."""
+    """The runner-up may be beaten significantly while a worse but less certain arm is not."""
     means = {"best": 0.92, "second": 0.90, "third": 0.89}
     found = {"arms": {arm: {"balanced_accuracy": {"value": mean}} for arm, mean in means.items()}}
 
@@ -310,7 +310,7 @@ def test_the_arm_that_chance_allows_is_named_even_when_it_is_not_the_next() -> N
 
     told = headline(found, [pair("second", 0.01), pair("third", 0.3)], "balanced_accuracy")
     assert "The lead over “third”, 3.0 points" in told
-    assert told.endswith("Beyond chance it is ahead of “second”.")
+    assert told.endswith("The lead over “second” is significant.")
 
 
 @pytest.mark.slow
@@ -354,4 +354,4 @@ def test_arms_that_are_level_share_the_place() -> None:
     told = made_up({"a": 0.25, "b": 0.25}, {"b": None})
     assert told.replace("\xa0", " ") == "“a” and “b” share the highest balanced accuracy, 25.0 %."
     told = made_up({"a": 0.25, "b": 0.25, "c": 0.2}, {"b": None, "c": 0.01})
-    assert told.endswith("Beyond chance it is ahead of “c”.")
+    assert told.endswith("The lead over “c” is significant.")

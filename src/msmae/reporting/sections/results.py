@@ -92,7 +92,7 @@ def rules(run: RunFiles, split: str) -> dict[str, Any] | None:
         return None
     both = [known["plain"], known["balanced"]]
     overall = [name for name in ("accuracy", "balanced_accuracy", "f1_macro") if name in both[0]["metrics"]]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": describe(name).name, "cells": [key_figure(name, one["metrics"].get(name, {})) for one in both]}
         for name in overall
     ] + [
