@@ -29,7 +29,7 @@ TRAINING = ("dataset", "model", "pretrain", "finetune", "evaluate", "trainer")
 SHOWN = ("dataset.label_column", "dataset.patients", "model.image_size", "pretrain.epochs", "finetune.epochs")
 VERBS = {
     "run": Verb("run:run", "pre-train, fine-tune and test: from images to a tested model", TRAINING, SHOWN),
-    "demo": Verb("demo:demo", "the same on made-up images, with pictures, in minutes"),
+    "demo": Verb("demo:demo", "the same on phantom images, with pictures, in minutes"),
     "check": Verb(
         "check:check", "find what is wrong with a data set before anything is trained", ("dataset",),
         ("label_column", "patient_column", "patients", "layout"),
@@ -37,12 +37,12 @@ VERBS = {
     "predict": Verb("predict:predict", "predict new images with the model of a run"),
     "serve": Verb("serve:serve", "open a page to try the model of a run in, and an HTTP API"),
     "evaluate": Verb(
-        "evaluate:evaluate", "test the model of a run again, or on images of another origin",
+        "evaluate:evaluate", "test the model of a run again, or on images of another origin (external test)",
         ("dataset", "model", "evaluate"), ("dataset.label_column", "dataset.patients", "model.channels"),
     ),
     "report": Verb("report:report", "write the report of a run or a comparison again"),
     "compare": Verb(
-        "compare:compare", "train several methods with several seeds on the same splits, and compare them", TRAINING,
+        "compare:compare", "train several arms with several seeds on the same splits, and compare them", TRAINING,
         SHOWN,
     ),
     "segment": Verb(
@@ -50,16 +50,16 @@ VERBS = {
         ("dataset", "model", "segment", "evaluate", "trainer"),
         ("dataset.mask_column", "dataset.patients", "model.image_size", "segment.classes", "segment.epochs"),
     ),
-    "pretrain": Verb("pretrain:pretrain", "pre-train an encoder, and no more", TRAINING, SHOWN),
+    "pretrain": Verb("pretrain:pretrain", "pre-train an encoder only", TRAINING, SHOWN),
     "finetune": Verb(
         "finetune:finetune", "fine-tune and test a pre-trained encoder", ("finetune", "evaluate", "trainer"),
         ("finetune.epochs", "finetune.base_lr", "finetune.batch_size"),
     ),
-    "encoders": Verb("encoders:encoders", "list pretrained encoders to start from, and fetch one"),
-    "budget": Verb("budget:budget", "measure how few patches a model needs, and choose"),
+    "encoders": Verb("encoders:encoders", "list pretrained encoders to start from, or fetch one"),
+    "budget": Verb("budget:budget", "measure how few patches a model needs, and choose the token share"),
     "export": Verb("export:export", "write the classifier of a run as one ONNX file"),
-    "masks": Verb("masks:masks", "draw where a model looks, what is masked and what it reconstructs"),
-    "embed": Verb("embed:embed", "write what a frozen encoder says of images, as arrays"),
+    "masks": Verb("masks:masks", "draw the attention, the masked patches and their reconstruction"),
+    "embed": Verb("embed:embed", "write the features that a frozen encoder gives of images, as arrays"),
     "bench": Verb("bench:bench", "measure how fast training and prediction are on this machine"),
 }  # fmt: skip
 

@@ -23,6 +23,6 @@ class UserError(Exception):
 
 
 class LeakageError(UserError):
-    """Test images or patients also occur in the pool the model learns from; exit code 3."""
+    """Test images or patients also occur in training or validation; exit code 3."""
 
     exit_code = 3

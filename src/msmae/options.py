@@ -251,7 +251,7 @@ def help_text(verb: str, summary: str, options: Sequence[Option], *, shown: Sequ
     sections = [("arguments", places), ("options", others)]
     if every:
         sections += [
-            (one_line(kind.__doc__), [option for option in options if option.group == group])
+            (one_line(kind.__doc__).rstrip("."), [option for option in options if option.group == group])
             for group, kind in GROUPS.items()
         ]
     else:

@@ -295,7 +295,7 @@ def test_leaking_data_raise_a_banner(tmp_path: Path) -> None:
     put(run / "audit.json", audit)
     page = page_of(run)
     assert "2 test images with the pixels of a training or validation image" in page.text
-    assert "1 patient with images on both sides of the split; 3 a." in page.text
+    assert "1 patient with images in test and in training or validation; 3 a." in page.text
     assert [attributes for _, attributes in page.elements if attributes.get("role") == "alert"]
     assert page.text.index("Data leakage into the test split") < page.text.index("Task Class")
     put(run / "audit.json", audit | {"test_identical_to_pool": 0, "test_patients_in_pool": 0})

@@ -122,4 +122,4 @@ def test_where_nothing_can_be_read_the_first_reason_is_told(
     assert "the first: the file is empty" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["check", str(root)])
-    assert "no image can be read, so that nothing is known" in capsys.readouterr().out
+    assert "no image can be read: nothing is known" in capsys.readouterr().out

@@ -30,12 +30,13 @@ from msmae.training.views import finetuning_macs, follows_maps, tokens_seen
 BUDGETS = ("epochs", "gmacs", "seconds")
 STATEMENTS = {
     "epochs": "Every arm trains for the same number of epochs: {pre} of pre-training and {fine} of supervised "
-    "training; arms without pre-training have the {fine} only.",
+    "training. Arms without pre-training have the {fine} only.",
     "gmacs": "Every arm trains for the multiply-accumulates that msmae spends in {pre} epochs of pre-training (its "
-    "maps included) and {fine} of fine-tuning; an arm without pre-training spends them all on supervised training.",
-    "seconds": "Every arm trains for the time that msmae takes, on the machine that ran the comparison, for {pre} "
-    "epochs of pre-training (its maps included) and {fine} of fine-tuning, from timed steps of every arm; an arm "
-    "without pre-training spends it all on supervised training.",
+    "attention maps included) and {fine} of fine-tuning. An arm without pre-training spends them all on supervised "
+    "training.",
+    "seconds": "Every arm trains for the time that msmae takes on this machine for {pre} epochs of pre-training (its "
+    "attention maps included) and {fine} of fine-tuning. Steps of every arm were timed for this. An arm without "
+    "pre-training spends all of the time on supervised training.",
 }
 
 

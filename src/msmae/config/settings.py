@@ -32,7 +32,7 @@ class DatasetSettings(Group):
     group: ClassVar[str] = "dataset"
 
     layout: str = "auto"
-    """How the folder or table is laid out; `msmae check` names what it recognises."""
+    """Layout of the folder or table. auto: recognised; `msmae check` says as what."""
     image_column: str = "image_path"
     """Column of a CSV that holds the image paths."""
     label_column: str = "label"
@@ -44,29 +44,30 @@ class DatasetSettings(Group):
     mask_column: str = "mask_path"
     """Column of a CSV that holds the lesion masks."""
     site_column: str = "site"
-    """Column of a CSV that holds where the image comes from."""
+    """Column of a CSV that holds the site, for instance the hospital."""
     patients: str = "auto"
-    """Where a patient's name is found when no table gives it."""
+    """Where the patient's name is found if no table gives it: auto, none, folder, or an expression such as
+    'p(\\d+)_'."""
     slices: str = ""
-    """Cut volumes into slices, for instance axial:5 (every fifth axial slice); empty: one image a row."""
+    """Cut volumes into slices: axial:5 takes every fifth axial slice. Unless given: one image a row."""
     window: str = "file"
     """Grey levels of DICOM: file (as the file asks), none (modality units), lung, brain, bone, soft-tissue,
     centre,width or low..high."""
     replace_nonfinite: float | None = None
-    """The number to put where an image holds NaN or infinity; None: such an image is refused."""
+    """Number that replaces NaN and infinity in an image. Unless given: such an image is refused."""
     max_pixels: Count = 300_000_000
-    """Refuse images of more pixels: a small file may unfold to more than the memory holds."""
+    """Images with more pixels are refused: a small file can fill the memory when it is decoded."""
     val_fraction: TrueShare = 0.15
-    """Share cut for validation where no validation split is given."""
+    """Share of the images cut for validation, if the data gives no validation split."""
     test_fraction: TrueShare = 0.2
-    """Share cut for testing where no test split is given."""
+    """Share of the images cut for testing, if the data gives no test split."""
     ordinal: bool | None = None
-    """The classes are grades, in their order (see class_order); None: where the layout says so."""
+    """Whether the classes are grades, in the order of class_order. Unless given: as the layout says."""
     class_order: str = ""
-    """The classes in their order, separated by semicolons; empty: numbers, then names in natural order (2 before
-    10)."""
+    """The classes in their order, separated by semicolons. Unless given: numbers, then names in natural order (2
+    before 10)."""
     on_error: Literal["stop", "skip"] = "stop"
-    """What an unreadable image does: stop the run, or be left out and reported."""
+    """What happens at an unreadable image. stop: the run stops; skip: the image is left out and reported."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ class ModelSettings(Group):
     group: ClassVar[str] = "model"
 
     image_size: Annotated[int | tuple[int, int] | None, Between(1)] = None
-    """Side, or (height, width), in pixels; None: the images' own size up to image_limit."""
+    """Side, or (height, width), in pixels. Unless given: the images' own size, at most image_limit."""
     image_limit: Count = 64
-    """Largest side that None may choose."""
+    """Largest side in pixels if image_size is not given."""
     channels: Count | None = None
-    """Image channels; None: as in the files."""
+    """Image channels. Unless given: as in the files."""
     patch_size: Count | None = None
-    """Side of a patch in pixels; None: 4 up to 40 px, 8 up to 128 px, else 16."""
+    """Side of a patch in pixels. Unless given: 4 for images up to 40 px, 8 up to 128 px, else 16."""
     width: Count = 192
     """Width of the encoder's tokens."""
     depth: Count = 6
@@ -129,21 +130,21 @@ class Schedule(Group):
     """What every training has: how long, in which batches, at which rate, and what is done to its images."""
 
     epochs: Count | None = None
-    """Passes over the training images; None: as many as `presentations` asks for."""
+    """Passes over the training images. Unless given: as many as `presentations` asks for."""
     presentations: Count = 100_000
-    """Images shown in all, where epochs is None."""
+    """Images shown in all, if epochs is not given."""
     batch_size: Count = 64
-    """Images a device holds at a time."""
+    """Images of one batch on each device."""
     accumulate: Count = 1
-    """Batches whose gradients make one step: as if so many times `batch_size` were shown, in the memory of one."""
+    """Batches that make one step. Two batches of 64 give the step of one batch of 128, in the memory of 64."""
     base_lr: Positive = 1e-3
     """Learning rate for 256 images a step; scaled with `batch_size` x `accumulate` x devices."""
     weight_decay: NotNegative = 0.05
-    """Weight decay of AdamW; biases, norms, tokens and positions have none."""
+    """Weight decay of AdamW. Biases, norms, tokens and positions have none."""
     lr_warmup: Below1 = 0.1
-    """Share of the schedule in which the learning rate rises; a half cosine follows."""
+    """Share of the steps in which the learning rate rises. Then it falls along a half cosine."""
     crop_scale: Annotated[tuple[float, float], Rising(0, 1, above=True)] = (0.5, 1.0)
-    """Least and largest share of the image's area in a training crop (paper: 0.2 to 1 in pre-training)."""
+    """Smallest and largest share of the image's area in a training crop (paper, pre-training: 0.2 to 1)."""
     flip: Share = 0.5
     """Probability of a left-right flip."""
 
@@ -155,12 +156,12 @@ class SupervisedSchedule(Schedule):
     layer_decay: Share = 0.75
     """Each block learns at this share of the rate of the block above it."""
     drop_path: Annotated[float, Between(0, 0.99)] = 0.1
-    """Probability that a training image skips a block, at the last block; less in those before it."""
+    """Probability that a training image skips the last block. It is less for the blocks before."""
     ema: Below1 = 0.99
-    """Decay a step of the averaged weights that are validated and kept; 0 switches averaging off. Never averaged, since
-    they keep batch statistics: `resnet18`, the decoder setr-pup."""
+    """Decay per step of the averaged weights, which are validated and kept. 0: no averaging. `resnet18` and the decoder
+    setr-pup are never averaged, since they keep batch statistics."""
     jitter: NotNegative = 0.2
-    """Standard deviation of random brightness and contrast changes, in standard deviations of the data."""
+    """Random changes of brightness and contrast: their standard deviation, in standard deviations of the data."""
 
 
 @dataclass(frozen=True)
@@ -171,20 +172,21 @@ class PretrainSettings(Schedule):
     presentations: Count = 200_000
     batch_size: Count = 128
     uniform_epochs: Annotated[int, Between(0)] | None = None
-    """First epochs with plain random masking at 75 %; None: 13 % of the epochs (paper: 40 of 300)."""
+    """First epochs, with random masking of 75 % of the patches. Unless given: 13 % of the epochs (paper: 40 of 300)."""
     refresh_every: Count | None = None
-    """Epochs between two refreshes of the maps; None: 13 % of the epochs (paper: 40 of 300)."""
+    """Epochs between two refreshes of the attention maps. Unless given: 13 % of the epochs (paper: 40 of 300)."""
     mask_ratio: Below1 | None = None
-    """Share of patches to reconstruct; None: the arm's."""
+    """Share of the patches that are masked and reconstructed. Unless given: the arm's own."""
     throw_ratio: Below1 | None = None
-    """Share of patches that are neither encoded nor reconstructed; None: the arm's."""
+    """Share of the patches that are dropped: neither encoded nor reconstructed. Unless given: the arm's own."""
     hints: Share = 0.0
-    """Share of the kept patches that the map draws; the rest, and what is masked, is then drawn evenly (paper: 0, the
-    map draws what is masked)."""
+    """Share of the kept patches that the attention map draws. Above 0, all other patches are drawn at random (paper:
+    0, the map draws the masked patches)."""
     label_weight: NotNegative | None = None
-    """Weight of the cross-entropy, in arms that learn labels (`mae` and `amt` do not); None: the arm's (paper: 0.1)."""
+    """Weight of the label's loss in arms that learn labels; `mae` and `amt` do not. Unless given: the arm's own
+    (paper: 0.1)."""
     normalise_pixels: bool = False
-    """Reconstruct per-patch normalised pixels."""
+    """Reconstruct pixels that are normalised patch by patch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -215,22 +217,24 @@ class FinetuneSettings(SupervisedSchedule):
     label_smoothing: Annotated[float, Between(0, 0.99)] = 0.1
     """Share of each label's weight that goes to the other classes."""
     draw: Literal["all", "uniform", "attention", "half", "own"] = "all"
-    """Patches seen in training: all; a share of them drawn uniformly, by the attention map, or half of it by each; or
-    own: those that the arm's masking keeps (paper)."""
+    """Patches seen in training. all; or a share, drawn at random (uniform), by the attention map (attention) or half by
+    each (half); or own: the patches that the arm's masking keeps (paper)."""
     share: TrueShare | Literal["mixed"] | None = None
-    """Share of the patches that the draws uniform, attention and half keep; None: a quarter. mixed: a quarter, or in
-    every fourth batch a half, and all patches in the last eighth of the steps: one model for every token share."""
+    """Share of the patches that the draws uniform, attention and half keep. Unless given: a quarter. mixed: a quarter,
+    in every fourth batch a half, and all in the last eighth of the steps: one model for every token share."""
     pool: Literal["cls", "mean", "both", "attentive"] | None = None
-    """What the head reads: class token, mean of the patches, both, or what a learned query takes; None: the arm's."""
+    """What the head reads: the class token (cls), the mean of the patches, both, or what a learned query attends to
+    (attentive). Unless given: the arm's own."""
     lora: Annotated[int, Between(0)] = 0
-    """Rank of a low-rank change of attention's weights, which alone learns in the blocks; 0: all weights learn."""
+    """Rank of LoRA: in the blocks, only low-rank changes of the attention's weights learn. 0: all weights learn."""
     freeze: Annotated[int, Between(0)] = 0
-    """First blocks of the encoder that do not learn; the embedding does not either then."""
+    """Number of first blocks that do not learn. Above 0, the patch embedding does not learn either."""
     refresh_every: Count | None = None
-    """Epochs between two refreshes of the attention maps that the draw follows, the first before the first step; None:
-    a fifth of the epochs for own (paper: 20 of 100), else half of them."""
+    """Epochs between two refreshes of the attention maps that draw the patches; the first comes before the first step.
+    Unless given: a fifth of the epochs for the draw own (paper: 20 of 100), else half of them."""
     balance: Literal["auto", "none", "class_weights", "logit_adjustment", "sampling"] = "auto"
-    """What is done about rare classes; auto: class weights where the largest has over twice the smallest's images."""
+    """What is done about rare classes. auto: class weights, if the largest class has over twice as many images as the
+    smallest."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -253,15 +257,15 @@ class SegmentSettings(SupervisedSchedule):
     decoder: Literal["light", "setr-pup"] = "light"
     """light: multi-level features joined with the image's own detail; setr-pup: the paper's (SETR)."""
     classes: str = ""
-    """Names of the classes 1, 2, ... in the masks, joined by commas; empty: one class, `lesion`."""
+    """Names of the classes 1, 2, ... in the masks, separated by commas. Unless given: one class, `lesion`."""
     mask_values: Literal["checked", "any"] = "checked"
-    """Of one class: checked, all masks must use the same number for it; any, every pixel above 0 is inside."""
+    """For one class. checked: all masks must use the same number for it; any: every pixel above 0 is inside."""
     healthy: str = "healthy,normal,no_finding"
-    """Labels whose images have nothing to outline; any other image without a mask is an error (dataset.on_error)."""
+    """Labels whose images have nothing to outline. Any other image without a mask is an error (dataset.on_error)."""
     patience: Count = 20
-    """Epochs without a better validation Dice after which training stops."""
+    """Training stops after so many epochs without a better validation Dice."""
     tolerance: NotNegative = 1.0
-    """Distance in pixels, as the model sees the image, within which two outlines agree (surface Dice)."""
+    """Surface Dice: two outlines agree within this distance, in pixels as the model sees the image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -276,7 +280,7 @@ class SegmentSettings(SupervisedSchedule):
 
 @dataclass(frozen=True)
 class TrainerSettings(Group):
-    """The machine; passed on to Lightning's Trainer."""
+    """The machine. These settings are passed on to Lightning's Trainer."""
 
     group: ClassVar[str] = "trainer"
 
@@ -289,16 +293,16 @@ class TrainerSettings(Group):
     num_nodes: Count = 1
     """Machines that train together."""
     precision: str = "auto"
-    """Lightning's precision; auto: bf16-mixed where this machine is faster in it (measured, some ms), else 32-true."""
+    """Lightning's precision. auto: bf16-mixed if a short measurement finds it faster on this machine, else 32-true."""
     threads: Count | None = None
-    """CPU threads; None: all cores."""
+    """CPU threads. Unless given: all cores."""
     compile: bool = False
-    """Compile the network (torch.compile): a minute first, then faster steps on a GPU; on a CPU hardly (docs)."""
+    """Compile the network (torch.compile). It takes a minute first; then steps are faster on a GPU, hardly on a CPU."""
 
 
 @dataclass(frozen=True)
 class EvaluateSettings(Group):
-    """How the evidence is computed."""
+    """How the figures are computed."""
 
     group: ClassVar[str] = "evaluate"
     resamples: Annotated[int, Between(100)] = 2000

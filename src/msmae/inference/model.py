@@ -31,7 +31,7 @@ class Model:
     Attributes:
         card: architecture, classes and normalisation.
         network: the torch module, in evaluation mode, its weights in the numbers that it predicts in.
-        prepared: what looks at some of an image, where `msmae budget` has prepared it.
+        prepared: what encodes a share of the tokens, where `msmae budget` has prepared it.
     """
 
     def __init__(

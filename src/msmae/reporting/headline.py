@@ -265,7 +265,7 @@ def cautions(run: RunFiles) -> list[str]:
     if run.metrics.get("answers") != "plain" and (run.metrics.get("calibration") or {}).get("weights_undone"):
         found.append(
             "Training gave rare classes more weight. The answers keep that weight, the probabilities do not: an answer "
-            "may stand beside a small probability."
+            "may have a small probability."
         )
     if (run.model.get("start") or {}).get("limited"):
         found.append("The encoder that training began with may not be used commercially, and so may not this model.")

@@ -126,7 +126,7 @@ def audited(asked: Asked, manifest: Manifest) -> Audit:
     """The audit of a manifest. A finding is printed on a line, with its count; the report and audit.json say more.
 
     Raises:
-        LeakageError: test images or patients are in the pool the model learns from, and that is not allowed.
+        LeakageError: test images or patients are also in training or validation, and that is not allowed.
     """
     from msmae.data.audit import list_warnings, stop_on_leakage
     from msmae.data.audit.against import audit_against

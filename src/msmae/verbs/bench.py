@@ -43,10 +43,10 @@ def bench(
         cases: what is trained: cpu (64 px, the preset's model), tiny, small, base (ViT at 224 px).
         dtypes: fp32, bf16, fp16; those that the device lacks are left out.
         device: auto, cpu or cuda.
-        batch: images a step; None: each case's own.
+        batch: images a step. Unless given: each case's own.
         only: words that a row's name must hold to be measured, for instance "step"; empty: all rows.
         rounds: turns of each pair.
-        threads: CPU threads; None: as many as PyTorch takes.
+        threads: CPU threads. Unless given: as many as PyTorch takes.
         json: file to write the rows to as well.
 
     Raises:

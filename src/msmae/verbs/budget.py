@@ -32,17 +32,17 @@ def budget(
     """Prepare a run's model for dropping patches, measure what that costs and saves, and choose what `auto` keeps.
 
     Writes RUN/budget.json, and the choice into the model's card; predictions from all patches stay what they were. The
-    choice is made on the validation images: the fastest point whose loss of balanced accuracy is shown (95 % interval,
-    paired) to be no more than the margin; all patches, where there is none.
+    choice is made on the validation images: the fastest point whose loss of balanced accuracy is below the margin, with
+    its whole paired 95 % interval. If there is none, `auto` keeps all patches.
 
     Args:
         run: folder of a finished run.
         margin: balanced accuracy that may be given up, as a fraction.
-        presentations: images shown to prepare the model, where it is not prepared yet; twice as many as fine-tuning was
-            shown unless given; 0: measure it as it is.
+        presentations: images shown to prepare the model, if it is not prepared yet. Unless given: twice as many as in
+            fine-tuning. 0: measure the model as it is.
         ratios: shares of the tokens to measure.
-        selectors: what chooses them: random, grid, self, early, merge or locator.
-        overwrite: prepare and measure again where that has been done.
+        selectors: what chooses the tokens: random, grid, self, early, merge or locator.
+        overwrite: prepare and measure again.
 
     Returns:
         The content of budget.json.
@@ -110,7 +110,7 @@ def show(content: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="what looking at less costs, on validation", title_justify="left")
+    table = Table(title="what fewer patches cost, on validation images", title_justify="left")
     for heading in ("selector", "keep", "GMAC", "images/s", "times", "balanced accuracy", "lost, points [95 %]"):
         table.add_column(heading, justify="left" if heading == "selector" else "right")
     for row in content["rows"]:
@@ -123,6 +123,10 @@ def show(content: dict[str, Any]) -> None:
     Console().print(table)
     choice = content["choice"]
     print(f"auto: {choice['selector']}, keep {choice['keep']:g}, {choice['speedup']:.1f} times as fast", end="")
-    print("" if choice["selector"] != "all" else "; no point was shown to lose less than the margin")
+    print(
+        ""
+        if choice["selector"] != "all"
+        else "; for no other point the whole 95 % interval of the loss is below the margin"
+    )
     for sentence in (choice["test"] or {}).get("cautions", []):
         print(f"- {sentence}")

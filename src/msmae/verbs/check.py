@@ -30,19 +30,20 @@ def check(
 ) -> dict[str, Any]:
     """Audit a data set as a run would use it: files, duplicates, leakage between splits, contradictions, shortcuts.
 
-    Splits that are not given are cut as ``run`` cuts them. The notes say what the data was taken for, and why.
+    It says first what was understood, and why. Splits that are not given are cut as ``run`` cuts them.
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; labels are not needed.
         out: folder for audit.json and worst_pairs.png.
-        repair: CSV to write: a manifest without duplicates and conflicts, near-duplicates and patients kept whole,
-            split anew.
-        folds: cross-validation instead of one split: write this many manifests, OUT/fold-1.csv and so on, of the
-            repaired data if it is repaired. What is identical, nearly identical or of one patient stays in one fold.
-        repeats: draw the folds this many times, with a seed each.
-        allow_leakage: end well although the data leaks into the test split.
+        repair: CSV to write: a clean manifest with a new split. It has no duplicates and no conflicting labels;
+            near-duplicates and images of a patient stay in one split.
+        folds: cross-validation: write this many manifests, OUT/fold-1.csv and so on; with --repair, of the repaired
+            data. Identical and nearly identical images, and images of a patient, stay in one fold.
+        repeats: draw the folds this many times, each time with another seed.
+        allow_leakage: end with exit code 0 although the data leaks into the test split.
         overwrite: replace the CSVs if they exist.
-        near_bits: bits of 256 up to which two pictures are near-duplicates, 0 to 15; the data decides by default.
+        near_bits: two pictures are near-duplicates if at most so many of 256 bits differ, 0 to 15. Unless given: the
+            data decides.
         seed: seed of the splits.
         dataset: how the data is read and divided: any of the settings of that group, for instance
             ``patients="none"``; they mean what they mean in ``msmae run``.
@@ -51,8 +52,8 @@ def check(
         The content of audit.json.
 
     Raises:
-        LeakageError: test images or patients are in the pool that is learned from, and it was neither allowed, nor
-            repaired, nor the split replaced by folds.
+        LeakageError: test images or patients are also in training or validation, and none of --allow-leakage, --repair
+            and --folds was given.
         UserError: the data or an option is not usable.
     """
     from msmae.config import merge_layers

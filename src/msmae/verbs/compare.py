@@ -24,33 +24,34 @@ def compare(
     allow_leakage: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Compare arms on the same splits with the same budget; a comparison that was stopped goes on where it was.
+    """Compare arms on the same splits with the same compute budget. The same command continues a stopped comparison.
 
-    The same command may be started several times: the processes share the runs. More arms and seeds may be asked for
-    later. The splits are drawn once, by the first seed.
+    You may start the same command several times: the processes share the runs. You may add arms and seeds later. The
+    splits are drawn once, by the first seed.
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the comparison; each run is a folder ARM/SEED in it.
-        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; on a pretrained start also probe and
-            probe-attentive; and what a user would pick instead: majority, pca-svm, resnet18, small-cnn.
+        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with --init also probe and
+            probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn.
         seeds: seeds of the training.
-        folds: cross-validation: every image is tested once; 0: the data's own test split, or one that is cut.
+        folds: folds of a cross-validation, in which every image is tested once. 0: the data's own test split, or a
+            new one.
         budget: what is equal for all arms: epochs, gmacs or seconds.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
         init: a pretrained encoder to start every arm from, as in `msmae run`.
-        encoders: another comparison of the same data, whose pre-trained encoders are fine-tuned here.
-        columns: also a linear probe and nearest neighbours on the frozen encoder, and predictions from a quarter of
-            the patches.
-        allow_leakage: go on although test images or patients are in the pool; every report says so.
+        encoders: another comparison of the same data: its pre-trained encoders are fine-tuned here.
+        columns: also measure a linear probe and nearest neighbours on the frozen encoder, and predictions from a
+            quarter of the patches.
+        allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
     Returns:
         The content of comparison.json.
 
     Raises:
-        LeakageError: test images or patients are in the pool the models learn from.
+        LeakageError: test images or patients are also in training or validation.
         UserError: the data, a setting or the folder is not usable; a run was made with other settings.
     """
     from msmae.comparison.baselines import check_baselines

@@ -18,15 +18,15 @@ def embed(
     layout: str = "auto",
     on_error: str = "stop",
 ) -> dict[str, Any]:
-    """Compute two vectors an image with a frozen encoder: what stands for the image, and the mean of its patches.
+    """Compute two vectors an image with a frozen encoder: its class token (or what replaces it), and the patches' mean.
 
     Args:
         source: a run's folder, a name of `msmae encoders`, or a file or folder of encoder weights.
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: the file to write, .npz (numpy) or .parquet (needs pyarrow).
-        image_size: side in pixels at which images are seen; else a run's own, or the images' own up to 168.
+        image_size: side in pixels at which images are seen. Unless given: a run's own, or the images' own up to 168.
         layout: how the folder or table is laid out, as in `msmae check`.
-        on_error: what an unreadable image does: stop, or skip (it is left out and named).
+        on_error: what happens at an unreadable image. stop: the command stops; skip: it is left out and named.
 
     Returns:
         {"out", "images", "width", "left_out"}.

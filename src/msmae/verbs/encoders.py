@@ -9,12 +9,12 @@ from msmae.errors import UserError
 
 
 def encoders(action: str | None = None, name: str | None = None, *, overwrite: bool = False) -> None:
-    """List the known pretrained encoders, or fetch one: nothing else here uses the network.
+    """List the known pretrained encoders, or fetch one. No other command uses the network.
 
     Args:
-        action: `get`, to fetch; nothing: list.
+        action: `get` fetches one. Unless given: list them.
         name: the encoder to fetch.
-        overwrite: fetch it again where it has been fetched.
+        overwrite: fetch it again.
 
     Raises:
         UserError: no such action or name; or the encoder cannot be fetched.

@@ -23,21 +23,21 @@ def evaluate(
     overwrite: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Evaluate a run's model again on its own splits; or on another data set, as an external test.
+    """Evaluate a run's model again on its own splits, or on another data set as an external test.
 
     Args:
         run: folder of a run with a model; predictions.csv and metrics.json are written anew unless DATA is given.
-        data: a data set of another origin, on which the model is tested whole: every labelled image of it.
-        out: folder for the evidence of the external test.
-        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose. Under 1 the run's
-            own splits are written to predictions_keep.csv and metrics_keep.json, and the run's evidence stays.
-        selector: what chooses them: random, grid, self, early, merge or locator; the model's own unless given.
-        answers: the rule whose figures are shown first: plain, the largest calibrated probability; balanced, the
-            largest probability as trained, which finds more of rare classes. metrics.json holds both.
-        threshold: CLASS=0.3 (several with commas): the probability from which a class is answered. The run keeps it;
-            `none` removes it.
-        allow_leakage: go on although images or patients of DATA are among those the model learned from.
-        overwrite: replace the evidence that OUT holds.
+        data: a data set of another origin. The model is tested on every labelled image of it.
+        out: folder for the report and figures of the external test.
+        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose. Under 1 the
+            results go to predictions_keep.csv and metrics_keep.json; the run's own files stay.
+        selector: what chooses the tokens: random, grid, self, early, merge or locator. Unless given: the model's own.
+        answers: the rule whose figures are shown first. plain: the largest calibrated probability; balanced: the
+            largest probability as trained, which finds more of the rare classes. metrics.json holds both.
+        threshold: CLASS=0.3: the class is answered from this probability on; separate several with commas. The run
+            keeps it; `none` removes it.
+        allow_leakage: go on although images or patients of DATA were in the model's training or validation.
+        overwrite: replace the files that OUT holds.
         settings: for DATA: how it is laid out (``dataset={...}``), ``evaluate``, and ``model={"channels": n}`` to have
             images of another number of channels converted.
 
@@ -45,7 +45,7 @@ def evaluate(
         The content of metrics.json.
 
     Raises:
-        LeakageError: the model learned from images or patients of DATA.
+        LeakageError: images or patients of DATA were in the model's training or validation.
         UserError: the run has no model, or DATA does not fit it: other classes or channels.
     """
     from msmae.runs.checkpoint import no_model

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def masks(
     source: str, *, out: str | None = None, images: int = 8, split: str = "test", preset: str = "auto", seed: int = 0
 ) -> dict[str, Any]:
-    """Picture some images: image, map, plan (kept, masked, thrown) and reconstruction; and the same as JSON.
+    """Picture some images: image, map, plan (kept, masked, dropped) and reconstruction; and the same as JSON.
 
     With a RUN the maps and the reconstruction are its pre-trained model's. With DATA there is no model yet: the maps
     are even, the plan is a random one, and nothing is reconstructed. Where the data has lesion masks, also says what
-    share of the lesion patches of the split is masked, thrown and kept, beside the shares under random masking.
+    share of the lesion patches of the split is masked, dropped and kept, beside the shares under random masking.
 
     Args:
         source: folder of a run that has been pre-trained, or data as for `msmae run`.
@@ -139,7 +139,7 @@ class Scene:
         return torch.cat([patch_maps(encoder, self.images(ids[i : i + 256])) for i in range(0, len(ids), 256)])
 
     def restore(self, images: Tensor, plan: PatchPlan) -> Tensor:
-        """Images with the masked patches reconstructed (blank without a model) and the thrown ones blank."""
+        """Images with the masked patches reconstructed (blank without a model) and the dropped ones blank."""
         import torch
 
         from msmae.method.vit import gather_tokens, patchify, unpatchify

@@ -38,15 +38,16 @@ def predict(
         paths: image files, or folders that are searched for images.
         out: folder for predictions.csv.
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
-        selector: what chooses them: random, grid, self, early, merge or locator; the model's own unless given.
-        sliding: of a segmentation run: images larger than the model are looked at piece by piece, at their own
-            resolution, instead of being brought to the model's size; right for a model trained at that scale.
+        selector: what chooses the tokens: random, grid, self, early, merge or locator. Unless given: the model's own.
+        sliding: for a segmentation run: read large images piece by piece, at their own resolution, instead of
+            shrinking them. Use it only if the model was trained at that scale.
         batch_size: images predicted at a time.
         device: cpu, cuda, ...
-        precision: fp32, or bf16: up to twice as fast where the processor has it, with a few thousandths of difference.
-        on_error: what an unreadable image does: stop, or skip: be left out, and named in OUT/left_out.csv.
-        answers: how a class is chosen: plain, the largest calibrated probability (or the run's thresholds); balanced,
-            the largest probability as trained, which finds more of rare classes.
+        precision: fp32, or bf16: up to twice as fast on some processors; results differ by a few thousandths.
+        on_error: what happens at an unreadable image. stop: the command stops; skip: the image is left out and named
+            in OUT/left_out.csv.
+        answers: how a class is chosen. plain: the largest calibrated probability, or the run's thresholds; balanced:
+            the largest probability as trained, which finds more of the rare classes.
 
     Returns:
         The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation

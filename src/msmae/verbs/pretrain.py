@@ -33,8 +33,8 @@ def pretrain(
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run.
-        overwrite: throw away what the folder holds.
-        allow_leakage: go on although test images or patients are in the pool; every report says so.
+        overwrite: delete what the folder holds.
+        allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
     Raises:

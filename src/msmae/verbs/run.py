@@ -39,23 +39,23 @@ def run(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the run; an unfinished run in it is continued.
-        method: arm of the comparison: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; on a
-            pretrained start also probe and probe-attentive. Unless given: vit with a pretrained start, else msmae.
+        method: the arm, that is, how the model is trained: vit, mae, supmae, amt, msmae, msmae-shuffled,
+            msmae-released; with --init also probe and probe-attentive. Unless given: vit with --init, else msmae.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run.
-        minutes: how long the whole command may take here, from the audit to the report; image size and epochs follow
-            from it and are written to config.yaml. With --init it is 15 unless given, or unless both are set.
-        overwrite: throw away what the folder holds.
-        allow_leakage: go on although test images or patients are in the pool; every report says so.
+        minutes: how long the whole command may take on this machine, from the audit to the report. It decides image
+            size and epochs, which are written to config.yaml. With --init: 15, unless given or unless both are set.
+        overwrite: delete what the folder holds.
+        allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
     Returns:
         The content of metrics.json; nothing in the helper processes of distributed training.
 
     Raises:
-        LeakageError: test images or patients are in the pool the model learns from.
+        LeakageError: test images or patients are also in training or validation.
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
     began = time.monotonic()

@@ -36,8 +36,8 @@ def segment(
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.
-        overwrite: throw away what the folder holds.
-        allow_leakage: go on although test images or patients are in a pool the model learns from.
+        overwrite: delete what the folder holds.
+        allow_leakage: go on although test images or patients are also in training or validation.
         settings: groups of settings to change, for instance ``segment={"epochs": 5}``.
 
     Returns:

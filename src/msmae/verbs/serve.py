@@ -24,14 +24,14 @@ def serve(
 ) -> None:
     """Serve a run's model until Ctrl-C: a page to try it in, and an HTTP API (OpenAPI: /openapi.json).
 
-    Research software, not a medical device. On another address than this machine's own a token is needed: the one in
-    the environment variable MSMAE_TOKEN, else a fresh one, which is printed. Nothing is kept of what is uploaded.
+    Research software, not a medical device. Uploads are not kept. If other machines can reach the address, the server
+    asks for a token: the one in the environment variable MSMAE_TOKEN, or a fresh one, which it prints.
 
     Args:
         run: folder of a finished run, classifier or segmenter.
         host: address to listen at; by default only this machine can ask.
         port: port to listen at; 0: any that is free.
-        neighbours: show the training images that look most like the upload; they show training patients.
+        neighbours: also show the training images that are most like the upload. They show training patients.
         upload_mb: largest request, in MB.
         device: cpu, cuda, ...
 

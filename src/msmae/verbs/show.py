@@ -180,7 +180,7 @@ def show_audit(audit: Audit, *, stops: bool = False, said: Sequence[str] = (), c
     if sentence and stops:
         return
     if audit.unreadable == audit.images:
-        console.print("[bold red]no image can be read, so that nothing is known of the data[/bold red]")
+        console.print("[bold red]no image can be read: nothing is known of the data[/bold red]")
     elif sentence:
         console.print(f"[bold red]{escape(printable(sentence))}[/bold red]", soft_wrap=True)
         console.print(f"to mend it: {escape(mending_command(audit))}", soft_wrap=True)
@@ -190,7 +190,7 @@ def show_audit(audit: Audit, *, stops: bool = False, said: Sequence[str] = (), c
         whom = known if audit.patients else "no image (patients are not known)"
         console.print(f"[green]{whom} of the test split is in training or validation[/green]")
     else:
-        console.print("there is no test split, and so no leakage into it")
+        console.print("there is no test split: nothing can leak into it")
 
 
 def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console | None = None) -> None:
@@ -200,7 +200,7 @@ def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console 
     left = "; ".join(f"{number:,} {why}" for why, number in reasons.items()) or "nothing"
     where = f", all named in {left_out_path(target)}" if repair.left_out else ""
     console.print(f"repaired: {count(len(repair.kept), 'image')} kept; left out: {left}{escape(where)}", soft_wrap=True)
-    console.print("any given split is set aside: the splits were cut anew", soft_wrap=True)
+    console.print("a given split is not used: the splits were cut anew", soft_wrap=True)
     console.print(_classes(audit))
     console.print(
         f"its own audit: {audit.identical_pairs:,} identical pairs, {audit.label_conflicts:,} label conflicts, "
@@ -214,7 +214,9 @@ def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console 
 def show_folds(folds: Sequence[Mapping[str, Any]], *, console: Console | None = None) -> None:
     """Print the files of a cross-validation, each with its images by split."""
     console = console or Console(highlight=False)
-    console.print("any given split is set aside; what is alike or of one patient stays in one fold:", soft_wrap=True)
+    console.print(
+        "a given split is not used; near-duplicates and images of a patient stay in one fold:", soft_wrap=True
+    )
     for fold in folds:
         sizes = ", ".join(f"{fold[split]:,} {split}" for split in SPLITS)
         console.print(f"  {escape(fold['manifest'])}: {sizes}", soft_wrap=True)

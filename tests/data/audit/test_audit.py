@@ -138,7 +138,7 @@ def test_patients_on_both_sides_are_leakage_but_between_training_and_validation_
     for pool in ("train", "val", ""):
         leaking = shared("test", pool)
         assert (leaking.test_patients_in_pool, leaking.leaking_images) == (3, 3)
-        with pytest.raises(LeakageError, match="3 patients with images on both sides"):
+        with pytest.raises(LeakageError, match="3 patients with images in test and in training or validation"):
             stop_on_leakage(leaking)
 
 

@@ -28,7 +28,7 @@ class Columns:
 
     @property
     def test(self) -> np.ndarray:
-        """bool [n]; every other image is of the pool that is learned from."""
+        """bool [n]; every other image is a training or validation image, or has no split."""
         return np.asarray(self.splits == "test")
 
     @cached_property

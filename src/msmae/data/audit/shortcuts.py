@@ -49,8 +49,8 @@ class Shortcut:
     def __str__(self) -> str:
         usual = ", ".join(f"{name} {value}" for name, value in self.typical.items())
         return (
-            f"the {self.target} can partly be told from the {self.trait} alone (balanced accuracy "
-            f"{self.balanced_accuracy:.2f}, guessing {self.guessing:.2f}): {usual}"
+            f"the {self.trait} alone predicts the {self.target} (balanced accuracy {self.balanced_accuracy:.2f}, "
+            f"chance {self.guessing:.2f}): {usual}"
         )
 
 

@@ -39,9 +39,11 @@ def describe_leakage(audit: Audit) -> str:
     pieces = []
     if audit.test_identical_to_pool:
         images = count(audit.test_identical_to_pool, "test image")
-        pieces.append(f"{images} with exactly the pixels of an image that is learned from")
+        pieces.append(f"{images} with exactly the pixels of a training or validation image")
     if audit.test_patients_in_pool:
-        pieces.append(f"{count(audit.test_patients_in_pool, 'patient')} with images on both sides")
+        pieces.append(
+            f"{count(audit.test_patients_in_pool, 'patient')} with images in test and in training or validation"
+        )
     if not pieces:
         return ""
     classes = ", ".join(f"{number:,} {name}" for name, number in audit.leaking_classes.items())
@@ -77,7 +79,7 @@ def _warnings(audit: Audit) -> Iterator[str]:
         (audit.unreadable, "image", "cannot be read"),
         (audit.constant, "image", "of one colour"),
         (audit.label_conflicts, "picture", "under several different labels"),
-        (audit.test_near_pool, "test image", f"nearly the same as an image that is learned from{_by(audit)}"),
+        (audit.test_near_pool, "test image", f"nearly the same as a training or validation image{_by(audit)}"),
         (audit.near_conflicts, "pair", "of nearly the same pictures under different labels"),
         (audit.near_across_patients, "pair", "of nearly the same pictures under different patients"),
         (audit.val_identical_to_train, "validation image", "with exactly the pixels of a training image"),
@@ -99,7 +101,7 @@ def _warnings(audit: Audit) -> Iterator[str]:
         yield f"too few images (or patients, or clusters) of a class to be in every split: {some(small)}"
     yield from map(str, audit.shortcuts)
     if audit.crowded:
-        yield "there are masses of near-equal images, and not all pairs of them were compared"
+        yield "very many images are nearly the same: not all pairs of them were compared"
 
 
 def _is_number(text: str) -> bool:

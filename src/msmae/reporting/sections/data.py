@@ -128,7 +128,7 @@ def leaks(audit: Mapping[str, Any] | None) -> list[str]:
     if identical:
         found.append(f"{of(identical, 'test image')} with the pixels of a training or validation image")
     if patients:
-        found.append(f"{of(patients, 'patient')} with images on both sides of the split")
+        found.append(f"{of(patients, 'patient')} with images in test and in training or validation")
     if found and audit.get("leaking_classes"):
         found.append(_of_classes(audit, "leaking").lstrip(": "))
     return found
