@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from msmae.cli import dispatch
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 WRITE_INSTEAD = {
     "random / attention-guided masking": (
@@ -35,7 +37,6 @@ WRITE_INSTEAD = {
     ),
     "significant (p = ...)": (r"(?<!agreement.)beyond chance",),
     "training or validation image": (r"(image|one) that (is|was) learned from", r"on both sides of the split"),
-    "Unless given: ...": (r"\"\"\"[^\"]*[;.,] None: [^\"]*\"\"\"",),
     "delete": (r"throw away what the folder holds",),
     "token share, selection": (r"looking at (less|fewer|a quarter|some of)", r"looks? at (a quarter|a share|some of)"),
 }
@@ -85,7 +86,6 @@ def found_in(files: list[Path]) -> list[str]:
         "No difference shown",
         "ahead beyond chance",
         "3 patients with images on both sides of the split",
-        '"""CPU threads; None: all cores."""',
     ],
 )
 def test_a_phrase_that_had_to_be_read_twice_would_be_seen(sentence: str) -> None:
@@ -100,7 +100,6 @@ def test_a_phrase_that_had_to_be_read_twice_would_be_seen(sentence: str) -> None
         "what is not learned is not shown as if it were",
         "where the class token looks in the last block",
         "even if one image has no mask",
-        '"""CPU threads. Unless given: all cores."""',
     ],
 )
 def test_a_plain_sentence_is_left_in_peace(sentence: str) -> None:
@@ -115,3 +114,12 @@ def test_pages_are_written_in_plain_words() -> None:
 def test_the_package_speaks_in_plain_words() -> None:
     assert len(sources()) > 100
     assert found_in(sources()) == []
+
+
+@pytest.mark.parametrize("verb", ["run", "segment", "bench"])
+def test_help_says_what_happens_unless_an_option_is_given(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch([verb, "--help-all"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"usage: msmae {verb}" in told
+    assert "None" not in told
+    assert ".:" not in told

@@ -1,4 +1,4 @@
-"""A contact sheet of the worst pairs: what is on both sides of the split, or has two labels, side by side."""
+"""A contact sheet of the worst pairs: what is in test and in training, or has two labels, side by side."""
 
 from __future__ import annotations
 
