@@ -72,6 +72,7 @@ def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     shutil.copy(tmp_path / "OTHER_DATA" / "images" / "000003.png", tmp_path / "NEW_IMAGES")
     small = {
         "--out runs/mine ": f"--out runs/mine {LEARNS} ",
+        "encoders get dinov2-small": "encoders",  # no network in tests
         "--init dinov2-small --minutes 30": "--init runs/mine --preset tiny",
         "--out runs/outlines": "--out runs/outlines --preset tiny --segment.epochs 1",
         "--seeds 0 1 2": "--seeds 0 --preset tiny",
