@@ -54,7 +54,8 @@ def served(run: Path, *options: str, **environment: str) -> Iterator[Served]:
         )
     assert process.stdout is not None
     try:
-        line = process.stdout.readline()
+        lines = iter(process.stdout.readline, "")
+        line = next((line for line in lines if line.startswith("The page: ")), "")  # after a bar of progress
         found = re.match(r"The page: (http://\S+?)/(?:#token=(\S+))?\s", line)
         assert found, line + log.read_text()
         yield Served(found[1], run, process, log, temporary, found[2] or "")

@@ -59,6 +59,7 @@ def test_the_set_and_the_thresholds_come_from_the_validation_images(server: Serv
     expected = [name for name, inside in zip(CLASSES, conformal_sets(row, level)[0], strict=True) if inside]
     assert image["conformal_set"] == expected
     assert image["map"] is None
+    assert ("doubtful" in image["flags"]) == (row.max() < level)
     thresholds = server.get("/model").json()["thresholds"]
     assert image["present"] == {name: image["probabilities"][name] >= thresholds[name] for name in CLASSES}
 
@@ -135,7 +136,8 @@ def test_a_segmenter_outlines(segment_server: Served, tmp_path: Path) -> None:
 
 def test_flags_say_what_makes_an_answer_less_sure(server: Served) -> None:
     def flags(image: np.ndarray) -> list[str]:
-        return server.predict(("a.png", encoded(image, "PNG"))).json()["images"][0]["flags"]
+        found = server.predict(("a.png", encoded(image, "PNG"))).json()["images"][0]["flags"]
+        return [flag for flag in found if flag != "doubtful"]  # random weights
 
     assert flags(pixels(1)) == []
     assert flags(np.full((48, 48), 80, np.uint8)) == ["flat"]

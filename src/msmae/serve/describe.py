@@ -30,7 +30,13 @@ def described(engine: Engine, name: str, item: Decoded, answer: Answer, *, pictu
         "height": height,
         "width": width,
         "milliseconds": round(answer.milliseconds, 3),
-        "flags": flags_of(item.array, item.own, colour=item.colour, card=engine.card),
+        "flags": flags_of(
+            item.array,
+            item.own,
+            colour=item.colour,
+            card=engine.card,
+            doubtful=answer.probabilities is not None and engine.uncertainty.doubts(answer.probabilities),
+        ),
     }
     if pictures:
         image |= {"picture": item.picture, "grey": item.grey, "reconstruction": answer.reconstruction}

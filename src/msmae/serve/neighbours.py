@@ -66,6 +66,7 @@ class Neighbours:
                     parts += [answer.features for answer in engine.answers(batch)]
                     batch = []
                     progress(done + 1, len(wanted))
+            progress(len(wanted), len(wanted))
         parts += [answer.features for answer in engine.answers(batch)]
         if not rows:
             raise UserError(

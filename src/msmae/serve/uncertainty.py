@@ -28,6 +28,10 @@ class Uncertainty:
     images: int = 0
     patients: int = 0
 
+    def doubts(self, probabilities: np.ndarray) -> bool:
+        """Whether no class of an image's answer [C] reaches the level of the sets."""
+        return self.image_level is not None and bool(probabilities.max() < self.image_level)
+
     def set_of(self, probabilities: np.ndarray, classes: list[str], *, patient: bool = False) -> list[str] | None:
         """The classes of the conformal set of one answer [C]; None where there is none."""
         level = self.patient_level if patient else self.image_level

@@ -181,7 +181,9 @@ function draw() {
   state.position = Math.min(state.position, state.views.length - 1);
   $("view").max = state.views.length - 1;
   $("stops").replaceChildren(...state.views.map(({ name }, i) => {
-    const button = element("button", { type: "button", text: say(`views.${name}`) });
+    const long = say(`views.${name}`), short = name === "kept" ? say("short.kept") : long;
+    const words = [element("span", { class: "long", text: long }), element("span", { class: "short", text: short })];
+    const button = element("button", { type: "button", "aria-label": long }, ...words);
     button.style.setProperty("--at", i / Math.max(1, state.views.length - 1));
     button.addEventListener("click", () => glide(i));
     return button;

@@ -24,6 +24,7 @@ export const strings = {
   stage_title: "The image",
   view: "View",
   between: "between {first} and {second}",
+  short: { kept: "Kept" }, // on a narrow screen
   views: {
     image: "Image",
     attention: "Attention",
@@ -71,6 +72,7 @@ export const strings = {
     unusual_brightness: "The image is far brighter or darker than the training images.",
     small: "The image is smaller than what the model reads, and was enlarged.",
     squeezed: "The image has other proportions than what the model reads, and was squeezed.",
+    doubtful: "No class is as likely as the right ones of the validation images were: doubt this answer.",
     colour_dropped: "The image is in colour, and the model reads grey.",
   },
   knob: "From fewer patches",
