@@ -28,22 +28,22 @@ from msmae.bench.turns import alone
 from msmae.inference.packed import packed
 from msmae.method.classifier import Classifier
 from msmae.method.vit import SIZES, VisionTransformer
-from msmae.selection.cost import look_macs
+from msmae.selection.cost import selection_macs
 from msmae.selection.locator import Glance
-from msmae.selection.selectors import Look
+from msmae.selection.selectors import Selection
 from msmae.training.adapt import glances, new_locator
 
 KEPT = 49
 WAYS = ("all", "locator", "given", "early", "merge", "self")
 
 
-def look_of(way: str, classifier: Classifier) -> Look:
-    """The way of looking, as the predictor builds it."""
+def selection_of(way: str, classifier: Classifier) -> Selection:
+    """The way of choosing patches, as the predictor builds it."""
     if way == "locator":
         encoder = classifier.encoder
         glance = Glance(encoder, glances(encoder)[0])
-        return Look(classifier, selector="locator", locator=new_locator(encoder), glance=glance).eval()
-    return Look(classifier, selector="grid" if way == "given" else way).eval()
+        return Selection(classifier, selector="locator", locator=new_locator(encoder), glance=glance).eval()
+    return Selection(classifier, selector="grid" if way == "given" else way).eval()
 
 
 def time_in_turn(ways: dict[str, Callable[[], object]], *, seconds: float, least: int = 2) -> dict[str, float]:
@@ -62,26 +62,26 @@ def time_in_turn(ways: dict[str, Callable[[], object]], *, seconds: float, least
 
 
 @torch.no_grad()
-def executed_gmacs(look: Look, kept: int) -> float:
+def executed_gmacs(selection: Selection, kept: int) -> float:
     """GMACs of one image by PyTorch's own counter of executed products, attention unfused so that it is seen."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     images = torch.zeros(1, 3, 224, 224)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        look(images, kept)
+        selection(images, kept)
     return counter.get_total_flops() / 2e9
 
 
 def measure(size: str, *, precisions: list[str], batches: list[int], seconds: float) -> list[dict[str, object]]:
     """Rows of one encoder in PyTorch."""
     classifier = Classifier(VisionTransformer(**SIZES[size]), classes=7).eval().requires_grad_(False)
-    looks = {way: look_of(way, classifier) for way in WAYS}
+    selections = {way: selection_of(way, classifier) for way in WAYS}
     kept = {way: 196 if way == "all" else KEPT for way in WAYS}
-    macs = {way: executed_gmacs(looks[way], kept[way]) for way in WAYS}
+    macs = {way: executed_gmacs(selections[way], kept[way]) for way in WAYS}
     rows: list[dict[str, object]] = []
     for precision in precisions:
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        quick = {way: packed(look.to(kind)) for way, look in looks.items()}  # as the predictor does
+        quick = {way: packed(selection.to(kind)) for way, selection in selections.items()}  # as the predictor does
         for batch in batches:
             images = torch.randn(batch, 3, 224, 224).to(kind)
             found = time_in_turn({way: partial(quick[way], images, kept[way]) for way in WAYS}, seconds=seconds)
@@ -89,7 +89,8 @@ def measure(size: str, *, precisions: list[str], batches: list[int], seconds: fl
                 rows.append(
                     {
                         "size": size, "engine": "pytorch", "precision": precision, "batch": batch, "way": way,
-                        "gmacs_executed": macs[way], "gmacs_counted": look_macs(looks[way], kept[way]).total / 1e9,
+                        "gmacs_executed": macs[way],
+                        "gmacs_counted": selection_macs(selections[way], kept[way]).total / 1e9,
                         "images_per_s": batch / found[way], "speedup": found["all"] / found[way],
                     }
                 )  # fmt: skip
@@ -110,7 +111,7 @@ def measure_onnx(size: str, *, batches: list[int], seconds: float, threads: int)
     with tempfile.TemporaryDirectory() as folder:
         for way in ("all", "locator"):
             model: nn.Module = Exported(
-                look_of(way, classifier), kept=196 if way == "all" else KEPT, mean=[0.0] * 3, std=[1.0] * 3,
+                selection_of(way, classifier), kept=196 if way == "all" else KEPT, mean=[0.0] * 3, std=[1.0] * 3,
                 multilabel=False,
             )  # fmt: skip
             path = Path(folder) / f"{way}.onnx"

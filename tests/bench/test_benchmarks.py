@@ -17,7 +17,7 @@ import torch
 import msmae
 from msmae.bench.turns import Row
 from msmae.method.cost import msmae_macs
-from msmae.training.pretrain import PretrainModule
+from msmae.method.msmae import MSMAE
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -82,13 +82,14 @@ def test_epochs_do_the_work_that_they_are_held_against(data: Path, monkeypatch: 
     manifest = msmae.open_dataset(data)
     macs = []
 
-    def watched(module: Any, images: torch.Tensor, plan: Any, weights: torch.Tensor) -> Any:
-        assert images.dtype == torch.bfloat16
-        macs.append(3 * len(images) * msmae_macs(module.model, plan.keep.shape[1], plan.mask.shape[1]).total)
-        return see(module, images, plan, weights)
+    def watched(model: MSMAE, images: torch.Tensor, plan: Any) -> Any:
+        if model.training:
+            assert images.dtype == torch.bfloat16
+            macs.append(3 * len(images) * msmae_macs(model, plan.keep.shape[1], plan.mask.shape[1]).total)
+        return forward(model, images, plan)
 
-    see = PretrainModule.see
-    monkeypatch.setattr(PretrainModule, "see", watched)
+    forward = MSMAE.forward
+    monkeypatch.setattr(MSMAE, "forward", watched)
     monkeypatch.setattr(epoch, "in_turns", lambda sides, rounds: [[sides[0]()], [1.0]])
     found = epoch.around_the_model(manifest, case, dtype="bf16", rounds=1)
     step = epoch.pretraining(case, epoch.Place(epoch.CPU, torch.bfloat16), augment=False, held=torch.bfloat16)

@@ -235,7 +235,7 @@ def test_what_a_run_would_refuse_is_warned_of(tmp_path: Path, capsys: pytest.Cap
     assert exit_code("check", tmp_path / "m.csv") == 0
     shown = capsys.readouterr().out
     assert "no training image of c: a classifier cannot learn it" in shown
-    assert "no image (patients are not known) of the test split is in the pool" in shown
+    assert "no image (patients are not known) of the test split is in training or validation" in shown
     assert "a run stops there" not in shown
     for split in ("test", "val"):
         held = table.assign(split=table["split"].replace("test", split))
