@@ -11,7 +11,6 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES_IN_A_FOLDER, LINES_OF_A_FILE, WORKING_TREE = 20, 400, 25e6
-MOVING = pytest.mark.xfail(strict=False, reason="the rooms are still being furnished")
 
 
 def tracked() -> list[Path]:
@@ -39,7 +38,6 @@ def test_the_readme_names_every_folder_of_the_package_once() -> None:
     assert all((REPOSITORY / name).is_dir() for name in others)
 
 
-@MOVING
 def test_no_folder_has_more_than_twenty_python_files() -> None:
     folders = Counter(path.parent for path in tracked() if path.suffix == ".py")
     crowded = {str(folder.relative_to(REPOSITORY)): n for folder, n in folders.items() if n > FILES_IN_A_FOLDER}

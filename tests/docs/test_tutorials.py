@@ -75,7 +75,7 @@ def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
         "encoders get dinov2-small": "encoders",  # no network in tests
         "--init dinov2-small --minutes 30": "--init runs/mine --preset tiny",
         "--out runs/outlines": "--out runs/outlines --preset tiny --segment.epochs 1",
-        "--seeds 0 1 2": "--seeds 0 --preset tiny",
+        "--arms supmae msmae small-cnn --seeds 0 1 2": "--arms supmae small-cnn --seeds 0 --preset tiny",
         "budget runs/mine": "budget runs/mine --presentations 64 --selectors locator --ratios 0.5",
     }
     run_page(REPOSITORY / "README.md", tmp_path, small, monkeypatch)

@@ -12,10 +12,10 @@ from torch import Tensor
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.files import write_whole
+from msmae.method.dice import make_loss
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import build_model, save_model
 from msmae.training.cards import card_of
-from msmae.training.dice import make_loss
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers

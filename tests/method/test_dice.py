@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from msmae.inference.sliding import answer_in_windows, starts_of
-from msmae.training.dice import dice_loss, make_loss
+from msmae.method.dice import dice_loss, make_loss
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MONAI's own imports
