@@ -146,7 +146,7 @@ def known_to_start(asked: Asked, manifest: Manifest) -> dict[str, Any]:
     """
     if asked.start is None or asked.start.files.run is None:
         return {}
-    from msmae.training.history import refuse_leakage
+    from msmae.evaluation.encoder_history import refuse_leakage
     from msmae.training.source import find_source
 
     source = find_source(str(asked.start.path))

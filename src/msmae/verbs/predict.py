@@ -68,12 +68,12 @@ def predict(
         raise UserError("the folder holds predictions already", where=out, mend="choose another --out")
     import pandas as pd
 
+    from msmae.evaluation.write_masks import write_masks
     from msmae.inference.model import load, share_and_selector
     from msmae.inference.segmentation import SegmentationModel
     from msmae.inference.unreadable import Unreadable
     from msmae.statistics.answers import say_rule
     from msmae.statistics.predictions import write_predictions
-    from msmae.verbs.write_masks import write_masks
 
     model = load(run, device=device, precision=precision)
     unreadable = Unreadable(skip=on_error == "skip")

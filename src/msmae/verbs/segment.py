@@ -60,8 +60,8 @@ def segment(
         allow_leakage=allow_leakage, preset=preset,
     )  # fmt: skip
     check_machine(asked)
+    from msmae.evaluation.encoder_history import refuse_leakage
     from msmae.evaluation.segmentation import evaluate_segmenter
-    from msmae.training.history import refuse_leakage
     from msmae.training.segment import check_segmenter, segment_model
     from msmae.training.segment_data import check_masks, left_out, prepare_masks
     from msmae.training.trainer import is_main_process
