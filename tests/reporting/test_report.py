@@ -321,7 +321,7 @@ def test_what_the_audit_doubts_stands_beside_the_figures(tmp_path: Path) -> None
     text = page_of(run).text
     first = text[: text.index("Table 1")]
     assert "8 test images nearly the same as a training or validation image: 8 a." in first
-    assert "The size, the border alone predicts the class: the model may use that instead" in first
+    assert "The size or the border alone predicts the class: the model may use that instead" in first
     assert "The size alone predicts which images are test images: the test split was made differently." in first
     assert "The class can be told from the size: a 512 x 512." in text
     assert "The class b has 2 patients or clusters of near-equal images: too few for every split." in first

@@ -105,7 +105,7 @@ def warnings(audit: Mapping[str, Any] | None) -> list[str]:
             f"the class {name} has {groups:,} patients or clusters of near-equal images: too few for every split"
         )
     for target, traits in _shortcuts(audit).items():
-        listed = ", the ".join(traits)
+        listed = " or the ".join(traits)
         if target == "split":
             found.append(
                 f"the {listed} alone predicts which images are test images: the test split was made differently"
