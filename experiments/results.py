@@ -5,7 +5,7 @@ RESULTS.md is experiments/results_page.md, and each page of docs/results/ that o
 
     NAME                    the tables of results/NAME
     FIRST against SECOND    what an arm gains over another in all of results/; firsts, by commas, share a picture
-    settings of ARM in NAME one setting that differs, each (studies.ABLATIONS); random masking beside them
+    settings of ARM in NAME one setting that differs, each (studies.TRIED); random masking beside them
     ideas of ARM in NAME    one thing done otherwise, each (studies.IDEAS); random masking beside them
     maps over NAME          how well the maps of its arms find the lesions while they are learned
     maps of NAME            what the answers depend on
@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 from packed import names, read_study, unpack
-from studies import ABLATIONS, IDEAS, SHOWN
+from studies import IDEAS, SHOWN, TRIED
 from study_tables import (
     ablations,
     arms_table,
@@ -84,9 +84,7 @@ class Page:
             r"maps of (\S+)": lambda data: map_curves.table(self.results, data),
             r"layers of (\S+)": lambda data: map_layers.table(self.results, data),
             r"maps over (\S+)": self.maps_while_learning,
-            r"settings of (\S+) in (\S+)": lambda arm, data: self.variants(
-                "settings", dict.fromkeys(ABLATIONS), arm, data
-            ),
+            r"settings of (\S+) in (\S+)": lambda arm, data: self.variants("settings", dict.fromkeys(TRIED), arm, data),
             r"ideas of (\S+) in (\S+)": lambda arm, data: self.variants("ideas", IDEAS, arm, data),
             r"gain of (\S+) over (\S+) on (\S+)": self.gain,
             r"mean of (\S+) on (\S+)": self.mean,
