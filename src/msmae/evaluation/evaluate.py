@@ -149,6 +149,7 @@ def write_evidence(
     classes, multilabel = prepared.manifest.classes, prepared.manifest.multilabel
     if calibration is None:
         frame, _, calibration = calibrate(frame, prepared)
+    if PLAIN not in frame:
         frame = with_plain(frame, classes, multilabel=multilabel)
     write_predictions(frame, run / "predictions.csv")
     metrics = {
