@@ -44,7 +44,7 @@ def test_nnunet_with_its_own_test_cases(tmp_path: Path, capsys: pytest.CaptureFi
         str(tmp_path / "task"), out=str(tmp_path / "run"), segment={"classes": "bright,dark", "presentations": 1500},
         **words,
     )  # fmt: skip
-    assert "read as nnunet" in capsys.readouterr().out
+    assert "nnunet" in capsys.readouterr().out
     test = metrics["splits"]["test"]
     assert test["n"] == test["patients"] == 8
     for name in ("bright", "dark"):

@@ -319,8 +319,9 @@ def test_starting_from_given_weights(
     torch.save({"model": pretrained_part(model)}, tmp_path / "encoder.pth")
     for method in ("vit", "mae"):
         msmae.run(
-            str(data), out=str(tmp_path / method), preset="tiny", method=method, init=str(tmp_path / "encoder.pth")
-        )
+            str(data), out=str(tmp_path / method), preset="tiny", method=method, init=str(tmp_path / "encoder.pth"),
+            model={"heads": 2},
+        )  # fmt: skip
     assert "used" in capsys.readouterr().out
 
 

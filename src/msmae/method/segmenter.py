@@ -79,7 +79,7 @@ class Segmenter(nn.Module):
             after.append(x)
         after[-1] = self.encoder.norm(x)
         return [
-            after[block][:, self.encoder.leading :].transpose(1, 2).reshape(len(images), -1, *self.encoder.grid)
+            after[block][:, self.encoder.leading :].transpose(1, 2).reshape(images.shape[0], -1, *self.encoder.grid)
             for block in self.blocks
         ]
 

@@ -329,7 +329,7 @@ class VisionTransformer(nn.Module):
         tokens = self.patch_embed(patches) + positions
         before = [] if self.cls_token is None else [self.cls_token + self.pos_embed[:, :1]]
         before += [] if self.reg_token is None else [self.reg_token]
-        return torch.cat([*(part.to(tokens.dtype).expand(len(tokens), -1, -1) for part in before), tokens], dim=1)
+        return torch.cat([*(part.to(tokens.dtype).expand(tokens.shape[0], -1, -1) for part in before), tokens], dim=1)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Images [B, C, H, W] -> normalised tokens [B, 1+K, D], what stands for the image first."""
