@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 import msmae
+from msmae.errors import UserError
 from msmae.training import pretrain
 from msmae.training import trainer as training
 from msmae.training.trainer import LastCheckpoint
@@ -82,3 +84,27 @@ def test_a_run_killed_epochs_after_its_checkpoint_ends_as_if_it_had_not_been(
     msmae.pretrain(str(data), out=str(out), preset="tiny")
     weights = [(run / "pretrained" / "model.safetensors").read_bytes() for run in (out, pretrained)]
     assert weights[0] == weights[1]
+
+
+class Mine:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_checkpoint_is_not_run(data: Path, finished: Path, tmp_path: Path) -> None:
+    """Of a stranger's run: by evaluating it, and by going on with its training."""
+    planted, run = tmp_path / "planted", tmp_path / "run"
+    shutil.copytree(finished, run)
+    torch.save({"callbacks": {}, "state_dict": {}, "mine": Mine(planted)}, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match="holds code"):
+        msmae.evaluate(str(run))
+    shutil.rmtree(run / "model")
+    (run / "metrics.json").unlink()
+    with pytest.raises(UserError, match="holds code"):
+        msmae.run(str(data), out=str(run), preset="tiny")
+    assert not planted.exists()

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import msmae
-from msmae.inference.features import Features, Frozen, features_of, tokens_of
+from msmae.inference.features import Frozen, features_of, tokens_of
 from msmae.runs.checkpoint import load_model
 from msmae.training.prepare import prepare_again
-from msmae.training.probe import nearest_neighbours, regress
+from msmae.training.probe import regress
 
 
 @pytest.mark.parametrize("method", ["probe", "probe-attentive"])
@@ -58,18 +58,6 @@ def test_two_classes_and_unknown_labels() -> None:
     weight, bias = regress(features, several, 1.0, balance)
     assert (((features @ weight.T + bias) > 0)[:, 0] == (two == 1)).mean() > 0.95
     assert (((features @ weight.T + bias) > 0)[:, 1] == (two == 0)).mean() > 0.9
-
-
-def test_neighbours_vote_for_their_class() -> None:
-    generator = np.random.default_rng(2)
-    centres = np.eye(3, 8)
-    targets = np.repeat(np.arange(3), 10)
-    train = (centres[targets] + 0.05 * generator.normal(size=(30, 8))).astype(np.float32)
-    test = (centres + 0.05 * generator.normal(size=(3, 8))).astype(np.float32)
-    known = {"train": Features(train, train), "test": Features(test, test)}
-    found = nearest_neighbours(known, targets, 3, count=5)
-    assert found.argmax(axis=1).tolist() == [0, 1, 2]
-    np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
 def test_features_are_the_encoders_tokens_and_come_from_the_cache(

@@ -20,7 +20,7 @@ from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
 from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
-from msmae.runs.checkpoint import file_sha256, write_card
+from msmae.runs.checkpoint import file_sha256, read_checkpoint, write_card
 from msmae.runs.folder import write_json
 from msmae.selection.cost import selection_macs
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
@@ -277,7 +277,7 @@ def seconds_spent(run: Path) -> dict[str, float | None]:
         path = run / "checkpoints" / name
         if not path.is_file():
             return None
-        callbacks = torch.load(path, map_location="cpu", weights_only=False)["callbacks"]
+        callbacks = read_checkpoint(path)["callbacks"]
         return next((float(s["seconds"]) for key, s in callbacks.items() if key.startswith("StageProgress")), None)
 
     return {"seconds_pretrain": seconds("pretrain.ckpt"), "seconds_finetune": seconds("last.ckpt")}

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+import pickle
 import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -246,3 +247,25 @@ def load_selection(folder: Path, card: ModelCard, classifier: Classifier) -> Sel
 def with_keep(card: ModelCard, **changes: Any) -> ModelCard:
     """The card with some of what it says of the selection changed."""
     return replace(card, keep={**card.keep, **changes})
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A training's checkpoint: tensors and plain values only, whoever wrote it; code in it is not run.
+
+    Raises:
+        UserError: it is damaged, or holds more than tensors and plain values.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise unreadable_checkpoint(path) from error
+    return content
+
+
+def unreadable_checkpoint(path: Path) -> UserError:
+    """The error for a checkpoint that is damaged, or holds code."""
+    return UserError(
+        "the checkpoint is damaged, or holds code, which is not run",
+        where=str(path),
+        mend="delete it, and the same command begins this stage again",
+    )

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from msmae.errors import UserError
@@ -146,21 +145,3 @@ def read_rows(tokens: np.ndarray, rows: Tensor) -> Tensor:
     """Some rows of tokens on the disk, float32 [B, 1+N, D]."""
     order = np.sort(rows.numpy())  # the disk likes order
     return torch.from_numpy(np.asarray(tokens[order], np.float32))[np.searchsorted(order, rows.numpy())]
-
-
-def nearest_neighbours(known: dict[str, Features], targets: np.ndarray, classes: int, *, count: int = 20) -> np.ndarray:
-    """Probabilities [n, C] of the test images by a vote of the nearest training images, weighted by the cosine (Wu et
-    al., arXiv 1805.01978, temperature 0.07).
-
-    Args:
-        targets: int64 [n], the classes of the training images.
-    """
-    votes = F.one_hot(torch.from_numpy(targets), classes).double()  # [n, C]
-    bank = F.normalize(torch.from_numpy(known["train"].image).double())
-    parts = []
-    for queries in torch.split(F.normalize(torch.from_numpy(known["test"].image).double()), 256):
-        near = (queries @ bank.T).topk(min(count, len(bank)), dim=1)
-        weights = (near.values / 0.07).softmax(dim=1)  # [B, k]
-        parts.append((weights.unsqueeze(-1) * votes[near.indices]).sum(dim=1))
-    found = torch.cat(parts)
-    return (found / found.sum(dim=1, keepdim=True)).numpy()

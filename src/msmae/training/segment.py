@@ -14,7 +14,7 @@ from msmae.data.loader import Batch
 from msmae.files import write_whole
 from msmae.method.dice import make_loss
 from msmae.method.segmenter import Segmenter
-from msmae.runs.checkpoint import build_model, save_model
+from msmae.runs.checkpoint import build_model, read_checkpoint, save_model
 from msmae.training.cards import card_of
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
@@ -138,7 +138,7 @@ def segment_model(prepared: Prepared, run: Path) -> None:
     resume = run / "checkpoints" / "last.ckpt"
     fit(trainer, SegmentModule(model, prepared), checkpoint=resume)
     if trainer.is_global_zero:
-        chosen = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=False)
+        chosen = read_checkpoint(run / "checkpoints" / "best.ckpt")
         prefix = "model."
         state = {k.removeprefix(prefix): v for k, v in chosen["state_dict"].items() if k.startswith(prefix)}
         model.load_state_dict(state)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from msmae.data.geometry import Geometry, random_geometry
 from msmae.data.loader import Batch
 from msmae.method.msmae import label_loss
+from msmae.runs.checkpoint import read_checkpoint
 from msmae.training.balance import decide_balance
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
@@ -123,7 +124,7 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
     resume = run / "checkpoints" / "last.ckpt"
     fit(trainer, module, checkpoint=resume)
     if trainer.is_global_zero:
-        chosen = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=False)
+        chosen = read_checkpoint(run / "checkpoints" / "best.ckpt")
         prefix = "model."
         state = {k.removeprefix(prefix): v for k, v in chosen["state_dict"].items() if k.startswith(prefix)}
         module.model.load_state_dict(state)

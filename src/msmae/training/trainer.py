@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
 import sys
 import time
 import warnings
@@ -27,6 +28,7 @@ from msmae.data.loader import Batches
 from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 from msmae.machine import choose_precision, compile_network, is_out_of_memory, keep_freed_memory
+from msmae.runs.checkpoint import unreadable_checkpoint
 from msmae.training.prepare import Prepared
 
 LOG_EVERY = 10
@@ -145,7 +147,8 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
     """Train, going on from the checkpoint where it exists.
 
     Raises:
-        UserError: a batch does not fit into memory, or the network cannot be compiled here.
+        UserError: the checkpoint holds more than tensors and plain values, a batch does not fit into memory, or the
+            network cannot be compiled here.
     """
     if module.prepared.settings.trainer.compile:
         assert isinstance(module.model, nn.Module)
@@ -153,7 +156,9 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
     if checkpoint.is_file():
         check_readable(checkpoint)
     try:
-        trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+        trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.is_file() else None, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise unreadable_checkpoint(checkpoint) from error
     except ValueError as error:
         if "parameter group" not in str(error):
             raise
