@@ -8,6 +8,7 @@ import ctypes
 import logging
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -120,3 +121,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was too small: on a GPU a ``torch.OutOfMemoryError``, on a CPU a plain ``RuntimeError``."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def finish(device: torch.device) -> None:
+    """Wait for what a GPU has been told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The middle of a few runs, after one that does not count."""
+    work()
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return sorted(spent)[repeats // 2]

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from msmae.data.loader import Batch
 from msmae.data.store import ImageStore
-from msmae.encoders.weights import load_encoder
+from msmae.encoders.weights import load_encoder, open_weights
 from msmae.errors import UserError
 from msmae.inference.model import load
 from msmae.method.attention import MapBank, patch_maps
@@ -33,6 +33,7 @@ from msmae.runs.checkpoint import ModelCard, build_model, load_model, save_model
 from msmae.training.balance import decide_balance
 from msmae.training.finetune import finetune_model
 from msmae.training.maps import refresh_bank
+from msmae.training.prepare import Prepared
 from msmae.training.pretrain import pretrain_model
 from spots import (
     CELLS,
@@ -82,12 +83,17 @@ def test_maps_are_not_ones_but_those_just_computed():
         assert (drawn_by < 0.9).flatten(1).any(dim=1).all()
 
 
+def starting(prepared: Prepared, weights: Path) -> Prepared:
+    """The same, starting from an encoder's weights."""
+    return replace(prepared, start=open_weights(weights, heads=prepared.settings.model.heads))
+
+
 @pytest.fixture(scope="module")
 def pretrained(data: Path, spotter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One pre-training of `msmae` from the spotter: its folder, and what the model was given step by step."""
     run = tmp_path_factory.mktemp("pretrained")
     with watching(MSMAE) as given:
-        pretrain_model(prepared_of(data), run, init=spotter)
+        pretrain_model(starting(prepared_of(data), spotter), run)
     return {"run": run, "given": given}
 
 
@@ -118,7 +124,7 @@ def test_without_its_own_map_the_bright_patch_is_masked_as_often_as_any(
     data: Path, spotter: Path, tmp_path: Path, method: str
 ):
     with watching(MSMAE) as given:
-        pretrain_model(prepared_of(data, method), tmp_path, init=spotter)
+        pretrain_model(starting(prepared_of(data, method), spotter), tmp_path)
     share, shown = of_the_bright(torch.cat([x for x, _ in given[2:]]), torch.cat([p.mask for _, p in given[2:]]))
     assert shown > 50
     assert 0.25 < share < 0.7
@@ -129,7 +135,7 @@ def finetuned(data: Path, spotter: Path, tmp_path_factory: pytest.TempPathFactor
     """One fine-tuning with the arm's own draw from the spotter."""
     run = tmp_path_factory.mktemp("finetuned")
     with watching(Classifier) as given:
-        finetune_model(prepared_of(data), run, init=spotter)
+        finetune_model(starting(prepared_of(data), spotter), run)
     training = [arguments for arguments in given if len(arguments) == 2 and arguments[1] is not None]
     validation = [arguments[0] for arguments in given if len(arguments) == 1 or arguments[1] is None]
     return {"run": run, "training": training, "validation": validation}
@@ -153,7 +159,7 @@ def test_a_map_is_cropped_and_flipped_with_its_image(data: Path, spotter: Path, 
     """Small crops only, all mirrored: found in image and map at the same place, although no cell stays where it was."""
     tight = {"crop_scale": (0.2, 0.35), "flip": 1.0, "epochs": 12, "uniform_epochs": 0}
     with watching(MSMAE) as given:
-        pretrain_model(prepared_of(data, pretrain=tight), tmp_path, init=spotter)
+        pretrain_model(starting(prepared_of(data, pretrain=tight), spotter), tmp_path)
     share, shown = of_the_bright(torch.cat([x for x, _ in given]), torch.cat([p.mask for _, p in given]))
     assert shown > 60
     assert share == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 
 import msmae
 from encoders.families import HEADS, LAYOUTS, PATCH, WIDTH, state_of
-from msmae.errors import LeakageError
+from msmae.errors import LeakageError, UserError
 from msmae.verbs.evaluate import evaluate
 from msmae.verbs.predict import predict
 from msmae.verbs.run import run
@@ -71,3 +72,19 @@ def test_a_run_from_a_pretrained_encoder_and_a_run_from_that_run(
     follows = json.loads((second / "model" / "config.json").read_text())
     assert follows["encoder"] == card["encoder"]
     assert follows["mean"] == pytest.approx(card["mean"])
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ({"method": "vit", "finetune": {"lora": 2}}, "no pretrained encoder"),
+        ({"method": "probe", "finetune": {"freeze": 1}}, "head only"),
+        ({"method": "supmae", "finetune": {"freeze": 9}}, "has 2 blocks"),
+    ],
+)
+def test_what_would_keep_nothing_of_an_encoder_is_refused(
+    words: dict[str, Any], complaint: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=complaint):
+        msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny", **words)
+    assert not (tmp_path / "run").exists()

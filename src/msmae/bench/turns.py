@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 
 from msmae.data.opening import cache_folder
-from msmae.machine import bfloat16_gain, cpu_has_bfloat16
+from msmae.machine import bfloat16_gain, cpu_has_bfloat16, finish
 
 BUSY = 0.15
 """Spread of one side's times (the middle half of them over their median) above which the machine is called busy."""
@@ -81,12 +81,6 @@ def clock(work: Callable[[], object], device: torch.device) -> float:
     work()
     finish(device)
     return time.perf_counter() - began
-
-
-def finish(device: torch.device) -> None:
-    """Wait for what a GPU has been told to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def in_turns(sides: list[Callable[[], float]], *, rounds: int, warm: bool = True) -> list[list[float]]:

@@ -9,7 +9,6 @@ pre-training is cheaper gets more epochs of it, and one without pre-training get
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from torch import nn
 
 from msmae.comparison.baselines import BASELINE, build_network, network_macs
 from msmae.config import BASELINES, Settings
+from msmae.machine import median_seconds
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.cost import map_macs, msmae_macs
@@ -172,7 +172,7 @@ def price_in_seconds(prepared: Prepared, images: torch.Tensor) -> Price:
     model = build_model(card_of(prepared, "pretrained"))
     assert isinstance(model, MSMAE)
     pretrain = timed_step(model, pretraining_step(model, prepared, images))
-    maps = timed(lambda: patch_maps(model.encoder, images)) if prepared.arm.guided else 0.0
+    maps = median_seconds(lambda: patch_maps(model.encoder, images), 5) if prepared.arm.guided else 0.0
     return Price(pretrain * share, supervised * share, maps * share)
 
 
@@ -211,15 +211,4 @@ def timed_step(network: nn.Module, loss: Callable[[], torch.Tensor]) -> float:
         torch.autograd.backward(loss())
         optimiser.step()
 
-    return timed(step)
-
-
-def timed(work: Callable[[], object], *, repeats: int = 5) -> float:
-    """The median of a few runs in seconds, after one that does not count."""
-    work()
-    spent = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - began)
-    return sorted(spent)[repeats // 2]
+    return median_seconds(step, 5)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from msmae.data.geometry import Geometry
 from msmae.data.loader import Batch
-from msmae.encoders.weights import load_encoder
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.lora import add_lora, freeze_first, merge_lora
@@ -98,8 +97,8 @@ class FinetuneModule(SupervisedModule):
         self.bank.load_state_dict(checkpoint["map_bank"])
 
 
-def finetune_model(prepared: Prepared, run: Path, *, init: Path | None = None) -> None:
-    """Fine-tune RUN/pretrained (or fresh weights, or ``init``) into RUN/model; continues from checkpoints/last.ckpt."""
+def finetune_model(prepared: Prepared, run: Path) -> None:
+    """Fine-tune RUN/pretrained (or the start, or fresh weights) into RUN/model; go on from checkpoints/last.ckpt."""
     card, settings = card_of(prepared, "classifier"), prepared.settings.finetune
     torch.manual_seed(prepared.seed + 1)
     model = build_model(card, drop_path=settings.drop_path)
@@ -108,8 +107,6 @@ def finetune_model(prepared: Prepared, run: Path, *, init: Path | None = None) -
         source, _ = load_model(run / "pretrained")
         assert isinstance(source, MSMAE)
         model.encoder.load_state_dict(pretrained_part(source))
-    elif init is not None:
-        print(load_encoder(model.encoder, init))
     elif prepared.start is not None:
         print(fill(model.encoder, prepared.start, run))
     if prepared.arm.frozen:

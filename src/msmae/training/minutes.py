@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from msmae.config import Settings, find_arm
+from msmae.config import Settings, TrainerSettings, find_arm
 from msmae.data.manifest import Manifest
 from msmae.data.opening import reading_of
 from msmae.encoders.spec import build_encoder
 from msmae.encoders.start import HARDWARE
 from msmae.encoders.weights import Weights
 from msmae.errors import UserError
+from msmae.machine import choose_precision, finish, median_seconds
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
 from msmae.runs.folder import read_run
@@ -134,26 +135,30 @@ def candidate_sizes(own: int, limit: int, patch: int) -> list[int]:
 
 
 def time_steps(
-    weights: Weights, *, classes: int, channels: int, batch: int, size: int, threads: int | None = None
+    weights: Weights, *, classes: int, channels: int, batch: int, size: int, machine: TrainerSettings
 ) -> Callable[[int], Rates]:
-    """A function that says what an image costs at any size: timed at one ``size``, and in proportion to the
-    multiply-accumulates from there."""
+    """A function that says what an image costs at any size: timed at one ``size``, in the trainer's precision, and in
+    proportion to the multiply-accumulates from there."""
     measured: dict[int, Rates] = {}
     images = min(IMAGES, batch)
 
     def measure(size: int) -> Rates:
-        model = Classifier(build_encoder(weights.spec, (size, size), channels=channels), classes=classes)
+        model = Classifier(build_encoder(weights.spec, (size, size), channels=channels), classes=classes).to(device)
         optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
-        pixels = torch.randn(images, channels, size, size)
+        pixels = torch.randn(images, channels, size, size, device=device)
 
         def step() -> None:
             optimiser.zero_grad()
-            torch.autograd.backward(model(pixels).square().mean())
+            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+                loss = model(pixels).float().square().mean()
+            torch.autograd.backward(loss)
             optimiser.step()
+            finish(device)
 
         def predict() -> None:
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
                 model.eval()(pixels)
+            finish(device)
 
         train = median_seconds(step)
         return Rates(size, train / images, median_seconds(predict) / images)
@@ -170,21 +175,13 @@ def time_steps(
         factor = macs(size) / macs(known.size)
         return dataclasses.replace(known, size=size, train=known.train * factor, predict=known.predict * factor)
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if machine.threads is not None:
+        torch.set_num_threads(machine.threads)
+    mixed = choose_precision(machine.precision, machine.accelerator) in ("bf16-mixed", "16-mixed")
+    gpu = machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
     rates(size)
     return rates
-
-
-def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The middle of a few runs, after one that does not count."""
-    work()
-    spent = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - began)
-    return sorted(spent)[repeats // 2]
 
 
 def in_time(
@@ -246,7 +243,7 @@ def settings_within(
     channels = start.spec.channels
     rates = time_steps(
         start, classes=len(manifest.classes), channels=channels, batch=settings.finetune.batch_size,
-        size=candidates[0], threads=settings.trainer.threads,
+        size=candidates[0], machine=settings.trainer,
     )  # fmt: skip
     train, val, test = (len(manifest.ids(split)) for split in ("train", "val", "test"))
     amounts = Amounts(train, val, test, time.monotonic() - began, reading)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
-from msmae.encoders.weights import load_encoder
+from msmae.errors import UserError
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.masking import Draw, PatchPlan
 from msmae.method.msmae import MSMAE, msmae_loss
@@ -128,8 +128,9 @@ def check_training(prepared: Prepared) -> None:
     """Find out what would stop the training later: the weights to start from, the machine's settings.
 
     Raises:
-        UserError: the weights do not fit, or Lightning refuses the trainer's settings.
+        UserError: the weights do not fit, Lightning refuses the trainer's settings, or a setting would have no effect.
     """
+    check_adaptation(prepared)
     model = build_model(card_of(prepared, "pretrained"))
     assert isinstance(model, MSMAE)
     if prepared.start is not None:
@@ -137,15 +138,28 @@ def check_training(prepared: Prepared) -> None:
     check_trainer(prepared.settings.trainer)
 
 
-def pretrain_model(prepared: Prepared, run: Path, *, init: Path | None = None) -> None:
+def check_adaptation(prepared: Prepared) -> None:
+    """Raise ``UserError`` where finetune.lora or finetune.freeze would do nothing, or keep what was never learned."""
+    fine, depth = prepared.settings.finetune, prepared.settings.model.depth
+    given = [f"finetune.{name}" for name in ("lora", "freeze") if getattr(fine, name)]
+    if not given:
+        return
+    where = " and ".join(given)
+    if prepared.arm.frozen:
+        raise UserError(f"{prepared.method} trains a head only", where=where, mend="leave it out, or --method vit")
+    if prepared.start is None and not prepared.arm.pretrains:
+        raise UserError("there is no pretrained encoder to keep", where=where, mend="add --init, or leave it out")
+    if fine.freeze > depth:
+        raise UserError(f"the encoder has {depth} blocks", where=f"finetune.freeze {fine.freeze}", mend=f"0 to {depth}")
+
+
+def pretrain_model(prepared: Prepared, run: Path) -> None:
     """Pre-train into RUN/pretrained, or continue from RUN/checkpoints/last.ckpt."""
     card = card_of(prepared, "pretrained")
     torch.manual_seed(prepared.seed)
     model = build_model(card)
     assert isinstance(model, MSMAE)
-    if init is not None:
-        log.warning("encoder weights from %s\n%s", init, load_encoder(model.encoder, init))
-    elif prepared.start is not None:
+    if prepared.start is not None:
         log.warning("encoder weights from %s\n%s", prepared.start.path, fill(model.encoder, prepared.start, run))
     module = PretrainModule(model, prepared)
     assert prepared.settings.pretrain.epochs is not None
