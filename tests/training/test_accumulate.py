@@ -73,7 +73,7 @@ def test_where_nothing_can_be_compiled_it_is_said_at_once(data: str, tmp_path: P
 class Full:
     """A trainer on a device whose memory is full."""
 
-    def fit(self, module: object, *, ckpt_path: str | None) -> None:
+    def fit(self, module: object, *, ckpt_path: str | None, weights_only: bool) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
