@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 
 import pytest
@@ -75,6 +77,19 @@ def test_a_painted_patch_is_found_at_the_same_place_in_image_and_map(grid: tuple
     share, shown = share_found(our_crop, grid, seed=0)
     assert share == 1
     assert shown >= 200
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_turned_crop_shows_the_paint_at_the_same_place_in_image_and_map(grid: tuple[int, int]):
+    generator = seeded(4)
+    images, maps = painted(grid, torch.randint(grid[0] * grid[1], (DRAWS,), generator=generator))
+    geometry = random_geometry(DRAWS, scale=(0.6, 1.0), rotate=180, generator=generator)
+    paint = coverage(geometry.apply(images, (grid[0] * PATCH, grid[1] * PATCH))).flatten(1)
+    weight = geometry.apply_to_maps(maps, grid).flatten(1)
+    shown = paint.amax(dim=1) > 0.3
+    at_largest = paint.gather(1, weight.argmax(dim=1, keepdim=True)).squeeze(1)
+    assert shown.sum() >= 200
+    assert (at_largest > 0.6 * paint.amax(dim=1))[shown].float().mean() > 0.95
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -179,6 +194,33 @@ def test_the_same_pixels_as_a_sampled_grid(mode: str):
     places = F.affine_grid(affine, [16, 2, 24, 40], align_corners=False)
     expected = F.grid_sample(images, places, mode=mode, padding_mode="border", align_corners=False)
     assert torch.allclose(geometry.apply(images, (24, 40), mode=mode), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear", "nearest"])
+def test_a_box_turned_by_nothing_is_the_box(mode: str):
+    images, geometry = torch.rand(16, 2, 30, 44, generator=seeded()), random_geometry(16, generator=seeded(1))
+    still = dataclasses.replace(geometry, turn=torch.zeros(16))
+    assert torch.allclose(
+        still.apply(images, (24, 40), mode=mode), geometry.apply(images, (24, 40), mode=mode), atol=1e-4
+    )
+
+
+def test_a_quarter_turn_is_a_quarter_turn():
+    images = torch.rand(2, 3, 24, 24, generator=seeded())
+    masks = torch.randint(0, 9, (2, 24, 24), generator=seeded())
+    turned = dataclasses.replace(whole_image(2), turn=torch.tensor([math.pi / 2, -math.pi / 2]))
+    for i, quarter in ((0, 1), (1, -1)):
+        assert torch.allclose(turned.apply(images, (24, 24))[i], images[i].rot90(quarter, (1, 2)), atol=1e-4)
+        assert torch.equal(turned.apply_to_masks(masks, (24, 24))[i], masks[i].rot90(quarter, (0, 1)))
+
+
+def test_angles_are_drawn_to_either_side_and_change_nothing_else():
+    turned, still = (random_geometry(4000, rotate=degrees, generator=seeded(3)) for degrees in (20.0, 0.0))
+    assert still.turn is None
+    assert turned.turn is not None
+    assert torch.equal(turned.centre, still.centre)
+    assert turned.turn.abs().max() == pytest.approx(math.radians(20), abs=0.005)
+    assert turned.turn.mean() == pytest.approx(0, abs=0.01)
 
 
 def test_under_autocast_pixels_are_rounded_and_not_displaced():

@@ -162,6 +162,9 @@ class SupervisedSchedule(Schedule):
     setr-pup are never averaged, since they keep batch statistics."""
     jitter: NotNegative = 0.2
     """Random changes of brightness and contrast: their standard deviation, in standard deviations of the data."""
+    rotate: Annotated[float, Between(0, 180)] = 0.0
+    """Training crops are turned by up to so many degrees to either side. 180: any angle, where up and down mean
+    nothing."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ map's cells and the lesion mask at the same place whatever their resolutions are
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,17 +22,22 @@ class Geometry:
         centre: [B, 2] (x, y) of the box, as fractions of width and height.
         extent: [B, 2] (width, height) of the box, as fractions in (0, 1].
         flip: [B] bool, mirror left to right after cropping.
+        turn: [B] radians by which the box is turned about its middle; None: no box is turned.
     """
 
     centre: Tensor
     extent: Tensor
     flip: Tensor
+    turn: Tensor | None = None
 
     def apply(self, images: Tensor, size: tuple[int, int], *, mode: str = "bicubic") -> Tensor:
         """Crop, mirror and resample [B, C, H, W] -> [B, C, *size]; pixels outside repeat the border.
 
-        Rows are resampled, then columns, on the images' device and, under autocast, in its precision.
+        Rows are resampled, then columns, on the images' device and, under autocast, in its precision; a turned box in
+        one go, in float32.
         """
+        if self.turn is not None:
+            return self.sampled(images.float(), size, mode).to(images.dtype)
         if torch.is_autocast_enabled(images.device.type):
             images = images.to(torch.get_autocast_dtype(images.device.type))
         across = torch.where(self.flip, -self.extent[:, 0], self.extent[:, 0])
@@ -39,6 +45,21 @@ class Geometry:
         columns = taps(self.centre[:, 0], across, images.shape[3], size[1], mode)
         lower = mix_rows(images, *rows)  # [B, C, new H, W]
         return mix_rows(lower.transpose(2, 3), *columns).transpose(2, 3).contiguous()  # [B, C, *size]
+
+    def sampled(self, images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+        """`apply` by sampling images [B, C, H, W] at every pixel of the turned boxes -> [B, C, *size]."""
+        height, width = images.shape[2:]
+        angle = torch.zeros(len(images)) if self.turn is None else self.turn
+        rows, columns = ((torch.arange(new) + 0.5) / new - 0.5 for new in size)
+        across = torch.where(self.flip, -self.extent[:, 0], self.extent[:, 0])
+        x = (across.unsqueeze(1) * columns * width).unsqueeze(1)  # [B, 1, new W], pixels from the middle
+        y = (self.extent[:, 1:] * rows * height).unsqueeze(2)  # [B, new H, 1]
+        cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
+        middle = (2 * self.centre - 1).view(-1, 1, 1, 2)  # -1 and 1 are the image's borders
+        offset = torch.stack([(x * cos - y * sin) * (2 / width), (x * sin + y * cos) * (2 / height)], dim=3)
+        grid = (middle + offset).to(images.device)  # [B, new H, new W, 2]
+        with torch.autocast(images.device.type, enabled=False):
+            return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
 
     def apply_to_maps(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
         """The same for attention maps [B, h, w] -> [B, *grid], bilinear: never negative where the map is not."""
@@ -109,14 +130,16 @@ def random_geometry(
     scale: tuple[float, float] = (0.2, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
+    rotate: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Geometry:
-    """A random resized crop and horizontal flip for each sample.
+    """A random resized crop, horizontal flip and rotation for each sample.
 
     Args:
         scale: least and largest share of the image's area in the crop.
         ratio: least and largest stretch of the crop's sides against the image's, drawn log-uniformly.
         flip: probability of mirroring.
+        rotate: largest angle in degrees, drawn uniformly to either side; 0: none is drawn.
     """
     draws = torch.rand(batch, 5, generator=generator)
     area = scale[0] + (scale[1] - scale[0]) * draws[:, 0]
@@ -125,7 +148,8 @@ def random_geometry(
     stretch = torch.maximum(torch.minimum(stretch, 1 / area), area)  # as far as both sides fit into the image
     extent = torch.stack([(area * stretch).sqrt(), (area / stretch).sqrt()], dim=1).clamp(max=1.0)  # [B, 2]
     centre = extent / 2 + (1 - extent) * draws[:, 2:4]
-    return Geometry(centre=centre, extent=extent, flip=draws[:, 4] < flip)
+    turn = math.radians(rotate) * (2 * torch.rand(batch, generator=generator) - 1) if rotate else None
+    return Geometry(centre=centre, extent=extent, flip=draws[:, 4] < flip, turn=turn)
 
 
 def whole_image(batch: int) -> Geometry:

@@ -46,7 +46,11 @@ class SegmentModule(StageModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()
         geometry = random_geometry(
-            len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
+            len(ids),
+            scale=self.settings.crop_scale,
+            flip=self.settings.flip,
+            rotate=self.settings.rotate,
+            generator=self.generator,
         )
         images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
         masks = torch.from_numpy(self.prepared.store.fetch_masks(ids.numpy())).to(self.device)

@@ -51,7 +51,11 @@ class SupervisedModule(StageModule):
     def augment(self, images: Tensor) -> tuple[Tensor, Geometry]:
         """Normalised images [B, C, H, W], cropped, flipped and jittered; and the geometry that was drawn for them."""
         geometry = random_geometry(
-            len(images), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
+            len(images),
+            scale=self.settings.crop_scale,
+            flip=self.settings.flip,
+            rotate=self.settings.rotate,
+            generator=self.generator,
         )
         images = geometry.apply(self.normalise(images), self.prepared.image_size)
         return jitter(images, self.settings.jitter, self.generator), geometry
