@@ -91,6 +91,7 @@ def test_the_arms_differ_only_where_the_table_says() -> None:
         "msmae-shuffled": {"map"},
         "msmae-released": {"map", "softmax_twice", "pool"},
         "probe": {"frozen", "pretrains", "map", "label_weight", "pool"},
+        "probe-knn": {"frozen", "pretrains", "map", "label_weight"},
         "probe-attentive": {"frozen", "pretrains", "map", "label_weight", "pool"},
     }
     with pytest.raises(UserError, match="no method 'msma'"):

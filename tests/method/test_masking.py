@@ -265,7 +265,7 @@ def test_every_arm_differs_only_in_what_its_name_says():
         "msmae-released": (0.1, 0.45, 0.30, "none"),
     }
     assert {name for name, arm in ARMS.items() if arm.softmax_twice or arm.pool == "mean"} == {"msmae-released"}
-    assert [name for name, arm in ARMS.items() if not arm.pretrains] == ["vit", "probe", "probe-attentive"]
+    assert [name for name, arm in ARMS.items() if not arm.pretrains] == ["vit", "probe", "probe-knn", "probe-attentive"]
 
 
 def test_pretraining_draws_as_its_settings_say(tmp_path: Path):

@@ -11,18 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from msmae.comparison.baselines import fetched
 from msmae.evaluation.evaluate import predict_rows, predictions_frame
 from msmae.inference.model import load
 from msmae.method.msmae import MSMAE, pooled
+from msmae.method.neighbours import NeighbourVote
 from msmae.runs.checkpoint import load_model
 from msmae.statistics.predictions import write_predictions
 from msmae.training.prepare import Prepared
 
-NEIGHBOURS = 20
-TEMPERATURE = 0.07
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 
 
@@ -71,15 +69,11 @@ def linear_probe(prepared: Prepared, known: dict[str, np.ndarray]) -> np.ndarray
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
+@torch.inference_mode()
 def nearest_neighbours(prepared: Prepared, known: dict[str, np.ndarray]) -> np.ndarray:
     """Probabilities [n, C] of the test images by a vote of the nearest training images."""
-    classes = len(prepared.manifest.classes)
-    votes = F.one_hot(torch.from_numpy(prepared.targets[prepared.ids("train")]), classes).double()  # [n, C]
-    bank = F.normalize(torch.from_numpy(known["train"]).double())
-    parts = []
-    for queries in torch.split(F.normalize(torch.from_numpy(known["test"]).double()), 256):
-        near = (queries @ bank.T).topk(min(NEIGHBOURS, len(bank)), dim=1)
-        weights = (near.values / TEMPERATURE).softmax(dim=1)  # [B, k]
-        parts.append((weights.unsqueeze(-1) * votes[near.indices]).sum(dim=1))
-    found = torch.cat(parts)
-    return (found / found.sum(dim=1, keepdim=True)).numpy()
+    features, classes = torch.from_numpy(known["train"]), len(prepared.manifest.classes)
+    vote = NeighbourVote(*features.shape, classes, several=False)
+    vote.remember(features, torch.from_numpy(prepared.targets[prepared.ids("train")]), torch.ones(classes))
+    queries = torch.split(torch.from_numpy(known["test"]), 256)
+    return torch.cat([vote(some).double().softmax(dim=1) for some in queries]).numpy()

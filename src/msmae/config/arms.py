@@ -22,7 +22,7 @@ class Arm:
     softmax_twice: bool = False
     """Pre-training's cross-entropy as the released code has it: a softmax before the one it applies itself."""
     pool: Literal["cls", "mean", "both", "attentive"] = "cls"
-    frozen: Literal["", "linear", "attentive"] = ""
+    frozen: Literal["", "linear", "knn", "attentive"] = ""
     """A probe: the encoder stays as it is, and a head of this kind learns."""
 
     @property
@@ -40,6 +40,7 @@ ARMS: dict[str, Arm] = {
     "msmae-shuffled": Arm(map="other"),
     "msmae-released": Arm(map="none", softmax_twice=True, pool="mean"),
     "probe": Arm(pretrains=False, label_weight=0.0, map="none", pool="both", frozen="linear"),
+    "probe-knn": Arm(pretrains=False, label_weight=0.0, map="none", frozen="knn"),
     "probe-attentive": Arm(pretrains=False, label_weight=0.0, map="none", pool="attentive", frozen="attentive"),
 }
 BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")

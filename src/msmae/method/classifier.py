@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from msmae.method.msmae import pooled
+from msmae.method.neighbours import NeighbourVote
 from msmae.method.vit import VisionTransformer, attend
 
 
@@ -28,23 +29,26 @@ class AttentivePool(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A linear head over what stands for the image.
+    """A head over what stands for the image.
 
     Args:
         encoder: usually pre-trained; becomes part of this model.
         classes: number of classes.
         pool: "cls", the class token (paper); "mean", the mean of the patch tokens (released code); "both", one after
             the other; "attentive", what a learned query takes from all tokens.
+        vote: a head that remembers training images, in place of the linear one.
     """
 
-    def __init__(self, encoder: VisionTransformer, *, classes: int, pool: str = "cls") -> None:
+    head: nn.Linear | NeighbourVote
+
+    def __init__(
+        self, encoder: VisionTransformer, *, classes: int, pool: str = "cls", vote: NeighbourVote | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = pool
         self.attentive = AttentivePool(encoder.width, heads_of(encoder)) if pool == "attentive" else None
-        self.head = nn.Linear(encoder.width * (2 if pool == "both" else 1), classes)
-        nn.init.trunc_normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        self.head = vote or linear_head(encoder.width * (2 if pool == "both" else 1), classes)
         encoder.pos_embed.requires_grad_(True)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -62,6 +66,14 @@ class Classifier(nn.Module):
             read = pooled(tokens, self.pool)  # [B, D]
         logits: Tensor = self.head(read)
         return logits
+
+
+def linear_head(width: int, classes: int) -> nn.Linear:
+    """A linear layer that begins near zero."""
+    head = nn.Linear(width, classes)
+    nn.init.trunc_normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def heads_of(encoder: VisionTransformer) -> int:

@@ -12,6 +12,7 @@ from torch import nn
 
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
+from msmae.method.neighbours import NeighbourVote
 from msmae.method.vit import Block, VisionTransformer
 
 
@@ -53,10 +54,15 @@ def encoder_macs(encoder: VisionTransformer, kept: int | None = None, *, embed_a
     return Macs(blocks.linear + embedded * encoder.patch_embed.proj.weight.numel(), blocks.attention)
 
 
+def head_macs(model: Classifier | MSMAE) -> int:
+    """What the head multiplies for one image: its weights, or every feature that a vote remembers."""
+    return model.head.bank.numel() if isinstance(model.head, NeighbourVote) else model.head.weight.numel()
+
+
 def classifier_macs(model: Classifier, kept: int | None = None, *, embed_all: bool = False) -> Macs:
     """One prediction from ``kept`` patches (all when None)."""
     encoder = encoder_macs(model.encoder, kept, embed_all=embed_all)
-    linear, attention = encoder.linear + model.head.weight.numel(), encoder.attention
+    linear, attention = encoder.linear + head_macs(model), encoder.attention
     if model.attentive is not None:
         tokens = 1 + (model.encoder.patches if kept is None else kept)
         linear += tokens * weights_of(model.attentive.key_value)

@@ -43,6 +43,7 @@ ARMS = {
     "msmae-shuffled": "as msmae, but masked by the attention map of another image (control)",
     "msmae-released": "pre-trained as the code released with the paper does it",
     "probe": "linear head on a frozen pretrained encoder",
+    "probe-knn": "vote of the nearest training images, on a frozen pretrained encoder",
     "probe-attentive": "attention head on a frozen pretrained encoder",
 }
 

@@ -22,6 +22,7 @@ from msmae.errors import UserError
 from msmae.files import whole, write_whole
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
+from msmae.method.neighbours import NeighbourVote
 from msmae.method.segmenter import Segmenter
 from msmae.method.vit import VisionTransformer
 from msmae.selection.locator import Glance, Locator
@@ -51,6 +52,8 @@ class ModelCard:
     mean: list[float]
     std: list[float]
     decoder: dict[str, Any] = field(default_factory=dict)
+    """What follows the encoder: of a segmenter and of pre-training the decoder; of a vote of neighbours, how many
+    images it remembers; else nothing."""
     normalise_pixels: bool = False
     reading: dict[str, Any] = field(default_factory=dict)
     """How files were turned into numbers (``msmae.data.reading.images.Reading``)."""
@@ -99,7 +102,10 @@ def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifie
         exclusive = len(card.classes) > 1 and not card.multilabel
         outputs = len(card.classes) + exclusive  # with the background, where classes exclude each other
         return Segmenter(encoder, outputs=outputs, **card.decoder)
-    return Classifier(encoder, classes=len(card.classes), pool=card.pool)
+    vote = None
+    if "remembers" in card.decoder:
+        vote = NeighbourVote(card.decoder["remembers"], card.width, len(card.classes), several=card.multilabel)
+    return Classifier(encoder, classes=len(card.classes), pool=card.pool, vote=vote)
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from msmae.method.classifier import Classifier
-from msmae.method.cost import Macs, blocks_macs, classifier_macs, map_macs, weights_of
+from msmae.method.cost import Macs, blocks_macs, classifier_macs, head_macs, map_macs, weights_of
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import Block, VisionTransformer
 from msmae.selection.locator import Glance, Locator, Shrink
@@ -19,12 +19,12 @@ def selection_macs(selection: Selection, kept: int) -> Macs:
     if selection.selector == "all":
         return classifier_macs(model)
     if selection.selector == "early":
-        return early_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
+        return early_macs(encoder, kept) + Macs(head_macs(model), 0)
     if selection.selector == "merge":
-        return merge_macs(encoder, kept) + Macs(model.head.weight.numel(), 0)
+        return merge_macs(encoder, kept) + Macs(head_macs(model), 0)
     patches = kept - selection.coarse
     cost = blocks_macs(encoder.blocks, encoder.leading + kept)
-    embedding = patches * encoder.patch_embed.proj.weight.numel() + model.head.weight.numel()
+    embedding = patches * encoder.patch_embed.proj.weight.numel() + head_macs(model)
     cost += Macs(embedding, 0)
     if selection.glance is not None:
         cost += glance_macs(selection.glance, encoder)
@@ -44,7 +44,7 @@ def sensitivity_macs(model: Classifier | MSMAE) -> Macs:
     """
     forward = blocks_macs(model.encoder.blocks, model.encoder.leading + model.encoder.patches)
     embedding = model.encoder.patches * model.encoder.patch_embed.proj.weight.numel()
-    return Macs(2 * (forward.linear + model.head.weight.numel()) + embedding, 3 * forward.attention)
+    return Macs(2 * (forward.linear + head_macs(model)) + embedding, 3 * forward.attention)
 
 
 def shrink_macs(shrink: Shrink, channels: int) -> float:

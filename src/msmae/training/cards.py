@@ -26,6 +26,7 @@ def card_of(prepared: Prepared, kind: Literal["pretrained", "classifier", "segme
         decoder = {"width": model.decoder_width, "depth": model.decoder_depth, "heads": model.decoder_heads}
     elif kind == "classifier":
         pool = pool if prepared.arm.frozen else settings.finetune.pool or pool
+        decoder = {"remembers": len(prepared.ids("train"))} if prepared.arm.frozen == "knn" else {}
     else:
         classes, multilabel = list(segment.class_names), bool(manifest.mask_classes)
         decoder = {"decoder": segment.decoder, "width": DECODER_WIDTH, "deep_supervision": False}

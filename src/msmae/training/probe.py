@@ -1,8 +1,9 @@
 """Probes: the encoder stays as it is, and only a head learns, from features that are computed once.
 
 ``probe``: a logistic regression on the class token and the mean of the patches; its strength is chosen by the loss on
-validation. ``probe-attentive``: a learned query over all tokens, then a linear head; its epoch is chosen likewise. Both
-end as an ordinary classifier in RUN/model, so that all verbs take them.
+validation. ``probe-knn``: the nearest training images vote, by the class token. ``probe-attentive``: a learned query
+over all tokens, then a linear head; its epoch is chosen by the loss on validation. All end as an ordinary classifier in
+RUN/model, so that all verbs take them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from msmae.errors import UserError
 from msmae.inference.features import Features, Frozen, features_of, tokens_of
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import label_loss
+from msmae.method.neighbours import NeighbourVote
 from msmae.runs.checkpoint import save_model
 from msmae.training.balance import Balance, decide_balance
 from msmae.training.prepare import Prepared
@@ -34,7 +36,14 @@ EPOCHS, BATCH, RATE = 20, 128, 1e-3
 def fit_probe(prepared: Prepared, run: Path, model: Classifier, card: Any) -> None:
     """Fit the head of a classifier whose encoder is loaded, and write RUN/model."""
     frozen, balance = Frozen(model.encoder, prepared.mean, prepared.std), decide_balance(prepared)
-    if prepared.arm.frozen == "linear":
+    if prepared.arm.frozen == "knn":
+        assert isinstance(model.head, NeighbourVote)
+        ids = prepared.ids("train")
+        labels = torch.from_numpy(prepared.targets[ids])
+        model.head.remember(torch.from_numpy(features_of(frozen, prepared.store, ids).image), labels, balance.weights)
+        log.info("the vote remembers the features of %d training images: they are part of the model", len(ids))
+    elif prepared.arm.frozen == "linear":
+        assert isinstance(model.head, torch.nn.Linear)
         known = {split: features_of(frozen, prepared.store, prepared.ids(split)) for split in ("train", "val")}
         weight, bias, strength = linear_head(prepared, known, balance)
         model.head.weight.data, model.head.bias.data = torch.from_numpy(weight), torch.from_numpy(bias)

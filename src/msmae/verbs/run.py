@@ -40,7 +40,8 @@ def run(
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the run; an unfinished run in it is continued.
         method: the arm, that is, how the model is trained: vit, mae, supmae, amt, msmae, msmae-shuffled,
-            msmae-released; with --init also probe and probe-attentive. Unless given: vit with --init, else msmae.
+            msmae-released; with --init also probe, probe-knn, probe-attentive. Unless given: vit with --init, else
+            msmae.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
         config: YAML file of settings that override the preset's.
         seed: seed of every random draw.

@@ -1,0 +1,55 @@
+"""A head without weights: the nearest training images vote (Wu et al., arXiv 1805.01978)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+"""Of the cosines: a neighbour at 0.07 less has 1/e of the weight."""
+LEAST = 1e-4
+"""Probability of a class that no neighbour has."""
+
+
+class NeighbourVote(nn.Module):
+    """Features [B, D] -> logits [B, C]: a vote of the 20 nearest training images by cosine.
+
+    Args:
+        images: training images that are remembered, N.
+        width: of the features, D.
+        classes: C.
+        several: whether an image may have several labels; then each class is a vote of its own.
+
+    ``bank`` [N, D] holds their features at length 1, ``votes`` [N, C] what each says of the classes (nan: nothing).
+    """
+
+    bank: Tensor
+    votes: Tensor
+
+    def __init__(self, images: int, width: int, classes: int, *, several: bool) -> None:
+        super().__init__()
+        self.several = several
+        self.register_buffer("bank", torch.zeros(images, width))
+        self.register_buffer("votes", torch.zeros(images, classes))
+
+    def remember(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Take the training images: features [N, D], labels [N] (-1: none) or [N, C] (nan: unknown), and what a vote
+        for each class weighs [C]."""
+        self.bank.copy_(F.normalize(features.float()))
+        if labels.is_floating_point():
+            self.votes.copy_(labels)
+            return
+        votes = F.one_hot(labels.clamp(min=0), len(weights)) * weights
+        self.votes.copy_(votes.masked_fill((labels < 0).unsqueeze(1), torch.nan))
+
+    def forward(self, features: Tensor) -> Tensor:
+        near = (F.normalize(features.float()) @ self.bank.T).topk(min(NEIGHBOURS, len(self.bank)), dim=1)  # [B, k]
+        votes = self.votes[near.indices]  # [B, k, C]
+        weights = (near.values / TEMPERATURE).softmax(dim=1).unsqueeze(2) * ~votes.isnan()  # [B, k, C]
+        summed = (weights * votes.nan_to_num()).sum(dim=1)  # [B, C]
+        if self.several:
+            shares = (summed / weights.sum(dim=1).clamp(min=LEAST)).clamp(LEAST, 1 - LEAST)
+            return shares.logit()
+        return (summed / summed.sum(dim=1, keepdim=True).clamp(min=LEAST)).clamp(min=LEAST).log()
