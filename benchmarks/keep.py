@@ -102,18 +102,23 @@ def measure_onnx(size: str, *, batches: list[int], seconds: float, threads: int)
     """Rows of one encoder in onnxruntime, float32."""
     import onnxruntime
 
-    from msmae.inference.onnx_file import Exported, write_onnx
+    from msmae.inference.exported import ExportedClassifier
+    from msmae.inference.onnx_file import write_onnx
+    from msmae.runs.checkpoint import ModelCard
 
     classifier = Classifier(VisionTransformer(**SIZES[size]), classes=7).eval()
+    card = ModelCard(
+        kind="classifier", method="msmae", classes=list("abcdefg"), multilabel=False, image_size=(224, 224),
+        patch_size=16, channels=3, pool="cls", mean=[0.0] * 3, std=[1.0] * 3, **SIZES[size],
+    )  # fmt: skip
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     sessions = {}
     with tempfile.TemporaryDirectory() as folder:
         for way in ("all", "locator"):
-            model: nn.Module = Exported(
-                selection_of(way, classifier), kept=196 if way == "all" else KEPT, mean=[0.0] * 3, std=[1.0] * 3,
-                multilabel=False,
-            )  # fmt: skip
+            model: nn.Module = ExportedClassifier(
+                selection_of(way, classifier), kept=196 if way == "all" else KEPT, card=card, calibration={}
+            )
             path = Path(folder) / f"{way}.onnx"
             write_onnx(path, model, image_shape=(3, 224, 224), metadata={})
             sessions[way] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

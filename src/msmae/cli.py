@@ -57,7 +57,7 @@ VERBS = {
     ),
     "encoders": Verb("encoders:encoders", "list pretrained encoders to start from, or fetch one"),
     "budget": Verb("budget:budget", "measure how few patches a model needs, and choose the token share"),
-    "export": Verb("export:export", "write the classifier of a run as one ONNX file"),
+    "export": Verb("export:export", "write the model of a run as an ONNX, PyTorch, timm or hub file"),
     "masks": Verb("masks:masks", "draw the attention, the masked patches and their reconstruction"),
     "embed": Verb("embed:embed", "write the features that a frozen encoder gives of images, as arrays"),
     "bench": Verb("bench:bench", "measure how fast training and prediction are on this machine"),

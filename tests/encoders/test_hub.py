@@ -11,13 +11,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from encoders.families import HEADS, LAYOUTS, WIDTH, state_of
 from msmae.encoders.cache import encoders_folder, locate
 from msmae.encoders.start import settings_with_start
 from msmae.errors import UserError
+from msmae.inference.model import load
 from msmae.verbs.encoders import encoders
+from msmae.verbs.export import export
+from served_run import write_run
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
 REPOSITORY = "facebook/dinov2-small"
@@ -31,6 +35,7 @@ class Hub:
     refusal: tuple[int, str] | None = None
     asked: list[str] = field(default_factory=list)
     url: str = ""
+    repository: str = REPOSITORY
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
         def answer(self, *, body: bool) -> None:
             served.asked.append(self.path)
-            start = f"/{REPOSITORY}/resolve/main/"
+            start = f"/{served.repository}/resolve/main/"
             content = served.files.get(self.path.removeprefix(start))
             status, code = served.refusal or ((200, "") if content is not None else (404, "EntryNotFound"))
             content = content if content is not None and status == 200 else b""
@@ -144,3 +149,25 @@ def test_wrong_words_are_answered_with_the_nearest():
     assert "did you mean dinov2-small?" in refusal("get", "dinov2-smal")
     assert "get NAME" in refusal("fetch", "dinov2-small")
     assert "rotary" in refusal("get", "eva-x-small")
+
+
+def test_a_model_of_the_hub_is_fetched_once_when_it_is_named_and_predicts_the_same(hub: Hub, tmp_path: Path):
+    run = write_run(tmp_path / "run")
+    folder = Path(export(str(run), format="hub", out=str(tmp_path / "folder")))
+    hub.repository = "someone/model"
+    hub.files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    model, images = load("hf://someone/model"), torch.rand(2, 1, 32, 32) * 255
+    assert torch.equal(model.predict(images), load(run).predict(images))
+    asked = len(hub.asked)
+    load("hf://someone/model")
+    assert len(hub.asked) == asked
+    hub.files = {"config.json": b"{}", "model.safetensors": b""}
+    for name, said in (
+        ("hf://someone/model@main2", "no such"),
+        ("hf://someone", "no name"),
+        ("hf://../../etc", "no name"),
+        ("hf://someone/else", "no such"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load(name)
+    assert [path.name for path in (encoders_folder().parent / "models").iterdir()] == ["someone--model@main"]

@@ -93,11 +93,12 @@ class LoadReport:
         return "\n".join(line(title, names) for title, names in rows)
 
 
-def open_weights(path: str | Path, *, heads: int | None = None) -> Weights:
+def open_weights(path: str | Path, *, heads: int | None = None, image_size: tuple[int, int] | None = None) -> Weights:
     """Read an encoder from a file, a folder (shards with an index too) or a run, and its architecture from its tensors.
 
     Args:
         heads: attention heads, where the file does not say.
+        image_size: (height, width) that the positions are for, where the file does not say and they are no square.
 
     Raises:
         UserError: nothing there, a damaged file, one with code, not a vision transformer of this kind, a tensor that is
@@ -105,6 +106,8 @@ def open_weights(path: str | Path, *, heads: int | None = None) -> Weights:
             known.
     """
     files = find_files(Path(path))
+    if image_size is not None:
+        files = dataclasses.replace(files, config={**files.config, "image_size": list(image_size)})
     kind = str(files.config.get("model_type", ""))
     names = tensor_names(files)
     if names is not None:

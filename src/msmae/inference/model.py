@@ -190,11 +190,12 @@ def check_device(device: str | torch.device) -> None:
 
 
 def load(run: str | Path, *, device: str | torch.device = "cpu", precision: str = "fp32") -> Any:
-    """The model of a finished run (RUN, or its folder ``model``): a :class:`Model`, or of a segmentation run a
-    ``SegmentationModel``.
+    """The model of a finished run (RUN, or its folder ``model``), or of a folder that ``msmae export --format hub``
+    wrote: a :class:`Model`, or of a segmentation run a ``SegmentationModel``.
 
     Args:
-        run: folder of a finished run.
+        run: folder of a finished run or model; or ``hf://owner/name``, with ``@revision`` where one is meant: a model
+            on the Hugging Face hub, which is fetched into the cache the first time (extra ``hub``).
         device: cpu, cuda, ...
         precision: fp32, or bf16: up to twice as fast where the processor has it, with a few thousandths of difference.
             What a run reports was predicted in fp32. A segmentation model predicts in fp32.
@@ -203,6 +204,10 @@ def load(run: str | Path, *, device: str | torch.device = "cpu", precision: str 
         UserError: there is none, it cannot be read, it is a pre-trained encoder only, or no such precision.
     """
     check_device(device)
+    if str(run).startswith("hf:"):
+        from msmae.inference.hub_folder import fetch_model
+
+        run = fetch_model(str(run))
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     network, card = load_model(folder)

@@ -2,66 +2,133 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+import shutil
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msmae.config import require
 from msmae.errors import UserError
+
+if TYPE_CHECKING:
+    from msmae.inference.proof import Answer
+
+FILES = {"onnx": "model.onnx", "timm": "model_timm.safetensors", "hub": "hub", "torch": "model.pt2"}
+"""Format -> its file or folder, beside RUN/model unless --out names another."""
 
 
 def export(
     run: str,
     *,
     out: str | None = None,
-    format: Literal["onnx"] = "onnx",
+    format: Literal["onnx", "timm", "hub", "torch"] = "onnx",
     keep: float | Literal["auto"] = 1.0,
     selector: str | None = None,
 ) -> str:
-    """Write a run's classifier as one ONNX file: images in the files' own units in, class probabilities out.
+    """Write a run's model as a file that other systems open: images in the files' own units in, probabilities out.
 
-    The file takes images of the model's size, any number at a time. Its probabilities are the network's own;
-    `classes`, `calibration` and `keep` are in its metadata.
+    The file then answers images of the run, and so does the model: the largest difference is printed, and above 1e-4
+    the export fails.
 
     Args:
         run: folder of a finished run.
-        out: the file; RUN/model/model.onnx unless given.
-        format: onnx.
-        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
-        selector: what chooses them: grid, self, early, merge or locator; the model's own unless given.
+        out: the file, or the folder of the format hub. Unless given: model.onnx, model_timm.safetensors or model.pt2 in
+            RUN/model, or RUN/hub.
+        format: onnx: one file with normalisation, choice of the patches and calibration inside; segmenters too.
+            torch: the same as a torch.export program (.pt2). timm: the weights by timm's names, as safetensors. hub: a
+            folder for the Hugging Face hub, which msmae.load reads.
+        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose (onnx, torch).
+        selector: what chooses them: grid, self, early, merge or locator; the model's own unless given (onnx, torch).
 
     Returns:
-        The path of the file.
+        The path of the file or folder.
 
     Raises:
-        UserError: no classifier, no ONNX packages, or a share or selector that cannot be exported.
+        UserError: no model, no ONNX packages, a share or selector that cannot be exported, a head that timm does not
+            have, or a file that does not say what the model says.
     """
-    require(format == "onnx", f"no format '{format}'", where="--format", mend="choose onnx")
-    from msmae.inference.model import Model, calibration_at, kept_tokens, load, selection_with, share_and_selector
-    from msmae.inference.onnx_file import Exported, write_onnx
+    require(format in FILES, f"no format '{format}'", where="--format", mend=f"choose {', '.join(FILES)}")
+    whole = keep == 1 and selector is None
+    require(
+        whole or format in ("onnx", "torch"), f"{format} holds the whole model", where="--keep", mend="leave it out"
+    )
+    from msmae.inference.model import Model, load
+    from msmae.inference.proof import images_of, largest_difference
     from msmae.runs.folder import check_writable
 
     model = load(run)
-    if not isinstance(model, Model):
-        raise UserError("only classifiers are exported", where=run, mend="name the run of a classifier")
-    path = Path(out) if out else Path(run) / "model" / "model.onnx"
+    folder = Path(run) if format == "hub" or not (Path(run) / "model").is_dir() else Path(run) / "model"
+    path = Path(out) if out else folder / FILES[format]
     check_writable(path.parent)
-    require(not path.is_dir(), f"{path} is a folder", where="--out", mend="name a file, as model.onnx")
-    share, name = share_and_selector(model, keep, selector)
-    selection, card = selection_with(model.network, model.prepared, name), model.card
+    if format == "hub":
+        from msmae.inference.hub_folder import check_folder
+
+        check_folder(path)
+    else:
+        require(not path.is_dir(), f"{path} is a folder", where="--out", mend="name a file, as model.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_onnx(
-        path,
-        Exported(
-            selection, kept=kept_tokens(selection, share), mean=card.mean, std=card.std, multilabel=card.multilabel
-        ),
-        image_shape=(card.channels, *card.image_size),
-        metadata={
-            "classes": card.classes,
-            "calibration": calibration_at(card, share, name),
-            "keep": {"selector": name, "keep": share},
-            "reading": asdict(card)["reading"],
-        },
-    )
+    images, whose = images_of(Path(run), model.card)
+    calibrated = format != "timm"  # timm's file is the network alone
+    if isinstance(model, Model):
+        says: Answer = partial(model.predict, keep=keep, selector=selector, calibrated=calibrated)
+    else:
+        says = model.predict
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        file, by = WRITERS[format](Path(run), unfinished, model, keep, selector)
+        largest = largest_difference(images, file, says)
+        if path.is_dir():
+            path.rmdir()  # empty, as was checked
+        os.replace(unfinished, path)
+    finally:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        unfinished.unlink(missing_ok=True)
+    shown = f"largest difference of a probability {largest:.1e}, on {len(images)} {whose}"
+    print(f"  checked          {by} against the model: {shown}")
     print(f"  exported         {path}")
     return str(path)
+
+
+def _onnx(run: Path, path: Path, model: Any, keep: Any, selector: str | None) -> tuple[Answer, str]:
+    from msmae.inference.exported import exported
+    from msmae.inference.onnx_file import OnnxFile, write_onnx
+
+    network, metadata = exported(model, keep, selector)
+    write_onnx(path, network, image_shape=(model.card.channels, *model.card.image_size), metadata=metadata)
+    return OnnxFile(path), "onnxruntime"
+
+
+def _torch(run: Path, path: Path, model: Any, keep: Any, selector: str | None) -> tuple[Answer, str]:
+    from msmae.inference.exported import exported
+    from msmae.inference.torch_file import read_torch, write_torch
+
+    network, metadata = exported(model, keep, selector)
+    write_torch(path, network, image_shape=(model.card.channels, *model.card.image_size), metadata=metadata)
+    return read_torch(path), "the program, read back,"
+
+
+def _timm(run: Path, path: Path, model: Any, keep: Any, selector: str | None) -> tuple[Answer, str]:
+    from msmae.inference.exported import described
+    from msmae.inference.model import Model
+    from msmae.inference.timm_file import TimmFile, write_timm
+
+    if not isinstance(model, Model):
+        raise UserError("timm has no segmenters", where="--format timm", mend="export as onnx, torch or hub")
+    write_timm(path, model.network, model.card, metadata=described(model.card))
+    file = TimmFile(path, model.card, model.network)
+    return file, file.by
+
+
+def _hub(run: Path, path: Path, model: Any, keep: Any, selector: str | None) -> tuple[Answer, str]:
+    from msmae.inference.hub_folder import write_folder
+    from msmae.inference.model import load
+
+    write_folder(run, path, model.card)
+    answer: Answer = load(path).predict
+    return answer, "the folder, loaded by msmae.load,"
+
+
+WRITERS = {"onnx": _onnx, "timm": _timm, "hub": _hub, "torch": _torch}
+"""Format -> what writes it and reads it back: what the file answers, and who asks it, in words."""

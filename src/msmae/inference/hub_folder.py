@@ -1,0 +1,119 @@
+"""A model as a folder of the Hugging Face hub: ``model.safetensors``, ``config.json``, and the model card README.md.
+
+``msmae.load(FOLDER)`` reads it; ``msmae.load("hf://owner/name")`` fetches one first. Nothing is uploaded from here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from msmae.encoders.cache import encoders_folder
+from msmae.encoders.hub import import_hub, no_network, offline
+from msmae.errors import UserError
+from msmae.files import write_whole
+from msmae.reporting.papers import model_card
+from msmae.reporting.run_files import as_answered, read_run_files
+from msmae.runs.checkpoint import FILE, ModelCard, read_card
+
+NAME = re.compile(r"hf://(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w.-]*))?", re.ASCII)
+USE = """
+## Use
+
+```sh
+pip install msmae
+```
+
+```python
+import msmae
+
+model = msmae.load("FOLDER")  # or "hf://owner/name", with the extra msmae[hub]
+print(model.classes, model.predict(["image.png"]))  # calibrated probabilities
+```
+"""
+
+
+def write_folder(run: Path, folder: Path, card: ModelCard) -> None:
+    """Copy a run's model into a new folder; README.md is the run's model card. Paths of this machine are left out."""
+    model = run / "model" if (run / "model").is_dir() else run
+    folder.mkdir(parents=True)
+    for name in ("model.safetensors", FILE):
+        if (model / name).is_file():
+            shutil.copyfile(model / name, folder / name)
+    content = asdict(card)
+    content["start"] = {name: value for name, value in card.start.items() if name != "path"}
+    write_whole(folder / "config.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_whole(folder / "README.md", readme(run, card) + USE)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``UserError`` where the folder holds something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError("there is something of this name", where=str(folder), mend="choose another --out")
+
+
+def readme(run: Path, card: ModelCard) -> str:
+    """The run's model card; of a model without a tested run a short one."""
+    if (run / "metrics.json").is_file():
+        return model_card(as_answered(read_run_files(run)))
+    task = "image-segmentation" if card.kind == "segmenter" else "image-classification"
+    return (
+        f"---\nlibrary_name: msmae\npipeline_tag: {task}\ntags: [medical-imaging, msmae]\n---\n\n"
+        f"# A model of msmae\n\nClasses: {', '.join(card.classes)}. It was exported without the figures of its run.\n"
+    )
+
+
+def fetch_model(name: str) -> Path:
+    """The folder of a hub's model, fetched into the cache unless it is there: ``hf://owner/name``, with ``@revision``
+    where another than ``main`` is meant. The files are tensors and JSON; no code is fetched or run.
+
+    Raises:
+        UserError: not such a name, huggingface_hub is not installed, no network, no such model, or no model of msmae.
+    """
+    asked = NAME.fullmatch(name)
+    if asked is None:
+        raise UserError("no name of a model on the hub", where=name, mend="write hf://owner/name")
+    repository, revision = asked["repository"], asked["revision"] or "main"
+    folder = encoders_folder().parent / "models" / f"{repository.replace('/', '--')}@{revision}"
+    if folder.is_dir():
+        return folder
+    hub = import_hub()
+    if offline():
+        raise no_network(name)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    unfinished.mkdir(parents=True)
+    try:
+        for file in ("config.json", "model.safetensors", FILE):
+            _download(hub, repository, revision, file, unfinished, needed=file != FILE)
+        read_card(unfinished)
+        shutil.rmtree(unfinished / ".cache", ignore_errors=True)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _download(hub: object, repository: str, revision: str, file: str, folder: Path, *, needed: bool) -> None:
+    errors = hub.errors  # type: ignore[attr-defined]
+    where = f"hf://{repository}/{file}"
+    try:
+        hub.hf_hub_download(  # type: ignore[attr-defined]
+            repository, file, revision=revision, local_dir=folder, endpoint=os.environ.get("HF_ENDPOINT")
+        )
+    except errors.EntryNotFoundError as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise no_network(where) from error
+        if needed:
+            raise UserError("the hub has no such file", where=where, mend="name a model that msmae exported") from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise UserError(
+            "the hub shows no such model, or not without a token", where=where, mend="check the name, or set HF_TOKEN"
+        ) from error
+    except (errors.OfflineModeIsEnabled, OSError) as error:
+        raise no_network(where) from error
+    except errors.HfHubHTTPError as error:
+        raise UserError("the hub did not give the file", where=f"{where}: {error}", mend="try again later") from error
