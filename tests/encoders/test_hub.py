@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from served_run import write_run
 
 from encoders.families import HEADS, LAYOUTS, WIDTH, state_of
 from msmae.encoders.cache import encoders_folder, locate
@@ -21,7 +22,6 @@ from msmae.errors import UserError
 from msmae.inference.model import load
 from msmae.verbs.encoders import encoders
 from msmae.verbs.export import export
-from served_run import write_run
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
 REPOSITORY = "facebook/dinov2-small"

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import served_run
 import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-import served_run
 from msmae.errors import UserError
 from msmae.inference.exported import STATIC, ExportedClassifier, exported
 from msmae.inference.model import Model, load
