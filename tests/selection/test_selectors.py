@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -11,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
-from msmae.method.vit import VisionTransformer, patchify
+from msmae.method.vit import VisionTransformer, patchify, resize_position_embedding
 from msmae.selection.cost import selection_macs
 from msmae.selection.locator import Glance, Locator, Shrink
-from msmae.selection.reduction import merge, merge_schedule, merge_tokens
-from msmae.selection.selectors import SELECTORS, Selection, grid_order, own_draws
+from msmae.selection.reduction import merge, merge_schedule, merge_tokens, smaller_grid
+from msmae.selection.selectors import SELECTORS, WHOLE, Selection, grid_order, own_draws
 from msmae.selection.sensitivity import sensitivity, widened
 from spots import looking_at_bright_patches
 
@@ -69,6 +70,27 @@ def test_all_patches_kept_is_the_classifier_itself(selector: str, pool: str):
     model = classifier(pool=pool)
     with torch.no_grad():
         torch.testing.assert_close(look_of(selector, model)(IMAGES, PATCHES), model(IMAGES), atol=1e-5, rtol=1e-4)
+
+
+def test_a_smaller_image_is_the_classifier_at_that_size():
+    """With its positions resampled as for any other size, and the image's area averages for pixels."""
+    model = classifier()
+    small = VisionTransformer(image_size=(12, 16), patch_size=4, channels=2, width=24, depth=4, heads=3)
+    state = model.encoder.state_dict()
+    positions = resize_position_embedding(state["pos_embed"], (6, 8), (3, 4), antialias=True)
+    small.load_state_dict({**state, "pos_embed": positions})
+    with torch.no_grad():
+        expected = model.head(small.eval()(F.avg_pool2d(IMAGES, 2))[:, 0])
+        torch.testing.assert_close(look_of("smaller", model)(IMAGES, 12), expected, atol=1e-5, rtol=1e-4)
+        whole = look_of("smaller", model)(IMAGES, PATCHES)
+        torch.testing.assert_close(whole, model(IMAGES), atol=1e-5, rtol=1e-4)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.floats(0.02, 1))
+def test_a_smaller_image_costs_no_less_than_what_it_is_held_against(rows: int, columns: int, share: float):
+    kept = max(1, int(share * rows * columns))
+    small = smaller_grid((rows, columns), kept)
+    assert kept <= small[0] * small[1] <= rows * columns
 
 
 def test_merging_nothing_is_the_encoder_itself():
@@ -282,7 +304,7 @@ def test_it_needs_no_gradient_around_it():
 @pytest.mark.parametrize("selector", SELECTORS)
 @pytest.mark.parametrize("glance", [None, (2, 2)])
 def test_the_cost_is_what_is_executed(selector: str, glance: tuple[int, int] | None):
-    if glance and selector in ("all", "early", "merge"):
+    if glance and selector in WHOLE:
         pytest.skip("no glance")
     selection = look_of(selector, glance=glance).requires_grad_(False)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

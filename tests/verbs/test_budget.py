@@ -39,7 +39,7 @@ def test_what_is_told_of_test_is_calibrated_as_the_runs_own_evidence_is(budgeted
 def test_every_point_is_measured(budgeted: Path):
     found = content_of(budgeted)
     points = [(row["selector"], row["keep"]) for row in found["rows"]]
-    names = ["random", "grid", "self", "early", "merge", "locator"]
+    names = ["random", "grid", "self", "early", "merge", "smaller", "locator"]
     assert points == [("all", 1.0), *((name, share) for name in names for share in (0.25, 0.5))]
     for row in found["rows"]:
         assert {
@@ -232,3 +232,16 @@ def test_a_run_without_a_budget_has_no_such_section(tmp_path: Path):
 
     page = write_report(write_run(tmp_path, make_predictions())).read_text(encoding="utf-8")
     assert "Token share" not in page
+
+
+def test_the_smaller_image_stands_beside_what_drops_patches_and_the_better_is_named() -> None:
+    def row(selector: str, loss: float, speedup: float) -> dict[str, Any]:
+        return {"selector": selector, "keep": 0.25, "loss": loss, "speedup": speedup, "images_per_s": speedup}
+
+    ahead = token_shares.rival([row("smaller", 0.01, 4.0), row("grid", 0.05, 4.0), row("self", 0.02, 0.8)])
+    assert len(ahead) == 1
+    assert ahead[0].endswith("take a smaller image")
+    assert "self loses 2.0 points" in ahead[0]
+    behind = token_shares.rival([row("smaller", 0.03, 4.0), row("locator", 0.01, 3.4)])
+    assert behind[0].endswith("take locator")
+    assert token_shares.rival([row("locator", 0.01, 3.4)]) == []

@@ -90,6 +90,7 @@ def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Poi
         "prepared": {k: v for k, v in card.keep.items() if k not in ("choice", "calibrations")} or None,
         "images_at_a_time": BATCH,
         "rows": rows,
+        "rival": token_shares.rival(rows),
         "choice": {
             "margin": margin,
             **rows[number],

@@ -19,7 +19,7 @@ from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import ModelCard
 from msmae.selection.selectors import Selection
 
-STATIC = ("all", "grid", "self", "early", "merge", "locator")
+STATIC = ("all", "grid", "self", "early", "merge", "smaller", "locator")
 """Selectors that can be exported: what they choose depends on the image alone."""
 TINY = math.log(torch.finfo(torch.float32).tiny)
 SURE = 36.0436533891  # the logit of the largest double below 1, at which calibration cuts (statistics/calibration.py)

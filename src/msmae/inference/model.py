@@ -20,7 +20,7 @@ from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import ModelCard, load_model, load_selection
-from msmae.selection.selectors import SELECTORS, Draw, Selection, own_draws
+from msmae.selection.selectors import SELECTORS, WHOLE, Draw, Selection, own_draws
 from msmae.statistics.answers import DEFAULT, RULES, Rule, name_classes
 from msmae.statistics.calibration import Calibrator
 
@@ -270,7 +270,7 @@ def calibration_at(card: ModelCard, share: float, selector: str) -> dict[str, An
 def selection_with(network: Classifier, prepared: Selection | None, selector: str) -> Selection:
     """The selection of a selector: around the prepared weights where patches are never embedded, around the model's own
     where all patches pass the first blocks."""
-    if selector in ("all", "early", "merge") or prepared is None:
+    if selector in WHOLE or prepared is None:
         return Selection(network, selector=selector).eval()
     if selector == prepared.selector:
         return prepared

@@ -326,7 +326,10 @@ class VisionTransformer(nn.Module):
         positions = self.patch_positions.expand(images.shape[0], -1, -1)  # [B, N, D]
         if keep is not None:
             patches, positions = gather_tokens(patches, keep), gather_tokens(positions, keep)  # [B, K, ...]
-        tokens = self.patch_embed(patches) + positions
+        return self.with_leading(self.patch_embed(patches) + positions)
+
+    def with_leading(self, tokens: Tensor) -> Tensor:
+        """Embedded patches [B, K, D] -> [CLS], the registers and the patches [B, P+K, D]."""
         before = [] if self.cls_token is None else [self.cls_token + self.pos_embed[:, :1]]
         before += [] if self.reg_token is None else [self.reg_token]
         return torch.cat([*(part.to(tokens.dtype).expand(tokens.shape[0], -1, -1) for part in before), tokens], dim=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from msmae.method.classifier import Classifier
@@ -9,7 +11,7 @@ from msmae.method.cost import Macs, blocks_macs, classifier_macs, head_macs, map
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import Block, VisionTransformer
 from msmae.selection.locator import Glance, Locator, Shrink
-from msmae.selection.reduction import early_block, merge_schedule
+from msmae.selection.reduction import early_block, merge_schedule, smaller_grid
 from msmae.selection.selectors import Selection
 
 
@@ -22,6 +24,8 @@ def selection_macs(selection: Selection, kept: int) -> Macs:
         return early_macs(encoder, kept) + Macs(head_macs(model), 0)
     if selection.selector == "merge":
         return merge_macs(encoder, kept) + Macs(head_macs(model), 0)
+    if selection.selector == "smaller":
+        return smaller_macs(model, kept)
     patches = kept - selection.coarse
     cost = blocks_macs(encoder.blocks, encoder.leading + kept)
     embedding = patches * encoder.patch_embed.proj.weight.numel() + head_macs(model)
@@ -34,6 +38,14 @@ def selection_macs(selection: Selection, kept: int) -> Macs:
         assert selection.locator is not None
         cost += locator_macs(selection.locator, encoder)
     return cost
+
+
+def smaller_macs(model: Classifier, kept: int) -> Macs:
+    """One prediction from the image shrunk to at least ``kept`` patches."""
+    grid, side = model.encoder.grid, model.encoder.patch_size
+    small = smaller_grid(grid, kept)
+    shrink = Shrink((grid[0] * side, grid[1] * side), (small[0] * side, small[1] * side))
+    return classifier_macs(model, math.prod(small)) + Macs(shrink_macs(shrink, model.encoder.channels), 0)
 
 
 def sensitivity_macs(model: Classifier | MSMAE) -> Macs:

@@ -1,14 +1,25 @@
-"""The two best-known ways to drop tokens on the way through the encoder: prune early, and merge what is alike.
+"""Fewer tokens without choosing patches: prune early, merge what is alike, or shrink the image.
 
-Both embed every patch and run the first blocks on all of them, which bounds what they can save.
+The first two are the best known ways to drop tokens on the way through the encoder. Both embed every patch and run the
+first blocks on all of them, which bounds what they can save. The third is the rival of every way of choosing.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from msmae.method.vit import Attention, Block, VisionTransformer, gather_tokens
+from msmae.method.vit import (
+    Attention,
+    Block,
+    VisionTransformer,
+    gather_tokens,
+    patchify,
+    resize_position_embedding,
+)
+from msmae.selection.locator import Shrink
 
 
 def early_block(depth: int) -> int:
@@ -38,6 +49,28 @@ def early_tokens(encoder: VisionTransformer, images: Tensor, kept: int) -> tuple
     for block in encoder.blocks[first:]:
         x = block(x)
     return encoder.read(x), looked_at
+
+
+def smaller_grid(grid: tuple[int, int], kept: int) -> tuple[int, int]:
+    """The grid (rows, columns) of the smallest image of this shape with at least ``kept`` patches: it costs no less
+    than what keeps so many."""
+    share = math.sqrt(kept / (grid[0] * grid[1]))
+    rows, columns = (max(1, math.ceil(side * share - 1e-9)) for side in grid)
+    return rows, columns
+
+
+def smaller_tokens(encoder: VisionTransformer, images: Tensor, kept: int) -> Tensor:
+    """Run the encoder on the image shrunk to at least ``kept`` patches, its positions resampled.
+
+    Returns:
+        normalised tokens [B, 1+K, D], what stands for the image first.
+    """
+    rows, columns = smaller_grid(encoder.grid, kept)
+    side = encoder.patch_size
+    shrink = Shrink((images.shape[2], images.shape[3]), (rows * side, columns * side)).to(images.device)
+    positions = resize_position_embedding(encoder.patch_positions, encoder.grid, (rows, columns), antialias=True)
+    patches = encoder.patch_embed(patchify(shrink(images), side)) + positions  # [B, K, D]
+    return encoder.encode(encoder.with_leading(patches))
 
 
 def merge_schedule(patches: int, kept: int, depth: int) -> list[int]:

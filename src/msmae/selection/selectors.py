@@ -1,4 +1,4 @@
-"""Selection: seven ways to choose the tokens of an image that are encoded, through one module.
+"""Selection: eight ways to choose the tokens of an image that are encoded, through one module.
 
 ``all``       every patch
 ``random``    any patches
@@ -6,6 +6,7 @@
 ``self``      two passes: the most attended patches of a pass over all of them (the paper's figure)
 ``early``     the first blocks on all patches, the rest on the most attended (EViT)
 ``merge``     tokens that are alike are averaged from block to block (ToMe)
+``smaller``   no patch is chosen: the whole image, shrunk until it has so few
 ``locator``   a very small network chooses from a shrunken image, which is handed on as a few coarse tokens
 """
 
@@ -20,9 +21,11 @@ from torch import Tensor, nn
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
 from msmae.selection.locator import Glance, Locator
-from msmae.selection.reduction import early_tokens, merge_tokens
+from msmae.selection.reduction import early_tokens, merge_tokens, smaller_tokens
 
-SELECTORS = ("all", "random", "grid", "self", "early", "merge", "locator")
+WHOLE = ("all", "early", "merge", "smaller")
+"""Selectors that use the model's own weights: the whole image enters."""
+SELECTORS = ("all", "random", "grid", "self", "early", "merge", "smaller", "locator")
 
 
 def grid_order(rows: int, columns: int) -> list[int]:
@@ -102,6 +105,8 @@ class Selection(nn.Module):
             raise ValueError(f"{kept} of {encoder.patches} tokens, {self.coarse} of them coarse")
         if self.selector == "merge":
             return self.model.classify(merge_tokens(encoder, images, kept)), None
+        if self.selector == "smaller":
+            return self.model.classify(smaller_tokens(encoder, images, kept)), None
         if self.selector == "early":
             tokens, keep = early_tokens(encoder, images, kept)
             return self.model.classify(tokens), keep

@@ -148,7 +148,7 @@ class Engine:
         if how.map:
             for answer, attention in zip(answers, self.model.attention(images).numpy(), strict=True):
                 answer.map = attention
-            if share < 1 and selector != "merge":  # merging keeps no one patch
+            if share < 1 and selector not in ("merge", "smaller"):  # they keep no one patch
                 for answer, positions in zip(answers, self.model.looked_at(images, how.keep), strict=True):
                     answer.kept = sorted(positions.tolist())
         if how.features:

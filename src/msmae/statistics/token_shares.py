@@ -65,6 +65,24 @@ def choose(rows: Sequence[dict[str, Any]], *, margin: float) -> int:
     return max(fitting, key=lambda number: rows[number]["images_per_s"])
 
 
+def rival(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """For each share a sentence: what the best selector of patches loses, and what a smaller image does at no less
+    cost, on validation."""
+    sentences = []
+    for share in sorted({row["keep"] for row in rows if row["selector"] == "smaller"}):
+        here = {row["selector"]: row for row in rows if row["keep"] == share and row["loss"] is not None}
+        smaller = here.pop("smaller", None)
+        if smaller is None or not here:
+            continue
+        best = min(here.values(), key=lambda row: (row["loss"], -row["images_per_s"]))
+        lost = [f"{100 * row['loss']:.1f} points, {row['speedup']:.1f} times as fast" for row in (smaller, best)]
+        better = "a smaller image" if smaller["loss"] <= best["loss"] else best["selector"]
+        sentences.append(
+            f"keep {share:g}: a smaller image loses {lost[0]}; {best['selector']} loses {lost[1]}: take {better}"
+        )
+    return sentences
+
+
 def loss_by_class(
     whole: pd.DataFrame,
     kept: pd.DataFrame,

@@ -12,7 +12,7 @@ from msmae.evaluation.keep import check_answers, forget_selection, measure, poin
 from msmae.inference.model import Model, load, share_for
 from msmae.runs.checkpoint import no_model
 from msmae.runs.folder import read_run
-from msmae.selection.selectors import SELECTORS
+from msmae.selection.selectors import SELECTORS, WHOLE
 from msmae.training.adapt import adapt_model, glances
 from msmae.training.prepare import prepare_again
 
@@ -41,7 +41,7 @@ def budget(
         presentations: images shown to prepare the model, if it is not prepared yet. Unless given: twice as many as in
             fine-tuning. 0: measure the model as it is.
         ratios: shares of the tokens to measure.
-        selectors: what chooses the tokens: random, grid, self, early, merge or locator.
+        selectors: what chooses the tokens: random, grid, self, early, merge, smaller or locator.
         overwrite: prepare and measure again.
 
     Returns:
@@ -95,7 +95,7 @@ def check_shares(model: Model, shares: list[float], selectors: list[str], *, pre
     """
     if set(selectors) == {"locator"} and not prepared:
         raise UserError("without preparing there is no locator", where="--presentations", mend="leave it out")
-    encoder, with_glance = model.network.encoder, prepared and not {"early", "merge"} & set(selectors)
+    encoder, with_glance = model.network.encoder, prepared and not set(WHOLE) & set(selectors)
     least = 1 + (max(math.prod(glance) for glance in glances(encoder)) if with_glance else 0)
     require(
         max(shares) * encoder.patches >= least,
@@ -121,6 +121,8 @@ def show(content: dict[str, Any]) -> None:
             f"{row['speedup']:.2f}", f"{100 * row['balanced_accuracy']:.1f} %", lost,
         )  # fmt: skip
     Console().print(table)
+    for sentence in content["rival"]:
+        print(sentence)
     choice = content["choice"]
     print(f"auto: {choice['selector']}, keep {choice['keep']:g}, {choice['speedup']:.1f} times as fast", end="")
     print(

@@ -37,6 +37,7 @@ export const strings = {
     attention: "Where the model looks: the brighter, the more. Scaled to this image.",
     kept: "{kept} of {all} patches: all that the model sees at {share}.",
     kept_all: "All {all} patches are kept. Move the knob to drop some.",
+    kept_smaller: "This model looks at the whole image, made smaller; no single patch is dropped.",
     kept_merged: "This model merges patches that are alike; no single patch is dropped.",
     reconstruction: "The kept patches, and what the pre-trained decoder makes of the rest.",
     outline: "Where the model sees: {classes}.",

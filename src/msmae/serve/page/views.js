@@ -122,8 +122,8 @@ export function viewsOf(info, whole, part, base, share) {
     });
   }
   if (part) {
-    const merged = info.selector === "merge";
-    const caption = merged ? "kept_merged" : part.kept === null ? "kept_all" : "kept";
+    const whole = { merge: "kept_merged", smaller: "kept_smaller" }[info.selector];
+    const caption = whole ? whole : part.kept === null ? "kept_all" : "kept";
     views.push({
       name: "kept",
       caption: say(`captions.${caption}`, { kept: part.kept?.length, all, share: percent(share) }),
