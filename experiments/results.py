@@ -11,6 +11,8 @@ RESULTS.md is experiments/results_page.md, and each page of docs/results/ that o
     maps of NAME            what the answers depend on
     layers of NAME          which layer's and which head's attention finds the lesion
     keep, keep-even         what a quarter of the patches costs in all of results/*+keep; what choosing it gains
+    pretrained of NAME      what fine-tuning from pretrained weights should see, an arm a row
+    claims                  the paper's claims, a row a comparison, and the answer; also written to results/claims.json
     arms                    one figure of every arm on every data set
     table of A over B, ...  what arms gain over others, a column a pair
     gain of A over B on D   within a sentence: ``3.3 points (95 % CI 0.8 to 5.9)``; D: a data set, or ``all``
@@ -34,6 +36,7 @@ from studies import IDEAS, SHOWN, TRIED
 from study_tables import (
     ablations,
     arms_table,
+    claims,
     comparison,
     map_curves,
     map_history,
@@ -75,6 +78,7 @@ class Page:
             "keep": lambda: pooled_loss.table(self.results),
             "keep-even": lambda: pooled_loss.gain_table(self.results),
             "arms": lambda: arms_table.table(self.results, SHOWN),
+            "claims": lambda: claims.claims_table(claims.claims(self.results, self.draws)),
         }
         if asked in alone:
             if asked not in self.told:
@@ -83,6 +87,7 @@ class Page:
         forms: dict[str, Callable[..., str]] = {
             r"maps of (\S+)": lambda data: map_curves.table(self.results, data),
             r"layers of (\S+)": lambda data: map_layers.table(self.results, data),
+            r"pretrained of (\S+)": lambda data: claims.arms_table(self.results / data),
             r"maps over (\S+)": self.maps_while_learning,
             r"settings of (\S+) in (\S+)": lambda arm, data: self.variants("settings", dict.fromkeys(TRIED), arm, data),
             r"ideas of (\S+) in (\S+)": lambda arm, data: self.variants("ideas", IDEAS, arm, data),
@@ -222,6 +227,7 @@ def build(packed: Path, templates: Mapping[Path, str], target: Path) -> list[Pat
             text = Page(results, fresh, link, draws, told).text(template)
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             (target / path).write_text(text, encoding="utf-8")
+        (packed / "claims.json").write_text(claims.as_json(claims.claims(results, draws)), encoding="utf-8")
         put(packed / "tables", {f"{path.parent.name}.csv": path for path in results.glob("*/table.csv")})
         put(pictures, {path.name: path for path in fresh.iterdir()})
     return list(templates)

@@ -1,0 +1,71 @@
+"""The paper's claims: an answer follows from the whole interval, over folds in which every image is tested once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import packed
+import pytest
+import results
+from sklearn.metrics import balanced_accuracy_score
+from study_tables import claims
+from study_tables.pooled_difference import Draws
+
+from msmae.statistics.predictions import write_predictions
+from saved_run import make_predictions
+
+
+def write_study(folder: Path, arms: dict[str, float], *, folds: int) -> Path:
+    """Arms by how far apart their scores set the classes; every fold has images and patients of its own."""
+    for arm, separation in arms.items():
+        for fold in range(1, folds + 1):
+            frame = make_predictions(splits=("test",), separation=separation, seed=fold)
+            named = frame.assign(
+                image_path=f"{fold}/" + frame["image_path"], patient_id=f"{fold}/" + frame["patient_id"]
+            )
+            run = folder / arm / str(fold)
+            run.mkdir(parents=True)
+            write_predictions(named, run / "predictions.csv")
+            (run / "metrics.json").write_text(
+                json.dumps({"arm": "vit", "cost": {"gmacs_train": 1.4, "seconds_finetune": 60.0 * fold}})
+            )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "answer"), [(2.6, 0.4, "shown"), (0.4, 2.6, "refuted"), (1.0, 1.05, "open")]
+)
+def test_the_answer_is_the_whole_intervals(ours: float, theirs: float, answer: str, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "moles+pretrained", {"224-quarter-half": ours, "112-all": theirs}, folds=2)
+    (row,) = claims.claims(tmp_path, Draws())
+    assert (row.claim, row.against, row.folds, row.sets) == (2, "112 px, all", 2, ["moles"])
+    assert row.answer == answer
+    assert row.low < row.estimate < row.high
+    both = [claims.tested(study, arm, ["1", "2"]) for arm in ("224-quarter-half", "112-all")]
+    values = [balanced_accuracy_score(frame["label"], frame["predicted"]) for frame in both]
+    assert row.estimate == pytest.approx(100 * (values[0] - values[1]), abs=0.01)
+
+
+def test_a_claim_is_held_to_what_it_must_exceed() -> None:
+    def row(low: float, high: float, must: float) -> str:
+        return claims.of_points(2, "a", "b", "nothing", ["x"], 2, np.mean([low, high]), low, high, must).answer
+
+    assert row(-0.005, 0.01, -1.0) == "shown"
+    assert row(-0.012, 0.01, -1.0) == "open"
+    assert row(-0.03, -0.012, -1.0) == "refuted"
+
+
+def test_the_pages_tables_and_the_file_say_the_same(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "work" / "moles+pretrained", {"224-quarter-half": 2.6, "112-all": 0.4}, folds=2)
+    files = [file for file in study.rglob("*") if file.is_file()]
+    packed.write_study(packed.gather(study, files), tmp_path / "results", study.name)
+    pages = {Path("PAGE.md"): "{{ claims }}\n\n{{ pretrained of moles+pretrained }}\n"}
+    results.build(tmp_path / "results", pages, tmp_path)
+    (row,) = json.loads((tmp_path / "results" / "claims.json").read_text())
+    assert row["answer"] == "shown"
+    page = (tmp_path / "PAGE.md").read_text()
+    assert f"{row['estimate']:+.1f}" in page
+    assert "| 112 px, all |" in page
+    assert "| 2 |" in page  # one and two minutes: the mean, rounded
