@@ -42,12 +42,16 @@ class DatasetSettings(Group):
     split_column: str = "split"
     """Column of a CSV that holds train, val or test."""
     mask_column: str = "mask_path"
-    """Column of a CSV that holds the lesion masks."""
+    """Column of a CSV that holds the lesion masks. Of a folder: the folder that holds them; none: masks are left
+    out."""
     site_column: str = "site"
     """Column of a CSV that holds the site, for instance the hospital."""
     patients: str = "auto"
     """Where the patient's name is found if no table gives it: auto, none, folder, or an expression such as
     'p(\\d+)_'."""
+    labels: str = "auto"
+    """Where the label is found if no folder or table gives it: auto, or an expression searched in the path, such as
+    '_([01])\\.png'."""
     slices: str = ""
     """Cut volumes into slices: axial:5 takes every fifth axial slice. Unless given: one image a row."""
     window: str = "file"

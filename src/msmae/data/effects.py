@@ -9,8 +9,10 @@ from msmae.data.manifest import Manifest
 from msmae.data.tables.patients import is_dicom
 from msmae.errors import UserError
 
-TABLES = ("csv", "imagefolder")
+TABLES = ("csv", "imagefolder", "tables")
 """Layouts whose columns can be named."""
+FOLDERS = ("tables", "folder", "patient-folders", "mask-folders", "unlabelled")
+"""Layouts whose folder of masks can be named."""
 COLUMNS = ("image_column", "label_column", "patient_column", "split_column", "mask_column", "site_column")
 
 
@@ -37,6 +39,8 @@ def _without_effect(manifest: Manifest, chosen: DatasetSettings) -> Iterator[tup
     for name in COLUMNS:
         if getattr(chosen, name) == getattr(usual, name):
             continue
+        if name == "mask_column" and manifest.layout in FOLDERS:
+            continue  # it names the folder of masks, and was refused if there is none
         if manifest.layout not in TABLES:
             mend = "give the table as DATA, or leave the option out"
             if name == "label_column" and not chosen.label_column:

@@ -85,7 +85,7 @@ def _layout(manifest: Manifest) -> Fact:
 def _classes(manifest: Manifest) -> Iterator[Fact]:
     labels = manifest.table["label"]
     rule = manifest.rules.get("label", "")
-    option = "--label-column" if manifest.layout in ("csv", "imagefolder") else "--layout"
+    option = "--label-column" if manifest.layout in ("csv", "imagefolder", "tables") else "--layout"
     if not manifest.classes:
         yield Fact("classes", f"none: no image has a label{f' ({rule})' if rule else ''}", 0, rule, (), option)
         return
@@ -152,7 +152,7 @@ def _splits(manifest: Manifest) -> Fact:
     if cut:
         told.append(f"{', '.join(cut)} cut here, by chance")
     option = ", ".join(f"--{split}-fraction" for split in cut if split != "train") or (
-        "--split-column" if manifest.layout in ("csv", "imagefolder") else ""
+        "--split-column" if manifest.layout in ("csv", "imagefolder", "tables") else ""
     )
     return Fact("splits", f"{shown} ({', '.join(told)})" if told else shown, sum(sizes.values()), rule, (), option)
 

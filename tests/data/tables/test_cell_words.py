@@ -168,16 +168,19 @@ def test_one_1_in_every_row_is_one_class_an_image(tmp_path: Path) -> None:
     assert (manifest.multilabel, manifest.classes) == (False, ("BCC", "MEL", "NV"))
 
 
-def test_a_table_beside_the_images_is_offered(tmp_path: Path) -> None:
+def test_a_table_beside_the_images_is_read_or_offered(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train_images/{n}.png" for n in ("0a", "1b", "2c", "3d")))
     (tmp_path / "train.csv").write_text("id_code,diagnosis\n0a,0\n1b,2\n2c,0\n3d,2\n")
-    with pytest.raises(
-        UserError, match=r"train\.csv names the images.*--image-column id_code --label-column diagnosis"
-    ):
-        open_dataset(tmp_path)
-    manifest = open_dataset(tmp_path / "train.csv", image_column="id_code", label_column="diagnosis")
+    manifest = open_dataset(tmp_path)
     assert rows(manifest, "image_path", "label")[1] == ("train_images/1b.png", "2")
-    assert len(open_dataset(tmp_path, layout="unlabelled")) == 4
+    assert manifest.rules["label"] == "the column diagnosis of train.csv"
+    again = open_dataset(tmp_path / "train.csv", image_column="id_code", label_column="diagnosis")
+    assert list(again.table["label"]) == list(manifest.table["label"])
+    assert not open_dataset(tmp_path, layout="unlabelled").classes
+    (tmp_path / "train.csv").write_text("id_code,shade\n0a,0\n1b,2\n2c,0\n3d,7\n")
+    with pytest.raises(UserError, match=r"train\.csv names the images.*--label-column"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, label_column="shade").classes == ("0", "2", "7")
 
 
 def test_hugging_faces_lines_are_a_table(tmp_path: Path) -> None:

@@ -1,66 +1,120 @@
-"""Tables that lie beside images and name them: never passed over in silence."""
+"""The tables that lie beside images and name them: never passed over in silence."""
 
 from __future__ import annotations
 
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from msmae.data.manifest import plain
-from msmae.data.tables.findings import finding_columns
-from msmae.data.tables.listing import Listing, some, without_suffix
-from msmae.data.tables.tables import read_table
+from msmae.data.tables.listing import Listing, without_suffix
+from msmae.data.tables.naming import Names
+from msmae.data.tables.roles import words
+from msmae.data.tables.tables import SPLIT_NAMES, read_table
 from msmae.errors import UserError
 
-SUFFIXES = (".csv", ".tsv", ".jsonl")
-LOOKED_AT = 20  # tables
-LARGEST = 50_000_000  # bytes
-MOST = 0.8  # share of the cells that must name an image
-CLASSES = 50
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
+LOOKED_AT = 40  # tables
+LARGEST = 200_000_000  # bytes
 
 
-def refuse_tables_beside(listing: Listing) -> None:
-    """Raise ``UserError`` where a table names most of the images, which are about to be read without labels."""
+@dataclass(frozen=True)
+class TableBeside:
+    """A table that names images: its cells, the column that names them, and the ``images`` [rows], -1 for none.
+
+    ``header`` is False where its first line names an image, too: its columns are called 1, 2, ... then. ``split`` is
+    the one that its name says, "" for none or several.
+    """
+
+    path: str
+    table: pd.DataFrame
+    column: str
+    images: list[int]
+    header: bool
+    split: str
+
+    @property
+    def others(self) -> list[str]:
+        """Its columns but the one that names the images."""
+        return [str(name) for name in self.table.columns if name != self.column]
+
+
+def find_tables_beside(listing: Listing, names: Names) -> list[TableBeside]:
+    """Every table of a listing that names at least two of its images.
+
+    Raises ``UserError`` for a text that names the images line by line, and is no table.
+    """
+    found = []
     for path in [path for path in listing.others if path.lower().endswith(SUFFIXES)][:LOOKED_AT]:
-        found = _names_images(listing, path)
-        if found is None:
+        file = Path(listing.root / path)
+        if file.stat().st_size > LARGEST:
             continue
-        column, table = found
-        label = _label_column(table, column)
-        where = listing.root / path
-        raise UserError(
-            f"no folder is a class, and {path} names the images (columns {some(list(map(str, table.columns)))})",
-            where=str(listing.root),
-            mend=f"give the table as DATA: {where} --image-column {column} --label-column {label}; or --layout "
-            "unlabelled leaves it out",
-        )
+        table = _named(path, file, names)
+        if table is not None:
+            found.append(table)
+        elif path.lower().endswith(".txt"):
+            _refuse_text(path, file, names, where=str(listing.root))
+    return found
 
 
-def _names_images(listing: Listing, path: str) -> tuple[str, pd.DataFrame] | None:
-    """The column of a table that names images, and the table; None where there is none."""
-    file = Path(listing.root / path)
-    try:
-        table = read_table(file)[0] if file.stat().st_size <= LARGEST else None
-    except (UserError, OSError):
-        return None  # no table for us
-    if table is None or table.empty:
-        return None
-    known = {plain(name.rpartition("/")[2]) for name in listing.images}
-    known |= {without_suffix(name) for name in known}
-    for column in table:
-        cells = [plain(str(cell).replace("\\", "/").rpartition("/")[2]) for cell in table[column] if cell]
-        if cells and sum(cell in known for cell in cells) >= max(2, MOST * len(cells)):
-            return str(column), table
+def split_of_table(path: str) -> str:
+    """The split that a table's name says: ``trainLabels.csv``, ``ISIC2018_Task3_Test_GroundTruth.csv``."""
+    said = {SPLIT_NAMES[word] for word in words(without_suffix(Path(path).stem)) if word in SPLIT_NAMES}
+    return said.pop() if len(said) == 1 else ""
+
+
+def _named(path: str, file: Path, names: Names) -> TableBeside | None:
+    """The table, with the column that names most images; None where it names none."""
+    split = split_of_table(path)
+    for header, table in ((True, _with_header(file)), (False, _without_header(file))):
+        if table is None or table.empty:
+            continue
+        if header and any(names.find(str(name), split=split) >= 0 for name in table.columns):
+            continue
+        columns = {str(name): names.column(table[name].tolist(), split=split) for name in table}
+        best = max(columns, key=lambda name: len(set(columns[name])))
+        if columns[best]:
+            return TableBeside(path, table, best, columns[best], header, split)
     return None
 
 
-def _label_column(table: pd.DataFrame, images: str) -> str:
-    """The column that may hold the labels: a few different values, each more than once."""
-    findings = [name for name in finding_columns(table) if name != images]
-    if findings:
-        return f"'{';'.join(findings)}'"
-    for column in table:
-        values = set(table[column]) - {""}
-        if column != images and 2 <= len(values) <= min(CLASSES, max(2, len(table) // 2)):
-            return str(column)
-    return "NAME"
+def _with_header(file: Path) -> pd.DataFrame | None:
+    try:
+        return read_table(file)[0]
+    except (UserError, OSError):
+        return None  # no table for us
+
+
+def _without_header(file: Path) -> pd.DataFrame | None:
+    """A table without a line of column names, whose columns are then called by their numbers; None if it is none."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig", "replace")
+    except OSError:
+        return None
+    kept = [line for line in text.splitlines() if line.strip()]
+    for delimiter in (",", "\t", ";", " "):
+        try:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(kept, delimiter=delimiter)]
+        except csv.Error:
+            continue
+        widths = {len(row) for row in rows}
+        if len(widths) == 1 and (widths != {1} or delimiter == " "):
+            return pd.DataFrame(rows, columns=[str(k + 1) for k in range(widths.pop())], dtype=object)
+    return pd.DataFrame([[line.strip()] for line in kept], columns=["1"], dtype=object) if kept else None
+
+
+def _refuse_text(path: str, file: Path, names: Names, *, where: str) -> None:
+    """Raise ``UserError`` for a text whose lines begin with the names of most images."""
+    text: Sequence[str] = file.read_bytes()[:LARGEST].decode("utf-8", "replace").splitlines()
+    first = [re.split(r"[\s,;:|]+", line.strip(), maxsplit=1)[0] for line in text]
+    named = {number for number in (names.find(word) for word in first if word) if number >= 0}
+    if len(named) >= 2 and 2 * len(named) >= len(names.paths):
+        raise UserError(
+            f"{path} names {len(named)} of the {len(names.paths)} images, and is no table",
+            where=where,
+            mend="write it as a CSV with a row an image (columns image_path, label) and give that as DATA; or --layout "
+            "unlabelled leaves it out",
+        )

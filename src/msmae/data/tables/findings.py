@@ -15,11 +15,11 @@ FEWEST = 3
 """Columns of such cells from which they are offered."""
 
 
-def finding_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that hold 1, 0, -1 and nothing else, and 1 at least once, where there are ``FEWEST`` or more."""
+def finding_columns(table: pd.DataFrame, *, fewest: int = FEWEST) -> list[str]:
+    """The columns that hold 1, 0, -1 and nothing else, and 1 at least once, where there are ``fewest`` or more."""
     known = YES | NO | UNSURE | EMPTY
     found = [name for name in table if set(table[name]) <= known and set(table[name]) & YES]
-    return [str(name) for name in found] if len(found) >= FEWEST else []
+    return [str(name) for name in found] if len(found) >= fewest else []
 
 
 def offer(table: pd.DataFrame) -> str:

@@ -12,9 +12,10 @@ import pandas as pd
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest, printable
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
+from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.patients import is_dicom, read_headers
-from msmae.data.tables.roles import is_list
-from msmae.data.tables.tree import MASK_ENDING, Tree, beside_masks, masks_unpaired, read_places
+from msmae.data.tables.roles import is_list, parts_of_one, told_apart
+from msmae.data.tables.tree import Tree, masks_unpaired, read_places
 from msmae.errors import UserError
 
 UNLABELLED = ("unlabelled", "unlabeled")  # a folder of this name beside the class folders holds images without label
@@ -63,9 +64,13 @@ def read_patient_folders(listing: Listing) -> Manifest:
     below = [place.rest[1] if len(place.rest) > 1 else "" for place in tree.images]
     if len(set(folders) - {""}) < 2:
         raise UserError("there are no folders to be patients", where=str(listing.root), mend="check --layout")
-    patients = _told_apart([(place.split, "", name) for place, name in zip(tree.images, folders, strict=True)])
+    parts = parts_of_one(folders)
+    patients = told_apart(
+        [(place.split, "", parts.get(name, name)) for place, name in zip(tree.images, folders, strict=True)]
+    )
     cells: dict[str, Sequence[str]] = {"patient_id": patients}
-    rules = {"patient_id": "the folders", "label": "the folders are the patients"}
+    rule = f"the folders, of which a patient has several ({some(sorted(parts), at_most=2)})" if parts else "the folders"
+    rules = {"patient_id": rule, "label": "the folders are the patients"}
     if all(below) and is_list(below) == "class":
         cells["label"], rules["label"] = below, "the folders below the patients"
     notes = [*_tree_notes(tree), *_deeper_notes([place.rest[1:] for place in tree.images], cells.get("label", []))]
@@ -101,6 +106,21 @@ def read_unlabelled(listing: Listing) -> Manifest:
     tree = read_places(listing)
     notes = [f"{count(len(tree.images), 'image')} without labels, for pre-training only", *_fold_notes(tree)]
     return _manifest(listing, tree, "unlabelled", {}, {}, notes)
+
+
+def read_without_classes(listing: Listing) -> Manifest:
+    """The images of a folder whose labels are elsewhere: with masks, splits, and patients by folders that count.
+
+    Raises ``UserError`` for no images, and for masks of which none belongs to an image.
+    """
+    check_not_empty(listing)
+    if masks_unpaired(listing):
+        raise unpaired(listing)
+    tree = read_places(listing)
+    below = [place.rest for place in tree.images]
+    patients, rule = _patients_below(tree, [""] * len(below), below)
+    rules = {"patient_id": rule} if rule else {}
+    return _manifest(listing, tree, "unlabelled", {"patient_id": patients}, rules, _tree_notes(tree))
 
 
 READERS = {
@@ -150,6 +170,7 @@ def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tu
     if not kind and len(tops) >= MANY and each <= FEW:
         kind = "?"
     names = some(sorted(tops), at_most=3)
+    _check_words_below(listing, tree, names)
     if kind == "patient":
         return "patient-folders", f"the folders count patients ({names})"
     if kind == "?":
@@ -162,12 +183,33 @@ def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tu
     return "folder", f"the folders{where} are the classes"
 
 
+def _check_words_below(listing: Listing, tree: Tree, names: str) -> None:
+    """Raise ``UserError`` where numbered folders below end in a few words that all of the outermost have."""
+    for depth in range(1, max((len(place.rest) for place in tree.images), default=0)):
+        at = [(place.rest[0], place.rest[depth]) for place in tree.images if len(place.rest) > depth]
+        matches = [(top, re.fullmatch(r".*\d[_-]([^\W\d_]+)", name)) for top, name in at]
+        if not all(match for _, match in matches) or len(at) < len(tree.images):
+            continue
+        tops: dict[str, set[str]] = {}
+        for top, match in matches:
+            tops.setdefault(match[1] if match else "", set()).add(top)
+        if 2 <= len(tops) <= 6 and all(len(inside) > 1 for inside in tops.values()):
+            raise UserError(
+                f"this folder can be read in two ways: each of {names} is a class; or the label is in the folders "
+                f"below ({some(sorted({name for _, name in at}), at_most=3)})",
+                where=str(listing.root),
+                mend=f"say which: --layout folder for the first, --labels '\\d[_-]({'|'.join(sorted(tops))})/' for the "
+                "second",
+            )
+
+
 def two_readings(first: Reading, second: Reading, *, where: str) -> UserError:
     """The error that leaves the choice to the person who knows."""
     return UserError(
         f"this folder can be read in two ways: {first.says}; or {second.says}",
         where=where,
-        mend=f"say which: --layout {first.layout} for the first, --layout {second.layout} for the second",
+        mend=f"say which: --layout {first.layout} for the first, --layout {second.layout} for the second; or --layout "
+        "unlabelled for neither",
     )
 
 
@@ -179,8 +221,8 @@ def unpaired(listing: Listing) -> UserError:
         "no file among the masks lies and is named like an image "
         f"({some(strays, at_most=3) or 'there is no folder of masks'})",
         where=str(listing.root),
-        mend="name a mask like its image (a.png or a_mask.png for a.png), say in a CSV which belongs to which, or say "
-        "--layout folder: the folders are classes",
+        mend="name a mask like its image (a.png or a_mask.png for a.png), say in a CSV which belongs to which, leave "
+        "them out with --mask-column none, or say --layout folder: the folders are classes",
     )
 
 
@@ -252,6 +294,8 @@ def _manifest(
     rules = rules | {"split": "the folders"} if any(splits) else rules
     rules = rules | {"mask_path": tree.side or "names beside the images"} if any(masks) else rules
     notes = [*notes, *_mask_notes(tree, masks), *listing.notes()]
+    what = f"neither images nor the masks that are meant: {some(list(tree.aside), at_most=3)}"
+    notes += left_out(len(tree.aside), "picture", what)
     table = pd.DataFrame(cells, dtype=object)
     return Manifest.from_table(table, root=listing.root, layout=layout, notes=notes, rules=rules)
 
@@ -285,32 +329,17 @@ def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[st
     for depth in range(max(map(len, deeper))):
         names = {folders[depth] for folders in deeper if len(folders) > depth}
         if len(names) > 1 and (is_list(names) in ("patient", "?") or len(names) >= FEW):
-            told = _told_apart(
+            parts = parts_of_one(names)
+            at = [folders[depth] if len(folders) > depth else "" for folders in deeper]
+            told = told_apart(
                 [
-                    (place.split, label, folders[depth] if len(folders) > depth else "")
-                    for place, label, folders in zip(tree.images, labels, deeper, strict=True)
+                    (place.split, label, parts.get(name, name))
+                    for place, label, name in zip(tree.images, labels, at, strict=True)
                 ]
             )
-            anew = " (numbered anew in each class or split)" if set(told) - {""} - names else ""
+            anew = " (numbered anew in each class or split)" if set(told) - {""} - names - set(parts.values()) else ""
             return told, f"the folder below the {'class' if any(labels) else 'images'}{anew}"
     return none, ""
-
-
-def _told_apart(names: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Patients' names of (split, class, folder): numbers that begin anew in each class or split are told apart.
-
-    ``000`` to ``023`` without a gap in each of two classes are 48 people; ``10253`` in two classes is one.
-    """
-    of: dict[tuple[str, str], set[str]] = {}
-    for split, label, name in names:
-        if name:
-            of.setdefault((split, label), set()).add(name)
-    everyone = Counter(name for inside in of.values() for name in inside)
-    numbers = {name: int(found[-1]) for name in everyone if (found := re.findall(r"\d{1,9}", name))}
-    anew = max(everyone.values(), default=0) > 1 and len(numbers) == len(everyone)
-    if not (anew and all(max(numbers[name] for name in inside) <= len(inside) + 1 for inside in of.values())):
-        return [name for _, _, name in names]
-    return ["/".join(filter(None, (split, label, name))) if name else "" for split, label, name in names]
 
 
 def _tree_notes(tree: Tree) -> list[str]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
 from msmae.data.manifest import Manifest
-from msmae.data.tables.beside import refuse_tables_beside
-from msmae.data.tables.folders import READERS, check_labelled, recognise_folders
+from msmae.data.tables.by_tables import LAYOUT, read_by_tables
+from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
 from msmae.data.tables.listing import Listing, list_folder
-from msmae.data.tables.patients import suggest_patients
+from msmae.data.tables.patients import labels_as_told, suggest_patients
 from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
 from msmae.data.tables.published.medmnist import read_medmnist
 from msmae.data.tables.tables import ColumnNames, find_tables, read_csv_manifest
 from msmae.errors import UserError
 
-FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", *READERS)
+FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", LAYOUT, *READERS)
 FILE_LAYOUTS = ("csv", "medmnist")
+WITHOUT_CLASSES = "without classes"
+TABLES_NAME = ("image_path", "label", "patient_id", "split", "site")
+"""What columns of tables beside images can be asked for; masks are found by their names."""
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl")
 
 
@@ -25,6 +29,7 @@ def open_dataset(
     *,
     layout: str = "auto",
     patients: str = "auto",
+    labels: str = "auto",
     image_column: str = "image_path",
     label_column: str = "label",
     patient_column: str = "patient_id",
@@ -40,8 +45,9 @@ def open_dataset(
     ``manifest.csv`` or one ``.npz``.
 
     ``layout`` forces one of ``FOLDER_LAYOUTS`` or ``FILE_LAYOUTS`` instead of recognising it. ``patients`` says where a
-    patient's name is found when no table gives it (see ``suggest_patients``). The column names apply to a CSV, TSV or
-    ``metadata.csv``; ``label_column=""`` reads a table without labels.
+    patient's name is found when no table gives it (see ``suggest_patients``); ``labels`` where the label is: ``auto``,
+    or an expression searched in the path of every image (see ``labels_as_told``). The column names apply to a CSV,
+    TSV or ``metadata.csv``, and to tables beside the images of a folder; ``label_column=""`` reads no labels.
 
     Raises ``UserError`` for a path that is not there, a folder without images, an empty class folder, a single class, a
     missing column, missing files (all named), or a layout that ``data`` does not have.
@@ -53,14 +59,20 @@ def open_dataset(
         raise UserError(f"there is no layout '{layout}'", mend=f"use one of {names}")
     if not path.exists():
         raise UserError("there is no such file or folder", where=str(path), mend=_nearest(path))
+    if labels != "auto":
+        layout = WITHOUT_CLASSES if layout == "auto" and path.is_dir() else layout
     manifest = _open_folder(path, layout, columns) if path.is_dir() else _open_file(path, layout, columns)
+    manifest = manifest if labels == "auto" else labels_as_told(manifest, labels)
     return suggest_patients(manifest, patients=patients)
 
 
 def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
-    listing = list_folder(path)
+    masks = "" if columns.mask_path == ColumnNames.mask_path else columns.mask_path
+    listing = replace(list_folder(path), masks=masks)
     if layout in FILE_LAYOUTS:
         raise UserError(f"layout '{layout}' is a file, and this is a folder", where=str(path), mend="give the file")
+    if layout == WITHOUT_CLASSES:
+        return _as(read_without_classes(listing), "labels as told")
     if layout != "auto":
         return _as(_read_folder(listing, layout, columns), "as told")
     archives = [name for name in listing.others if name.lower().endswith(".npz")]
@@ -68,8 +80,32 @@ def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
         return _open_file(path / archives[0], layout, columns)
     if "manifest.csv" in find_tables(listing, r"manifest\.csv", (columns.image_path,)):
         return _open_file(path / "manifest.csv", layout, columns)
-    layout, reason = _recognise_folder(listing)
-    return _as(_read_folder(listing, layout, columns), reason)
+    if told := _recognise_published(listing):
+        return _as(_read_folder(listing, told[0], columns), told[1])
+    return _open_unknown(listing, columns)
+
+
+def _open_unknown(listing: Listing, columns: ColumnNames) -> Manifest:
+    """A folder that is no published set: by its folders; by the tables that name its images where no folders are
+    classes, and where a column is asked for."""
+    asked = any(getattr(columns, name) != getattr(ColumnNames(), name) for name in TABLES_NAME)
+    doubt: UserError | None = None
+    manifest: Manifest | None = None
+    try:
+        layout, reason = recognise_folders(listing)
+        manifest = _as(_read_folder(listing, layout, columns), reason)
+    except UserError as error:
+        doubt = error
+    if listing.images and listing.others and (asked or manifest is None or len(manifest.classes) < 2):
+        try:
+            by_tables = read_by_tables(listing, columns)
+        except UserError as error:
+            raise doubt or error from error
+        if by_tables is not None:
+            return _as(by_tables, "tables name the images")
+    if manifest is None:
+        raise doubt or UserError("this folder cannot be read", where=str(listing.root), mend="check the path")
+    return manifest
 
 
 def _as(manifest: Manifest, reason: str) -> Manifest:
@@ -78,17 +114,13 @@ def _as(manifest: Manifest, reason: str) -> Manifest:
     return first.with_columns({}, rules={"layout": reason})
 
 
-def _recognise_folder(listing: Listing) -> tuple[str, str]:
+def _recognise_published(listing: Listing) -> tuple[str, str] | None:
+    """The published layout of a folder, or Hugging Face's, and why; None where it is neither."""
     layout, reason = recognise(listing)
     if layout:
         return layout, reason
     reason = imagefolder.recognise(listing)
-    if reason:
-        return "imagefolder", reason
-    layout, reason = recognise_folders(listing)
-    if layout == "unlabelled":
-        refuse_tables_beside(listing)
-    return layout, reason
+    return ("imagefolder", reason) if reason else None
 
 
 def _read_folder(listing: Listing, layout: str, columns: ColumnNames) -> Manifest:
@@ -96,6 +128,11 @@ def _read_folder(listing: Listing, layout: str, columns: ColumnNames) -> Manifes
         return READERS[layout](listing)
     if layout == "imagefolder":
         return imagefolder.read(listing, columns=columns)
+    if layout == LAYOUT:
+        found = read_by_tables(listing, columns)
+        if found is None:
+            raise UserError("no table names these images", where=str(listing.root), mend="check --layout")
+        return found
     manifest: Manifest = LAYOUTS[layout].read(listing)
     return manifest
 

@@ -38,6 +38,8 @@ class Listing:
     others: tuple[str, ...]
     empty: tuple[str, ...]
     loops: tuple[str, ...]
+    masks: str = ""
+    """The folder that holds the masks, where one was told; ``none``: masks are left out."""
 
     def notes(self) -> list[str]:
         """What was left out, in sentences."""

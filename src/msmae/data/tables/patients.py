@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msmae.data.manifest import Manifest, plain
+from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, without_suffix
 from msmae.errors import UserError
 
@@ -17,6 +18,8 @@ SIDES = re.compile(r"(?P<who>.*\d.*?)[-_ ]?(?P<side>OD|OS|left|right)$", re.IGNO
 BEGINNING = re.compile(r"([^/]*?\d{3,})[_-][^/]*$")
 """The beginning of a file's name up to its first long number, where more follows: ``OAS1_0001`` of
 ``OAS1_0001_MR1_100``."""
+BEGINNINGS, SHARE = 10, 0.2
+"""Beginnings from which they are taken for patients, and the share of the images that one may have at most."""
 DICOM_FIELDS = {"patient_id": "PatientID", "study_id": "StudyInstanceUID", "age": "PatientAge", "sex": "PatientSex"}
 
 
@@ -37,7 +40,7 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
         return _by_header(manifest)
     found = [_matched(PATIENT_IN_NAME, path).lower() for path in paths]
     if len(set(found) - {""}) < 2:  # no patient, or the same word in every path, tells nobody apart
-        return _by_pairs(manifest, paths) or _with_hint(manifest, paths)
+        return _by_pairs(manifest, paths) or _by_beginnings(manifest, paths) or _with_hint(manifest, paths)
     note = (
         f"patients guessed from file names: {count(len(set(found) - {''}), 'patient')} in "
         f"{count(sum(map(bool, found)), 'image')}, such as '{next(filter(None, found))}'; "
@@ -45,6 +48,17 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
     )
     rule = "file names (person, patient, subject with a number)"
     return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": rule})
+
+
+def labels_as_told(manifest: Manifest, labels: str) -> Manifest:
+    """The labels by an expression searched in the path of every image: its first group, or the whole match.
+
+    Raises ``UserError`` for an expression that cannot be read or matches nothing.
+    """
+    found = _searched(labels, manifest.table["image_path"].tolist(), option="labels")
+    named = sum(map(bool, found))
+    notes = [f"{count(named, 'image')} labelled by '{labels}'", *label_notes(found)]
+    return manifest.with_columns({"label": found}, notes=notes, rules={"label": f"the expression {labels}"})
 
 
 def _by_pairs(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
@@ -58,6 +72,22 @@ def _by_pairs(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
         return None
     note = f"{count(len(people), 'patient')} by file names that end in a side: {len(sides) - len(people):,} with both"
     return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": "names but for the side"})
+
+
+def _by_beginnings(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
+    """What files share the beginning of their names, up to a long number, where there are ``BEGINNINGS`` or more of
+    them, each of one class alone; None where it may mean something else (a date, a site)."""
+    begins = [match[1] if (match := BEGINNING.search(path)) else "" for path in paths]
+    people = Counter(filter(None, begins))
+    if sum(people.values()) < 0.8 * len(paths) or len(people) < BEGINNINGS or 2 * len(people) > len(paths):
+        return None
+    pairs = {(begin, label) for begin, label in zip(begins, manifest.table["label"], strict=True) if begin}
+    if len(pairs) > len(people) or max(people.values()) > SHARE * len(paths):
+        return None
+    example = people.most_common(1)[0][0]
+    note = f"{count(len(people), 'patient')} by names that begin alike, up to a long number ({example})"
+    rule = f"names that begin alike, up to a long number, each of one class ({example})"
+    return manifest.with_columns({"patient_id": begins}, notes=[note], rules={"patient_id": rule})
 
 
 def _with_hint(manifest: Manifest, paths: Sequence[str]) -> Manifest:
@@ -164,16 +194,22 @@ def _by_header(manifest: Manifest) -> Manifest:
 
 
 def _by_expression(manifest: Manifest, paths: Sequence[str], expression: str, aside: Sequence[str]) -> Manifest:
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise UserError(f"patients='{expression}' is no regular expression: {error}", mend="correct it") from error
-    found = [_matched(pattern, path) for path in paths]
-    if not any(found):
-        raise UserError(f"patients='{expression}' matches no image", where=paths[0], mend="correct the expression")
+    found = _searched(expression, paths, option="patients")
     note = f"{count(len(set(found) - {''}), 'patient')} by '{expression}', in {count(sum(map(bool, found)), 'image')}"
     rules = {"patient_id": f"the expression {expression}"}
     return manifest.with_columns({"patient_id": found}, notes=[note, *aside], rules=rules)
+
+
+def _searched(expression: str, paths: Sequence[str], *, option: str) -> list[str]:
+    """What an expression finds in every path, ``""`` where nothing."""
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise UserError(f"{option}='{expression}' is no regular expression: {error}", mend="correct it") from error
+    found = [_matched(pattern, path) for path in paths]
+    if not any(found):
+        raise UserError(f"{option}='{expression}' matches no image", where=paths[0], mend="correct the expression")
+    return found
 
 
 def _matched(pattern: re.Pattern[str], path: str) -> str:

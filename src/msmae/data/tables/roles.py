@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from msmae.data.tables.tables import SPLIT_NAMES
 
@@ -18,6 +18,7 @@ MASKS = _set(
     "masks mask segmentations segmentation seg segs annotations annotation labels label groundtruth "
     "groundtruths gt gts manual contours"
 )
+SHAPES = _set("mask masks segmentation segmentations annotation annotations")
 NEUTRAL = _set(
     "set sets data dataset split part stage task png jpg jpeg tif tiff dcm dicom bmp nii x y all new full of "
     "the and isic wsi"
@@ -46,8 +47,9 @@ def words(name: str) -> list[str]:
     return found
 
 
-def split_of(name: str) -> str:
-    """The split that a folder is named after, if need be beside words that mean nothing; else ``""``."""
+def split_of(name: str, shared: Collection[str] = ()) -> str:
+    """The split that a folder is named after, if need be beside words that mean nothing, or that it shares with all
+    the folders beside it; else ``""``."""
     if name.lower() in SPLIT_NAMES:
         return SPLIT_NAMES[name.lower()]
     said = words(name)
@@ -57,7 +59,7 @@ def split_of(name: str) -> str:
         return {"Tr": "", "Ts": "test", "Va": "val", "Val": "val"}[ending[1]]
     splits = [SPLIT_NAMES[word] for word in said if word in SPLIT_NAMES]
     rest = [word for word in said if word not in SPLIT_NAMES]
-    return splits[0] if len(splits) == 1 and all(_says_nothing(word) for word in rest) else ""
+    return splits[0] if len(splits) == 1 and all(_says_nothing(word) or word in shared for word in rest) else ""
 
 
 def fold_of(name: str) -> str:
@@ -66,8 +68,9 @@ def fold_of(name: str) -> str:
     return match[1] if match else ""
 
 
-def kind_of(name: str) -> str:
-    """``image`` or ``mask`` where a folder is named so; else ``""``. The last word that says it counts."""
+def kind_of(name: str, shared: Collection[str] = ()) -> str:
+    """``image`` or ``mask`` where a folder is named so; else ``""``. The last word that says it counts; ``shared``
+    words, of all the folders beside it, mean nothing."""
     if name.lower() in IMAGES:
         return "image"
     if name.lower() in MASKS:
@@ -85,10 +88,43 @@ def kind_of(name: str) -> str:
         return ""
     if kinds[-1] == "mask":
         return "mask"  # leftMask, lung_masks, Training_GroundTruth: of what is said before
+    if any(word in SHAPES and kind == "image" for word, kind in zip(said, kinds[1:], strict=False)):
+        return "mask"  # ROI mask images
     rest = [word for word, kind in zip(said, kinds, strict=True) if not kind and word not in SPLIT_NAMES]
-    if not all(map(_says_nothing, rest)):
+    if not all(_says_nothing(word) or word in shared for word in rest):
         return ""
     return "mask" if "mask" in kinds else "image"
+
+
+def shared_words(names: Collection[str]) -> frozenset[str]:
+    """The words that all of several folders beside one another have in their names, where the others of each say a
+    split or a kind: ``X_Part1_Training_Data``, ``X_Part1_Test_GroundTruth``."""
+    if len({frozenset(words(name)) for name in names}) < 2:
+        return frozenset()  # they differ in their numbers
+    shared = frozenset.intersection(*(frozenset(words(name)) for name in names))
+    return shared if all(split_of(name, shared) or kind_of(name, shared) for name in names) else frozenset()
+
+
+def parts_of_one(names: Iterable[str]) -> dict[str, str]:
+    """Folder -> the patient of whom it is a part, where several are: ``patient_004_node_4``, ``P_00001_LEFT_CC``;
+    empty where none are."""
+    found: dict[str, str] = {}
+    for name in set(names):
+        match = _WHO.match(name) or _NUMBERED.match(name)
+        rest = name[match.end() :] if match else ""
+        if match and (not rest or (set(words(rest)) - {""} <= PARTS and words(rest))):
+            found[name] = match[0]
+    several = len(set(found.values())) < len(found)
+    return found if several and len(found) == len(set(names)) else {}
+
+
+PARTS = _set(
+    "left right l r cc mlo ml lm od os node visit session ses study scan series exam mr ct pet us baseline followup "
+    "pre post day month year t v lesion nodule tumor slice view eye breast lung knee"
+)
+"""Words behind a patient's number that name a part of what there is of the patient."""
+_WHO = re.compile(r".*?(?<![a-z])(?:person|patient|pat|subject|subj|sub|case)[-_ ]?\d+(?![a-z])", re.IGNORECASE)
+_NUMBERED = re.compile(r"[^\d]*?(?:\d{1,2}[_-])?[^\d]*?\d{3,}")
 
 
 def is_list(names: Iterable[str]) -> str:
@@ -118,6 +154,23 @@ def is_list(names: Iterable[str]) -> str:
     if min(digits) >= 4 or padded:
         return "patient"
     return "?" if len(names) >= 3 else ""
+
+
+def told_apart(names: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Patients' names of (split, class, folder): numbers that begin anew in each class or split are told apart.
+
+    ``000`` to ``023`` without a gap in each of two classes are 48 people; ``10253`` in two classes is one.
+    """
+    of: dict[tuple[str, str], set[str]] = {}
+    for split, label, name in names:
+        if name:
+            of.setdefault((split, label), set()).add(name)
+    everyone = Counter(name for inside in of.values() for name in inside)
+    numbers = {name: int(found[-1]) for name in everyone if (found := re.findall(r"\d{1,9}", name))}
+    anew = max(everyone.values(), default=0) > 1 and len(numbers) == len(everyone)
+    if not (anew and all(max(numbers[name] for name in inside) <= len(inside) + 1 for inside in of.values())):
+        return [name for _, _, name in names]
+    return ["/".join(filter(None, (split, label, name))) if name else "" for split, label, name in names]
 
 
 def _says_nothing(word: str) -> bool:

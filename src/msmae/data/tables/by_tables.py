@@ -1,0 +1,264 @@
+"""A folder of images that tables beside them name -> a manifest: labels, patients and splits of the tables, images and
+masks of the folders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from msmae.data.manifest import COLUMNS, SEPARATOR, Manifest, printable
+from msmae.data.tables.beside import TableBeside, find_tables_beside
+from msmae.data.tables.choosing import Chosen, choose
+from msmae.data.tables.findings import read_findings
+from msmae.data.tables.folders import read_without_classes
+from msmae.data.tables.labels import clean_labels, label_notes
+from msmae.data.tables.listing import Listing, count, left_out, some
+from msmae.data.tables.meaning import nobody, patient_column, site_column, split_column
+from msmae.data.tables.naming import Names
+from msmae.data.tables.roles import words
+from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames
+from msmae.errors import UserError
+
+LAYOUT = "tables"
+OURS = {*COLUMNS, "axis", "index", "frame", "window", "fold", "cluster", "as_written"}
+"""Names of columns that mean something here: a stranger's column of this name is called otherwise."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What tables say of the images: ``values`` [images], "" where nothing; ``rule`` in a few words."""
+
+    values: list[str]
+    rule: str
+
+
+def read_by_tables(listing: Listing, columns: ColumnNames) -> Manifest | None:
+    """The images of a folder with the labels, patients, splits and further columns of the tables that name them.
+
+    None where no table does. Columns that are given are taken; otherwise the label's must be the only one that may be.
+
+    Raises ``UserError`` where several columns may be the label, or none, and where rows of an image contradict.
+    """
+    base = read_without_classes(replace(listing, others=()))
+    paths, splits = base.table["image_path"].tolist(), base.table["split"].tolist()
+    names = Names(paths, splits)
+    tables = _with_image_column(find_tables_beside(listing, names), columns, names)
+    where = str(listing.root)
+    _check_columns(tables, columns, where=where)
+    chosen = choose(tables, columns, images=len(paths), masked=bool(base.table["mask_path"].any()), where=where)
+    if chosen is None:
+        return None
+    rows = _rows(chosen.tables, [*chosen.names], where=where) if chosen.names else pd.DataFrame()
+    labels, notes = _labels(rows, chosen, len(paths), where=where)
+    aside = [table for table in tables if table.others and table not in chosen.tables]
+    people = _people(chosen, tables, columns, len(paths), where=where)
+    cut = _splits(base, labels, chosen, tables, columns, where=where)
+    told: dict[str, list[str]] = {"label": labels, "split": cut.values}
+    rules = {"label": chosen.rule, "split": cut.rule} if any(cut.values) else {"label": chosen.rule}
+    if any(people.values):
+        told["patient_id"], rules["patient_id"] = people.values, people.rule
+    used = [*chosen.tables]
+    taken = {table.column for table in tables} | {*chosen.names, people.rule.rpartition("the column ")[2]}
+    for table in [*chosen.tables, *aside]:
+        more = _further(table, len(paths), skip={*taken, *told}, columns=columns)
+        told = {**more, **told} if table in chosen.tables or more else told
+        used += [table] if more and table not in used else []
+    notes += _notes(chosen, listing, tables, used, cut)
+    return replace(base, layout=LAYOUT, source="").with_columns(told, notes=[*notes, *label_notes(labels)], rules=rules)
+
+
+def _with_image_column(tables: Sequence[TableBeside], columns: ColumnNames, names: Names) -> list[TableBeside]:
+    """The tables, the images named by the column that is given; those without it are no longer among them."""
+    if columns.image_path == ColumnNames.image_path:
+        return list(tables)
+    told = [table for table in tables if columns.image_path in table.table]
+    found = [
+        replace(
+            table,
+            column=columns.image_path,
+            images=names.column(table.table[columns.image_path].tolist(), split=table.split),
+        )
+        for table in told
+    ]
+    return [table for table in found if table.images]
+
+
+def _check_columns(tables: Sequence[TableBeside], columns: ColumnNames, *, where: str) -> None:
+    """Raise ``UserError`` for a column that is asked for and in no table that names images."""
+    there = {str(name) for table in tables for name in table.table}
+    for column in ("label", "patient_id", "split", "site"):
+        wanted = getattr(columns, column)
+        for name in wanted.split(SEPARATOR) if column == "label" else [wanted]:
+            if tables and wanted != getattr(ColumnNames(), column) and name and name.strip() not in there:
+                raise UserError(
+                    f"no table that names the images has a column '{name.strip()}' for the {column}; there are "
+                    f"{some(sorted(there), at_most=20)}",
+                    where=where,
+                    mend=f"name one of them, --{column.partition('_')[0]}-column NAME",
+                )
+
+
+def _rows(tables: Sequence[TableBeside], used: Sequence[str], *, where: str) -> pd.DataFrame:
+    """The rows of the tables that name an image, one each, with the column ``_image``.
+
+    Raises ``UserError`` where rows of one image differ in a column that is ``used``.
+    """
+    parts = []
+    for table in tables:
+        part = table.table[[name for name in used if name in table.table]].assign(_image=table.images)
+        parts.append(part[part["_image"] >= 0])
+    rows = pd.concat(parts, ignore_index=True).fillna("").drop_duplicates()
+    twice = rows[rows.duplicated("_image", keep=False)]
+    if len(twice):
+        named = tables[0].table[tables[0].column]
+        number = twice["_image"].nunique()
+        raise UserError(
+            f"{count(number, 'image')} with several rows that differ in {some(list(used))} "
+            f"({some(sorted({str(cell) for cell in named})[:2])})",
+            where=f"{where}/{tables[0].path}",
+            mend="write a CSV with one row an image, and several labels as a;b; or --layout unlabelled",
+        )
+    return rows
+
+
+def _labels(rows: pd.DataFrame, chosen: Chosen, images: int, *, where: str) -> tuple[list[str], list[str]]:
+    """The label of every image, and what should be known of it."""
+    labels = [""] * images
+    if not chosen.names or rows.empty:
+        return labels, []
+    if len(chosen.names) > 1:
+        values, notes = read_findings(rows, chosen.names, where=where)
+    else:
+        cleaned, notes = clean_labels(rows[chosen.names[0]])
+        values = cleaned.tolist()
+        _check_words(chosen, where=where)
+    for image, value in zip(rows["_image"], values, strict=True):
+        labels[image] = value
+    return labels, notes
+
+
+def _check_words(chosen: Chosen, *, where: str) -> None:
+    """Raise ``UserError`` where two tables call all of their classes otherwise: ``benign`` here, ``0.0`` there."""
+    (name,) = chosen.names
+    of = {table.path: set(clean_labels(table.table[name])[0]) - {"", SEPARATOR} for table in chosen.tables}
+    for first, second in zip(list(of)[:-1], list(of)[1:], strict=True):
+        if of[first] and of[second] and not of[first] & of[second]:
+            raise UserError(
+                f"{first} and {second} have no label in common ({min(of[first])}, {min(of[second])})",
+                where=where,
+                mend="call the classes alike in both",
+            )
+
+
+def _people(chosen: Chosen, tables: Sequence[TableBeside], columns: ColumnNames, images: int, *, where: str) -> Cells:
+    """The patient of every image by the first table that knows patients, those with labels first."""
+    given = columns.patient_id if columns.patient_id != ColumnNames.patient_id else ""
+    if not columns.patient_id:
+        return Cells([""] * images, "")
+    values, rule = [""] * images, ""
+    for table in [*chosen.tables, *(table for table in tables if table not in chosen.tables)]:
+        name = given if given in table.table else "" if given else patient_column(table.table, table.column)
+        name = name or (rule.removeprefix("the column ") if rule.removeprefix("the column ") in table.table else "")
+        if not name:
+            continue
+        for image, cell in zip(table.images, table.table[name], strict=True):
+            if image >= 0 and not nobody(cell):
+                if values[image] not in ("", cell.strip()):
+                    raise UserError(
+                        f"an image has two patients, {values[image]} and {cell.strip()} (column {name})",
+                        where=f"{where}/{table.path}",
+                        mend="correct the rows, or --patient-column NAME",
+                    )
+                values[image] = cell.strip()
+        rule = rule or f"the column {name}"
+    return Cells(values, rule)
+
+
+def _splits(
+    base: Manifest,
+    labels: Sequence[str],
+    chosen: Chosen,
+    tables: Sequence[TableBeside],
+    columns: ColumnNames,
+    *,
+    where: str,
+) -> Cells:
+    """The split of every image: by a column, by lists of names, by folders, or by the names of the labels' tables."""
+    folders = base.table["split"].tolist()
+    told, rule = list(folders), base.rules.get("split", "")
+    listed = {table.path: _listed(table) for table in tables if not table.others}
+    if len({word for word in listed.values() if word}) > 1 or (any(listed.values()) and not any(folders)):
+        for table in tables:
+            for image in table.images if table.path in listed else ():
+                if image >= 0 and listed[table.path]:
+                    told[image] = "" if listed[table.path] == "pool" else listed[table.path]
+        rule = f"the lists {some([path for path, word in listed.items() if word])}"
+    elif not any(folders) and len({table.split for table in chosen.tables}) > 1:
+        for table in chosen.tables:
+            for image in table.images:
+                if image >= 0:
+                    told[image] = table.split
+        rule = "the names of the tables"
+    for table in tables if columns.split else ():
+        given = columns.split if columns.split != ColumnNames.split else ""
+        name = given if given in table.table else "" if given else split_column(table.table, table.others)
+        for image, cell in zip(table.images, table.table[name], strict=True) if name else ():
+            word = SPLIT_NAMES.get(cell.strip().lower(), cell.strip())
+            if image >= 0 and folders[image] not in ("", word):
+                raise UserError(
+                    f"{base.table.at[image, 'image_path']} lies under {folders[image]}, and the column {name} says "
+                    f"'{cell}'",
+                    where=f"{where}/{table.path}",
+                    mend="correct one of them, or --split-column '' for the folders",
+                )
+            if image >= 0:
+                told[image] = word
+            rule = f"the column {name}"
+    bare = {split for split in ("test", "val") if split in told} - {
+        split for split, label in zip(told, labels, strict=True) if label
+    }
+    if any(labels) and bare:
+        told = ["" if split in bare else split for split in told]
+    return Cells(told, rule)
+
+
+def _listed(table: TableBeside) -> str:
+    """The split that the name of a list of images says; ``pool`` for ``train_val_list``."""
+    said = {SPLIT_NAMES[word] for word in words(table.path.rpartition("/")[2].partition(".")[0]) if word in SPLIT_NAMES}
+    return table.split or ("pool" if said == {"train", "val"} else "")
+
+
+def _further(table: TableBeside, images: int, *, skip: set[str], columns: ColumnNames) -> dict[str, list[str]]:
+    """The other columns of a table that say one thing of an image each, [images]."""
+    site = columns.site if columns.site in table.table else site_column(table.table, table.others)
+    told: dict[str, list[str]] = {}
+    for name in table.others:
+        if name in skip or not name:
+            continue
+        values, clear = [""] * images, True
+        for image, cell in zip(table.images, table.table[name], strict=True):
+            if image >= 0:
+                clear = clear and values[image] in ("", cell)
+                values[image] = cell
+        if clear and any(values):
+            told["site" if name == site else f"{name}_in_file" if name in OURS else name] = values
+    return told
+
+
+def _notes(
+    chosen: Chosen, listing: Listing, tables: Sequence[TableBeside], used: Sequence[TableBeside], cut: Cells
+) -> list[str]:
+    """What was used, and what was not."""
+    lists = [table.path for table in tables if not table.others]
+    notes = [f"tables used: {some([table.path for table in used], at_most=8)}"] if used else []
+    for table in chosen.tables:
+        notes += left_out(sum(image < 0 for image in table.images), "row", f"of {table.path}, naming no image here")
+    notes += [*chosen.notes]
+    known = {table.path for table in used} | (set(lists) if "the lists" in cut.rule else set())
+    others = tuple(printable(path) for path in listing.others if path not in known)
+    kinds = Counter(path.rpartition(".")[2] for path in others)
+    notes += left_out(len(others), "file", f"no image and not used: {some(others)}") if kinds else []
+    return notes

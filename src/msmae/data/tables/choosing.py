@@ -1,0 +1,141 @@
+"""Which tables beside images hold the labels, in which column; and where it cannot be known, what may be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from msmae.data.manifest import SEPARATOR
+from msmae.data.tables.beside import TableBeside
+from msmae.data.tables.findings import finding_columns
+from msmae.data.tables.listing import left_out, some
+from msmae.data.tables.meaning import label_columns, label_findings, patient_column, site_column, split_column
+from msmae.data.tables.tables import ColumnNames
+from msmae.errors import UserError
+
+HALF = 0.5
+"""Share of the images, or of a split's, that tables of labels must name to be taken unasked."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The tables of the labels and the columns they are in: one, or one a finding; none of both for no labels."""
+
+    tables: tuple[TableBeside, ...]
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rule(self) -> str:
+        """In a few words, what the labels are."""
+        if not self.names:
+            return "no column, as told" if self.tables else "no column"
+        what = f"the column {self.names[0]}" if len(self.names) == 1 else f"{len(self.names)} columns, one a finding,"
+        return f"{what} of {some([table.path for table in self.tables])}"
+
+
+def choose(
+    tables: Sequence[TableBeside], columns: ColumnNames, *, images: int, masked: bool, where: str
+) -> Chosen | None:
+    """The labels as told, or the only ones that may be; None where no table says more than names.
+
+    Raises ``UserError`` where several columns may be the label, or where none is known for it (``masked`` images need
+    none).
+    """
+    saying = [table for table in tables if table.others]
+    if not saying:
+        return None
+    if not columns.label:
+        return Chosen(tuple(saying), ())
+    if columns.label != ColumnNames.label:
+        names = tuple(name.strip() for name in columns.label.split(SEPARATOR))
+        return Chosen(tuple(table for table in saying if set(names) <= set(table.table)), names)
+    groups: dict[tuple[str, ...], list[TableBeside]] = {}
+    for table in saying:
+        groups.setdefault(tuple(map(str, table.table)), []).append(table)
+    found: list[Chosen] = []
+    for alike in groups.values():
+        found += _in_group(alike, images)
+    several = [chosen for chosen in found if len(chosen.names) == 1] or found
+    if len(several) == 1:
+        return several[0]
+    large = [table for alike in groups.values() for table in alike[:1] if _enough(alike, images)]
+    offered = [table for table in large if _offered(table)]
+    if several or (large and not masked) or offered:
+        raise _unknown(several, offered or large, where=where)
+    return Chosen((), ()) if masked else None
+
+
+def _in_group(tables: Sequence[TableBeside], images: int) -> list[Chosen]:
+    """The columns of tables with the same header that may be the label, each with its tables."""
+    named = [table for table in tables if table.images]
+    joined = pd.concat([table.table for table in named], ignore_index=True)
+    free = [name for name in named[0].others if name not in _taken(named[0])]
+    candidates = label_columns(joined, free)
+    if not candidates and len(named[0].others) == 1 and label_columns(joined.set_axis(
+            ["label" if name == named[0].others[0] else name for name in joined], axis=1), ["label"]):  # fmt: skip
+        candidates = named[0].others  # a table of names and one more column
+    found = []
+    for name in candidates:
+        inside, notes = _telling(named, name)
+        if _enough(inside, images):
+            found.append(Chosen(tuple(inside), (name,), tuple(notes)))
+    findings = label_findings(joined, free) if not candidates else []
+    if findings and _enough(named, images):
+        found.append(Chosen(tuple(named), tuple(findings)))
+    return found
+
+
+def _taken(table: TableBeside) -> set[str]:
+    """The columns that are known for something else than the label."""
+    known = (patient_column, split_column, site_column)
+    return {
+        find(table.table, table.column if find is patient_column else table.others)  # type: ignore[operator]
+        for find in known
+    } | {table.column}
+
+
+def _telling(tables: Sequence[TableBeside], name: str) -> tuple[list[TableBeside], list[str]]:
+    """The tables in which the column says more than one thing, if there are any beside others that say one only."""
+    several = [table for table in tables if table.table[name].nunique() > 1]
+    alone = [table for table in tables if table not in several] if several else []
+    notes: list[str] = []
+    for table in alone:
+        notes += left_out(1, "table", f"{table.path}: every {name} in it is '{table.table[name].iloc[0]}'")
+    return (several or list(tables)), notes
+
+
+def _enough(tables: Sequence[TableBeside], images: int) -> bool:
+    """Whether tables name enough of the images to be the labels of the whole."""
+    named = {image for table in tables for image in table.images if image >= 0}
+    return len(named) >= HALF * images
+
+
+def _offered(table: TableBeside) -> list[str]:
+    """Columns a finding that may be the labels, two or more."""
+    return [name for name in finding_columns(table.table, fewest=2) if name in table.others]
+
+
+def _unknown(several: Sequence[Chosen], tables: Sequence[TableBeside], *, where: str) -> UserError:
+    """The error where the label cannot be known: the columns that may be it, or all there are."""
+    if several:
+        may = some([", ".join(chosen.names) for chosen in several], at_most=8)
+        files = dict.fromkeys(table.path for chosen in several for table in chosen.tables)
+        says = f"{some(list(files), at_most=3)} name the images, and the label may be in one of several columns: {may}"
+        first = SEPARATOR.join(several[0].names)
+    else:
+        table = tables[0]
+        findings = _offered(table)
+        says = (
+            f"{table.path} names the images, and none of its columns is known to be the label "
+            f"({some(table.others, at_most=12)})"
+        )
+        first = SEPARATOR.join(findings) if findings else "NAME"
+    return UserError(
+        says,
+        where=where,
+        mend=f"say which it is: --label-column '{first}' (patients: --patient-column NAME, or --patients with an "
+        "expression); or --label-column '' for no labels, or --layout unlabelled, which leaves tables out",
+    )

@@ -1,0 +1,169 @@
+"""Which pictures are masks of which: in folders of masks, or beside their images, by their names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from msmae.data.manifest import SEPARATOR, join_mask, plain
+from msmae.data.tables.listing import without_suffix
+from msmae.data.tables.places import NUMBERED_MASKS, Folders, Place
+from msmae.data.tables.roles import MASKS
+from msmae.errors import UserError
+
+MASK_ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
+"""What the name of a mask may have behind its image's: ``a_mask.png``, ``a_segmentation_1.png``."""
+
+
+def pair(
+    images: Sequence[Place], masks: Sequence[Place], *, loosely: bool = False
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Image -> its masks in folders of masks, and the masks of no image; ``loosely``: names that begin with the same
+    number are enough.
+
+    A mask has the split and the folders of its image, and its name, behind which there may be more; a further folder of
+    masks, or within one, names the mask's class where an image has masks in several.
+    """
+    if not masks:
+        return {}, []
+    at = {(place.split, place.rest, place.stem): place for place in images}
+    stems: dict[tuple[str, Folders], list[str]] = {}
+    for split, rest, stem in at:
+        stems.setdefault((split, rest), []).append(stem)
+    owned: dict[str, list[tuple[Place, str]]] = {}
+    strays: list[str] = []
+    for mask in masks:
+        owner, further = None, ""
+        for depth in range(len(mask.rest), -1, -1):
+            rest = mask.rest[:depth]
+            stem = _stem_among(mask.stem, (mask.split, rest), stems, loosely=loosely)
+            if stem:
+                owner, further = at[mask.split, rest, stem], "/".join(mask.rest[depth:])
+                break
+        if owner is None:
+            strays.append(mask.path)
+        else:
+            owned.setdefault(owner.path, []).append((mask, further or (mask.inner if mask.nested else "")))
+    owned = {path: _named_by_number(found) for path, found in owned.items()}
+    several = len({name for found in owned.values() for _, name in found}) > 1
+    pairs = {path: [_cell(mask, name if several else "") for mask, name in found] for path, found in owned.items()}
+    for path, found in owned.items():
+        folders = sorted({mask.inner for mask, name in found if not name})
+        if len(folders) > 1:
+            raise UserError(
+                f"masks of one image in {' and '.join(f'{folder}/' for folder in folders)}",
+                where=path,
+                mend="move away what is not meant, or name the class of each in a CSV (mask_path: a=one.png;b=two.png)",
+            )
+    _check_suffixes(images, owned)
+    _check_rivals(masks, owned, strays)
+    return pairs, strays
+
+
+def _named_by_number(found: list[tuple[Place, str]]) -> list[tuple[Place, str]]:
+    """An image's masks, those of several numbered folders (``mask-0``, ``mask-1``) named by the folder."""
+    folders = {mask.inner for mask, name in found if not name}
+    if len(folders) < 2 or not all(NUMBERED_MASKS.fullmatch(folder) for folder in folders):
+        return found
+    return [(mask, name or mask.inner) for mask, name in found]
+
+
+def _check_rivals(masks: Sequence[Place], owned: dict[str, list[tuple[Place, str]]], strays: Sequence[str]) -> None:
+    """Raise ``UserError`` where a whole folder of masks belongs to no image and another one does: which is meant?"""
+    inner = {place.path: place.inner for place in masks}
+    used = {mask.inner for found in owned.values() for mask, _ in found}
+    unused = sorted({inner[path] for path in strays} - used)
+    if used and unused:
+        raise UserError(
+            f"the files of {min(used)}/ are named like the images, those of {unused[0]}/ are not",
+            where=strays[0],
+            mend=f"say which are meant, --mask-column {unused[0]} or --mask-column {min(used)}; or name them like "
+            "their images; or say in a CSV which belongs to which (columns image_path, mask_path)",
+        )
+
+
+def _check_suffixes(images: Sequence[Place], owned: dict[str, list[tuple[Place, str]]]) -> None:
+    keys = Counter((place.split, place.rest, place.stem) for place in images)
+    for place in images:
+        if keys[place.split, place.rest, place.stem] > 1 and owned:
+            twins = [other.path for other in images if other.stem == place.stem and other.rest == place.rest]
+            raise UserError(f"{' and '.join(twins)} would have the same mask", mend="rename one and its mask")
+
+
+def _stem_among(
+    stem: str, place: tuple[str, Folders], stems: dict[tuple[str, Folders], list[str]], *, loosely: bool = False
+) -> str:
+    """The image's name that a mask of this name has, or begins with, before a sign; ``""`` where there is none."""
+    names = set(stems.get(place, ()))
+    number = re.match(r"\d+", stem) if loosely else None
+    alike = [name for name in names if number and re.match(r"\d+", name) and name.startswith(number[0])]
+    alike = [name for name in alike if number and not name[len(number[0]) :][:1].isdigit()]
+    for form in (stem, MASK_ENDING.sub("", stem)):
+        if form in names:
+            return form
+    shorter = [stem[: match.start()] for match in re.finditer(r"[_\- ]", stem)]
+    return next((form for form in reversed(shorter) if form in names), alike[0] if len(alike) == 1 else "")
+
+
+def _cell(mask: Place, name: str) -> str:
+    if SEPARATOR in mask.path:
+        raise UserError(f"a mask's name holds '{SEPARATOR}'", where=mask.path, mend="rename it")
+    return join_mask(re.sub(r"^\d+\.\s*", "", name), mask.path)
+
+
+def first_pair(
+    images: Iterable[Place], masks: Sequence[Place], pairs: dict[str, list[str]]
+) -> Iterable[tuple[str, Place]]:
+    for image in images:
+        if pairs.get(image.path):
+            cell = pairs[image.path][0]
+            mask = next(mask for mask in masks if cell.endswith(mask.path))
+            yield image.inner or (image.rest[-1] if image.rest else "."), mask
+
+
+def beside_masks(paths: Sequence[str]) -> dict[str, list[str]]:
+    """Image -> the masks that lie beside it, by their names.
+
+    ``a_mask.png`` and ``a_seg_1.png`` (``MASK_ENDING``) are masks of ``a.png``; where there is no ``a`` but ``a_t1``
+    and ``a_flair``, of each of these; ``segmentation.nii.gz`` is one of what else lies in its folder.
+    """
+    image_of = {plain(without_suffix(path)): path for path in paths}
+    of_folder: dict[str, list[str]] = {}
+    for stem in image_of:
+        of_folder.setdefault(stem.rpartition("/")[0], []).append(stem)
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        stem = plain(without_suffix(path))
+        folder, _, name = stem.rpartition("/")
+        owner = _masked_by(stem, image_of)
+        if owner:
+            owners = [owner]
+        elif name.lower() in MASKS or MASK_ENDING.sub("", stem) != stem:
+            begin = "" if name.lower() in MASKS else MASK_ENDING.sub("", stem) + "_"
+            others = [other for other in of_folder[folder] if other != stem and not _ends_like_a_mask(other)]
+            owners = [other for other in others if other.startswith(begin)]
+            if not owners and folder and name.startswith(f"{folder.rpartition('/')[2]}_"):
+                owners = others  # case_7/case_7_tumour_segmentation: of what else is of the case
+            if not begin and len(owners) > 8:  # a folder of images, one of which is called so
+                owners = []
+        else:
+            owners = []
+        for one in owners:
+            if SEPARATOR in path:
+                raise UserError(f"a mask's name holds '{SEPARATOR}'", where=path, mend="rename it")
+            found.setdefault(image_of[one], []).append(path)
+    return found
+
+
+def _masked_by(stem: str, images: Collection[str]) -> str:
+    """The name of the image whose mask one of this name is, also through a mask's mask; ``""`` if it is none."""
+    owner = MASK_ENDING.sub("", stem)
+    if owner == stem or owner not in images:
+        return ""
+    return _masked_by(owner, images) or owner
+
+
+def _ends_like_a_mask(stem: str) -> bool:
+    name = stem.rpartition("/")[2]
+    return name.lower() in MASKS or MASK_ENDING.search(name) is not None

@@ -1,0 +1,164 @@
+"""Where each picture of a folder lies, taken apart: split, fold, kind, and the other folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from msmae.data.manifest import plain
+from msmae.data.tables.listing import Listing, without_suffix
+from msmae.data.tables.roles import fold_of, kind_of, shared_words, split_of
+from msmae.data.tables.tables import SPLIT_NAMES
+from msmae.errors import UserError
+
+DERIVED = re.compile(
+    r"[_\- ](?:super-?pixels?|overlay|heat-?map|contours?|annotated|preview|thumb(?:nail)?)$", re.IGNORECASE
+)
+"""What the name of a picture that was made of an image has behind the image's: it is neither image nor mask."""
+NUMBERED_MASKS = re.compile(r"(?:mask|label|gt|annotation|seg(?:mentation)?)s?[-_ ]?\d+", re.IGNORECASE)
+"""Folders of masks, one a reader or a lesion, where there is a folder of images beside them."""
+_PART = re.compile(r"(?:images|labels)(Tr|Ts)")  # nnU-Net's and the decathlon's folders
+Folders = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A picture by its folders: the split, fold and kind (``image``, ``mask``, ``""``) they name, and the ``rest``."""
+
+    path: str
+    rest: Folders
+    split: str = ""
+    fold: str = ""
+    kind: str = ""
+    inner: str = ""
+    """The innermost folder that says the kind."""
+    nested: bool = False
+    """It lies in another folder of masks."""
+
+    @property
+    def stem(self) -> str:
+        return plain(without_suffix(self.path.rpartition("/")[2]))
+
+
+def places_of(listing: Listing) -> list[Place]:
+    folders = {path: tuple(plain(name) for name in path.split("/")[:-1]) for path in listing.images}
+    below: dict[Folders, set[str]] = {}
+    loose = set(folders.values())
+    for names in folders.values():
+        for depth in range(len(names)):
+            below.setdefault(names[:depth], set()).add(names[depth])
+    top = next((above for above in sorted(below, key=len) if len(below[above]) > 1 or above in loose), ())
+    _check_splits(top, below, loose, where=str(listing.root))
+    shared = {above: shared_words(names) for above, names in below.items()}
+    divided = {
+        above
+        for above, names in below.items()
+        if above not in loose and all(split_of(name, shared[above]) for name in names)
+    }
+    folded = {above for above, names in below.items() if above not in loose and all(map(fold_of, names))}
+    numbered = {above for above, names in below.items() if any(kind_of(name) == "image" for name in names)}
+    kinds: dict[Folders, str] = {}
+    for above, inside in below.items():
+        for name in inside:
+            mask = (above in numbered and NUMBERED_MASKS.fullmatch(name)) or same_name(name, listing.masks)
+            kinds[(*above, name)] = "mask" if mask else kind_of(name, shared[above])
+    return [_place(path, names, divided, folded, kinds, shared) for path, names in folders.items()]
+
+
+def _place(
+    path: str,
+    names: Folders,
+    divided: set[Folders],
+    folded: set[Folders],
+    kinds: Mapping[Folders, str],
+    shared: Mapping[Folders, Collection[str]],
+) -> Place:
+    place, rest = Place(path, ()), []
+    for depth, name in enumerate(names):
+        split = split_of(name, shared[names[:depth]]) if names[:depth] in divided else ""
+        if _PART.fullmatch(name):
+            split = "test" if name.endswith("Ts") else ""
+        fold = fold_of(name) if names[:depth] in folded else ""
+        kind = kinds[names[: depth + 1]]
+        if kind:
+            nested = place.kind == "mask" == kind
+            place = replace(place, kind=kind, inner=name, nested=nested)
+        place = replace(place, split=place.split or split, fold=place.fold or fold)
+        if not (split or fold or kind):
+            rest.append(name)
+    return replace(place, rest=tuple(rest))
+
+
+def without_kind(place: Place) -> Place:
+    """The place, with the folders that say a kind among the rest: they turned out to say nothing."""
+    names = [plain(name) for name in place.path.split("/")[:-1]]
+    kept = list(place.rest)
+    rest = [name for name in names if name in kept or (kind_of(name) and not split_of(name))]
+    return replace(place, kind="", inner="", nested=False, rest=tuple(rest))
+
+
+def _check_splits(top: Folders, below: dict[Folders, set[str]], loose: set[Folders], *, where: str) -> None:
+    names = below.get(top, set())
+    exact = [name for name in names if name.lower() in SPLIT_NAMES]
+    others = sorted(repr(name) for name in names if not split_of(name) and not kind_of(name))
+    others += ["a loose image"] if top in loose else []
+    if exact and others:
+        raise UserError(
+            f"beside split folders there is {', '.join(others)}",
+            where=where,
+            mend=f"name every folder there one of {', '.join(SPLIT_NAMES)}, or move it elsewhere",
+        )
+
+
+def without_derived(places: Sequence[Place]) -> tuple[list[Place], list[str]]:
+    """The places, but for pictures that were made of another that is there."""
+    there = {without_suffix(place.path) for place in places}
+    made = {
+        place.path
+        for place in places
+        if (stem := DERIVED.sub("", without_suffix(place.path))) != without_suffix(place.path) and stem in there
+    }
+    return [place for place in places if place.path not in made], sorted(made)
+
+
+def without_shelves(images: list[Place]) -> list[Place]:
+    """The images without an outermost folder that only holds those whose names begin alike: ``p10/p10000032``."""
+    for place in images:
+        outer, inner = (*place.rest, "", "")[:2]
+        if not (re.search(r"\d", outer) and inner.startswith(outer) and inner[len(outer) :].isdigit()):
+            return images
+    return [replace(place, rest=place.rest[1:]) for place in images]
+
+
+def unwrapped(images: list[Place], *, whole: bool) -> tuple[Folders, list[Place]]:
+    """The folders that all images share, and the images without them.
+
+    Of images in one folder the last stays, as the only class, unless they are told to be images by its name
+    (``whole``).
+    """
+    shared: list[str] = []
+    for level in zip(*(place.rest for place in images), strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    if not whole and len({place.rest for place in images}) == 1:
+        shared = shared[:-1]
+    return tuple(shared), [replace(place, rest=place.rest[len(shared) :]) for place in images]
+
+
+def check_folds(images: Sequence[Place], *, where: str) -> None:
+    """Raise ``UserError`` where each of several folds holds splits of its own: they are not one data set, but several
+    divisions of one."""
+    inside = {(place.fold, place.split) for place in images if place.fold and place.split}
+    folds = sorted({fold for fold, _ in inside})
+    if len(folds) > 1 and len({split for _, split in inside}) > 1:
+        raise UserError(
+            f"each of the {len(folds)} folds holds splits of its own, so that an image may be in all of them",
+            where=where,
+            mend="give the folder of one fold as DATA, or one copy of the images with `msmae check DATA --folds`",
+        )
+
+
+def same_name(name: str, told: str) -> bool:
+    return plain(name).casefold() == plain(told).casefold()
