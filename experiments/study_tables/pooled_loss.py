@@ -45,7 +45,7 @@ def table(results: Path) -> str:
         all_of = {metric: together([lost[metric] for lost in pooled]) for metric in METRICS}
         lines.append(f"| **{len(pooled)} data sets, equal weights** | | {cells(all_of)} | |")
         verdicts = [f"{METRICS[metric]}: {not_inferior(found)}" for metric, found in all_of.items()]
-        lines += ["", f"At most {100 * MARGIN:g} point given up: {'; '.join(verdicts)}."]
+        lines += ["", f"Loss of at most {100 * MARGIN:g} point (whole 95 % CI): {'; '.join(verdicts)}."]
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ class DatasetSettings(Group):
     group: ClassVar[str] = "dataset"
 
     layout: str = "auto"
-    """Layout of the folder or table. auto: recognised; `msmae check` says as what."""
+    """Layout of the folder or table. auto: msmae recognises it; `msmae check` says which it is."""
     image_column: str = "image_path"
     """Column of a CSV that holds the image paths."""
     label_column: str = "label"

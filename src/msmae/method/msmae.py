@@ -3,10 +3,9 @@
 Paper: Mao et al., "Medical supervised masked autoencoders", arXiv 2305.05871, section 3; the autoencoder is MAE's
 (arXiv 2111.06377).
 
-A plan (`method.masking`) says which patches of an image are kept, which are masked, and, by leaving them out, which are
-thrown. The maps that it is drawn from come from the encoder (`method.attention`); when they are made and when the
-drawing begins to follow them is training's business (`stages.pretrain`), not the model's. The label is learned from
-the kept patches alone.
+A plan (`method.masking`) says which patches of an image are kept, masked or dropped. It is drawn from an attention map,
+which the encoder gives (`method.attention`). Training (`training.pretrain`) decides when the maps are refreshed, and
+from which epoch on they guide the plans. The label is learned from the kept patches alone.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def _training_facts(run: RunFiles) -> dict[str, str]:
             if _settings(run, stage) and (stage == "finetune" or pretrains)
         ),
         "imbalance": BALANCE.get(fine["balance"], f"Setting: {fine['balance']}.") if "balance" in fine else "",
-        "selection": "The weights with the lowest validation loss of the epochs of fine-tuning that were validated."
+        "selection": "The weights of the fine-tuning epoch with the lowest validation loss, of those validated."
         if run.config
         else "",
         "ensemble": ""

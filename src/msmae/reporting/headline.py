@@ -269,7 +269,7 @@ def cautions(run: RunFiles) -> list[str]:
             "may have a small probability."
         )
     if (run.model.get("start") or {}).get("limited"):
-        found.append("The encoder that training began with may not be used commercially, and so may not this model.")
+        found.append("The licence of the pretrained encoder forbids commercial use. It also covers this model.")
     if run.config.get("preset") == "tiny":
         found.append(SMOKE)
     if run.environment.get("went_on_with"):

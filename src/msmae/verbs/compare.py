@@ -32,8 +32,8 @@ def compare(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the comparison; each run is a folder ARM/SEED in it.
-        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with --init also probe and
-            probe-knn, probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn.
+        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with --init also probe, probe-knn,
+            probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn.
         seeds: seeds of the training.
         folds: folds of a cross-validation, in which every image is tested once. 0: the data's own test split, or a
             new one.

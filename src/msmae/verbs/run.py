@@ -47,7 +47,8 @@ def run(
         seed: seed of every random draw.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run.
         minutes: how long the whole command may take on this machine, from the audit to the report. It decides image
-            size and epochs, which are written to config.yaml. With --init: 15, unless given or unless both are set.
+            size and epochs, which are written to config.yaml. With --init it is 15, unless image size and epochs are
+            both set.
         overwrite: delete what the folder holds.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.

@@ -30,7 +30,7 @@ def segment(
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; the masks are in the manifest's mask_path.
-        from_: the encoder: a name of `msmae encoders`, a file or folder of weights, a run, or `none` for nothing.
+        from_: the encoder: a name of `msmae encoders`, a file or folder of weights, a run, or `none`: random weights.
         out: folder of the new run; an unfinished run in it is continued.
         decoder: light (default) or setr-pup (the paper's); the same as segment.decoder.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
