@@ -69,6 +69,8 @@ def test_logit_adjustment_is_undone_by_leaving_it_out():
 def test_positive_weights_balance_each_class_against_its_absence():
     np.testing.assert_allclose(positive_weights(MULTILABEL), [1 / 3, 3])
     np.testing.assert_allclose(positive_weights(MULTILABEL, limit=2), [1 / 3, 2])
+    everywhere = np.array([[1.0, 0.0], [1.0, 1.0]])
+    assert (positive_weights(everywhere) > 0).all()  # calibration takes the logarithm
 
 
 @pytest.mark.parametrize(

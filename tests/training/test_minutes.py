@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msmae.data.opening import divide
+from msmae.encoders.start import settings_with_start
 from msmae.errors import UserError
-from msmae.training.minutes import AIM, EPOCHS, MOST_EPOCHS, Amounts, Rates, candidate_sizes, decide
+from msmae.training.minutes import AIM, EPOCHS, MOST_EPOCHS, Amounts, Rates, candidate_sizes, decide, in_time
 
 SIZES = [112, 140, 168]
 
@@ -54,3 +60,29 @@ def test_sizes_are_multiples_of_the_patch_within_the_files_and_the_limit(own: in
     assert all(size % patch == 0 for size in sizes)
     assert sizes[-1] <= max(8 * patch, min(own, limit))
     assert sizes[-1] > min(own, limit) - patch or sizes == [8 * patch]
+
+
+def planned(run: Path, data: Path, *, minutes: float = 60, folder: Path | None = None, **given: Any) -> Any:
+    """Settings and method that a start from a run's encoder is given, with these settings asked for."""
+    settings, start = settings_with_start(str(run), "cpu", None, given)
+    manifest = divide(data, settings=settings, seed=0)
+    return in_time(
+        minutes, manifest, settings, start, method="vit", preset="cpu", began=time.monotonic(), folder=folder
+    )  # fmt: skip
+
+
+def test_what_is_given_is_planned_with(finished: Path, data: Path) -> None:
+    patch = 8
+    settings, method = planned(finished, data, finetune={"presentations": 240}, model={"image_limit": 64})
+    images = len(divide(data, settings=settings, seed=0).ids("train"))
+    assert (method, settings.finetune.epochs) == ("vit", round(240 / images))
+    assert max(settings.model.image_size, 0) <= 64
+    settings, _ = planned(finished, data, model={"image_size": (3 * patch, 6 * patch)})
+    assert settings.model.image_size == (3 * patch, 6 * patch)
+
+
+def test_an_unfinished_run_keeps_what_it_decided_and_not_what_is_asked_now(finished: Path, data: Path) -> None:
+    """The run is of an arm with its own epochs and size: only what is open is taken from it."""
+    settings, method = planned(finished, data, folder=finished, finetune={"epochs": 7})
+    assert (method, settings.finetune.epochs) == ("vit", 7)
+    assert tuple(settings.model.image_size) == (32, 32)

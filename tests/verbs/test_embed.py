@@ -26,6 +26,7 @@ def test_a_runs_encoder_embeds_a_table(finished: Path, data: Path, tmp_path: Pat
         ({"out": "f.csv"}, "neither .npz nor .parquet"),
         ({"image_size": 48}, "32 x 32"),
         ({"source": "no-such-thing"}, "no-such-thing"),
+        ({"source": "dinov2-small"}, "has not been fetched yet"),
     ],
 )
 def test_what_cannot_be_embedded_is_refused(

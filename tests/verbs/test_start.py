@@ -78,6 +78,7 @@ def test_a_run_from_a_pretrained_encoder_and_a_run_from_that_run(
     ("words", "complaint"),
     [
         ({"method": "vit", "finetune": {"lora": 2}}, "no pretrained encoder"),
+        ({"method": "probe-knn"}, "needs a pretrained encoder"),
         ({"method": "probe", "finetune": {"freeze": 1}}, "head only"),
         ({"method": "supmae", "finetune": {"freeze": 9}}, "has 2 blocks"),
     ],

@@ -25,15 +25,20 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 
 
 def write_columns(prepared: Prepared, run: Path) -> None:
-    """Write RUN/predictions_<column>.csv of the test split, as far as the run's arm has the column."""
+    """Write RUN/predictions_<column>.csv of the test split, as far as the run's arm has the column and it is not
+    there."""
     test = prepared.ids("test")
+
+    def lacks(column: str) -> bool:
+        return not (run / f"predictions_{column}.csv").is_file()
 
     def write(column: str, probabilities: np.ndarray) -> None:
         frame = predictions_frame(probabilities, prepared, test)
         write_predictions(frame, run / f"predictions_{column}.csv")
 
-    write("quarter", predict_rows(load(run), prepared, test, keep=0.25, selector="self"))
-    if prepared.arm.pretrains and not prepared.manifest.multilabel:
+    if lacks("quarter"):
+        write("quarter", predict_rows(load(run), prepared, test, keep=0.25, selector="self"))
+    if prepared.arm.pretrains and not prepared.manifest.multilabel and (lacks("linear_probe") or lacks("knn")):
         known = {split: features(prepared, run, prepared.ids(split)) for split in ("train", "val", "test")}
         write("linear_probe", linear_probe(prepared, known))
         write("knn", nearest_neighbours(prepared, known))

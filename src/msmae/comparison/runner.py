@@ -155,12 +155,15 @@ class Bench:
             "budget": {"kind": request.budget, "statement": statement(request.budget, first.settings)},
             "classes": list(first.manifest.classes),
             "multilabel": first.manifest.multilabel,
-            "ordinal": False,
+            "ordinal": bool(first.settings.dataset.ordinal),
             "encoders": str(self.encoders) if self.encoders else None,
+            "start": first.origin.get("sha256"),
             "settings": first.settings.to_dict(),
         }
         known = {name: before.get(name) for name in asked} | {
-            "settings": completed(before.get("settings", {}), asked["settings"])
+            "settings": completed(before.get("settings", {}), asked["settings"]),
+            "start": before.get("start", asked["start"]),  # not recorded by earlier versions
+            "ordinal": asked["ordinal"],  # follows from the data and its settings
         }
         other = sorted(differences(known, asked)) if before else []
         if other:
@@ -215,7 +218,7 @@ class Bench:
             else:
                 self.borrow_encoder(part, run, prepared)
                 train_and_test(prepared, run)
-        if columns and part.arm in ARMS and (run / "model").is_dir() and not list(run.glob("predictions_*.csv")):
+        if columns and part.arm in ARMS and (run / "model").is_dir():
             write_columns(prepared, run)
         shutil.rmtree(run / "checkpoints", ignore_errors=True)  # a finished run is not continued
 
@@ -230,7 +233,11 @@ class Bench:
         source = self.encoders / part.name / "pretrained"
         if not source.is_dir():
             raise UserError("no pre-trained encoder", where=str(source), mend="finish that comparison first")
-        there, here = asdict(read_card(source)), asdict(card_of(prepared, "pretrained"))
+        there, here = (
+            json.loads(json.dumps(asdict(card))) for card in (read_card(source), card_of(prepared, "pretrained"))
+        )
+        for card in (there, here):
+            card["start"].pop("path", None)  # wherever it lay
         other = [name for name in here if there[name] != here[name]]
         if other:
             raise UserError(

@@ -18,6 +18,8 @@ from msmae.method.vit import VisionTransformer
 from msmae.progress import ProgressBar
 
 BATCH = 64
+FORMAT = 2
+"""Of what is kept in the cache."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Frozen:
     @property
     def key(self) -> str:
         """A hash of all that its answers depend on but the images."""
-        digest = hashlib.sha256(repr((self.mean, self.std, self.encoder.grid, self.encoder.reads)).encode())
+        shape = (self.encoder.grid, self.encoder.reads, self.encoder.blocks[0].attn.heads, self.encoder.norm.eps)
+        digest = hashlib.sha256(repr((FORMAT, self.mean, self.std, *shape)).encode())
         for name, tensor in sorted(self.encoder.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -45,10 +45,9 @@ def timm_arguments(network: Classifier, card: ModelCard) -> tuple[str, dict[str,
         UserError: the head reads what timm's cannot.
     """
     encoder = network.encoder
-    if network.pool not in ("cls", "mean"):
-        raise UserError(
-            f"timm has no head that reads '{network.pool}'", where="--format timm", mend="export as onnx, torch or hub"
-        )
+    if network.pool not in ("cls", "mean") or not isinstance(network.head, nn.Linear):
+        head = f"that reads '{network.pool}'" if isinstance(network.head, nn.Linear) else "of nearest neighbours"
+        raise UserError(f"timm has no head {head}", where="--format timm", mend="export as onnx, torch or hub")
     extra: dict[str, Any] = {
         "mlp_ratio": 4.0,
         "mlp": "gelu",

@@ -22,34 +22,37 @@ class NeighbourVote(nn.Module):
         classes: C.
         several: whether an image may have several labels; then each class is a vote of its own.
 
-    ``bank`` [N, D] holds their features at length 1, ``votes`` [N, C] what each says of the classes (nan: nothing).
+    ``bank`` [N, D] holds their features at length 1, ``votes`` [N, C] what each says of the classes (nan: nothing),
+    ``weights`` [C] how much a vote for each class counts (of several labels: a yes against a no).
     """
 
     bank: Tensor
     votes: Tensor
+    weights: Tensor
 
     def __init__(self, images: int, width: int, classes: int, *, several: bool) -> None:
         super().__init__()
         self.several = several
         self.register_buffer("bank", torch.zeros(images, width))
         self.register_buffer("votes", torch.zeros(images, classes))
+        self.register_buffer("weights", torch.ones(classes))
 
     def remember(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
         """Take the training images: features [N, D], labels [N] (-1: none) or [N, C] (nan: unknown), and what a vote
         for each class weighs [C]."""
         self.bank.copy_(F.normalize(features.float()))
+        self.weights.copy_(weights)
         if labels.is_floating_point():
             self.votes.copy_(labels)
             return
-        votes = F.one_hot(labels.clamp(min=0), len(weights)) * weights
+        votes = F.one_hot(labels.clamp(min=0), len(weights)).float()
         self.votes.copy_(votes.masked_fill((labels < 0).unsqueeze(1), torch.nan))
 
     def forward(self, features: Tensor) -> Tensor:
-        near = (F.normalize(features.float()) @ self.bank.T).topk(min(NEIGHBOURS, len(self.bank)), dim=1)  # [B, k]
-        votes = self.votes[near.indices]  # [B, k, C]
-        weights = (near.values / TEMPERATURE).softmax(dim=1).unsqueeze(2) * ~votes.isnan()  # [B, k, C]
-        summed = (weights * votes.nan_to_num()).sum(dim=1)  # [B, C]
-        if self.several:
-            shares = (summed / weights.sum(dim=1).clamp(min=LEAST)).clamp(LEAST, 1 - LEAST)
-            return shares.logit()
-        return (summed / summed.sum(dim=1, keepdim=True).clamp(min=LEAST)).clamp(min=LEAST).log()
+        cosines = F.normalize(features.float()) @ self.bank.float().T  # [B, N]
+        near = cosines.topk(min(NEIGHBOURS, len(self.bank)), dim=1)
+        votes = self.votes[near.indices].float()  # [B, k, C]
+        share = (near.values / TEMPERATURE).softmax(dim=1).unsqueeze(2) * ~votes.isnan()  # [B, k, C]
+        found = (share * votes.nan_to_num()).sum(dim=1) / share.sum(dim=1).clamp(min=LEAST)  # [B, C]
+        logits = found.clamp(LEAST, 1 - LEAST).logit() if self.several else found.clamp(min=LEAST).log()
+        return logits + self.weights.float().log()  # a class that counts twice has twice the odds

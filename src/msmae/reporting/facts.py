@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msmae.config import ARMS
 from msmae.reporting import cohort, headline
 from msmae.reporting.cases import failures
 from msmae.reporting.run_files import RunFiles
@@ -74,6 +75,31 @@ BALANCE = {
 """What the setting `finetune.balance` does."""
 
 
+CATEGORY = {
+    "pretrained": "a vision transformer pre-trained as a masked autoencoder",
+    "trained": "a vision transformer",
+    "linear": "a linear head on a frozen vision transformer",
+    "knn": "a vote of nearest neighbours on a frozen vision transformer",
+    "attentive": "an attention head on a frozen vision transformer",
+}
+"""By what an arm makes of its encoder (`_kind`)."""
+HEADS = dict.fromkeys(CATEGORY, "a linear head reads") | {"knn": "the 20 nearest training images vote by"}
+READS = {
+    "cls": "the class token",
+    "mean": "the mean of the patch tokens",
+    "both": "the class token and the mean of the patch tokens",
+    "attentive": "what a learned query takes from all tokens",
+}
+FITTED = {
+    "linear": "The encoder stays as it is. A logistic regression on its features learns; its penalty is chosen by the "
+    "validation loss.",
+    "knn": "Nothing is trained: the model remembers the features of the training images.",
+    "attentive": "The encoder stays as it is. A learned query and a linear head learn; the epoch is chosen by the "
+    "validation loss.",
+}
+"""How the head of a frozen encoder comes about."""
+
+
 def facts(run: RunFiles) -> dict[str, str]:
     """Name -> sentence, for each of `FACTS`; empty where the run's files do not say."""
     split = headline.main_split(run.metrics)
@@ -136,15 +162,13 @@ def _model_facts(run: RunFiles) -> dict[str, str]:
     arm = str(run.metrics.get("arm", ""))
     kind = headline.ARMS.get(arm, "")
     known = {
-        "category": "Deep learning (a vision transformer pre-trained as a masked autoencoder).",
+        "category": f"Deep learning ({CATEGORY[_kind(arm)]}).",
         "goal": headline.asked(run),
         "model": "",
         "preprocessing": "",
         "output": _output(run),
         "cost": _cost(cost),
     }
-    if arm == "vit":
-        known["category"] = "Deep learning (a vision transformer)."
     if model.get("image_size"):
         size = " × ".join(str(side) for side in model["image_size"])
         mean, std = (", ".join(number(value) for value in model.get(name, ())) for name in ("mean", "std"))
@@ -155,8 +179,8 @@ def _model_facts(run: RunFiles) -> dict[str, str]:
     if model.get("depth"):
         known["model"] = (
             f"Vision transformer of {of(model['depth'], 'block')}, {model.get('width')} wide, with "
-            f"{of(model.get('heads', 1), 'attention head')}, on patches of {model.get('patch_size')} pixels; a linear "
-            f"head reads the {'mean of the patch tokens' if model.get('pool') == 'mean' else 'class token'}"
+            f"{of(model.get('heads', 1), 'attention head')}, on patches of {model.get('patch_size')} pixels; "
+            f"{HEADS[_kind(arm)]} {READS.get(model.get('pool', 'cls'), READS['cls'])}"
             + (f"; {cost['parameters']:,} parameters" if cost.get("parameters") else "")
             + f". Arm “{arm}”"
             + (f": {kind}." if kind else ".")
@@ -172,18 +196,25 @@ def _training_facts(run: RunFiles) -> dict[str, str]:
         if run.environment.get("msmae")
         else ""
     )
-    fine, pretrains = _settings(run, "finetune"), run.metrics.get("arm") != "vit"
-    ema = fine.get("ema")
+    fine, kind = _settings(run, "finetune"), _kind(str(run.metrics.get("arm", "")))
+    pretrains, frozen = kind == "pretrained", kind in FITTED
+    ema = None if frozen else fine.get("ema")
     return {
         "software": ", ".join([own, *versions]) + "." if own else "",
         "initial": _initial(run, pretrains=pretrains),
-        "training": " ".join(
+        "training": FITTED[kind]
+        if frozen
+        else " ".join(
             _stage(name, _settings(run, stage))
             for stage, name in (("pretrain", "Pre-training"), ("finetune", "Fine-tuning"))
             if _settings(run, stage) and (stage == "finetune" or pretrains)
         ),
         "imbalance": BALANCE.get(fine["balance"], f"Setting: {fine['balance']}.") if "balance" in fine else "",
-        "selection": "The weights of the fine-tuning epoch with the lowest validation loss, of those validated."
+        "selection": (
+            ""
+            if frozen
+            else "The weights of the fine-tuning epoch with the lowest validation loss, of those validated."
+        )
         if run.config
         else "",
         "ensemble": ""
@@ -280,6 +311,12 @@ def _disjoint(run: RunFiles) -> str:
     return "Patient: no patient is in more than one split." + (
         f" {of(unknown, 'image')} without a patient id." if unknown else ""
     )
+
+
+def _kind(arm: str) -> str:
+    """What an arm makes of its encoder: pretrained (here), trained, or what kind of head is fitted to a frozen one."""
+    known = ARMS.get(arm)
+    return "pretrained" if known is None or known.pretrains else known.frozen or "trained"
 
 
 def _initial(run: RunFiles, *, pretrains: bool) -> str:

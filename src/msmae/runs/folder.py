@@ -267,5 +267,7 @@ def change_settings(run: Path, groups: dict[str, Any]) -> None:
     for values in changes.values():
         if "presentations" in values:
             values.setdefault("epochs", None)  # decided anew
+        if values.keys() & {"presentations", "epochs", "draw"}:
+            values.setdefault("refresh_every", None)  # decided anew
     config["settings"] = merge_layers([as_of_today(config["settings"], whatever=True), changes]).to_dict()
     write_whole(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

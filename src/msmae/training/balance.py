@@ -111,11 +111,12 @@ def class_weights(counts: np.ndarray, *, power: float = 1.0) -> np.ndarray:
 
 
 def positive_weights(targets: np.ndarray, *, limit: float = 100.0) -> np.ndarray:
-    """Multi-label: negatives over positives of each class, float64 ``[C]``, at most ``limit``; without nan rows."""
+    """Multi-label: negatives over positives of each class, float64 ``[C]``, at most ``limit``, without nan rows; at
+    least 0.01, which is what a class that every image has is left with."""
     labelled = targets[~np.isnan(targets).any(axis=1)]  # [m, C]
     positives = labelled.sum(axis=0, dtype=np.float64)
     _check_counts(positives)
-    return np.asarray(np.minimum((len(labelled) - positives) / positives, limit))
+    return np.asarray(np.clip((len(labelled) - positives) / positives, 0.01, limit))
 
 
 def sampling_weights(targets: np.ndarray, *, classes: int, power: float = 1.0) -> np.ndarray:

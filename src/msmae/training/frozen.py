@@ -11,10 +11,12 @@ from msmae.config import Settings
 from msmae.data.manifest import Manifest
 from msmae.data.reading.images import Reading
 from msmae.data.store import ImageStore
+from msmae.encoders.cache import locate
 from msmae.encoders.spec import build_encoder
 from msmae.encoders.weights import Weights, load_into, open_weights
 from msmae.errors import UserError
 from msmae.inference.features import Frozen
+from msmae.inference.inputs import check_numbers
 from msmae.runs.checkpoint import ModelCard, load_model
 from msmae.training.decide import sampled_sizes
 from msmae.training.start import scale_of, size_from
@@ -38,6 +40,7 @@ class Found:
         """The encoder with its weights, at this size; of a file, the values that are 0 and 1 are those of these ids."""
         if self.model is not None:
             network, card = load_model(self.model)
+            check_numbers(card, store.images.dtype.name, [str(self.model)])
             return Frozen(network.encoder, card.mean, card.std)
         assert self.weights is not None
         channels = int(store.images.shape[1])
@@ -65,7 +68,7 @@ def find_frozen(source: str, manifest: Manifest, *, image_size: int | None, sett
             return Found(
                 (size[0], size[1]), network_card.patch_size, network_card.channels, reading, network_card, folder
             )
-    weights = open_weights(source).folded()
+    weights = open_weights(locate(source)).folded()
     patch = weights.spec.patch_size
     if image_size is not None and image_size % patch:
         raise UserError(

@@ -21,7 +21,7 @@ from msmae.config import Settings, TrainerSettings, find_arm
 from msmae.data.manifest import Manifest
 from msmae.data.opening import reading_of
 from msmae.encoders.spec import build_encoder
-from msmae.encoders.start import HARDWARE
+from msmae.encoders.start import HARDWARE, LARGEST, RECIPE
 from msmae.encoders.weights import Weights
 from msmae.errors import UserError
 from msmae.machine import choose_precision, finish, median_seconds
@@ -156,11 +156,11 @@ def time_steps(
             finish(device)
 
         def predict() -> None:
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-                model.eval()(pixels)
-            finish(device)
+            with torch.inference_mode():
+                resting(rested)
 
         train = median_seconds(step)
+        resting, rested = model.cpu().eval(), pixels.cpu()  # figures are predicted on the CPU, in float32
         return Rates(size, train / images, median_seconds(predict) / images)
 
     def macs(size: int) -> float:
@@ -205,9 +205,11 @@ def in_time(
         return settings, method
     if folder is not None and (folder / "config.yaml").is_file():
         config, before = read_run(folder)
-        model = dataclasses.replace(settings.model, image_size=before.model.image_size)
-        fine = dataclasses.replace(settings.finetune, epochs=before.finetune.epochs)
-        return dataclasses.replace(settings, model=model, finetune=fine), str(config["method"])
+        size, epochs = settings.model.image_size, settings.finetune.epochs
+        model = dataclasses.replace(settings.model, image_size=before.model.image_size if size is None else size)
+        fine = dataclasses.replace(settings.finetune, epochs=before.finetune.epochs if epochs is None else epochs)
+        fell_back = config["method"] == "probe" and not find_arm(method).frozen  # there was no time for more
+        return dataclasses.replace(settings, model=model, finetune=fine), "probe" if fell_back else method
     if minutes is None:
         minutes = 15.0
         print("no --minutes: planning for 15")
@@ -237,9 +239,12 @@ def settings_within(
     reading = (time.perf_counter() - looked) / len(sizes) * len(manifest.table)
     asked, patch = settings.model.image_size, start.spec.patch_size
     if asked is None:
-        candidates = candidate_sizes(int(np.median([min(size) for size in sizes])), LIMIT, patch)
+        given = settings.model.image_limit
+        limit = LIMIT if given == LARGEST else given  # as the start has it, or as the user says
+        candidates = candidate_sizes(int(np.median([min(size) for size in sizes])), limit, patch)
     else:
-        candidates = [round(math.sqrt(math.prod(asked))) if isinstance(asked, tuple) else asked]
+        side = math.sqrt(math.prod(asked)) if isinstance(asked, tuple) else asked
+        candidates = [max(1, round(side / patch)) * patch]
     channels = start.spec.channels
     rates = time_steps(
         start, classes=len(manifest.classes), channels=channels, batch=settings.finetune.batch_size,
@@ -247,7 +252,10 @@ def settings_within(
     )  # fmt: skip
     train, val, test = (len(manifest.ids(split)) for split in ("train", "val", "test"))
     amounts = Amounts(train, val, test, time.monotonic() - began, reading)
-    found = decide(minutes, candidates, rates, amounts, epochs=settings.finetune.epochs, frozen=bool(arm.frozen))
+    epochs, shown = settings.finetune.epochs, settings.finetune.presentations
+    if epochs is None and shown != RECIPE["presentations"]:  # as the user says
+        epochs = max(1, round(shown / train))
+    found = decide(minutes, candidates, rates, amounts, epochs=epochs, frozen=bool(arm.frozen))
     print(found.line(minutes))
     model, fine = settings.model, settings.finetune
     if asked is None:

@@ -139,18 +139,33 @@ def check_training(prepared: Prepared) -> None:
 
 
 def check_adaptation(prepared: Prepared) -> None:
-    """Raise ``UserError`` where finetune.lora or finetune.freeze would do nothing, or keep what was never learned."""
+    """Raise ``UserError`` where a setting of fine-tuning would do nothing, or what is to be kept was never learned."""
     fine, depth = prepared.settings.finetune, prepared.settings.model.depth
     given = [f"finetune.{name}" for name in ("lora", "freeze") if getattr(fine, name)]
+    if prepared.arm.frozen:
+        check_probe(prepared, given)
     if not given:
         return
     where = " and ".join(given)
-    if prepared.arm.frozen:
-        raise UserError(f"{prepared.method} trains a head only", where=where, mend="leave it out, or --method vit")
     if prepared.start is None and not prepared.arm.pretrains:
         raise UserError("there is no pretrained encoder to keep", where=where, mend="add --init, or leave it out")
     if fine.freeze > depth:
         raise UserError(f"the encoder has {depth} blocks", where=f"finetune.freeze {fine.freeze}", mend=f"0 to {depth}")
+
+
+def check_probe(prepared: Prepared, given: list[str]) -> None:
+    """The same for an arm whose encoder stays as it is; ``given``: settings of what learns in the encoder."""
+    name, balance = prepared.method, prepared.settings.finetune.balance
+    if given:
+        where = " and ".join(given)
+        raise UserError(f"{name} trains a head only", where=where, mend="leave it out, or --method vit")
+    if prepared.start is None:
+        mend = "add --init, or choose --method vit"
+        raise UserError(f"{name} needs a pretrained encoder", where="--method", mend=mend)
+    followed = ["auto", "none", "class_weights"] + ["logit_adjustment"] * (prepared.arm.frozen == "attentive")
+    if balance not in followed:
+        mend = f"choose {', '.join(followed)}"
+        raise UserError(f"{name} does not follow {balance}", where="finetune.balance", mend=mend)
 
 
 def pretrain_model(prepared: Prepared, run: Path) -> None:

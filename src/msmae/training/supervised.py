@@ -117,7 +117,7 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         epochs=settings.epochs,
         settings=module.prepared.settings.trainer,
         callbacks=[
-            *averaging_of(module.model, settings.ema, warm=module.prepared.start is not None),
+            *averaging_of(module.model, settings.ema, warm=bool(module.prepared.origin)),
             LastIsValidated(),
             best,
             LastCheckpoint(run),

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-from msmae.verbs.begin import TRAINING, Asked, audited, check_folder, check_machine, open_data, settings_of
+from msmae.config import ARMS
+from msmae.verbs.begin import (
+    TRAINING,
+    Asked,
+    audited,
+    check_folder,
+    check_machine,
+    known_to_start,
+    open_data,
+    settings_of,
+)
 
 
 def compare(
@@ -64,6 +75,7 @@ def compare(
     folder = asked.folder
     check_machine(asked)
     from msmae.runs.folder import write_json
+    from msmae.training.pretrain import check_training
     from msmae.verbs.report import report
     from msmae.verbs.show import show_start
 
@@ -72,9 +84,12 @@ def compare(
     whole = open_data(asked, seed=first_seed, goes_on=False)
     check_baselines(request.arms, whole)
     manifests = cut_folds(whole, request, settings=asked.settings, seed=first_seed)
-    audits = [audited(asked, manifest).to_dict() for manifest in manifests]
+    audits = [{**audited(asked, manifest).to_dict(), **known_to_start(asked, manifest)} for manifest in manifests]
     borrowed = Path(encoders) if encoders else None
     bench = Bench(data, manifests, chosen, given=asked.given, encoders=borrowed, start=start)
+    for arm in request.arms:
+        if arm in ARMS:
+            check_training(dataclasses.replace(bench.prepared[0], method=arm))
     show_start(bench.prepared[0])
     plan = bench.plan(request, before, where=folder)
     folder.mkdir(parents=True, exist_ok=True)

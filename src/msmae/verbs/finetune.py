@@ -30,6 +30,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
     from msmae.training.finetune import finetune_model
     from msmae.training.prepare import prepare_again
     from msmae.training.pretrain import check_training
+    from msmae.training.trainer import is_main_process
     from msmae.verbs.show import show_result
 
     if not (folder / "pretrained").is_dir():
@@ -57,6 +58,8 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
     if (folder / "model").is_dir():
         forget_model(folder)
     finetune_model(prepared, folder)
+    if not is_main_process():
+        return {}
     metrics = evaluate_model(prepared, folder)
     show_result(metrics, folder)
     return metrics

@@ -7,7 +7,17 @@ from typing import Any
 
 from msmae.config import find_arm
 from msmae.errors import UserError
-from msmae.verbs.begin import TRAINING, Asked, audited, check_folder, check_machine, open_data, settings_of, write_start
+from msmae.verbs.begin import (
+    TRAINING,
+    Asked,
+    audited,
+    check_folder,
+    check_machine,
+    known_to_start,
+    open_data,
+    settings_of,
+    write_start,
+)
 
 
 def pretrain(
@@ -55,9 +65,10 @@ def pretrain(
 
     manifest = open_data(asked)
     found = audited(asked, manifest)
+    known = known_to_start(asked, manifest)
     prepared = prepare(manifest, settings=asked.settings, method=method, seed=seed, pretrain_only=True, start=start)
     check_training(prepared)
     show_start(prepared)
-    write_start(asked, prepared, found)
+    write_start(asked, prepared, found, **known)
     pretrain_model(prepared, asked.folder)
     print(f"  pretrained       {asked.folder / 'pretrained'}")

@@ -71,6 +71,7 @@ def run(
     )  # fmt: skip
     check_machine(asked)
     from msmae.evaluation.train_and_test import train_and_test
+    from msmae.runs.folder import is_helper_process
     from msmae.training.minutes import in_time
     from msmae.training.prepare import prepare
     from msmae.training.pretrain import check_training
@@ -81,7 +82,7 @@ def run(
     known = known_to_start(asked, manifest)
     chosen, method = in_time(
         minutes, manifest, chosen, start, method=method, preset=preset, began=began,
-        folder=None if overwrite else asked.folder,
+        folder=None if overwrite and not is_helper_process() else asked.folder,
     )  # fmt: skip
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed, start=start)
     check_training(prepared)
