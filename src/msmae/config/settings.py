@@ -70,6 +70,9 @@ class DatasetSettings(Group):
     class_order: str = ""
     """The classes in their order, separated by semicolons. Unless given: numbers, then names in natural order (2
     before 10)."""
+    unit: str = "auto"
+    """Column whose images also get one answer together, for instance lesion_id or study. auto: the patients, where they
+    are named; none: images only."""
     on_error: Literal["stop", "skip"] = "stop"
     """What happens at an unreadable image. stop: the run stops; skip: the image is left out and reported."""
 

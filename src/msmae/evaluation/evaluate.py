@@ -15,6 +15,7 @@ import torch
 
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
+from msmae.evaluation.units import evaluate_units
 from msmae.inference.model import Keep, Model, kept_tokens, load, selection_with
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
@@ -81,6 +82,7 @@ def evaluate_model(
         calibration=calibration,
         answers=answers,
         thresholds=card.thresholds,
+        model=model,
     )
     write_model_card(run)
     write_checklists(run)
@@ -139,10 +141,13 @@ def write_evidence(
     calibration: dict[str, Any] | None = None,
     answers: Rule = DEFAULT,
     thresholds: Mapping[str, float] | None = None,
+    model: Model | None = None,
 ) -> dict[str, Any]:
-    """RUN/predictions.csv, RUN/metrics.json and RUN/report.html from the predictions of any model.
+    """RUN/predictions.csv, RUN/metrics.json and RUN/report.html from the predictions of any model; where the images
+    name patients (or other units) also RUN/predictions_patients.csv.
 
-    ``calibration``: what was done to the probabilities; None: nothing yet, so it is done here.
+    ``calibration``: what was done to the probabilities; None: nothing yet, so it is done here. ``model``: gives
+    features for the attention that pools a patient's images.
 
     Returns the content of metrics.json.
     """
@@ -152,6 +157,7 @@ def write_evidence(
     if PLAIN not in frame:
         frame = with_plain(frame, classes, multilabel=multilabel)
     write_predictions(frame, run / "predictions.csv")
+    patients = evaluate_units(frame, prepared, run, model=model)
     metrics = {
         **described(prepared),
         "model_sha256": model_sha256,
@@ -162,6 +168,8 @@ def write_evidence(
         "splits": summarised(frame, prepared, classes=classes, multilabel=multilabel),
         "cost": cost,
     }
+    if patients:
+        metrics["patients"] = patients
     write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics
@@ -220,8 +228,8 @@ def predictions_frame(
     frame["predicted"] = name_classes(probabilities, classes, multilabel=multilabel)
     for column, name in enumerate(classes):
         frame[f"prob_{name}"] = probabilities[:, column]
-    for place in ("axis", "index", "frame", "cluster"):
-        if place in table:
+    for place in ("axis", "index", "frame", "cluster", prepared.settings.dataset.unit):
+        if place in table and place not in frame:
             frame[place] = table[place].to_numpy()
     return frame
 

@@ -28,6 +28,7 @@ from msmae.data.tables.listing import count, some
 from msmae.errors import LeakageError, UserError
 from msmae.evaluation.evaluate import How, evaluate, summarised
 from msmae.evaluation.panels import draw_panels
+from msmae.evaluation.units import evaluate_units_elsewhere
 from msmae.files import write_whole
 from msmae.inference.inputs import check_numbers
 from msmae.inference.model import Keep, Model, load, share_and_selector
@@ -38,6 +39,7 @@ from msmae.runs.checkpoint import file_sha256
 from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, with_plain
 from msmae.statistics.predictions import read_predictions, write_predictions
+from msmae.statistics.units import check_unit
 from msmae.training.decide import decide_order
 from msmae.training.prepare import Prepared, data_fingerprint
 
@@ -72,6 +74,7 @@ def evaluate_elsewhere(
     own = own_predictions(run, model, share=share, selector=selector)
     manifest = open_data(data, settings)
     manifest = manifest.with_splits(["test"] * len(manifest))
+    check_unit(settings.dataset.unit, manifest.table)
     notes = check_labels(manifest, model)
     check_channels(manifest, model, wanted=channels)
     found, overlap = audit_against_pool(manifest, run, settings=settings, source=data)
@@ -112,6 +115,8 @@ def evaluate_elsewhere(
         "keep": {"selector": selector, "keep": share},
         "cost": {**(metrics_of(run).get("cost") or {}), "images_per_s_predict": rate},
     }
+    if selector == "all" and (patients := evaluate_units_elsewhere(everything, prepared, run, out, model=model)):
+        metrics["patients"] = patients
     write_json(out / "metrics.json", metrics)
     write_report(out)
     write_model_card(out)

@@ -16,7 +16,7 @@ from msmae.files import write_whole
 from msmae.reporting import headline
 from msmae.reporting.render import make_page
 from msmae.reporting.run_files import RunFiles, as_answered, read_run_files
-from msmae.reporting.sections import budget, cases, curves, data, results, segmentation
+from msmae.reporting.sections import budget, cases, curves, data, patients, results, segmentation
 from msmae.statistics.predictions import check_columns, to_arrays
 
 
@@ -63,6 +63,7 @@ def content(run: RunFiles) -> dict[str, Any]:
         "calibration": results.calibration(run.metrics, split),
         "confusion": results.confusion(run, rows),
         "subgroups": results.subgroup_table(run, rows),
+        "patients": patients.patients(run, split),
         "panels": cases.panels(run),
         "outlines": segmentation.outlines(run),
         "strata": segmentation.by_size(run, split),

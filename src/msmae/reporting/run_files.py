@@ -49,6 +49,8 @@ class RunFiles:
     audit: dict[str, Any] | None = None
     predictions: pd.DataFrame | None = None
     manifest: pd.DataFrame | None = None
+    patients: pd.DataFrame | None = None
+    """predictions_patients.csv: one answer a patient, or another unit."""
     logs: dict[str, pd.DataFrame] = field(default_factory=dict)
     """Stage -> the rows of its ``metrics.csv``."""
     panels: tuple[Panel, ...] = ()
@@ -154,6 +156,9 @@ def read_run_files(run: Path) -> RunFiles:
         predictions = read_predictions(run / "predictions.csv")
     elif not (run / "segmentation.csv").is_file():
         missing.append("predictions.csv is not in the folder: no curve and no single case can be shown")
+    pooled = None
+    if metrics.get("patients") and (run / "predictions_patients.csv").is_file():
+        pooled = read_predictions(run / "predictions_patients.csv")
     logs = _read_logs(run / "logs")
     if not logs:
         missing.append("there are no logs: the course of the training cannot be shown")
@@ -173,6 +178,7 @@ def read_run_files(run: Path) -> RunFiles:
         audit=audit or None,
         predictions=predictions,
         manifest=manifest,
+        patients=pooled,
         logs=logs,
         panels=panels,
         budget=measured or None,

@@ -25,6 +25,7 @@ from msmae.method.masking import Draw
 from msmae.progress import ProgressBar
 from msmae.runs.checkpoint import read_card
 from msmae.runs.folder import read_run
+from msmae.statistics.units import check_unit
 from msmae.training.decide import decide_model, decide_order
 from msmae.training.start import scale_of
 
@@ -129,6 +130,7 @@ def prepare(
             where="pretrain.hints",
             mend="leave it out, or choose msmae, amt or msmae-shuffled",
         )
+    check_unit(settings.dataset.unit, manifest.table)
     prepared = decode(manifest, settings=settings, method=method, seed=seed, start=start)
     check_labels(prepared, pretrain_only=pretrain_only)
     check_classes(prepared)
@@ -170,10 +172,14 @@ def decode(
     return dataclasses.replace(prepared, start=start, parts=start.spec.parts, origin=origin)
 
 
-def prepare_again(run: Path, *, pretrain_only: bool = False) -> Prepared:
-    """What a run started from, from its own manifest and settings: same images, same splits."""
+def prepare_again(run: Path, *, pretrain_only: bool = False, unit: str | None = None) -> Prepared:
+    """What a run started from, from its own manifest and settings: same images, same splits; ``unit``: another column
+    than the run's whose images get one answer together.
+    """
     config, settings = read_run(run)
     settings = as_own_manifest(settings)
+    if unit is not None:
+        settings = dataclasses.replace(settings, dataset=dataclasses.replace(settings.dataset, unit=unit))
     manifest = _own_order(read_manifest(run / "manifest.csv"), run, settings)
     prepared = prepare(
         manifest, settings=settings, method=config["method"], seed=config["seed"], pretrain_only=pretrain_only
@@ -205,6 +211,7 @@ def as_own_manifest(settings: Settings) -> Settings:
     plain = DatasetSettings(
         ordinal=given.ordinal,
         class_order=given.class_order,
+        unit=given.unit,
         on_error=given.on_error,
         window=given.window,
         replace_nonfinite=given.replace_nonfinite,

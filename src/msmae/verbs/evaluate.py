@@ -38,8 +38,9 @@ def evaluate(
             keeps it; `none` removes it.
         allow_leakage: go on although images or patients of DATA were in the model's training or validation.
         overwrite: replace the files that OUT holds.
-        settings: for DATA: how it is laid out (``dataset={...}``), ``evaluate``, and ``model={"channels": n}`` to have
-            images of another number of channels converted.
+        settings: ``dataset={"unit": column}``, whose images get one answer together. For DATA also how it is laid out
+            (``dataset={...}``), ``evaluate``, and ``model={"channels": n}`` to have images of another number of
+            channels converted.
 
     Returns:
         The content of metrics.json.
@@ -56,11 +57,12 @@ def evaluate(
         raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
     segments = read_run(folder)[0].get("task") == "segmentation"
     if data is None:
-        if out is not None or settings:
+        unit = given_unit(settings)
+        if out is not None or (settings and unit is None):
             given = "--out" if out is not None else f"--{next(iter(settings))}"
             raise UserError(f"{given} is for external data", mend="`msmae evaluate RUN DATA --out DIR`")
         return _evaluate_again(
-            folder, segments=segments, keep=keep, selector=selector, answers=answers, threshold=threshold
+            folder, segments=segments, keep=keep, selector=selector, answers=answers, threshold=threshold, unit=unit
         )
     if threshold is not None:
         raise UserError(
@@ -76,6 +78,13 @@ def evaluate(
     )
 
 
+def given_unit(settings: dict[str, Any]) -> str | None:
+    """The column given with --unit, where nothing else is given; None otherwise."""
+    groups = {name: dict(v) if isinstance(v, dict) else asdict(v) for name, v in settings.items()}
+    alone = groups.keys() == {"dataset"} and groups["dataset"].keys() == {"unit"}
+    return str(groups["dataset"]["unit"]) if alone else None
+
+
 def _evaluate_again(
     folder: Path,
     *,
@@ -84,12 +93,15 @@ def _evaluate_again(
     selector: str | None,
     answers: Literal["plain", "balanced"],
     threshold: str | None,
+    unit: str | None,
 ) -> dict[str, Any]:
     """Evaluate on the run's own splits."""
     from msmae.verbs.show import show_result
 
     if segments and (keep != 1 or selector):
         raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
+    if unit is not None and (segments or keep != 1):
+        raise UserError("units are for classifiers that see all patches", where="--unit", mend="leave it out")
     if segments and (threshold is not None or answers != "plain"):
         option = "--answers" if threshold is None else "--threshold"
         raise UserError("a segmentation run answers no class", where=option, mend="leave it out")
@@ -116,7 +128,7 @@ def _evaluate_again(
         from msmae.training.prepare import prepare_again
 
         thresholds = None if threshold is None else read_thresholds(threshold, read_card(folder / "model").classes)
-        metrics = evaluate_model(prepare_again(folder), folder, answers=answers, thresholds=thresholds)
+        metrics = evaluate_model(prepare_again(folder, unit=unit), folder, answers=answers, thresholds=thresholds)
     show_result(metrics, folder)
     return metrics
 
@@ -152,6 +164,7 @@ def _evaluate_external(
 
     _, trained = read_run(run)
     chosen = as_own_manifest(trained).to_dict()
+    chosen["dataset"]["unit"] = "auto"  # the data need not have the run's column
     channels = groups.pop("model", {}).get("channels")
     settings = merge_layers([chosen, groups])
     metrics = evaluate_elsewhere(

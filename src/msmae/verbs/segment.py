@@ -59,6 +59,8 @@ def segment(
         data, folder, source.at_its_size(choose_decoder(decided, decoder)), start, seed=seed, overwrite=overwrite,
         allow_leakage=allow_leakage, preset=preset,
     )  # fmt: skip
+    if asked.settings.dataset.unit != "auto":
+        raise UserError("outlines are not pooled", where="--unit", mend="leave it out")
     check_machine(asked)
     from msmae.evaluation.encoder_history import refuse_leakage
     from msmae.evaluation.segmentation import evaluate_segmenter

@@ -1,0 +1,236 @@
+"""A model's answers for patients (or lesions, studies): pooled, the pooling chosen on validation, measured on test.
+
+Writes RUN/predictions_patients.csv; what metrics.json says of it is its entry ``patients``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from msmae.data.manifest import Manifest
+from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
+from msmae.files import whole
+from msmae.inference.model import Model
+from msmae.statistics.answers import name_classes
+from msmae.statistics.calibration import Calibrator, fit_calibrator
+from msmae.statistics.metrics import prepare
+from msmae.statistics.predictions import PREFIX, read_predictions, to_arrays, write_predictions
+from msmae.statistics.summary import summarise
+from msmae.statistics.units import Units, as_predictions, gather, pool, unit_column, unit_predictions
+from msmae.training.prepare import Prepared
+
+FILE = "predictions_patients.csv"
+WEIGHTS = "patients.safetensors"
+LEAST_BAGS = 20
+"""Training units of several images below which no attention is fitted."""
+LEAST_GAIN = 0.01
+"""Validation log loss by which another pooling must be better than the mean, the plainest, to be chosen."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Units with their probabilities [U, C] by one pooling, and weights [n] of their images where it has them."""
+
+    probabilities: np.ndarray
+    weights: np.ndarray | None = None
+
+
+def evaluate_units(
+    frame: pd.DataFrame, prepared: Prepared, run: Path, *, model: Model | None = None
+) -> dict[str, Any] | None:
+    """Pool the calibrated predictions of a run's images by unit, and write RUN/predictions_patients.csv.
+
+    ``model``: with it, attention pooling is fitted too, on features of the training images. Returns the entry
+    ``patients`` of metrics.json; None where no unit is named, or none has several images.
+    """
+    column = unit_column(frame, prepared.settings.dataset.unit)
+    if column is None:
+        return None
+    classes, multilabel = prepared.manifest.classes, prepared.manifest.multilabel
+    units = gather(frame, column, multilabel=multilabel)
+    if not len(units) or units.table["images"].max() < 2:
+        return None
+    own = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)[units.rows]  # [n, C]
+    found = {how: Pooled(pool(own, units.members, len(units), how, multilabel=multilabel)) for how in ("mean", "max")}
+    attention = None if model is None else _attention(model, prepared, units, frame, column)
+    if attention is not None and model is not None:
+        rows = rows_of(prepared.manifest, frame)[units.rows]
+        found["attention"] = Pooled(*attention(features(model, prepared, rows), units.members, len(units)))
+    calibrated = {how: calibrate(units, one, classes, multilabel=multilabel) for how, one in found.items()}
+    reached = {
+        split: {how: _measure(units, one, classes, split, multilabel) for how, (one, _) in calibrated.items()}
+        for split in ("val", "test")
+    }
+    chosen = choose({how: figures.get("log_loss") for how, figures in reached["val"].items()})
+    pooled, calibrator = calibrated[chosen]
+    table = unit_predictions(units, frame, pooled.probabilities, classes, multilabel=multilabel, weights=pooled.weights)
+    write_predictions(table, run / FILE)
+    if chosen == "attention" and attention is not None and (run / "model").is_dir():
+        with whole(run / "model" / WEIGHTS) as unfinished:
+            save_file({name: part.contiguous() for name, part in attention.tensors().items()}, unfinished)
+    options: dict[str, Any] = {
+        "classes": classes,
+        "resamples": prepared.settings.evaluate.resamples,
+        "seed": prepared.seed,
+        "ordinal": bool(prepared.settings.dataset.ordinal),
+        "multilabel": multilabel,
+    }
+    return {
+        "unit": column,
+        "pooling": chosen,
+        "calibration": None if calibrator is None else asdict(calibrator),
+        "poolings": reached,
+        "notes": units.notes,
+        "splits": _in_units(summarise(as_predictions(table), **options)),
+    }
+
+
+def evaluate_units_elsewhere(
+    frame: pd.DataFrame, prepared: Prepared, run: Path, out: Path, *, model: Model
+) -> dict[str, Any] | None:
+    """The same of external images (split ``external`` of the frame), pooled and calibrated as the run chose on its own
+    validation units; by the plain mean where the run has none.
+    """
+    column = unit_column(frame, prepared.settings.dataset.unit)
+    if column is None:
+        return None
+    classes, multilabel = model.classes, model.card.multilabel
+    external = frame[frame["split"] == "external"].reset_index(drop=True)
+    units = gather(external, column, multilabel=multilabel)
+    if not len(units) or units.table["images"].max() < 2:
+        return None
+    known: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8")).get("patients") or {}
+    chosen = known.get("pooling", "mean")
+    weights = None
+    if chosen == "attention":
+        attention = AttentionPooling.of(load_file(run / "model" / WEIGHTS), multilabel=multilabel)
+        rows = rows_of(prepared.manifest, external)[units.rows]
+        pooled, weights = attention(features(model, prepared, rows), units.members, len(units))
+    else:
+        own = external[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)[units.rows]
+        pooled = pool(own, units.members, len(units), chosen, multilabel=multilabel)
+    if known.get("calibration"):
+        pooled = Calibrator(**known["calibration"])(pooled)
+    table = unit_predictions(units, external, pooled, classes, multilabel=multilabel, weights=weights)
+    if (run / FILE).is_file() and known:
+        before = read_predictions(run / FILE)
+        table = pd.concat([table, before.replace({"split": {"test": "internal"}})], ignore_index=True)
+    write_predictions(table, out / FILE)
+    settings = prepared.settings
+    splits = summarise(
+        as_predictions(table),
+        classes=classes,
+        resamples=settings.evaluate.resamples,
+        seed=prepared.seed,
+        ordinal=bool(settings.dataset.ordinal),
+        multilabel=multilabel,
+    )
+    return {
+        "unit": column,
+        "pooling": chosen,
+        "calibration": known.get("calibration"),
+        "poolings": known.get("poolings", {}),
+        "notes": units.notes,
+        "splits": _in_units({name: splits[name] for name in ("external", "internal", "val") if name in splits}),
+    }
+
+
+def calibrate(
+    units: Units, pooled: Pooled, classes: Sequence[str], *, multilabel: bool
+) -> tuple[Pooled, Calibrator | None]:
+    """Pooled probabilities at the temperature that fits the validation units; as they are where there are none."""
+    val = (units.table["split"] == "val").to_numpy()
+    if not val.any():
+        return pooled, None
+    calibrator = fit_calibrator(pooled.probabilities[val], units.flags(classes)[val], multilabel=multilabel)
+    return Pooled(calibrator(pooled.probabilities), pooled.weights), calibrator
+
+
+def choose(losses: dict[str, float | None]) -> str:
+    """The pooling with the least validation log loss; the mean unless another is clearly better."""
+    known = {how: loss for how, loss in losses.items() if loss is not None}
+    if "mean" not in known:
+        return "mean"
+    best = min(known, key=lambda how: known[how])
+    return best if known[best] <= known["mean"] - LEAST_GAIN else "mean"
+
+
+def _measure(
+    units: Units, pooled: Pooled, classes: Sequence[str], split: str, multilabel: bool
+) -> dict[str, float | None]:
+    """What a pooling reaches on the units of a split; of test units this is reported, and nothing is chosen by it."""
+    rows = (units.table["split"] == split).to_numpy()
+    if not rows.any():
+        return {}
+    probabilities = pooled.probabilities
+    table = units.table[rows].reset_index(drop=True)
+    for number, name in enumerate(classes):
+        table[PREFIX + name] = probabilities[rows, number]
+    table["predicted"] = name_classes(probabilities[rows], classes, multilabel=multilabel)
+    values = prepare(to_arrays(as_predictions(table), classes=classes, multilabel=multilabel)).as_is().overall
+    known = ("balanced_accuracy", "auroc", "log_loss")
+    return {name: None if np.isnan(values[name][0]) else float(values[name][0]) for name in known}
+
+
+def _attention(
+    model: Model, prepared: Prepared, units: Units, frame: pd.DataFrame, column: str
+) -> AttentionPooling | None:
+    """Gated attention fitted on the training units; None where too few have several images, or none is validation."""
+    val = np.flatnonzero(units.table["split"] == "val")
+    manifest = prepared.manifest
+    ids = prepared.ids("train")
+    images = manifest.table.loc[ids].reset_index(drop=True)
+    train = gather(images, column, multilabel=manifest.multilabel)
+    if not len(val) or int((train.table["images"] > 1).sum()) < LEAST_BAGS:
+        return None
+    inside = np.isin(units.members, val)
+    number = np.full(len(units), -1)
+    number[val] = np.arange(len(val))
+    rows = rows_of(manifest, frame)[units.rows]
+    classes = model.classes
+    return fit_attention(
+        Bags(features(model, prepared, ids[train.rows]), train.members, train.flags(classes).astype(np.float32)),
+        Bags(
+            features(model, prepared, rows[inside]),
+            number[units.members[inside]],
+            units.flags(classes)[val].astype(np.float32),
+        ),
+        multilabel=manifest.multilabel,
+        seed=prepared.seed,
+    )
+
+
+@torch.inference_mode()
+def features(model: Model, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """Frozen features float32 [n, 2D + C] of images of the store: class token, mean patch, and the logits."""
+    parts = []
+    for start in range(0, len(rows), 256):
+        images = prepared.store.fetch(rows[start : start + 256]).astype(np.float32)
+        tokens = model.network.encoder(model.to_scale(torch.from_numpy(images)))
+        read = [tokens[:, 0], tokens[:, 1:].mean(dim=1), model.network.classify(tokens)]
+        parts.append(torch.cat(read, dim=1).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def rows_of(manifest: Manifest, frame: pd.DataFrame) -> np.ndarray:
+    """The manifest's row of each image of a predictions frame, int64 [n]."""
+    keys = [name for name in ("image_path", "axis", "index", "frame") if name in frame and name in manifest.table]
+    place = {key: row for row, key in enumerate(manifest.table[keys].itertuples(index=False, name=None))}
+    return np.array([place[key] for key in frame[keys].itertuples(index=False, name=None)], dtype=np.int64)
+
+
+def _in_units(splits: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """``summarise`` counts images; here each stands for a unit, and what it notes of images is not said."""
+    return {
+        name: {key: value for key, value in split.items() if key not in ("notes", "patients")}
+        for name, split in splits.items()
+    }

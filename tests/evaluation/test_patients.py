@@ -1,0 +1,109 @@
+"""Patients of a run: pooled, the pooling chosen on validation, reported; and attention where one image of several
+shows the disease.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import msmae
+from msmae.errors import UserError
+from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
+from msmae.evaluation.units import choose
+from msmae.statistics.predictions import read_predictions
+from msmae.verbs.evaluate import evaluate
+from several_images import write_patients
+
+
+def bags_of(bags: int, seed: int) -> Bags:
+    """Six images a bag; of every second bag one image has a large first feature among twelve."""
+    draw = np.random.default_rng(seed)
+    members = np.repeat(np.arange(bags), 6)
+    features = draw.normal(size=(6 * bags, 12)).astype(np.float32)
+    ill = np.arange(bags) % 2
+    features[np.arange(bags) * 6 + draw.integers(0, 6, bags), 0] += 7 * ill
+    return Bags(features, members, np.eye(2, dtype=np.float32)[ill])
+
+
+def right(probabilities: np.ndarray, bags: Bags) -> float:
+    return float((probabilities.argmax(axis=1) == bags.targets.argmax(axis=1)).mean())
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_attention_finds_the_one_image_that_tells(multilabel: bool):
+    train, val, test = (bags_of(bags, seed) for seed, bags in enumerate((240, 80, 200)))
+    fitted = fit_attention(train, val, multilabel=multilabel)
+    found, weights = fitted(test.features, test.members, 200)
+    mean = np.zeros((200, 12), dtype=np.float32)
+    np.add.at(mean, test.members, test.features / 6)
+    averaged, _ = fitted(mean, np.arange(200), 200)  # the same head on the mean image
+    assert right(found, test) >= 0.9
+    assert right(found, test) >= right(averaged, test) + 0.1
+    np.testing.assert_allclose(np.bincount(test.members, weights=weights), 1, atol=1e-5)
+    told = test.features[:, 0].reshape(200, 6)[1::2].argmax(axis=1)
+    assert (weights.reshape(200, 6)[1::2].argmax(axis=1) == told).mean() > 0.9
+    again = AttentionPooling.of(fitted.tensors(), multilabel=multilabel)
+    assert np.array_equal(again(test.features, test.members, 200)[0], found)
+
+
+def test_the_mean_is_kept_unless_another_is_clearly_better():
+    assert choose({"mean": 0.500, "max": 0.495, "attention": 0.9}) == "mean"
+    assert choose({"mean": 0.500, "max": 0.480, "attention": 0.40}) == "attention"
+    assert choose({"mean": None, "max": None}) == "mean"
+
+
+def test_a_run_answers_for_patients_too(finished: Path):
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    table, images = (
+        read_predictions(finished / "predictions_patients.csv"),
+        read_predictions(finished / "predictions.csv"),
+    )
+    found = metrics["patients"]
+    assert found["unit"] == "patient_id"
+    counts = images[images["split"] == "test"].groupby("patient_id").size()
+    test = table[table["split"] == "test"].set_index("unit")
+    assert test["images"].astype(int).to_dict() == counts.to_dict()
+    assert found["splits"]["test"]["n"] == len(counts)
+    accuracy = (test["label"] == test["predicted"]).mean()
+    assert found["splits"]["test"]["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
+    assert set(test["decided_by"]) <= set(images["image_path"])
+    assert set(found["poolings"]["val"]) >= {"mean", "max"}
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert 'id="patients"' in page
+    assert Path(test["decided_by"].iloc[0]).name in page
+
+
+def test_a_unit_that_the_manifest_does_not_name_stops_the_run_before_training(data: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="no column 'lesion'"):
+        msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny", dataset={"unit": "lesion"})
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.slow
+def test_attention_is_chosen_where_one_of_five_images_shows_the_disease(tmp_path: Path):
+    data = write_patients(tmp_path / "data")
+    short: dict[str, Any] = {"epochs": 30, "base_lr": 1e-2, "batch_size": 32, "ema": 0, "jitter": 0.0}
+    metrics = msmae.run(str(data), out=str(tmp_path / "run"), method="vit", preset="tiny", finetune=short)
+    found = metrics["patients"]
+    reached = {how: figures["balanced_accuracy"] for how, figures in found["poolings"]["test"].items()}
+    assert found["pooling"] == "attention"
+    assert reached["attention"] >= reached["mean"] + 0.1
+    table = read_predictions(tmp_path / "run" / "predictions_patients.csv")
+    ill = table[(table["label"] == "disease") & (table["predicted"] == "disease")]
+    shows = pd.read_csv(data, dtype=str).set_index("image_path")["shows"] == "True"
+    decided = ["images/" + Path(path).name for path in ill["decided_by"]]
+    assert shows[decided].mean() > 0.8
+    write_patients(tmp_path / "other", patients=36, seed=7)
+    other = pd.read_csv(tmp_path / "other" / "manifest.csv", dtype=str)
+    other.assign(patient_id="x" + other["patient_id"]).to_csv(tmp_path / "other" / "manifest.csv", index=False)
+    external = evaluate(str(tmp_path / "run"), str(tmp_path / "other" / "manifest.csv"), out=str(tmp_path / "ext"))
+    assert external["patients"]["pooling"] == "attention"
+    assert external["patients"]["splits"]["external"]["metrics"]["balanced_accuracy"]["value"] > 0.8
+    again = evaluate(str(tmp_path / "run"), dataset={"unit": "none"})
+    assert "patients" not in again
