@@ -35,8 +35,9 @@ def right(probabilities: np.ndarray, bags: Bags) -> float:
     return float((probabilities.argmax(axis=1) == bags.targets.argmax(axis=1)).mean())
 
 
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_attention_finds_the_one_image_that_tells(multilabel: bool):
+@pytest.mark.parametrize("multilabel", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_attention_finds_the_one_image_that_tells(multilabel: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("msmae.evaluation.pooling.EPOCHS", 100)
     train, val, test = (bags_of(bags, seed) for seed, bags in enumerate((240, 80, 200)))
     fitted = fit_attention(train, val, multilabel=multilabel)
     found, weights = fitted(test.features, test.members, 200)

@@ -70,13 +70,13 @@ def fit_attention(train: Bags, val: Bags, *, multilabel: bool, seed: int = 0) ->
     batch = min(max(len(targets) // 8, BATCH[0]), BATCH[1])
     for _ in range(EPOCHS):
         network.train()
-        for bags in torch.randperm(len(targets), generator=order).split(batch):
+        for bags in torch.split(torch.randperm(len(targets), generator=order), batch):  # type: ignore[no-untyped-call]
             number = torch.full((len(targets),), -1).index_copy(0, bags, torch.arange(len(bags)))
             inside = number[members] >= 0
             logits, _ = network(features[inside], number[members[inside]], len(bags))
             loss = loss_of(logits, targets[bags], multilabel=multilabel)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         network.eval()
         with torch.no_grad():

@@ -148,10 +148,9 @@ def unit_predictions(
         own = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)[units.rows]
         weights = np.where(answered >= 0, own[np.arange(len(own)), answered], own.max(axis=1))
     at, share = decisive(weights, units.members, len(units))
-    names = frame[identity_columns(frame)].astype(str).agg(lambda cells: "#".join(filter(None, cells)), axis=1)
-    table = units.table.assign(
-        predicted=predicted, decided_by=names.to_numpy()[units.rows[at]], decided_share=np.round(share, 4)
-    )
+    cells = frame[identity_columns(frame)].astype(str).to_numpy()[units.rows[at]]  # [U, path, axis, index, frame]
+    names = ["#".join(filter(None, row)) for row in cells.tolist()]
+    table = units.table.assign(predicted=predicted, decided_by=names, decided_share=np.round(share, 4))
     for number, name in enumerate(classes):
         table[PREFIX + name] = pooled[:, number]
     return table
