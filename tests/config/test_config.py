@@ -142,14 +142,14 @@ def test_an_arm_without_labels_learns_none_whatever_weight_the_others_are_given(
     assert PretrainSettings(label_weight=given).weight_of_labels(ARMS[arm]) == expected
 
 
-def test_there_are_at_most_seventy_settings() -> None:
+def test_there_are_at_most_seventy_five_settings() -> None:
     """One that several groups share counts once: where it is declared."""
     declared = set()
     for kind in GROUPS.values():
         for field in dataclasses.fields(kind):
             owner = [base for base in kind.__mro__ if field.name in getattr(base, "__dataclass_fields__", {})][-1]
             declared.add((owner.__name__, field.name))
-    assert len(declared) <= 70
+    assert len(declared) <= 75
 
 
 @pytest.mark.parametrize("group", GROUPS)
