@@ -345,3 +345,16 @@ def test_an_arm_without_any_run_may_be_dropped_again(data: Path, tmp_path: Path)
     plan = json.loads((out / "comparison.json").read_text())
     (out / "comparison.json").write_text(json.dumps({**plan, "arms": ["majority", "resnet18"]}))
     assert msmae.compare(str(data), out=str(out), arms=["majority"], **settings)["arms"] == ["majority"]
+
+
+def test_what_is_given_of_a_pretraining_keeps_its_share_of_another_number_of_epochs(data: Path) -> None:
+    settings = make_settings("tiny", None, {"pretrain": {"epochs": 10, "uniform_epochs": 0, "refresh_every": 4}})
+    base = prepare(divide(data, settings=settings, seed=0), settings=settings, method="msmae")
+    prices = {"msmae": Price(2.0, 1.0, 0.0), "supmae": Price(1.0, 1.0, 0.0)}
+    cheap = settings_of_arm(base, "supmae", budget="gmacs", prices=prices).pretrain
+    assert (cheap.epochs, cheap.uniform_epochs, cheap.refresh_every) == (20, 0, 8)
+    usual = {"epochs": 15, "uniform_epochs": 2}  # as decided where it is open
+    open_ = make_settings("tiny", None, {"pretrain": usual})
+    base = prepare(divide(data, settings=open_, seed=0), settings=open_, method="msmae")
+    cheap = settings_of_arm(base, "supmae", budget="gmacs", prices=prices).pretrain
+    assert (cheap.epochs, cheap.uniform_epochs) == (30, 4)

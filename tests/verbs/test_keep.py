@@ -138,6 +138,16 @@ def test_damaged_settings_are_named_and_a_folder_is_no_file_to_export_to(budgete
             evaluate(str(tmp_path / "run"))
 
 
+def test_a_share_that_was_evaluated_is_predicted_as_it_was_measured(budgeted: Path, tmp_path: Path):
+    """Also where `msmae budget` did not measure it."""
+    shutil.copytree(budgeted, tmp_path / "run")
+    evaluate(str(tmp_path / "run"), keep=0.375, selector="grid")
+    told = read_predictions(tmp_path / "run" / "predictions_keep.csv").set_index("image_path").loc[images_of(budgeted)]
+    said = load(tmp_path / "run").predict(images_of(budgeted), 0.375, selector="grid")
+    np.testing.assert_allclose(said.numpy(), told[[f"prob_level {i}" for i in range(4)]].to_numpy(float), atol=2e-5)
+    assert len(load(tmp_path / "run").card.keep["calibrations"]) == 1 + len(load(budgeted).card.keep["calibrations"])
+
+
 @pytest.mark.parametrize(("keep", "selector"), [(0.25, "locator"), (0.5, "grid"), (0.25, "early")])
 def test_every_measured_share_has_a_calibration_of_its_own(budgeted: Path, tmp_path: Path, keep: float, selector: str):
     """What a model says of a share is what the evaluation of that share says, whatever `auto` chose."""

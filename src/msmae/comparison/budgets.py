@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from msmae.comparison.baselines import BASELINE, build_network, network_macs
-from msmae.config import BASELINES, Settings
+from msmae.config import ARMS, BASELINES, Settings
 from msmae.machine import median_seconds
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
@@ -60,7 +61,7 @@ def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[s
     pre, fine = settings.pretrain, settings.finetune
     assert pre.epochs is not None
     assert fine.epochs is not None
-    if budget == "epochs" or arm not in prices:
+    if budget == "epochs" or arm not in prices or (arm in ARMS and ARMS[arm].frozen):  # a head has no epochs to give
         return settings
     reference, price = prices["msmae"], prices[arm]
     if price == reference and prepared.settings.finetune.draw == "all":
@@ -105,14 +106,26 @@ def finetuning_epochs(prepared: Prepared, arm: str, reference: Price, price: Pri
 
 def with_epochs(prepared: Prepared, arm: str, epochs: int) -> Settings:
     """The settings with so many epochs of an arm's pre-training; if they are others, its warm-up and refreshes are
-    decided anew.
+    decided anew. What of these was given instead of decided keeps its share of the epochs.
     """
     settings = prepared.settings
-    if epochs == settings.pretrain.epochs:
+    pre = settings.pretrain
+    if epochs == pre.epochs:
         return settings
-    opened = dataclasses.replace(settings.pretrain, epochs=epochs, uniform_epochs=None, refresh_every=None)
-    changed = dataclasses.replace(settings, pretrain=opened)
-    return decide_schedules(dataclasses.replace(prepared, settings=changed, method=arm))
+
+    def decided(**changes: Any) -> Settings:
+        opened = dataclasses.replace(pre, uniform_epochs=None, refresh_every=None)
+        changed = dataclasses.replace(settings, pretrain=dataclasses.replace(opened, **changes))
+        return decide_schedules(dataclasses.replace(prepared, settings=changed, method=arm))
+
+    assert pre.epochs is not None
+    usual, share = decided().pretrain, epochs / pre.epochs
+    given: dict[str, int] = {}
+    if pre.uniform_epochs is not None and pre.uniform_epochs != usual.uniform_epochs:
+        given["uniform_epochs"] = round(share * pre.uniform_epochs)
+    if pre.refresh_every is not None and pre.refresh_every != usual.refresh_every:
+        given["refresh_every"] = max(1, round(share * pre.refresh_every))
+    return decided(epochs=epochs, **given)
 
 
 def pool(prepared: Prepared) -> int:

@@ -21,7 +21,7 @@ from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
 from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
-from msmae.runs.checkpoint import file_sha256, read_checkpoint, write_card
+from msmae.runs.checkpoint import file_sha256, read_checkpoint, with_keep, write_card
 from msmae.runs.folder import write_json
 from msmae.selection.cost import selection_macs
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
@@ -90,20 +90,25 @@ def evaluate_model(
 
 
 def evaluate_kept(prepared: Prepared, run: Path, how: How, *, answers: Rule = DEFAULT) -> dict[str, Any]:
-    """Write RUN/predictions_keep.csv and RUN/metrics_keep.json: the same from some of the patches, calibrated anew.
+    """Write RUN/predictions_keep.csv and RUN/metrics_keep.json: the same from some of the patches, calibrated anew; the
+    model's card keeps that calibration, so that the model predicts what was measured.
 
     Returns the content of metrics_keep.json.
     """
     model = load(run)
     selection = selection_with(model.network, model.prepared, how.selector)
     own, rate = evaluate(model, prepared, how)
-    frame, _, calibration = calibrate(own, prepared)
+    frame, calibrator, calibration = calibrate(own, prepared)
+    point = {"selector": how.selector, "keep": how.keep}
+    others = [one for one in model.card.keep.get("calibrations", []) if {**one, **point} != one]
+    fitted = {**point, "calibration": asdict(calibrator) if calibrator else {}}
+    write_card(run / "model", with_keep(model.card, calibrations=[*others, fitted]))
     thresholds = model.card.thresholds
     frame = with_plain(frame, model.classes, multilabel=model.card.multilabel, thresholds=thresholds)
     write_predictions(frame, run / "predictions_keep.csv")
     metrics = {
         **described(prepared),
-        "keep": {"selector": how.selector, "keep": how.keep},
+        "keep": point,
         "answers": answers,
         "thresholds": thresholds,
         "calibration": calibration,
