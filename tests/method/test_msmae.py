@@ -219,6 +219,19 @@ def test_several_labels_an_image_are_binary_cross_entropy():
     assert label_loss(logits, labels, smoothing=0.2).item() == pytest.approx(terms.mean(), rel=1e-5)
 
 
+def test_a_label_that_is_not_known_has_no_part_in_the_loss_and_the_others_of_its_image_have():
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], requires_grad=True)
+    labels = torch.tensor([[1.0, math.nan, 1.0], [math.nan, 1.0, 0.0]])
+    loss = label_loss(logits, labels)
+    known = ~labels.isnan()
+    assert loss.item() == pytest.approx(
+        F.binary_cross_entropy_with_logits(logits[known], labels[known]).item(), rel=1e-6
+    )
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).tolist() == known.tolist()
+
+
 def test_smoothing_moves_a_share_of_the_label_to_all_classes():
     logits, label = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])
     logs = logits.log_softmax(dim=1)[0]

@@ -63,10 +63,15 @@ TREES = (
         tuple(f"CheXpert-v1.0-small/{path}.jpg" for path, _ in CHEXPERT_ROWS),
         Read(
             7,
-            {"Cardiomegaly": 1, "Lung Opacity": 1, "Support Devices": 1},
+            {"No Finding": 1, "Cardiomegaly": 2, "Lung Opacity": 2, "Edema": 2, "Support Devices": 2},
             5,
             {"train": 5, "val": 2},
-            cells={"patient64542/study1/view1_frontal.jpg": {"label": "Support Devices"}},
+            cells={
+                "patient64542/study1/view1_frontal.jpg": {"label": "Support Devices"},
+                "patient00002/study2/view1_frontal.jpg": {
+                    "label": "?Cardiomegaly;?Edema;?No Finding;?Support Devices;Lung Opacity"
+                },
+            },
         ),
         {
             f"CheXpert-v1.0-small/{name}.csv": lines(
@@ -208,7 +213,7 @@ TREES = (
             "MURA-v1.1/valid_image_paths.csv": lines(*(path for path in MURA if "valid" in path)),
         },
         refused="study1_positive",
-        options={"labels": r"\d[_-](negative|positive)/"},
+        options={"label_column": r"path:\d[_-](negative|positive)/"},
     ),
     Tree(
         "mini-DDSM (classes, patients, masks beside some images)",

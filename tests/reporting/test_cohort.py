@@ -153,6 +153,12 @@ def test_failures_with_several_labels_are_as_sure_as_their_worst_mistake() -> No
     assert found[1].label == "a, b"
 
 
+def test_an_answer_of_which_the_truth_is_not_known_is_no_failure() -> None:
+    frame = frame_of([("?a;b", "a;b", 0.9, 0.8, 0.1), ("?a;", "c", 0.9, 0.2, 0.6)])
+    (found,) = failures(frame, classes=("a", "b", "c"), multilabel=True, panels=())
+    assert (found.image_path, found.label, round(found.confidence, 9)) == ("1.png", "none of the classes", 0.6)
+
+
 def test_the_confusion_matrix_counts_truth_by_answer() -> None:
     frame = frame_of([("a", "b", 0, 1, 0), ("a", "b", 0, 1, 0), ("b", "a", 1, 0, 0), ("", "a", 1, 0, 0)])
     assert confusion(frame, ("a", "b", "c")).tolist() == [[0, 2, 0], [1, 0, 0], [0, 0, 0]]

@@ -79,6 +79,16 @@ def test_positive_weights_of_several_labels_are_undone() -> None:
     np.testing.assert_allclose(fitted(weighted), honest, atol=1e-12)
 
 
+def test_labels_that_are_not_known_do_not_move_the_temperature() -> None:
+    generator = np.random.default_rng(0)
+    given = generator.random((80, 2))
+    truth = (generator.random((80, 2)) < given).astype(float)
+    hidden = np.concatenate([truth, np.full((20, 2), np.nan)])
+    more = np.concatenate([given, generator.random((20, 2))])
+    fitted = fit_calibrator(more, hidden, multilabel=True)
+    np.testing.assert_allclose(fitted.scale, fit_calibrator(given, truth, multilabel=True).scale, rtol=1e-9)
+
+
 def test_only_the_validation_rows_are_looked_at() -> None:
     generator = np.random.default_rng(3)
     val = as_frame(draw(generator, patients=200, classes=3, sureness=2.0), split="val")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import sklearn.metrics as reference
@@ -225,3 +227,28 @@ def test_a_constant_prediction_has_no_correlation_and_no_skill() -> None:
     assert np.isnan(value["mcc"])
     assert value["kappa"] == 0.0
     assert value["auroc"] == 0.5
+
+
+def test_what_is_not_known_of_a_class_is_in_no_figure_of_it() -> None:
+    whole, generator = several_labels(), np.random.default_rng(1)
+    known = generator.random(whole.truth.shape) < [0.4, 0.9, 0.8, 1.0]
+    partly = dataclasses.replace(whole, truth=whole.truth & known, known=known)
+    values = prepare(partly).as_is()
+    for c in range(4):
+        rows = known[:, c]
+        each = np.arange(rows.sum())
+        alone = Predictions(
+            whole.classes, whole.truth[rows], whole.predicted[rows], whole.probabilities[rows], each,
+            each.astype(object), multilabel=True,
+        )  # fmt: skip
+        expected = prepare(alone).as_is().per_class
+        for name, value in values.per_class.items():
+            np.testing.assert_allclose(value[0, c], expected[name][0, c], err_msg=f"{name} of {c}")
+        assert partly.about(c).images == rows.sum()
+    assert values.overall["auroc"] == pytest.approx(np.mean(values.per_class["auroc"]))
+    scores, truth = whole.probabilities[known], whole.truth[known]
+    assert values.overall["auroc_micro"] == pytest.approx(reference.roc_auc_score(truth, scores))
+    assert values.overall["brier"] == pytest.approx(((scores - truth) ** 2).mean())
+    complete = known.all(axis=1)
+    right = (whole.truth == whole.predicted)[complete].all(axis=1)
+    assert values.overall["accuracy"] == pytest.approx(right.mean())

@@ -116,6 +116,11 @@ def test_several_labels_of_one_image() -> None:
     assert arrays.multilabel
     assert arrays.truth.tolist() == [[True, True], [False, True]]
     assert arrays.predicted.tolist() == [[False, False], [True, False]]
+    assert arrays.known is None
+    partly = to_arrays(frame.assign(label=["?effusion;mass", "mass"]), classes=("effusion", "mass"))
+    assert partly.truth.tolist() == [[False, True], [False, True]]
+    assert partly.judged.tolist() == [[False, True], [True, True]]
+    assert partly.about(0).patient_names.tolist() == ["2"]
 
 
 @pytest.mark.parametrize(

@@ -168,3 +168,13 @@ def test_several_labels_an_image() -> None:
     assert {"accuracy_labelwise", "f1_micro", "sensitivity_macro"} <= set(summary["metrics"])
     assert summary["per_class"]["mass"]["auroc"]["low"] is not None
     assert summary["notes"] == ["never predicted: effusion"]
+    partly = frame.assign(label=[f"?mass;{label}" if i % 2 else label for i, label in enumerate(frame["label"])])
+    partly["label"] = partly["label"].str.replace("?mass;mass", "?mass", regex=False) + ";"
+    again = summarise(partly, classes=("mass", "effusion"), resamples=100)["test"]
+    half = summarise(partly[::2], classes=("mass", "effusion"), resamples=100)["test"]
+    for name in ("sensitivity", "auroc", "ece", "brier", "calibration_slope"):
+        assert again["per_class"]["mass"][name]["value"] == pytest.approx(half["per_class"]["mass"][name]["value"]), (
+            name
+        )
+    assert again["per_class"]["effusion"]["auroc"] == summary["per_class"]["effusion"]["auroc"]
+    assert any("40 labels are not known" in note for note in again["notes"])

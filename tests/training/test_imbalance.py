@@ -71,6 +71,8 @@ def test_positive_weights_balance_each_class_against_its_absence():
     np.testing.assert_allclose(positive_weights(MULTILABEL, limit=2), [1 / 3, 2])
     everywhere = np.array([[1.0, 0.0], [1.0, 1.0]])
     assert (positive_weights(everywhere) > 0).all()  # calibration takes the logarithm
+    partly = np.array([[1, np.nan], [0, 1], [0, 0], [np.nan, 0]], dtype=np.float32)
+    np.testing.assert_allclose(positive_weights(partly), [2, 2])
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def predict_majority(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
     """The classes' shares of the training images, for every image: [n, C]."""
     targets = prepared.targets[prepared.ids("train")]
     classes = len(prepared.manifest.classes)
-    shares = targets.mean(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=classes) / len(targets)
+    shares = (
+        np.nanmean(targets, axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=classes) / len(targets)
+    )
     return np.tile(shares.astype(np.float64), (len(rows), 1))
 
 

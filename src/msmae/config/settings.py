@@ -36,7 +36,9 @@ class DatasetSettings(Group):
     image_column: str = "image_path"
     """Column of a CSV that holds the image paths."""
     label_column: str = "label"
-    """Column of a CSV that holds the labels."""
+    """Column of a CSV that holds the labels; several a finding each, separated by semicolons, and behind them what -1
+    and empty cells count as ('Edema;Mass;unknown=zeros', or empty_zeros, ones; unless given: as not known). Or an
+    expression searched in the paths: 'path:_([01])\\.png'."""
     patient_column: str = "patient_id"
     """Column of a CSV that holds the patient; images of a patient stay in one split."""
     split_column: str = "split"
@@ -49,9 +51,6 @@ class DatasetSettings(Group):
     patients: str = "auto"
     """Where the patient's name is found if no table gives it: auto, none, folder, or an expression such as
     'p(\\d+)_'."""
-    labels: str = "auto"
-    """Where the label is found if no folder or table gives it: auto, or an expression searched in the path, such as
-    '_([01])\\.png'."""
     slices: str = ""
     """Cut volumes into slices: axial:5 takes every fifth axial slice. Unless given: one image a row."""
     window: str = "file"

@@ -31,6 +31,11 @@ WORDS_FOR_NOTHING = {"nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "none"}
 NO_FINDING = SEPARATOR  # the label of a multi-label image that was examined and shows none of the classes
 
 
+UNSURE = "?"
+"""What a piece of a multi-label image's label begins with where it is not known whether the image has that class:
+``Edema;?Mass``."""
+
+
 class LeftOut(str):
     """A note on what was not used: ``number`` things, and ``why``."""
 
@@ -124,7 +129,7 @@ class Manifest:
         mild`` before ``10 - severe``)."""
         labels = set(self.table["label"])
         if self.multilabel:
-            labels = {piece for label in labels for piece in label.split(SEPARATOR)}
+            labels = {piece for label in labels for piece in label.split(SEPARATOR) if not piece.startswith(UNSURE)}
         given = tuple(name for name in self.order if name in labels)
         return (*given, *sorted(labels - {"", *given}, key=_class_order))
 
@@ -137,7 +142,8 @@ class Manifest:
         """The labels as numbers.
 
         int64 ``[n]`` with the class's place in ``classes`` and -1 for an image without label; for multi-label data
-        float32 ``[n, C]`` of 0 and 1, with a row of nan for an image without label.
+        float32 ``[n, C]`` of 0 and 1, with nan for what is not known: the row of an image without label, or a piece
+        of a label with ``?`` before it.
         """
         place = {name: number for number, name in enumerate(self.classes)}
         labels = self.table["label"]
@@ -148,7 +154,10 @@ class Manifest:
             if label == "":
                 targets[row] = np.nan
             for piece in filter(None, label.split(SEPARATOR)):
-                targets[row, place[piece]] = 1
+                if not piece.startswith(UNSURE):
+                    targets[row, place[piece]] = 1
+                elif piece[1:] in place:
+                    targets[row, place[piece[1:]]] = np.nan
         return targets
 
     def path(self, sample: int) -> Path:

@@ -89,7 +89,6 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
         data,
         layout=chosen.layout,
         patients=chosen.patients,
-        labels=chosen.labels,
         image_column=chosen.image_column,
         label_column=chosen.label_column,
         patient_column=chosen.patient_column,

@@ -100,6 +100,8 @@ def _classes(manifest: Manifest) -> Iterator[Fact]:
     said += f"from {rule}: {some(names, at_most=NAMED)}" if rule else some(names, at_most=NAMED)
     examples = tuple((printable(name), printable(path)) for name, path in list(first.items())[:NAMED])
     yield Fact("classes", said, len(names), rule, examples, option)
+    if unknown := manifest.rules.get("unknown", ""):
+        yield Fact("classes", unknown, rule=unknown, option="--label-column '...;unknown=zeros'")
     without = int((labels == "").sum())
     if without:
         yield Fact("classes", f"{count(without, 'image')} without a label", without)

@@ -114,7 +114,7 @@ def msmae_loss(
     """Mean squared error over the masked patches' pixels + weight x cross-entropy of the class head (paper, eq. 5-7).
 
     Args:
-        labels: int64 [B], -1 where unknown, or float [B, classes] for multi-label (a nan row is unknown). Unknown
+        labels: int64 [B], -1 where unknown, or float [B, classes] for multi-label (nan is unknown). Unknown
             labels add nothing to the label term; the image still takes part in the reconstruction.
         normalise_pixels: reconstruct per-patch normalised pixels.
         softmax_twice: the released code's defect (softmax before a cross-entropy that applies it again), for the arm
@@ -142,10 +142,10 @@ def label_loss(
     ``weights`` [classes] weigh the classes: a weighted mean over the samples; for float labels the positive terms.
     """
     if labels.is_floating_point():
-        known = ~labels.isnan().any(dim=1)
+        known = ~labels.isnan()  # [B, classes]: of an image some may be known, and others not
         target = labels * (1 - smoothing) + 0.5 * smoothing
         terms = F.binary_cross_entropy_with_logits(logits, target.nan_to_num(), pos_weight=weights, reduction="none")
-        terms, weight = terms.mean(dim=1), known.float()
+        weight = known.float()
     else:
         known = labels >= 0
         scores = logits.softmax(dim=1) if softmax_twice else logits

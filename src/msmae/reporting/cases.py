@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.reporting.run_files import Panel
-from msmae.statistics.predictions import PREFIX
+from msmae.statistics.predictions import PREFIX, UNSURE
 
 NO_LABEL = "none of the classes"
 
@@ -39,6 +39,8 @@ def failures(
     cells = known[["image_path", "patient_id", "label", "predicted"]].to_numpy(dtype=object)
     for (image_path, patient_id, label, predicted), given in zip(cells, probabilities, strict=True):
         true, said = _set(label, multilabel), _set(predicted, multilabel)
+        unsure = frozenset(name[1:] for name in true if multilabel and name.startswith(UNSURE) and name not in classes)
+        true, said = true - {UNSURE + name for name in unsure}, said - unsure
         if true == said:
             continue
         chance = dict(zip(classes, given.tolist(), strict=True))
@@ -95,7 +97,8 @@ def confusion(rows: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarray:
 
 def readable(labels: str) -> str:
     """``a;b`` -> a, b; the label that names nothing -> "none of the classes"."""
-    return ", ".join(piece for piece in labels.split(";") if piece) or NO_LABEL
+    known = [piece for piece in labels.split(";") if piece and not piece.strip().startswith(UNSURE)]
+    return ", ".join(known) or NO_LABEL
 
 
 def _set(labels: str, multilabel: bool) -> frozenset[str]:

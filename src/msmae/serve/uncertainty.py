@@ -57,7 +57,8 @@ def read_uncertainty(run: Path, classes: list[str], *, multilabel: bool) -> Unce
     found = to_arrays(rows, classes=classes, multilabel=multilabel)
     truth = np.asarray(found.truth, dtype=bool)  # [n, C]
     try:
-        thresholds = tuple(youden(sweep(found.probabilities[:, c], truth[:, c])) for c in range(len(classes)))
+        asked = [(found.about(c), c) for c in range(len(classes))]
+        thresholds = tuple(youden(sweep(one.probabilities[:, c], one.truth[:, c])) for one, c in asked)
     except UserError:  # a class that no validation image has, or all of them
         thresholds = None
     patients = rows["patient_id"].to_numpy()

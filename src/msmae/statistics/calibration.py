@@ -56,7 +56,8 @@ def fit_calibrator(
     class_weights: Sequence[float] | None = None,
     multilabel: bool = False,
 ) -> Calibrator:
-    """Fit on validation images by maximum likelihood: probabilities [n, C], truth bool [n, C].
+    """Fit on validation images by maximum likelihood: probabilities [n, C], truth [n, C] 0 and 1, nan if
+    not known.
 
     ``class_weights`` (positive, one a class): those of the training loss, undone first; for several labels an image
     the weight of the positive part.
@@ -106,7 +107,11 @@ def recalibrate(
         )
     fitted = to_arrays(validation, classes=classes, multilabel=multilabel)
     calibrator = fit_calibrator(
-        fitted.probabilities, fitted.truth, method=method, class_weights=class_weights, multilabel=multilabel
+        fitted.probabilities,
+        np.where(fitted.judged, fitted.truth, np.nan),
+        method=method,
+        class_weights=class_weights,
+        multilabel=multilabel,
     )
     columns = [PREFIX + name for name in classes]
     calibrated = frame.copy()
@@ -139,8 +144,8 @@ def _logits(probabilities: np.ndarray, *, multilabel: bool) -> np.ndarray:
 
 
 def _gradient(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> np.ndarray:
-    """Of the negative log likelihood of each image with respect to its logits, [n, C]."""
-    return np.asarray((expit(logits) if multilabel else softmax(logits, axis=1)) - truth)
+    """Of the negative log likelihood of each image with respect to its logits, [n, C]; 0 where truth is not known."""
+    return np.nan_to_num((expit(logits) if multilabel else softmax(logits, axis=1)) - truth)
 
 
 def _fit_temperature(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> tuple[float, str | None]:

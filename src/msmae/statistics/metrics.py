@@ -14,6 +14,8 @@ Conventions, where textbooks differ:
 - ``brier`` is the mean over images of the squared error summed over classes (0..2), but of the one probability
   (0..1) when there are two classes, and the mean over classes when multi-label.
 - ``log_loss`` is in nats; probabilities are kept at least 2.2e-16 away from 0 and 1.
+- where it is not known whether an image has a class (multi-label), the pair is in no number of that class or of all;
+  ``accuracy`` (every label right) is of the images of which all labels are known.
 - ``ece``: 15 bins of equal width (0, 1/15], (1/15, 2/15], ...; of the largest probability against being right (Guo
   et al. 2017), for one class of its probability against having the class; when multi-label the mean over classes.
 """
@@ -124,7 +126,10 @@ def prepare(predictions: Predictions, *, ordinal: bool = False) -> Metrics:
     """Sum and sort once. ``ordinal`` says that the classes are given in order, and adds the metrics that use it."""
     classes = len(predictions.classes)
     truth, scores, patients = predictions.truth, predictions.probabilities, predictions.patients
-    questions = tuple(rank(scores[:, c], truth[:, c], patients) for c in range(classes))
+    known = predictions.judged
+    questions = tuple(
+        rank(scores[known[:, c], c], truth[known[:, c], c], patients[known[:, c]]) for c in range(classes)
+    )
     sums = _patient_sums(_columns(predictions), patients, predictions.patient_count)
     totals = {name: block.sum(axis=0, keepdims=True) for name, block in sums.items()}
     once = _per_class(totals, questions, np.ones((1, predictions.patient_count)))
@@ -133,7 +138,7 @@ def prepare(predictions: Predictions, *, ordinal: bool = False) -> Metrics:
     return Metrics(
         sums=sums,
         questions=questions,
-        pooled=rank(scores.ravel(), truth.ravel(), np.repeat(patients, classes)),
+        pooled=rank(scores[known], truth[known], np.repeat(patients, classes)[known.ravel()]),
         averaged=averaged,
         multilabel=predictions.multilabel,
         ordinal=ordinal and not predictions.multilabel,
@@ -147,17 +152,20 @@ def _macros(multilabel: bool) -> dict[str, str]:
 
 def _columns(predictions: Predictions) -> dict[str, np.ndarray]:
     """What each image adds to every sum: name -> float64 [n, k]."""
-    truth, predicted, scores = predictions.truth, predictions.predicted, predictions.probabilities
+    truth, scores, known = predictions.truth, predictions.probabilities, predictions.judged
+    predicted = predictions.predicted & known
     of_truth = np.where(truth, scores, 1 - scores)  # the probability given to what is so, [n, C]
     columns = {
         "n": np.ones((len(truth), 1)),
+        "known": known,
+        "complete": known.all(axis=1, keepdims=True),
         "truth": truth,
         "predicted": predicted,
         "hits": truth & predicted,
-        "exact": (truth == predicted).all(axis=1, keepdims=True),
-        "squared_error": (scores - truth) ** 2,
-        "class_log_loss": -np.log(np.clip(of_truth, TINY, 1)),
-        "class_gaps": _bin_gaps(scores, truth),
+        "exact": ((truth == predicted) & known).all(axis=1, keepdims=True),
+        "squared_error": (scores - truth) ** 2 * known,
+        "class_log_loss": -np.log(np.clip(of_truth, TINY, 1)) * known,
+        "class_gaps": _bin_gaps(scores, truth, known),
     }
     if not predictions.multilabel:
         first = scores.argmax(axis=1)[:, None]
@@ -171,11 +179,11 @@ def _columns(predictions: Predictions) -> dict[str, np.ndarray]:
     return {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
 
 
-def _bin_gaps(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Probability minus outcome, in the column of the bin it falls in: [n, k] -> [n, k * ECE_BINS]."""
+def _bin_gaps(scores: np.ndarray, truth: np.ndarray, known: np.ndarray | float = 1.0) -> np.ndarray:
+    """Probability minus outcome, in the column of the bin it falls in: [n, k] -> [n, k * ECE_BINS]; 0 if not known."""
     place = np.clip(np.searchsorted(np.linspace(0, 1, ECE_BINS + 1), scores) - 1, 0, ECE_BINS - 1)  # [n, k]
     gaps = np.zeros((*scores.shape, ECE_BINS))
-    np.put_along_axis(gaps, place[..., None], (scores - truth)[..., None], axis=2)
+    np.put_along_axis(gaps, place[..., None], ((scores - truth) * known)[..., None], axis=2)
     return gaps.reshape(len(scores), -1)
 
 
@@ -188,7 +196,7 @@ def _patient_sums(columns: dict[str, np.ndarray], patients: np.ndarray, count: i
 def _per_class(
     totals: dict[str, np.ndarray], questions: tuple[Ranking, ...], weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    n, classes = totals["n"], totals["truth"].shape[1]
+    n, classes = totals["known"], totals["truth"].shape[1]  # of each class, [R, C]
     values = one_vs_rest(n, totals["truth"], totals["predicted"], totals["hits"])
     if questions:
         areas = [auroc_and_auprc(question, weights) for question in questions]
@@ -220,11 +228,11 @@ def _single_label(totals: dict[str, np.ndarray], *, ordinal: bool, binary: bool)
 
 
 def _multi_label(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    n, truth, predicted, hits = totals["n"][:, 0], totals["truth"], totals["predicted"], totals["hits"]
-    decisions = n * truth.shape[1]
+    truth, predicted, hits = totals["truth"], totals["predicted"], totals["hits"]
+    decisions = totals["known"].sum(axis=1)
     wrong = (truth + predicted - 2 * hits).sum(axis=1)
     return {
-        "accuracy": ratio(totals["exact"][:, 0], n),
+        "accuracy": ratio(totals["exact"][:, 0], totals["complete"][:, 0]),
         "accuracy_labelwise": 1 - ratio(wrong, decisions),
         "f1_micro": ratio(2 * hits.sum(axis=1), (truth + predicted).sum(axis=1)),
         "brier": ratio(totals["squared_error"].sum(axis=1), decisions),
@@ -251,7 +259,7 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def one_vs_rest(n: np.ndarray, truth: np.ndarray, predicted: np.ndarray, hits: np.ndarray) -> dict[str, np.ndarray]:
     """What the four cells of a yes/no question give, for each class: [R, C] each.
 
-    ``n`` [R, 1] images, of which ``truth`` [R, C] have the class, ``predicted`` [R, C] are said to have it,
+    ``n`` [R, C] images, of which ``truth`` [R, C] have the class, ``predicted`` [R, C] are said to have it,
     ``hits`` [R, C] both. F1 is undefined for a class no image has: 2 TP / (2 TP + FP + FN) would be 0 by the
     model's false alarms alone.
     """

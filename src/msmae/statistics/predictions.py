@@ -1,7 +1,8 @@
 """`predictions.csv`: one row an evaluated image, checked before a single number is made of it.
 
 Columns: ``image_path, patient_id, split, label, predicted, prob_<class>...``. Several labels of one image are
-joined by ``;``. Beside them ``predicted_plain`` (``msmae.statistics.answers``), ``cluster`` (near-identical images).
+joined by ``;``; one of which it is not known whether the image has it begins with ``?``. Beside them
+``predicted_plain`` (``msmae.statistics.answers``), ``cluster`` (near-identical images).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ REQUIRED = ("image_path", "patient_id", "split", "label", "predicted")
 PREFIX = "prob_"
 CLUSTER = "near-"
 """How the names of clusters of near-identical images begin (``msmae.data.audit.duplicates.NEAR``)."""
+UNSURE = "?"
+"""How a piece of a label begins that is not known (``msmae.data.manifest.UNSURE``)."""
 SUM_TOLERANCE = 1e-3  # softmax in half precision is this far from one, a wrong column is much further
 
 
@@ -41,6 +44,30 @@ class Predictions:
     patient_names: np.ndarray
     """str [P], sorted; for an unknown patient the image's cluster or path."""
     multilabel: bool
+    known: np.ndarray | None = None
+    """bool [n, C]: it is known whether the image has the class; None where all of it is."""
+
+    @property
+    def judged(self) -> np.ndarray:
+        """``known``, bool [n, C], also where all of it is."""
+        return np.ones(self.truth.shape, dtype=bool) if self.known is None else self.known
+
+    def about(self, c: int) -> Predictions:
+        """The images of which it is known whether they have the class ``c``; their patients are numbered anew."""
+        if self.known is None or self.known[:, c].all():
+            return self
+        rows = self.known[:, c]
+        there, patients = np.unique(self.patients[rows], return_inverse=True)
+        return Predictions(
+            classes=self.classes,
+            truth=self.truth[rows],
+            predicted=self.predicted[rows],
+            probabilities=self.probabilities[rows],
+            patients=patients.astype(np.int64),
+            patient_names=self.patient_names[there],
+            multilabel=self.multilabel,
+            known=self.known[rows],
+        )
 
     @property
     def images(self) -> int:
@@ -187,7 +214,19 @@ def to_arrays(frame: pd.DataFrame, *, classes: Sequence[str], multilabel: bool |
         patients=patients,
         patient_names=patient_names,
         multilabel=multilabel,
+        known=_known(frame, classes) if multilabel else None,
     )
+
+
+def _known(frame: pd.DataFrame, classes: Sequence[str]) -> np.ndarray | None:
+    """bool [n, C]: False for the pieces of a label that begin with ``?``; None where there are none."""
+    unsure = np.zeros((len(frame), len(classes)), dtype=bool)
+    place = {UNSURE + name: number for number, name in enumerate(classes)}
+    for row, text in enumerate(frame["label"].to_numpy(dtype=object)):
+        for piece in text.split(";") if UNSURE in text else ():
+            if piece.strip() in place:
+                unsure[row, place[piece.strip()]] = True
+    return ~unsure if unsure.any() else None
 
 
 def _check_probabilities(probabilities: np.ndarray, frame: pd.DataFrame, *, multilabel: bool) -> None:
@@ -221,6 +260,8 @@ def _indicators(frame: pd.DataFrame, column: str, classes: Sequence[str], *, mul
     for row, text in enumerate(frame[column].to_numpy(dtype=object)):
         names = [piece.strip() for piece in text.split(";") if piece.strip()] if multilabel else [text]
         for name in names:
+            if multilabel and column == "label" and name not in place and name.startswith(UNSURE):
+                continue  # not known: no label
             if name not in place:
                 raise UserError(
                     f"the {column} {name!r} is not a class of this model",

@@ -94,6 +94,7 @@ def _question(predictions: Predictions, of: str | None) -> tuple[np.ndarray, np.
     """Scores [n] and outcomes [n] of one class, or of the model's first choice."""
     if of is not None:
         c = class_index(predictions.classes, of)
+        predictions = predictions.about(c)
         return predictions.probabilities[:, c], predictions.truth[:, c]
     first = predictions.probabilities.argmax(axis=1)[:, None]
     return (

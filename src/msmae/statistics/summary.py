@@ -167,11 +167,16 @@ def summarise_arrays(
         "per_class": {
             label: {"n": int(predictions.truth[:, c].sum())}
             | {name: of_class(name, value[0, c], c) for name, value in values.per_class.items()}
-            | calibration_line(predictions.probabilities[:, c], predictions.truth[:, c], predictions.patients)
+            | _line(predictions.about(c), c)
             for c, label in enumerate(predictions.classes)
         },
         "notes": _notes_on_classes(predictions),
     }
+
+
+def _line(predictions: Predictions, c: int) -> dict[str, Any]:
+    """Slope and intercept of the calibration of class c."""
+    return calibration_line(predictions.probabilities[:, c], predictions.truth[:, c], predictions.patients)
 
 
 def _why_undefined(name: str) -> str:
@@ -183,12 +188,14 @@ def _why_undefined(name: str) -> str:
 
 
 def _why_undefined_for(predictions: Predictions, c: int) -> str:
+    predictions = predictions.about(c)
     truth, predicted = predictions.truth[:, c], predictions.predicted[:, c]
     causes = {
+        "of no image it is known whether it has this class": not len(truth),
         "no image has this class": not truth.any(),
-        "every image has this class": truth.all(),
+        "every image has this class": len(truth) and truth.all(),
         "no image is predicted to have this class": not predicted.any(),
-        "every image is predicted to have this class": predicted.all(),
+        "every image is predicted to have this class": len(truth) and predicted.all(),
     }
     return "; ".join(cause for cause, so in causes.items() if so)
 
@@ -210,6 +217,9 @@ def _notes_on_classes(predictions: Predictions) -> list[str]:
     names = np.array(predictions.classes, dtype=object)
     absent, unpredicted = ~predictions.truth.any(axis=0), ~predictions.predicted.any(axis=0)
     notes = []
+    unsure = int((~predictions.judged).sum())
+    if unsure:
+        notes.append(f"{unsure} labels are not known (? in the label), and left out of the figures of their class")
     if absent.any():
         notes.append(f"no image of {', '.join(names[absent])}: means over classes are over the other classes")
     if (unpredicted & ~absent).any():

@@ -103,7 +103,7 @@ def operating_points(
             raise UserError(
                 f"no labelled image of the {split} split", mend="operating points need validation and test images"
             )
-        return to_arrays(chosen, classes=classes, multilabel=multilabel)
+        return to_arrays(chosen, classes=classes, multilabel=multilabel).about(c)
 
     validation, test = rows("val"), rows(report)
     at = sweep(validation.probabilities[:, c], validation.truth[:, c])
@@ -124,6 +124,7 @@ def operating_points(
 
 def one_against_rest(predictions: Predictions, c: int, threshold: float) -> Predictions:
     """The question "class c or not" at a threshold, as predictions of two classes ("rest", the class)."""
+    predictions = predictions.about(c)
     score, truth = predictions.probabilities[:, c], predictions.truth[:, c]
     called = score >= threshold
     return Predictions(
@@ -171,6 +172,7 @@ def decision_curve(
     if not ((at > 0) & (at < 1)).all():
         raise UserError("a threshold probability outside 0..1", mend="give numbers strictly between 0 and 1")
     c = class_index(predictions.classes, of)
+    predictions = predictions.about(c)
     truth, score = predictions.truth[:, c], predictions.probabilities[:, c]
     odds = at / (1 - at)
     worth = np.where(truth[:, None], 1.0, -odds)  # of calling an image present, [n, T]

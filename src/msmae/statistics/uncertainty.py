@@ -25,7 +25,7 @@ from msmae.statistics.intervals import (
     perfect_ranking,
     wilson,
 )
-from msmae.statistics.metrics import ECE_BINS, Metrics, Values
+from msmae.statistics.metrics import ECE_BINS, TINY, Metrics, Values
 from msmae.statistics.predictions import Predictions
 
 ONE_PATIENT = no_interval("one patient only")
@@ -49,7 +49,7 @@ class Uncertainty:
             averaged = np.flatnonzero(self.metrics.averaged["auroc"]).tolist()
             pairs = min(_disjoint_pairs(self.predictions, c) for c in averaged)
             return perfect_ranking(value, pairs, level=1 - (1 - LEVEL) / len(averaged))
-        judged = np.ones(self.predictions.images, dtype=bool) if name == "accuracy" else None
+        judged = self.predictions.judged.all(axis=1) if name == "accuracy" else None
         return self._interval(value, self.draws.overall[name], self.left_out.overall[name], judged)
 
     def of_class(self, name: str, value: float, c: int) -> Interval:
@@ -90,14 +90,15 @@ def ece_intervals(
     """One interval for each of k calibration errors.
 
     ``gaps`` [P, k, bins]: probability minus outcome summed over each patient's images in each bin; ``images`` [P]
-    counts them.
+    counts them, or [P, k] for each error.
     """
     patients, k, bins = gaps.shape
-    observed = gaps.sum(axis=0) / images.sum()  # [k, bins]
+    images = images.reshape(patients, -1)  # [P, 1 or k]
+    observed = gaps.sum(axis=0) / np.maximum(images.sum(axis=0), 1)[:, None]  # [k, bins]
     lengths, errors = [], []
     for weights in draw_patients(patients, width=k * bins, resamples=resamples, seed=seed):
         drawn = (weights @ gaps.reshape(patients, -1)).reshape(len(weights), k, bins)
-        drawn /= (weights @ images)[:, None, None]
+        drawn /= np.maximum(weights @ images, TINY)[:, :, None]
         lengths.append(np.abs(drawn).sum(axis=2))  # [r, k]
         errors.append(np.abs(drawn - observed).sum(axis=2))
     length, error = np.concatenate(lengths), np.concatenate(errors)
@@ -114,9 +115,10 @@ def ece_intervals(
 
 def _ece(metrics: Metrics, *, resamples: int, seed: int) -> list[Interval]:
     images, of_classes = metrics.sums["n"][:, 0], metrics.sums["class_gaps"]  # [P], [P, C * bins]
-    each = ece_intervals(of_classes.reshape(len(images), -1, ECE_BINS), images, resamples=resamples, seed=seed)
+    known = metrics.sums["known"]  # [P, C]
+    each = ece_intervals(of_classes.reshape(len(images), -1, ECE_BINS), known, resamples=resamples, seed=seed)
     if metrics.multilabel:  # the mean over classes is the length of all gaps, over C times the images
-        gaps, images = of_classes, images * len(metrics.questions)
+        gaps, images = of_classes, known.sum(axis=1)
     else:
         gaps = metrics.sums["top_gaps"]
     return ece_intervals(gaps[:, None, :], images, resamples=resamples, seed=seed) + each
@@ -124,17 +126,19 @@ def _ece(metrics: Metrics, *, resamples: int, seed: int) -> list[Interval]:
 
 def _judged(predictions: Predictions, name: str, c: int) -> np.ndarray | None:
     """bool [n]: the images in the denominator of a proportion of class c; None for what is not a proportion."""
+    known, truth, predicted = predictions.judged[:, c], predictions.truth[:, c], predictions.predicted[:, c]
     return {
-        "prevalence": np.ones(predictions.images, dtype=bool),
-        "accuracy": np.ones(predictions.images, dtype=bool),
-        "sensitivity": predictions.truth[:, c],
-        "specificity": ~predictions.truth[:, c],
-        "ppv": predictions.predicted[:, c],
-        "npv": ~predictions.predicted[:, c],
+        "prevalence": known,
+        "accuracy": known,
+        "sensitivity": truth,
+        "specificity": known & ~truth,
+        "ppv": known & predicted,
+        "npv": known & ~predicted,
     }.get(name)
 
 
 def _disjoint_pairs(predictions: Predictions, c: int) -> int:
     """How many pairs (a patient with the class, another without) can be formed using every patient once."""
-    having, lacking = (set(predictions.patients[flag]) for flag in (predictions.truth[:, c], ~predictions.truth[:, c]))
+    known, truth = predictions.judged[:, c], predictions.truth[:, c]
+    having, lacking = (set(predictions.patients[flag]) for flag in (truth, known & ~truth))
     return min(len(having), len(lacking), len(having | lacking) // 2)

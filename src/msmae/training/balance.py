@@ -111,12 +111,12 @@ def class_weights(counts: np.ndarray, *, power: float = 1.0) -> np.ndarray:
 
 
 def positive_weights(targets: np.ndarray, *, limit: float = 100.0) -> np.ndarray:
-    """Multi-label: negatives over positives of each class, float64 ``[C]``, at most ``limit``, without nan rows; at
-    least 0.01, which is what a class that every image has is left with."""
-    labelled = targets[~np.isnan(targets).any(axis=1)]  # [m, C]
-    positives = labelled.sum(axis=0, dtype=np.float64)
+    """Multi-label: negatives over positives of each class, float64 ``[C]``, at most ``limit``; nan is neither. At least
+    0.01, which is what a class that every image has is left with."""
+    positives = np.nansum(targets, axis=0, dtype=np.float64)
+    known = (~np.isnan(targets)).sum(axis=0)
     _check_counts(positives)
-    return np.asarray(np.clip((len(labelled) - positives) / positives, 0.01, limit))
+    return np.asarray(np.clip((known - positives) / positives, 0.01, limit))
 
 
 def sampling_weights(targets: np.ndarray, *, classes: int, power: float = 1.0) -> np.ndarray:
@@ -129,7 +129,7 @@ def sampling_weights(targets: np.ndarray, *, classes: int, power: float = 1.0) -
     if targets.ndim == 2:
         rarest = np.max(np.nan_to_num(targets) * weights, axis=1)  # [n]
         chosen = np.where(rarest > 0, rarest, weights.min())
-        chosen = np.where(np.isnan(targets).any(axis=1), 1.0, chosen)
+        chosen = np.where(np.isnan(targets).all(axis=1), 1.0, chosen)
     else:
         chosen = np.where(targets >= 0, weights[np.maximum(targets, 0)], 1.0)
     return np.asarray(chosen / chosen.sum())

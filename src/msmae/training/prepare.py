@@ -85,7 +85,7 @@ class Prepared:
         """Sample ids of a split, without those that could not be read and, if asked, those without a label."""
         ids = self.manifest.ids(split)
         if labelled:
-            known = self.targets >= 0 if self.targets.ndim == 1 else ~np.isnan(self.targets[:, 0])
+            known = self.targets >= 0 if self.targets.ndim == 1 else ~np.isnan(self.targets).all(axis=1)
             ids = ids[known[ids]]
         return ids[~np.isin(ids, list(self.store.excluded))]
 

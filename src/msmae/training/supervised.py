@@ -178,6 +178,6 @@ def balanced_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     A figure to watch the training by; the evidence has its own.
     """
     if labels.is_floating_point():
-        return ((logits > 0) == (labels > 0.5)).float().mean()
+        return ((logits > 0) == (labels > 0.5))[~labels.isnan()].float().mean()
     hits = (logits.argmax(dim=1) == labels).float()
     return torch.stack([hits[labels == c].mean() for c in range(logits.shape[1]) if (labels == c).any()]).mean()

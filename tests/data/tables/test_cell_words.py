@@ -153,8 +153,8 @@ def test_a_column_a_finding_is_offered_and_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a column a finding: --label-column 'Edema;Mass;Nodule'"):
         open_dataset(tmp_path / "m.csv")
     manifest = open_dataset(tmp_path / "m.csv", label_column="Edema;Mass;Nodule")
-    assert list(manifest.table["label"]) == ["Edema", "Mass;Nodule", "", "", ";"]
-    assert any("2 images unlabelled: a finding is -1 or empty there" in note for note in manifest.notes)
+    assert list(manifest.table["label"]) == ["Edema", "Mass;Nodule", "?Edema;Nodule", "", ";"]
+    assert any("1 image of which no finding is known" in note for note in manifest.notes)
     with pytest.raises(UserError, match="there is no column Oedema"):
         open_dataset(tmp_path / "m.csv", label_column="Oedema;Mass")
     with pytest.raises(UserError, match="patient_id holds more than 1, 0, -1"):

@@ -52,12 +52,13 @@ def read_by_tables(listing: Listing, columns: ColumnNames) -> Manifest | None:
     if chosen is None:
         return None
     rows = _rows(chosen.tables, [*chosen.names], where=where) if chosen.names else pd.DataFrame()
-    labels, notes = _labels(rows, chosen, len(paths), where=where)
+    labels, notes, unknown = _labels(rows, chosen, len(paths), columns.unknown, where=where)
     aside = [table for table in tables if table.others and table not in chosen.tables]
     people = _people(chosen, tables, columns, len(paths), where=where)
     cut = _splits(base, labels, chosen, tables, columns, where=where)
     told: dict[str, list[str]] = {"label": labels, "split": cut.values}
     rules = {"label": chosen.rule, "split": cut.rule} if any(cut.values) else {"label": chosen.rule}
+    rules |= {"unknown": unknown} if unknown else {}
     if any(people.values):
         told["patient_id"], rules["patient_id"] = people.values, people.rule
     used = [*chosen.tables]
@@ -124,20 +125,23 @@ def _rows(tables: Sequence[TableBeside], used: Sequence[str], *, where: str) -> 
     return rows
 
 
-def _labels(rows: pd.DataFrame, chosen: Chosen, images: int, *, where: str) -> tuple[list[str], list[str]]:
-    """The label of every image, and what should be known of it."""
-    labels = [""] * images
+def _labels(
+    rows: pd.DataFrame, chosen: Chosen, images: int, policy: str, *, where: str
+) -> tuple[list[str], list[str], str]:
+    """The label of every image, what should be known of it, and the rule for what is not known."""
+    labels, unknown = [""] * images, ""
     if not chosen.names or rows.empty:
-        return labels, []
+        return labels, [], ""
     if len(chosen.names) > 1:
-        values, notes = read_findings(rows, chosen.names, where=where)
+        read = read_findings(rows, chosen.names, where=where, policy=policy)
+        values, notes, unknown = read.labels, read.notes, read.unknown
     else:
         cleaned, notes = clean_labels(rows[chosen.names[0]])
         values = cleaned.tolist()
         _check_words(chosen, where=where)
     for image, value in zip(rows["_image"], values, strict=True):
         labels[image] = value
-    return labels, notes
+    return labels, notes, unknown
 
 
 def _check_words(chosen: Chosen, *, where: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from msmae.data.manifest import NO_FINDING, SEPARATOR
+from msmae.data.manifest import UNSURE as MARK
 from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 
 YES, NO, UNSURE, EMPTY = {"1", "1.0"}, {"0", "0.0"}, {"-1", "-1.0"}, {"", "nan", "NaN"}
+POLICIES = {"ignore": ("?", "?"), "empty_zeros": ("?", "0"), "zeros": ("0", "0"), "ones": ("1", "0")}
+"""``unknown=`` -> what -1 and what an empty cell count as; ``?``: as not known."""
 FEWEST = 3
 """Columns of such cells from which they are offered."""
 
@@ -28,12 +32,42 @@ def offer(table: pd.DataFrame) -> str:
     return f"; a column a finding: --label-column '{SEPARATOR.join(names)}'" if names else ""
 
 
-def read_findings(table: pd.DataFrame, names: Sequence[str], *, where: str) -> tuple[list[str], list[str]]:
-    """Labels of several columns a finding, and what a person should know of them.
+def parse_labels(column: str) -> tuple[str, str, str]:
+    """What ``--label-column`` says: the column or columns (``label`` unless named), what unsure cells count as, and an
+    expression to be searched in paths.
+
+    ``diagnosis``; ``Edema;Mass;unknown=zeros``; ``unknown=ones``; ``path:_([01])\\.png``. Raises ``UserError`` for a
+    policy that there is not.
+    """
+    if column.startswith("path:"):
+        return "label", "ignore", column.removeprefix("path:")
+    names = column.split(SEPARATOR)
+    policies = [name.strip().removeprefix("unknown=") for name in names if name.strip().startswith("unknown=")]
+    if not policies:
+        return column, "ignore", ""
+    if len(policies) > 1 or policies[0] not in POLICIES:
+        raise UserError(f"unknown={policies[-1]} is not known", mend=f"say one of {', '.join(POLICIES)}")
+    left = [name for name in names if not name.strip().startswith("unknown=")]
+    return SEPARATOR.join(left) or "label", policies[0], ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Labels [rows] of columns a finding, what a person should know of them, and the rule for what is not known, ``""``
+    where all is."""
+
+    labels: list[str]
+    notes: list[str]
+    unknown: str
+
+
+def read_findings(table: pd.DataFrame, names: Sequence[str], *, where: str, policy: str = "ignore") -> Findings:
+    """Labels of several columns a finding.
 
     1 is the finding, 0 is none. One 1 in every row, and nothing unsure, is one class an image; otherwise an image may
-    have several, and none. An image with a finding that is -1 or empty is unlabelled as a whole: a label is either
-    known or not. Raises ``UserError`` for columns that are not there or hold something else.
+    have several, and none. -1 and an empty cell are not known for that finding alone (``?Edema``), unless another
+    ``policy`` of ``POLICIES`` is asked for; an image of which nothing is known has no label. Raises ``UserError`` for
+    columns that are not there or hold something else, and for a policy without effect.
     """
     lacking = [name for name in names if name not in table]
     if lacking:
@@ -41,14 +75,30 @@ def read_findings(table: pd.DataFrame, names: Sequence[str], *, where: str) -> t
     wrong = [name for name in names if not set(table[name]) <= YES | NO | UNSURE | EMPTY]
     if wrong:
         raise UserError(f"{some(wrong)} holds more than 1, 0, -1 and empty cells", where=where, mend="leave it out")
-    rows = list(zip(*(table[name] for name in names), strict=True))
-    unsure = [any(cell in UNSURE | EMPTY for cell in row) for row in rows]
-    one_each = all(sum(cell in YES for cell in row) == 1 for row in rows) and not any(unsure)
+    meaning = {**dict.fromkeys(YES, "1"), **dict.fromkeys(NO, "0")}
+    meaning |= dict.fromkeys(UNSURE, POLICIES[policy][0]) | dict.fromkeys(EMPTY, POLICIES[policy][1])
+    written = list(zip(*(table[name] for name in names), strict=True))
+    rows = [tuple(meaning[cell] for cell in row) for row in written]
+    unsure = sum(cell in UNSURE for row in written for cell in row)
+    empty = sum(cell in EMPTY for row in written for cell in row)
+    one_each = all(row.count("1") == 1 and "?" not in row for row in rows)
     labels = []
-    for row, unknown in zip(rows, unsure, strict=True):
-        present = sorted(name for name, cell in zip(names, row, strict=True) if cell in YES)
-        labels.append("" if unknown else SEPARATOR.join(present) or NO_FINDING)
+    for row in rows:
+        present = sorted(name for name, cell in zip(names, row, strict=True) if cell == "1")
+        hidden = sorted(MARK + name for name, cell in zip(names, row, strict=True) if cell == "?")
+        pieces = [*hidden, *present]
+        joined = SEPARATOR.join(pieces) if pieces else NO_FINDING
+        joined += SEPARATOR if len(pieces) == 1 and hidden else ""
+        labels.append("" if len(hidden) == len(names) else joined)
     told = [f"{len(names)} columns a finding{': one 1 in every row, one class an image' if one_each else ''}"]
-    if any(unsure):
-        told.append(f"{count(sum(unsure), 'image')} unlabelled: a finding is -1 or empty there")
-    return labels, told
+    nothing = labels.count("")
+    if nothing:
+        told.append(f"{count(nothing, 'image')} of which no finding is known")
+    rule = ""
+    if unsure or empty:
+        shown = {"?": "not known", "0": "taken for 0", "1": "taken for 1"}
+        said = [f"{unsure:,} cells of -1 {shown[POLICIES[policy][0]]}"] if unsure else []
+        said += [f"{empty:,} empty cells {shown[POLICIES[policy][1]]}"] if empty else []
+        rule = f"{' and '.join(said)}; what is not known is left out of that finding's loss and metrics"
+        rule = rule if "not known" in " ".join(said) else " and ".join(said)
+    return Findings(labels, told, rule)

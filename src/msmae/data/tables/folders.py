@@ -198,8 +198,8 @@ def _check_words_below(listing: Listing, tree: Tree, names: str) -> None:
                 f"this folder can be read in two ways: each of {names} is a class; or the label is in the folders "
                 f"below ({some(sorted({name for _, name in at}), at_most=3)})",
                 where=str(listing.root),
-                mend=f"say which: --layout folder for the first, --labels '\\d[_-]({'|'.join(sorted(tops))})/' for the "
-                "second",
+                mend="say which: --layout folder for the first, or --label-column "
+                f"'path:\\d[_-]({'|'.join(sorted(tops))})/' for the second",
             )
 
 

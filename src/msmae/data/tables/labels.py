@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from msmae.data.manifest import NO_FINDING, SEPARATOR, plain
+from msmae.data.manifest import NO_FINDING, SEPARATOR, UNSURE, plain
 from msmae.data.tables.listing import count, some
 
 UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a"}  # a label written like this is not known
@@ -68,4 +68,6 @@ def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
 
 def _ordered(label: str) -> str:
     pieces = {piece.strip() for piece in label.split(SEPARATOR)}
-    return SEPARATOR.join(sorted(piece for piece in pieces if piece.lower() not in UNKNOWN)) or NO_FINDING
+    kept = sorted(piece for piece in pieces if piece.lower() not in UNKNOWN)
+    joined = SEPARATOR.join(kept) or NO_FINDING
+    return joined + SEPARATOR if len(kept) == 1 and joined.startswith(UNSURE) else joined

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msmae.data.manifest import Manifest
 from msmae.data.tables.by_tables import LAYOUT, read_by_tables
+from msmae.data.tables.findings import parse_labels
 from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
 from msmae.data.tables.listing import Listing, list_folder
 from msmae.data.tables.patients import labels_as_told, suggest_patients
@@ -29,7 +30,6 @@ def open_dataset(
     *,
     layout: str = "auto",
     patients: str = "auto",
-    labels: str = "auto",
     image_column: str = "image_path",
     label_column: str = "label",
     patient_column: str = "patient_id",
@@ -45,24 +45,32 @@ def open_dataset(
     ``manifest.csv`` or one ``.npz``.
 
     ``layout`` forces one of ``FOLDER_LAYOUTS`` or ``FILE_LAYOUTS`` instead of recognising it. ``patients`` says where a
-    patient's name is found when no table gives it (see ``suggest_patients``); ``labels`` where the label is: ``auto``,
-    or an expression searched in the path of every image (see ``labels_as_told``). The column names apply to a CSV,
-    TSV or ``metadata.csv``, and to tables beside the images of a folder; ``label_column=""`` reads no labels.
+    patient's name is found when no table gives it (see ``suggest_patients``). The column names apply to a CSV,
+    TSV or ``metadata.csv``, and to tables beside the images of a folder; ``label_column=""`` reads no labels;
+    ``path:EXPRESSION`` searches them in the paths (see ``labels_as_told``), and ``a;b;unknown=zeros`` reads a column a
+    finding (see ``findings.read_findings``).
 
     Raises ``UserError`` for a path that is not there, a folder without images, an empty class folder, a single class, a
     missing column, missing files (all named), or a layout that ``data`` does not have.
     """
     path = Path(data)
-    columns = ColumnNames(image_column, label_column, patient_column, split_column, mask_column, site_column)
+    label_column, unknown, expression = parse_labels(label_column)
+    columns = ColumnNames(image_column, label_column, patient_column, split_column, mask_column, site_column, unknown)
     if layout not in ("auto", *FOLDER_LAYOUTS, *FILE_LAYOUTS):
         names = ", ".join(("auto", *FOLDER_LAYOUTS, *FILE_LAYOUTS))
         raise UserError(f"there is no layout '{layout}'", mend=f"use one of {names}")
     if not path.exists():
         raise UserError("there is no such file or folder", where=str(path), mend=_nearest(path))
-    if labels != "auto":
+    if expression:
         layout = WITHOUT_CLASSES if layout == "auto" and path.is_dir() else layout
     manifest = _open_folder(path, layout, columns) if path.is_dir() else _open_file(path, layout, columns)
-    manifest = manifest if labels == "auto" else labels_as_told(manifest, labels)
+    manifest = labels_as_told(manifest, expression) if expression else manifest
+    if unknown != ColumnNames.unknown and "unknown" not in manifest.rules:
+        raise UserError(
+            f"--label-column unknown={unknown} has no effect: no cell of a column a finding is -1 or empty",
+            where=manifest.where,
+            mend="leave it out",
+        )
     return suggest_patients(manifest, patients=patients)
 
 

@@ -55,7 +55,7 @@ def labels_as_told(manifest: Manifest, labels: str) -> Manifest:
 
     Raises ``UserError`` for an expression that cannot be read or matches nothing.
     """
-    found = _searched(labels, manifest.table["image_path"].tolist(), option="labels")
+    found = _searched(labels, manifest.table["image_path"].tolist(), option="--label-column path:")
     named = sum(map(bool, found))
     notes = [f"{count(named, 'image')} labelled by '{labels}'", *label_notes(found)]
     return manifest.with_columns({"label": found}, notes=notes, rules={"label": f"the expression {labels}"})
@@ -194,7 +194,7 @@ def _by_header(manifest: Manifest) -> Manifest:
 
 
 def _by_expression(manifest: Manifest, paths: Sequence[str], expression: str, aside: Sequence[str]) -> Manifest:
-    found = _searched(expression, paths, option="patients")
+    found = _searched(expression, paths, option="--patients ")
     note = f"{count(len(set(found) - {''}), 'patient')} by '{expression}', in {count(sum(map(bool, found)), 'image')}"
     rules = {"patient_id": f"the expression {expression}"}
     return manifest.with_columns({"patient_id": found}, notes=[note, *aside], rules=rules)
@@ -205,10 +205,10 @@ def _searched(expression: str, paths: Sequence[str], *, option: str) -> list[str
     try:
         pattern = re.compile(expression)
     except re.error as error:
-        raise UserError(f"{option}='{expression}' is no regular expression: {error}", mend="correct it") from error
+        raise UserError(f"{option}'{expression}' is no regular expression: {error}", mend="correct it") from error
     found = [_matched(pattern, path) for path in paths]
     if not any(found):
-        raise UserError(f"{option}='{expression}' matches no image", where=paths[0], mend="correct the expression")
+        raise UserError(f"{option}'{expression}' matches no image", where=paths[0], mend="correct the expression")
     return found
 
 

@@ -50,6 +50,8 @@ class ColumnNames:
     split: str = "split"
     mask_path: str = "mask_path"
     site: str = "site"
+    unknown: str = "ignore"
+    """What -1 and empty cells of columns a finding count as (``findings.POLICIES``)."""
 
 
 def read_csv_manifest(source: Path, *, columns: ColumnNames | None = None) -> Manifest:
@@ -69,10 +71,11 @@ def manifest_from_table(
 ) -> Manifest:
     """Make a manifest of a table whose paths are relative to ``root``; raises as :func:`read_csv_manifest` does."""
     findings = [name.strip() for name in columns.label.split(SEPARATOR)] if SEPARATOR in columns.label else []
-    found: list[str] = []
+    found, unknown = [], ""
     if findings:
-        labels, found = read_findings(table, findings, where=where)
-        table, columns = table.assign(label=labels), replace(columns, label="label")
+        read = read_findings(table, findings, where=where, policy=columns.unknown)
+        found, unknown = read.notes, read.unknown
+        table, columns = table.assign(label=read.labels), replace(columns, label="label")
     table, names = _named(table, columns, where=where)
     empty: list[str] = []
     ours = AS_WRITTEN in table and set(table[AS_WRITTEN]) == {"yes"}
@@ -98,6 +101,7 @@ def manifest_from_table(
     ]
     written = {column: getattr(columns, column) for column in COLUMNS}
     rules = {column: f"the column {name}" for column, name in written.items() if name and table[column].any()}
+    rules |= {"unknown": unknown} if unknown else {}
     return Manifest.from_table(table, root=root, layout=layout, notes=notes, source=where, rules=rules)
 
 

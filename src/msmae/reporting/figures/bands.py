@@ -74,6 +74,7 @@ def precision_recall(predictions: Predictions, *, of: str, resamples: int = 1000
 
 def _ask(predictions: Predictions, of: str) -> Question | None:
     c = class_index(predictions.classes, of)
+    predictions = predictions.about(c)
     scores, truth = predictions.probabilities[:, c], predictions.truth[:, c]
     if truth.all() or not truth.any():
         return None

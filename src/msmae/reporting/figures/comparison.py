@@ -78,12 +78,12 @@ def mean_roc(seeds: Sequence[Predictions]) -> np.ndarray | None:
 
 def _macro(predictions: Predictions) -> np.ndarray | None:
     binary = len(predictions.classes) == 2 and not predictions.multilabel
-    asked = [1] if binary else range(len(predictions.classes))
     curves = []
-    for c in asked:
-        truth = predictions.truth[:, c]
+    for c in [1] if binary else range(len(predictions.classes)):
+        asked = predictions.about(c)
+        truth = asked.truth[:, c]
         if truth.any() and not truth.all():
-            at = sweep(predictions.probabilities[:, c], truth)
+            at = sweep(asked.probabilities[:, c], truth)
             x, y = np.append(0, 1 - at.specificity), np.append(0, at.sensitivity)
             last = np.append(np.diff(x) > 0, True)  # the top of every vertical rise
             curves.append(np.interp(GRID, x[last], y[last]))

@@ -63,7 +63,8 @@ def _compared(tables: dict[str, pd.DataFrame], columns: ColumnNames, listing: Li
     Raises ``UserError`` where another column of such a table may be meant: its cells would be taken for empty.
     """
     notes = []
-    for column, name in asdict(columns).items():
+    for column in COLUMNS:
+        name = getattr(columns, column)
         lacking = [source for source, table in tables.items() if name not in table]
         if column in ("image_path", "split") or not name or len(lacking) == len(tables):
             continue
