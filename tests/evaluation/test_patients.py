@@ -108,3 +108,27 @@ def test_attention_is_chosen_where_one_of_five_images_shows_the_disease(tmp_path
     assert external["patients"]["splits"]["external"]["metrics"]["balanced_accuracy"]["value"] > 0.8
     again = evaluate(str(tmp_path / "run"), dataset={"unit": "none"})
     assert "patients" not in again
+
+
+@pytest.mark.slow
+def test_wrong_labels_put_into_a_phantom_are_listed(tmp_path: Path):
+    """900 images of one patient each; 5 % of the labels are wrong, in training too. Of the labels of validation and
+    test images that the report says are contradicted, at least half are wrong ones.
+    """
+    data = write_patients(tmp_path / "data", patients=900, images=1)
+    table = pd.read_csv(data, dtype=str)
+    draw = np.random.default_rng(3)
+    wrong = draw.permutation(len(table))[: round(0.05 * len(table))]
+    table.loc[wrong, "label"] = table.loc[wrong, "label"].map({"disease": "healthy", "healthy": "disease"})
+    table.to_csv(data, index=False)
+    short: dict[str, Any] = {"epochs": 15, "base_lr": 1e-2, "batch_size": 32, "ema": 0, "jitter": 0.0}
+    msmae.run(str(data), out=str(tmp_path / "run"), method="vit", preset="tiny", finetune=short)
+    listed = pd.read_csv(tmp_path / "run" / "labels_to_check.csv", dtype=str)
+    contradicted = listed[listed["contradicted"] == "yes"]
+    swapped = {Path(path).name for path in table.loc[wrong, "image_path"][table.loc[wrong, "split"] != "train"]}
+    found = {Path(path).name for path in contradicted["image_path"]}
+    print(f"{len(found & swapped)} of {len(swapped)} wrong labels among {len(found)} contradicted")
+    assert len(found & swapped) >= max(0.5 * len(found), 0.5 * len(swapped))
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert 'id="labels"' in page
+    assert contradicted["image_path"].iloc[0] in page

@@ -16,6 +16,7 @@ import torch
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
 from msmae.evaluation.units import evaluate_units
+from msmae.files import whole
 from msmae.inference.model import Keep, Model, kept_tokens, load, selection_with
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
@@ -25,6 +26,7 @@ from msmae.runs.checkpoint import file_sha256, read_checkpoint, with_keep, write
 from msmae.runs.folder import write_json
 from msmae.selection.cost import selection_macs
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
+from msmae.statistics.labels import labels_to_check
 from msmae.statistics.predictions import write_predictions
 from msmae.statistics.summary import summarise, with_both_rules
 from msmae.training.prepare import Prepared, data_fingerprint
@@ -162,6 +164,7 @@ def write_evidence(
     if PLAIN not in frame:
         frame = with_plain(frame, classes, multilabel=multilabel)
     write_predictions(frame, run / "predictions.csv")
+    write_labels(frame, run, classes=classes, multilabel=multilabel)
     patients = evaluate_units(frame, prepared, run, model=model)
     metrics = {
         **described(prepared),
@@ -178,6 +181,13 @@ def write_evidence(
     write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics
+
+
+def write_labels(frame: pd.DataFrame, folder: Path, *, classes: Sequence[str], multilabel: bool) -> None:
+    """Write FOLDER/labels_to_check.csv: the labels of validation and test images that the model believes least."""
+    table = labels_to_check(frame, classes=classes, multilabel=multilabel)
+    with whole(folder / "labels_to_check.csv") as unfinished:
+        table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
 
 
 def described(prepared: Prepared) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from msmae.data.reading.decoding import common_channels, image_sources
 from msmae.data.store import open_store
 from msmae.data.tables.listing import count, some
 from msmae.errors import LeakageError, UserError
-from msmae.evaluation.evaluate import How, evaluate, summarised
+from msmae.evaluation.evaluate import How, evaluate, summarised, write_labels
 from msmae.evaluation.panels import draw_panels
 from msmae.evaluation.units import evaluate_units_elsewhere
 from msmae.files import write_whole
@@ -100,6 +100,7 @@ def evaluate_elsewhere(
         thresholds=model.card.thresholds,
     )
     write_predictions(everything, out / "predictions.csv")
+    write_labels(everything, out, classes=model.classes, multilabel=model.card.multilabel)
     splits = summarised(everything, prepared, classes=model.classes, multilabel=model.card.multilabel)
     for figures in (splits["external"], splits["external"]["plain"]):
         figures["notes"] += [*notes, *overlap]

@@ -69,6 +69,7 @@ def content(run: RunFiles) -> dict[str, Any]:
         "strata": segmentation.by_size(run, split),
         "empties": segmentation.empties(run, split),
         "mistakes": cases.mistakes(run, rows),
+        "labels": cases.labels(run),
         "budget": budget.budget(run),
         "settings": settings(run.config),
     }

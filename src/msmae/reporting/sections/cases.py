@@ -9,6 +9,7 @@ import pandas as pd
 
 from msmae.reporting.cases import failures, sort_panels
 from msmae.reporting.run_files import Panel, RunFiles
+from msmae.statistics.labels import LISTED, SPLITS, labels_to_check
 
 BYTES = 3_000_000
 """Of pictures that go into the page; in base64 they take a third more, and a wrong case is shown twice."""
@@ -40,6 +41,26 @@ def mistakes(run: RunFiles, rows: pd.DataFrame | None) -> dict[str, Any] | None:
     pictures = tuple(fit(in_turn(kinds.values())))
     found = failures(rows, classes=run.classes, multilabel=run.multilabel, panels=pictures)
     return {"all": len(found), "n": len(rows), "shown": found[:FAILURES]}
+
+
+def labels(run: RunFiles) -> dict[str, Any] | None:
+    """The images whose given label the model believes least, of all splits that it was not trained on."""
+    if run.predictions is None or not run.classes:
+        return None
+    table = labels_to_check(run.predictions, classes=run.classes, multilabel=run.multilabel)
+    if table.empty:
+        return None
+    return {
+        "shown": table.head(LISTED).to_dict("records"),
+        "contradicted": int((table["contradicted"] == "yes").sum()),
+        "all": count_of(run),
+    }
+
+
+def count_of(run: RunFiles) -> int:
+    """The labelled images that were not trained on."""
+    assert run.predictions is not None
+    return int((run.predictions["split"].isin(SPLITS) & (run.predictions["label"] != "")).sum())
 
 
 def in_turn(groups: Iterable[list[Panel]]) -> list[Panel]:
