@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from msmae.statistics.metrics import auroc_and_auprc, prepare, rank
 from msmae.statistics.predictions import Predictions
+from msmae.statistics.reliability import reliability
 from simulated import draw, of
 
 CASES = {
@@ -244,7 +245,7 @@ def test_what_is_not_known_of_a_class_is_in_no_figure_of_it() -> None:
         expected = prepare(alone).as_is().per_class
         for name, value in values.per_class.items():
             np.testing.assert_allclose(value[0, c], expected[name][0, c], err_msg=f"{name} of {c}")
-        assert partly.about(c).images == rows.sum()
+        assert partly.about(c).images == reliability(partly, of="abcd"[c])["images"].sum() == rows.sum()
     assert values.overall["auroc"] == pytest.approx(np.mean(values.per_class["auroc"]))
     scores, truth = whole.probabilities[known], whole.truth[known]
     assert values.overall["auroc_micro"] == pytest.approx(reference.roc_auc_score(truth, scores))

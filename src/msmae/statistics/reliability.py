@@ -22,6 +22,7 @@ def reliability(predictions: Predictions, *, of: str | None = None, bins: int = 
     ``patients``, ``probability`` (mean), ``observed`` (share), ``low``, ``high`` (95 %, clustered by patient; nan
     where one patient fills the bin).
     """
+    predictions = predictions if of is None else predictions.about(class_index(predictions.classes, of))
     scores, truth = _question(predictions, of)
     edges = np.linspace(0, 1, bins + 1)
     place = np.clip(np.searchsorted(edges, scores, side="left") - 1, 0, bins - 1)
@@ -94,7 +95,6 @@ def _question(predictions: Predictions, of: str | None) -> tuple[np.ndarray, np.
     """Scores [n] and outcomes [n] of one class, or of the model's first choice."""
     if of is not None:
         c = class_index(predictions.classes, of)
-        predictions = predictions.about(c)
         return predictions.probabilities[:, c], predictions.truth[:, c]
     first = predictions.probabilities.argmax(axis=1)[:, None]
     return (
