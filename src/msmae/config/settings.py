@@ -34,7 +34,8 @@ class DatasetSettings(Group):
     layout: str = "auto"
     """Layout of the folder or table. auto: msmae recognises it; `msmae check` says which it is."""
     image_column: str = "image_path"
-    """Column of a CSV that holds the image paths."""
+    """Column of a CSV that holds the image paths. Of a folder of volumes: the channel, as the files' names end
+    (flair), or its number in 4-D volumes."""
     label_column: str = "label"
     """Column of a CSV that holds the labels; several a finding each, separated by semicolons, and behind them what -1
     and empty cells count as ('Edema;Mass;unknown=zeros', or empty_zeros, ones; unless given: as not known). Or an

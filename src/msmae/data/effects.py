@@ -41,6 +41,8 @@ def _without_effect(manifest: Manifest, chosen: DatasetSettings) -> Iterator[tup
             continue
         if name == "mask_column" and manifest.layout in FOLDERS:
             continue  # it names the folder of masks, and was refused if there is none
+        if name == "image_column" and manifest.rules.get("channels", "").endswith("as told"):
+            continue  # it names a channel
         if name == "label_column" and chosen.label_column.startswith("path:"):
             continue  # an expression, which was refused if it matches nothing
         if manifest.layout not in TABLES:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from msmae.config import Settings
+from msmae.config import DatasetSettings, Settings
 from msmae.data.audit import Fingerprints, find_duplicates, keep_together, take_fingerprints
-from msmae.data.effects import check_cuts, check_effects
+from msmae.data.effects import TABLES, check_cuts, check_effects
 from msmae.data.manifest import Manifest
 from msmae.data.phantom import make_phantom
 from msmae.data.reading.decoding import image_sources
@@ -15,7 +15,7 @@ from msmae.data.reading.images import Reading, count_channels
 from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.patients import is_dicom
-from msmae.data.tables.slices import expand_slices
+from msmae.data.tables.slices import choose_channel, expand_slices
 from msmae.errors import UserError
 from msmae.progress import ProgressBar
 
@@ -96,7 +96,10 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
         mask_column=chosen.mask_column,
         site_column=chosen.site_column,
     )
-    manifest = expand_slices(manifest, slices=chosen.slices) if chosen.slices else manifest
+    channel = "" if chosen.image_column == DatasetSettings.image_column else chosen.image_column
+    if manifest.layout not in TABLES:
+        manifest = choose_channel(manifest, channel)
+    manifest = expand_slices(manifest, slices=chosen.slices, channel=channel) if chosen.slices else manifest
     check_effects(manifest, chosen)
     if chosen.class_order:
         manifest = manifest.with_order([name.strip() for name in chosen.class_order.split(";")])

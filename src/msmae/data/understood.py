@@ -15,7 +15,7 @@ from msmae.data.tables.listing import count, some
 
 EXAMPLES = 3
 NAMED = 8  # classes named in a line
-ATTRIBUTES = ("layout", "classes", "patients", "sites", "splits", "masks", "units", "left out")
+ATTRIBUTES = ("layout", "classes", "patients", "sites", "splits", "masks", "channels", "units", "left out")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def understand(manifest: Manifest) -> Understood:
         *_sites(manifest),
         _splits(manifest),
         *_masks(manifest),
+        *_channels(manifest),
         *_units(manifest),
         *_left_out(manifest),
     )
@@ -132,6 +133,11 @@ def _sites(manifest: Manifest) -> Iterator[Fact]:
         named = some([f"{name} ({number:,})" for name, number in sorted(sites.items())], at_most=NAMED)
         rule = manifest.rules.get("site", "")
         yield Fact("sites", f"{len(sites)}: {named}", len(sites), rule, (), "--site-column")
+
+
+def _channels(manifest: Manifest) -> Iterator[Fact]:
+    if channels := manifest.rules.get("channels", ""):
+        yield Fact("channels", channels, rule=channels, option="--image-column NAME")
 
 
 def _units(manifest: Manifest) -> Iterator[Fact]:

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from listed_files import touch
+from msmae.config import DatasetSettings, Settings
+from msmae.data.manifest import Manifest
+from msmae.data.opening import open_data
 from msmae.data.reading.images import Plane, read_image
 from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.slices import expand_slices
+from msmae.data.understood import understand
 from msmae.errors import UserError
 
 
@@ -85,3 +90,45 @@ def test_frames_of_a_series_of_volumes(tmp_path):
 def test_other_words_are_refused(slices, volumes):
     with pytest.raises(UserError, match="is not known: say sagittal, coronal, axial"):
         expand_slices(volumes, slices=slices)
+
+
+def read(root: Path, **chosen: str) -> Manifest:
+    return open_data(root, Settings(dataset=DatasetSettings(**chosen)))  # type: ignore[arg-type]
+
+
+def channels(manifest: Manifest) -> str:
+    (fact,) = understand(manifest).about("channels")
+    assert fact.option.startswith("--image-column")
+    return fact.said
+
+
+@pytest.mark.parametrize("folder", ["{case}/", ""])
+def test_the_channel_that_is_meant_of_a_file_a_channel(folder: str, tmp_path: Path) -> None:
+    cases = [f"BraTS20_Training_{n:03}" for n in (1, 2, 3)]
+    touch(tmp_path, *(f"{folder.format(case=c)}{c}_{end}.nii.gz" for c in cases for end in ("flair", "t1ce", "seg")))
+    every, one = read(tmp_path), read(tmp_path, image_column="t1ce")
+    assert [len(every), len(one)] == [6, 3]
+    assert [m.table["patient_id"].nunique() for m in (every, one)] == [3, 3]
+    assert all("_t1ce" in path for path in one.table["image_path"])
+    assert all(mask.endswith("_seg.nii.gz") for mask in one.table["mask_path"])
+    assert channels(every).startswith("flair, t1ce")
+    assert channels(one) == "t1ce, as told"
+    with pytest.raises(UserError, match="has no effect"):
+        read(tmp_path, image_column="t3")
+
+
+def test_the_channel_that_is_meant_of_4d_volumes_and_of_nnunet(tmp_path: Path) -> None:
+    for n in (1, 2):
+        save_volume(tmp_path / f"msd/imagesTr/BRATS_{n:03}.nii.gz", np.zeros((4, 4, 3, 2)))
+        save_volume(tmp_path / f"msd/labelsTr/BRATS_{n:03}.nii.gz", np.zeros((4, 4, 3)))
+        touch(tmp_path / "nnunet", *(f"imagesTr/la_{n:03}_{k:04}.nii.gz" for k in (0, 1)), f"labelsTr/la_{n:03}.nii.gz")
+    every, one = (read(tmp_path / "msd", slices="axial", **told) for told in ({}, {"image_column": "1"}))
+    assert [len(every), len(one), set(one.table["frame"])] == [12, 6, {"1"}]
+    assert "each an image of its own" in channels(every)
+    assert channels(one).endswith("1, as told")
+    with pytest.raises(UserError, match="there is no channel 7"):
+        read(tmp_path / "msd", slices="axial", image_column="7")
+    first, second = read(tmp_path / "nnunet"), read(tmp_path / "nnunet", image_column="1")
+    assert [m.table["image_path"][0][-11:-7] for m in (first, second)] == ["0000", "0001"]
+    with pytest.raises(UserError, match="2 cases without channel 0004"):
+        read(tmp_path / "nnunet", image_column="4")

@@ -76,7 +76,8 @@ def open_dataset(
 
 def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     masks = "" if columns.mask_path == ColumnNames.mask_path else columns.mask_path
-    listing = replace(list_folder(path), masks=masks)
+    channel = "" if columns.image_path == ColumnNames.image_path else columns.image_path
+    listing = replace(list_folder(path), masks=masks, channel=channel)
     if layout in FILE_LAYOUTS:
         raise UserError(f"layout '{layout}' is a file, and this is a folder", where=str(path), mend="give the file")
     if layout == WITHOUT_CLASSES:

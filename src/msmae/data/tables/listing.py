@@ -38,6 +38,8 @@ class Listing:
     others: tuple[str, ...]
     empty: tuple[str, ...]
     loops: tuple[str, ...]
+    channel: str = ""
+    """The channel of volumes that is meant, where one was told."""
     masks: str = ""
     """The folder that holds the masks, where one was told; ``none``: masks are left out."""
 

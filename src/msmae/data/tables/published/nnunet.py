@@ -17,6 +17,8 @@ IMAGE = re.compile(
     r"(?P<folder>(?:.*/)?)images(?P<part>Tr|Ts)/(?P<case>.+)_(?P<channel>\d{4})(?P<suffix>\.[^/]+)", re.DOTALL
 )
 
+Case = tuple[str, str, str, str]  # folder, Tr or Ts, name, suffix
+
 
 def recognise(listing: Listing) -> str:
     """``imagesTr`` with files named by channel, and ``labelsTr``."""
@@ -28,16 +30,18 @@ def recognise(listing: Listing) -> str:
 def read(listing: Listing) -> Manifest:
     """A row a case, with its label map as mask and no class label.
 
-    Of several channels only the first is read, and a note says so. Raises ``UserError`` for a training case without
-    label map and where there is no case at all.
+    Of several channels the first is read, or that of ``--image-column``, and a note says so. Raises ``UserError`` for
+    a training case without label map, a case without that channel, and where there is no case at all.
     """
-    channels: dict[tuple[str, str, str, str], list[str]] = {}
+    channels: dict[Case, list[str]] = {}
     for path in listing.images:
         match = IMAGE.fullmatch(path)
         if match:
             channels.setdefault((match["folder"], match["part"], match["case"], match["suffix"]), []).append(path)
     if not channels:
         raise UserError("imagesTr holds no case_0000 file", where=str(listing.root), mend="check the path")
+    every = channels
+    channels = _told(channels, listing)
     there = set(listing.images)
     rows, unmasked = [], []
     for (folder, part, case, suffix), paths in sorted(channels.items()):
@@ -53,8 +57,31 @@ def read(listing: Listing) -> Manifest:
             mend="put it into labelsTr, or remove the images",
         )
     table = pd.DataFrame(rows, columns=["image_path", "patient_id", "split", "mask_path"], dtype=object)
-    most = max(map(len, channels.values()))
+    most = max(map(len, every.values()))
+    rules = {"patient_id": "the cases", "mask_path": "labelsTr and labelsTs"}
     notes = [f"{count(len(table), 'case')}, each a patient, with label maps as masks and no class labels"]
     if most > 1:
-        notes.append(f"{most} channels a case, of which only the first (_0000) is read")
-    return Manifest.from_table(table, root=listing.root, layout="nnunet", notes=notes)
+        told = listing.channel.isdigit()
+        read = f"channel {int(listing.channel)} is read, as told" if told else "the first (_0000) is read"
+        rules["channels"] = f"{most} channels a case, of which only {read}"
+        notes.append(rules["channels"])
+    return Manifest.from_table(table, root=listing.root, layout="nnunet", notes=notes, rules=rules)
+
+
+def _told(channels: dict[Case, list[str]], listing: Listing) -> dict[Case, list[str]]:
+    """Of every case the channel that was told, or all."""
+    if not listing.channel.isdigit():
+        return channels
+    wanted = f"{int(listing.channel):04}"
+    found = {
+        case: [path for path in paths if (match := IMAGE.fullmatch(path)) and match["channel"] == wanted]
+        for case, paths in channels.items()
+    }
+    lacking = [case[2] for case, paths in found.items() if not paths]
+    if lacking:
+        raise UserError(
+            f"{count(len(lacking), 'case')} without channel {wanted}: {some(lacking)}",
+            where=str(listing.root),
+            mend="name another, --image-column 0 for the first",
+        )
+    return found
