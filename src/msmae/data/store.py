@@ -25,8 +25,9 @@ from typing import BinaryIO
 import numpy as np
 
 from msmae.data.manifest import Manifest
+from msmae.data.reading.arrays import split_reference
 from msmae.data.reading.decoding import CHUNK, Job, OnDemand, common_channels, common_type, decode_all, image_sources
-from msmae.data.reading.images import Reading, split_reference
+from msmae.data.reading.images import Reading
 from msmae.data.reading.masks import MaskRule
 from msmae.errors import UserError
 

@@ -41,10 +41,10 @@ def test_how_an_image_was_made_is_read_from_its_file(tmp_path: Path) -> None:
     assert sums[0][1] > sums[1][1] > sums[2][1] > 64
     save(tmp_path / "a.png", texture(0))
     assert traits.acquisition(str(tmp_path / "a.png")) == ("PNG", 0)
-    assert traits.acquisition(str(get_testdata_file("CT_small.dcm"))) == (
-        "DICOM CT GE MEDICAL SYSTEMS RHAPSODE MONOCHROME2",
-        0,
-    )
+    made = [traits.acquisition(str(get_testdata_file(name)))[0] for name in ("CT_small.dcm", "MR_small.dcm")]
+    assert made[0].startswith("DICOM ")
+    assert made[0] == traits.acquisition(str(get_testdata_file("CT_small.dcm")))[0] != made[1]
+    assert "GE" not in made[0]  # a number for the device: what a header holds is not kept
 
 
 def with_letter(pixels: np.ndarray) -> np.ndarray:

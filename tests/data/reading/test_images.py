@@ -299,7 +299,7 @@ def test_what_is_not_an_image_is_refused_with_the_reason(tmp_path: Path) -> None
         ("gone.png", "no such image"),
         (".", "a folder"),
         ("scan.dcm", "DICOM file"),
-        ("set.npz#train/0", "not a readable .npz"),
+        ("set.npz#train/0", ".npz file cannot be read"),
     ):
         with pytest.raises(UserError, match=why):
             read_image(tmp_path / name)

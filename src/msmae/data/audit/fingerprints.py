@@ -18,16 +18,17 @@ import numpy as np
 from msmae.data.audit.hashing import bits_apart, grey_plane, perceptual_hash, pixel_digest, resaving_distance
 from msmae.data.audit.traits import acquisition, borders, corner_level, mark_share
 from msmae.data.manifest import Manifest
-from msmae.data.reading.checks import check_file, check_size
+from msmae.data.reading.arrays import split_reference
+from msmae.data.reading.checks import check_file
 from msmae.data.reading.decoding import CHUNK, image_sources
-from msmae.data.reading.images import WHOLE, ImageSource, Reading, read_source, split_reference
+from msmae.data.reading.images import WHOLE, ImageSource, Reading, read_source
 from msmae.data.reading.masks import read_mask
 from msmae.data.reading.pictures import read_reduced
 from msmae.data.store import READERS
 from msmae.errors import UserError
 from msmae.files import whole
 
-FORMAT = 2
+FORMAT = 3
 ENOUGH = 300_000  # pixels that a large JPEG is decoded to: hashes, borders and marks need no more
 SETTLED = 24  # bits between a picture's hash and that of itself, decoded smaller
 RESAVED = 200  # images that are saved again to see how far their hashes move
@@ -179,11 +180,10 @@ def reduced(source: ImageSource, reading: Reading) -> tuple[np.ndarray, tuple[in
     if not plain or split_reference(source.path) is not None or not source.path.lower().endswith((".jpg", ".jpeg")):
         return None
     check_file(Path(source.path))
-    found = read_reduced(Path(source.path), pixels=ENOUGH)
+    found = read_reduced(Path(source.path), pixels=ENOUGH, limit=reading.max_pixels)
     if found is None:
         return None
     pixels, shape = found
-    check_size(shape, limit=reading.max_pixels, path=Path(source.path))
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     return np.ascontiguousarray(planes), shape
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 
-from msmae.data.reading.images import split_reference
+from msmae.data.reading.arrays import split_reference
+from msmae.data.reading.door import door
 
 FLAT = 0.02  # a row or column is of one colour where it spans no more than this share of the image's range
 CORNER = 16  # a corner is this part of each side
@@ -66,7 +69,7 @@ def mark_share(plane: np.ndarray) -> float:
 
 
 def acquisition(path: str) -> tuple[str, int]:
-    """How a readable image came about: its format, with the device of a DICOM file; and JPEG's coarseness.
+    """How a readable image came about: its format, with a number for the device of a DICOM file; and JPEG's coarseness.
 
     The coarseness is the sum of the luminance quantisation table (64 finest; about 920 at quality 75), 0 for any
     other format.
@@ -101,8 +104,10 @@ def _jpeg_coarseness(head: bytes) -> int:
 
 
 def _device(path: str) -> str:
+    """``DICOM`` and a number for what made the image: the same for the same device, and no words of the header."""
     from pydicom import dcmread
 
-    header = dcmread(path, stop_before_pixels=True, specific_tags=list(DEVICE))
-    known = [str(header.get(field) or "").strip() for field in DEVICE]
-    return " ".join(["DICOM", *filter(None, known)])
+    with door(path, what="DICOM header"):
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(DEVICE))
+        known = [str(header.get(field) or "").strip() for field in DEVICE]
+    return f"DICOM {hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]}"

@@ -1,10 +1,11 @@
-"""What every reader refuses in the same words: files that are not there, images too large, planes not chosen."""
+"""What every reader refuses in the same words: files that are not there, images too large, bombs, planes not chosen."""
 
 from __future__ import annotations
 
 import math
 import os
 import stat
+import zlib
 from pathlib import Path
 
 from msmae.errors import UserError
@@ -29,6 +30,8 @@ def check_file(path: Path) -> None:
 
 def check_size(shape: tuple[int, ...], *, limit: int, path: Path) -> None:
     """UserError where an image of this shape has more pixels than ``limit``; asked before it is unpacked."""
+    if min(shape, default=0) < 1:
+        raise UserError("the image has no pixels", where=str(path), mend="copy it again from its source")
     if math.prod(shape) > limit:
         raise UserError(
             f"the image unfolds to {by(shape)} pixels, more than the limit of {limit:,}",
@@ -53,3 +56,36 @@ def choose_plane(chosen: int | None, count: int, *, column: str, path: Path) -> 
 def by(shape: tuple[int, ...]) -> str:
     """``(480, 640)`` -> ``"480 x 640"``."""
     return " x ".join(str(side) for side in shape)
+
+
+RATIO = 100
+"""Times its packed size that a file may unfold to, where that is more numbers than an image may have pixels."""
+_PIECE = 1 << 20
+
+
+def check_unfolding(packed: int, unfolded: int, *, limit: int, path: Path) -> None:
+    """UserError where so many packed bytes are a bomb: they announce more bytes than ``limit`` and ``RATIO`` allow."""
+    if unfolded > max(limit, RATIO * packed):
+        raise bomb(limit, path)
+
+
+def bomb(limit: int, path: Path) -> UserError:
+    """The error for a file that unfolds to much more than it holds."""
+    return UserError(
+        f"the file unfolds to more than the limit of {limit:,} bytes, and than {RATIO} times its size",
+        where=str(path),
+        mend="raise max_pixels if that is meant",
+    )
+
+
+def check_stream(stream: bytes, *, limit: int, path: Path, wbits: int = zlib.MAX_WBITS) -> None:
+    """UserError where a deflated stream unfolds to more than ``limit`` bytes; it is unpacked piece by piece."""
+    if len(stream) * 1032 <= limit:  # deflate makes no more of a byte
+        return
+    unpack = zlib.decompressobj(wbits)
+    total, rest = 0, stream
+    while rest and not unpack.eof:
+        total += len(unpack.decompress(rest, _PIECE))
+        rest = unpack.unconsumed_tail
+        if total > limit:
+            raise bomb(limit, path)

@@ -14,12 +14,15 @@ Overlays, ICC profiles and presentation states are not applied, and padding pixe
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msmae.data.reading.checks import check_size, choose_plane
+from msmae.data.reading.checks import check_size, check_stream, choose_plane
+from msmae.data.reading.door import door
+from msmae.data.reading.frames import check_frame, frame_of_file
 from msmae.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +35,11 @@ WINDOWS: dict[str, tuple[float, float]] = {
     "soft-tissue": (50.0, 400.0),
 }
 """Customary CT windows, (centre, width) in Hounsfield units."""
+
+MODALITIES = ("MR", "CR", "DX", "MG", "US", "PT", "NM", "XA", "RF", "OT", "SC", "IO", "PX", "ES", "OP", "SM", "XC")
+"""What a header may name its modality, that a message repeats it."""
+MOST_UNFOLDED = 300_000_000
+"""Bytes that a file which is deflated as a whole may unfold to."""
 
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 
@@ -98,31 +106,31 @@ def read_dicom(path: Path, *, frame: int | None = None, window: str = "file", ma
     there is only one. Raises UserError, with the reason, for what is not an image or cannot be decoded.
     """
     asked = parse_window(window)
-    header = _read_header(path)
-    frame = _check_image(header, path, frame=frame, max_pixels=max_pixels)
-    if asked is not None and window in WINDOWS and header.get("Modality", "CT") != "CT":
-        raise UserError(
-            f"the window {window} is in Hounsfield units and the image is {header.Modality}, not CT",
-            where=str(path),
-            mend="choose another window",
-        )
-    try:
-        stored = _decode(path, header, frame)  # [H, W] or [H, W, 3]
-        if stored.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR":
-            return _colour(stored, header)
-        values, low, high = _modality(stored, header, frame)
-        if window == "none":
-            shown, black, white = values, low, high
-        else:
-            shown, black, white = _shown(values, low, high, header, frame, asked), 0.0, 1.0
-    except UserError as error:
-        raise UserError(error.what, where=str(path), mend=error.mend) from error
-    except Exception as error:  # pydicom and its decoders raise every kind for a damaged or unusual file
-        reason = " ".join(str(error).split())  # on one line
-        raise UserError(f"the DICOM image cannot be read ({reason})", where=str(path)) from error
-    if header.PhotometricInterpretation == "MONOCHROME1":
-        shown = black + white - shown
-    return shown.astype(np.float32)[None]
+    with door(path, what="DICOM image"):
+        header = _read_header(path)
+        frame = _check_image(header, path, frame=frame, max_pixels=max_pixels)
+        modality = str(header.get("Modality", "CT"))
+        if asked is not None and window in WINDOWS and modality != "CT":
+            kind = modality if modality in MODALITIES else "something else"
+            raise UserError(
+                f"the window {window} is in Hounsfield units and the image is {kind}, not CT",
+                where=str(path),
+                mend="choose another window",
+            )
+        try:
+            stored = _decode(path, header, frame)  # [H, W] or [H, W, 3]
+            if stored.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR":
+                return _colour(stored, header)
+            values, low, high = _modality(stored, header, frame)
+            if window == "none":
+                shown, black, white = values, low, high
+            else:
+                shown, black, white = _shown(values, low, high, header, frame, asked), 0.0, 1.0
+        except UserError as error:
+            raise UserError(error.what, where=str(path), mend=error.mend) from None
+        if header.PhotometricInterpretation == "MONOCHROME1":
+            shown = black + white - shown
+        return shown.astype(np.float32)[None]
 
 
 def _read_header(path: Path) -> Dataset:
@@ -130,44 +138,70 @@ def _read_header(path: Path) -> Dataset:
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    try:
+    with door(path, what="DICOM header"):
+        check_deflated(path)
         header = dcmread(path, force=True, stop_before_pixels=True)
         if "TransferSyntaxUID" not in header.file_meta:
             implicit, little = header.original_encoding
             explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
         return header
-    except Exception as error:  # as above
-        raise UserError(f"not a readable DICOM file ({error})", where=str(path)) from error
+
+
+def check_deflated(path: Path) -> None:
+    """UserError where a file that is deflated as a whole, its header too, unfolds to more than ``MOST_UNFOLDED``."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    with path.open("rb") as file:
+        read_preamble(file, force=True)  # type: ignore[no-untyped-call]
+        syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
+        if syntax == DeflatedExplicitVRLittleEndian:
+            check_stream(file.read(), limit=MOST_UNFOLDED, path=path, wbits=-zlib.MAX_WBITS)
 
 
 def _check_image(header: Dataset, path: Path, *, frame: int | None, max_pixels: int) -> int:
     """The frame to read; UserError if the file holds no image, too large an image, or several with none chosen."""
     if not ("Rows" in header and "Columns" in header and "PhotometricInterpretation" in header):
+        from pydicom.uid import UID_dictionary
+
         uid = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
-        kind = f"holds no image, it is {uid.name}" if uid else "describes no image"
+        kind = f"holds no image, it is {UID_dictionary[uid][0]}" if uid in UID_dictionary else "describes no image"
         raise UserError(f"the DICOM file {kind}", where=str(path), mend="leave it out")
-    check_size((header.Rows, header.Columns), limit=max_pixels, path=path)
+    check_size((int(header.Rows), int(header.Columns)), limit=max_pixels, path=path)
+    samples, bits = int(header.get("SamplesPerPixel", 1)), int(header.get("BitsAllocated", 16))
+    if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
+        raise UserError(
+            f"pixels of {samples} samples of {bits} bits are not known", where=str(path), mend="leave it out"
+        )
     try:
         frames = int(header.get("NumberOfFrames") or 1)
-    except ValueError:
-        raise UserError(f"the number of frames is {header['NumberOfFrames'].value!r}", where=str(path)) from None
+    except (ValueError, TypeError):
+        raise UserError("the number of frames is no number", where=str(path), mend="mend its header") from None
     return choose_plane(frame, frames, column="frame", path=path)
 
 
 def _decode(path: Path, header: Dataset, frame: int) -> np.ndarray:
     """Stored numbers [H, W] or [H, W, 3] of one frame; YBR is already RGB, bits above the stored ones are cleared."""
     from pydicom import dcmread
+    from pydicom.encaps import get_frame
     from pydicom.pixels.utils import pixel_array
-    from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax == JPEGExtended12Bit and header.BitsStored == 12:
-        return _decode_extended_jpeg(path, header, frame)
+    checked = syntax.is_encapsulated and syntax != RLELossless  # which pydicom decodes by the file's header alone
     if header.get("NumberOfFrames", 1) > 1 and syntax != DeflatedExplicitVRLittleEndian:
+        if checked:
+            check_frame(frame_of_file(path, header, frame), header)
+        if syntax == JPEGExtended12Bit and header.BitsStored == 12:
+            return _decode_extended_jpeg(path, header, frame)
         return pixel_array(path, index=frame, transfer_syntax_uid=syntax)  # reads this frame alone
     dataset = dcmread(path, force=True)
     dataset.file_meta.TransferSyntaxUID = syntax
+    if checked:
+        check_frame(get_frame(dataset.PixelData, 0, number_of_frames=1), header)
+    if syntax == JPEGExtended12Bit and header.BitsStored == 12:
+        return _decode_extended_jpeg(path, header, frame)
     return pixel_array(dataset, index=frame)
 
 
@@ -193,7 +227,7 @@ def _colour(stored: np.ndarray, header: Dataset) -> np.ndarray:
         stored = apply_color_lut(stored, header)
         bits = header.RedPaletteColorLookupTableDescriptor[2]
     elif header.PhotometricInterpretation not in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"):
-        raise ValueError(f"colour of the kind {header.PhotometricInterpretation} is not supported")
+        raise UserError("the kind of its colour is not supported", mend="save it as RGB")
     return np.ascontiguousarray(np.moveaxis(stored / (2.0**bits - 1.0), -1, 0), dtype=np.float32)
 
 
@@ -235,14 +269,15 @@ def _shown(
             return np.asarray(0.5 + 0.5 * np.tanh(2.0 * (values - centre) / width))
         try:
             black, white = window_range(centre, width, function=function)
-        except ValueError as error:
+        except ValueError:
+            known = function if function in ("LINEAR", "LINEAR_EXACT", "SIGMOID") else "not known"
             raise UserError(
-                f"the file asks for a window that cannot be applied: {error}",
+                f"the file asks for a window that cannot be applied (width {width:g}, function {known})",
                 mend="choose another with --window: none (modality units), a name, or centre,width",
-            ) from error
+            ) from None
         return brightness(values, black=black, white=white)
     if np.isnan(low):
-        raise ValueError("floating-point pixels without a window: choose the window none, or one with numbers")
+        raise UserError("floating-point pixels without a window", mend="choose the window none, or one with numbers")
     return (values - low) / (high - low)
 
 
@@ -265,6 +300,6 @@ def _look_up(values: np.ndarray, table: Dataset, header: Dataset) -> tuple[np.nd
         data = np.frombuffer(data, np.uint8 if len(data) == count else np.dtype(f"{order}u2"))
     entries = np.atleast_1d(np.asarray(data))[:count]
     if len(entries) < count:
-        raise ValueError(f"a lookup table announces {count} entries and has {len(entries)}")
+        raise UserError("a lookup table announces more entries than it has", mend="choose the window none, or numbers")
     at = np.clip(np.rint(values) - first, 0, count - 1).astype(np.int64)
     return entries[at].astype(np.float64), 2.0**bits - 1.0

@@ -17,18 +17,17 @@ asked for by name or numbers turns any grey image of more than 8 bits into displ
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from msmae.data.reading.arrays import array_shape, read_npz, split_reference
 from msmae.data.reading.checks import by, check_file
 from msmae.data.reading.dicom import brightness, count_dicom_channels, is_dicom, parse_window, read_dicom
+from msmae.data.reading.door import door
 from msmae.data.reading.pictures import TIFF_MAGIC, count_picture_channels, count_tiff_channels, read_picture, read_tiff
 from msmae.data.reading.volumes import is_nifti, read_nifti
 from msmae.data.tables.listing import all_or_file
@@ -39,9 +38,6 @@ DTYPES = ("uint8", "uint16", "int16", "float32")
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Grey from red, green and blue (ITU-R BT.601), as Pillow and JPEG define it."""
-
-_ARRAY_LOCK = threading.Lock()
-_REFERENCE = re.compile(r"^(?P<file>.*\.npz)#(?P<array>[^/]+)/(?P<row>\d+)$", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -99,23 +95,29 @@ def read_source(source: ImageSource, *, reading: Reading | None = None) -> np.nd
     window, limit = source.window if reading.window == "manifest" else reading.window, reading.max_pixels
     if not window:
         raise UserError("the manifest gives no window for this image", where=source.path, mend="fill the column window")
-    asked, kind, path, plane = parse_window(window), _kind(source.path), Path(source.path), source.plane
-    if kind == "dicom":
-        pixels = read_dicom(path, frame=plane.frame, window=window, max_pixels=limit)
-    elif kind == "nifti":
-        pixels = read_nifti(path, axis=plane.axis, index=plane.index, frame=plane.frame, max_pixels=limit)
-    elif kind == "npz":
-        pixels = _channels_first(_read_npz(source.path))
-    elif kind == "tiff":
-        pixels = _channels_first(read_tiff(path, frame=plane.frame, max_pixels=limit))
-    else:
-        pixels = _channels_first(read_picture(path, frame=plane.frame, max_pixels=limit))
+    asked, kind = parse_window(window), _kind(source.path)
+    with door(source.path):
+        pixels = _read(source, kind, window=window, limit=limit)
     pixels = _finite(pixels, replacement=reading.replace_nonfinite, where=source.path)
     if kind == "dicom":  # says its units itself, and is windowed on the way
         return pixels
     if source.offset:
         pixels = pixels.astype(np.float32) + np.float32(source.offset)
     return pixels if asked is None else _windowed(pixels, window, asked, where=source.path)
+
+
+def _read(source: ImageSource, kind: str, *, window: str, limit: int) -> np.ndarray:
+    """[C, H, W] by the reader for this kind of file."""
+    path, plane = Path(source.path), source.plane
+    if kind == "dicom":
+        return read_dicom(path, frame=plane.frame, window=window, max_pixels=limit)
+    if kind == "nifti":
+        return read_nifti(path, axis=plane.axis, index=plane.index, frame=plane.frame, max_pixels=limit)
+    if kind == "npz":
+        return _channels_first(read_npz(source.path, limit=limit))
+    if kind == "tiff":
+        return _channels_first(read_tiff(path, frame=plane.frame, max_pixels=limit))
+    return _channels_first(read_picture(path, frame=plane.frame, max_pixels=limit))
 
 
 def _windowed(pixels: np.ndarray, window: str, asked: tuple[float, float], *, where: str) -> np.ndarray:
@@ -134,13 +136,11 @@ def count_channels(source: ImageSource) -> int:
     kind = _kind(source.path)
     if kind == "nifti":
         return 1
-    return len(_channels_first(_read_npz(source.path))) if kind == "npz" else counts[kind](Path(source.path))
-
-
-def split_reference(path: str | Path) -> tuple[Path, str, int] | None:
-    """``"file.npz#train/17"`` -> (``file.npz``, ``"train"``, 17); None for an ordinary path."""
-    match = _REFERENCE.match(str(path))
-    return None if match is None else (Path(match["file"]), match["array"], int(match["row"]))
+    if kind == "npz":
+        shape = array_shape(source.path)
+        return shape[3] if len(shape) == 4 else 1
+    with door(source.path):
+        return counts[kind](Path(source.path))
 
 
 def same_proportions(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
@@ -254,36 +254,6 @@ def _kind(path: str) -> str:
     if is_nifti(file):
         return "nifti"
     return "tiff" if head[:4] in TIFF_MAGIC else "picture"
-
-
-def _read_npz(reference: str) -> np.ndarray:
-    """[H, W] or [H, W, C]: one row of an array of images."""
-    named = split_reference(reference)
-    assert named is not None
-    path, array, row = named
-    status = path.stat()
-    with _ARRAY_LOCK:  # one thread decompresses, the others find it done
-        images = _npz_images(str(path), array, status.st_size, status.st_mtime_ns)
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] > 4):
-        raise UserError(
-            f"the array has shape {by(images.shape)}, not images x height x width (x channels)", where=reference
-        )
-    if row >= len(images):
-        raise UserError(f"the array has {len(images)} images, so no row {row}", where=reference)
-    return np.asarray(images[row])
-
-
-@lru_cache(maxsize=3)  # the train, val and test arrays of one file; size and time make a changed file a new entry
-def _npz_images(path: str, array: str, size: int, modified: int) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as members:
-            for name in (f"{array}_images", array):
-                if name in members.files:
-                    return np.asarray(members[name])
-            held = ", ".join(members.files)
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged archive
-        raise UserError(f"not a readable .npz file ({error})", where=path, mend="copy it again") from error
-    raise UserError(f"no array {array}_images or {array}; the file holds {held}", where=path)
 
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:

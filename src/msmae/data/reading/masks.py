@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from msmae.data.reading.arrays import split_reference
 from msmae.data.reading.checks import by
-from msmae.data.reading.images import WHOLE, Plane, Reading, fit_mask, read_image, same_proportions, split_reference
+from msmae.data.reading.images import WHOLE, Plane, Reading, fit_mask, read_image, same_proportions
+from msmae.data.reading.pictures import open_picture
 from msmae.errors import UserError
 
 LISTED = 8
@@ -85,7 +88,7 @@ def _one_mask(path: str | Path, rule: MaskRule, *, plane: Plane, reading: Readin
     Any value: inside where a channel is above 0; in lossy JPEG files, where it is at least half of white (128), because
     compression leaves small values outside.
     """
-    shown = _drawn_in_alpha(path)
+    shown = _drawn_in_alpha(path, limit=reading.max_pixels)
     if shown is not None:
         return np.asarray(shown if rule.any_value else shown * np.uint8(255))
     if not rule.any_value:
@@ -95,23 +98,20 @@ def _one_mask(path: str | Path, rule: MaskRule, *, plane: Plane, reading: Readin
     return np.asarray(np.any(inside, axis=0), dtype=np.uint8)
 
 
-def _drawn_in_alpha(path: str | Path) -> np.ndarray | None:
+def _drawn_in_alpha(path: str | Path, *, limit: int) -> np.ndarray | None:
     """uint8 [H, W], 1 where a PNG or WebP with an alpha channel is opaque; None where its colours say what is inside.
 
     A mask drawn in transparency alone (one colour throughout, usually white) would otherwise be the whole image.
     Raises UserError where colours and transparency both vary, and say different things.
     """
-    from PIL import Image
-
     if Path(path).suffix.lower() not in (".png", ".webp") or not Path(path).is_file():
         return None
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("RGBA", "LA", "PA"):
-                return None
+    pixels: np.ndarray | None = None
+    with suppress(UserError), open_picture(Path(path), limit=limit) as image:  # `read_image` says what is wrong with it
+        if image.mode in ("RGBA", "LA", "PA"):
             pixels = np.asarray(image.convert("RGBA"))
-    except OSError:
-        return None  # `read_image` says what is wrong with it
+    if pixels is None:
+        return None
     alpha, inside = pixels[..., 3] >= 128, (pixels[..., :3] > 0).any(axis=2)
     if alpha.all():
         return None
@@ -150,7 +150,7 @@ def split_layers(masks: np.ndarray, classes: int, *, overlapping: bool) -> np.nd
 
 def _numbers(path: str | Path, *, plane: Plane, reading: Reading) -> np.ndarray:
     """The numbers of a mask file, [H, W]: of a palette its indices; of lossy JPEG 0 and 255."""
-    indices = _palette_indices(Path(path))
+    indices = _palette_indices(Path(path), limit=reading.max_pixels)
     if indices is not None:
         return indices
     values = read_image(path, plane=plane, reading=reading)  # [C, H, W]
@@ -163,17 +163,13 @@ def _numbers(path: str | Path, *, plane: Plane, reading: Reading) -> np.ndarray:
     return np.where(values[0] >= 128, 255, 0) if _is_jpeg(path) else values[0]
 
 
-def _palette_indices(path: Path) -> np.ndarray | None:
+def _palette_indices(path: Path, *, limit: int) -> np.ndarray | None:
     """The indices of a PNG, GIF or BMP with a palette; None for any other file."""
-    from PIL import Image
-
     if path.suffix.lower() not in (".png", ".gif", ".bmp") or not path.is_file():
         return None
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image) if image.mode == "P" else None
-    except OSError:
-        return None  # `read_image` says what is wrong with it
+    with suppress(UserError), open_picture(path, limit=limit) as image:  # `read_image` says what is wrong with it
+        return np.asarray(image) if image.mode == "P" else None
+    return None
 
 
 def _checked(numbers: np.ndarray, rule: MaskRule, *, where: str) -> np.ndarray:

@@ -9,12 +9,15 @@ where the camera said it was.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msmae.data.reading.checks import check_size, choose_plane
+from msmae.data.reading.checks import check_size, check_stream, choose_plane
+from msmae.data.reading.door import door
 from msmae.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+CHANNELS = 4
+"""Numbers a pixel that a TIFF of as many pixels as are allowed may have; a smaller one may have more."""
+DEFLATED = (8, 32946)
+"""TIFF's compressions that are unpacked here and may unfold without a limit."""
+_PLAIN = (1, 8, 32946, 32773)  # none, the two deflates, PackBits: all others are left to Pillow
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF")
 _LOCK = threading.Lock()
 _ALPHA = (1, 2)  # TIFF's extra samples: associated and unassociated alpha
@@ -43,52 +51,65 @@ def read_picture(path: Path, *, frame: int | None = None, max_pixels: int) -> np
 
     ``frame`` chooses from an animation. Raises UserError, with the reason, for what is damaged or too large.
     """
-    from PIL import ImageOps
-
-    with _open(path, _FORMATS) as image:
-        check_size((image.height, image.width), limit=max_pixels, path=path)
+    with open_picture(path, limit=max_pixels) as image:
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a camera's MPO adds previews
-        try:
-            image.seek(choose_plane(frame, frames, column="frame", path=path))
-            if image.format == "PNG" and (rawmode := _deep_colour(image, path)):
-                with _open(path, _FORMATS) as again:
-                    high, low = (_half(picture, rawmode, order) for picture, order in ((image, "B"), (again, "L")))
-                return np.asarray(high.astype(np.uint16) << 8 | low)
-            ImageOps.exif_transpose(image, in_place=True)
-            return _pixels(image)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
+        image.seek(choose_plane(frame, frames, column="frame", path=path))
+        if image.format == "PNG" and (rawmode := _deep_colour(image, path)):
+            with _open(path, _FORMATS) as again:
+                high, low = (_half(picture, rawmode, order) for picture, order in ((image, "B"), (again, "L")))
+            return np.asarray(high.astype(np.uint16) << 8 | low)
+        upright(image)
+        return _pixels(image)
 
 
-def read_reduced(path: Path, *, pixels: int) -> tuple[np.ndarray, tuple[int, int]] | None:
+def read_reduced(path: Path, *, pixels: int, limit: int) -> tuple[np.ndarray, tuple[int, int]] | None:
     """A large JPEG decoded at a half, a quarter or an eighth of its size, which costs a fraction of the time.
 
     Returns uint8 [h, w] or [h, w, 3] of at least ``pixels`` pixels, upright, and the (height, width) of the whole
     image; None for any other file, or one that is not larger than that at half its size. The same file gives the same
-    pixels. Raises UserError where it is damaged.
+    pixels. Raises UserError where it is damaged, or has more than ``limit`` pixels.
     """
-    from PIL import ImageOps
-
     with open(path, "rb") as file:
         if file.read(3) != b"\xff\xd8\xff":
             return None
-    with _open(path, _FORMATS) as image:
+    with open_picture(path, limit=limit) as image:
         width, height = image.size
         share = (pixels / (width * height)) ** 0.5
         if image.format != "JPEG" or image.mode not in ("L", "RGB") or share > 0.5:
             return None
         image.draft(image.mode, (max(1, int(width * share)), max(1, int(height * share))))
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        try:
-            ImageOps.exif_transpose(image, in_place=True)
-            return _pixels(image), (width, height) if turned else (height, width)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise UserError(f"the image is damaged ({error})", where=str(path), mend="copy it again") from error
+        turned = upright(image)
+        return _pixels(image), (width, height) if turned else (height, width)
+
+
+def upright(image: Any) -> bool:
+    """Turn a Pillow image as its EXIF orientation says, and whether that is by a quarter; it stays as it lies where the
+    EXIF data is damaged.
+    """
+    from PIL import ImageOps
+
+    image.load()  # what is wrong with its pixels is not taken for damaged EXIF
+    quarter = False
+    with suppress(Exception):  # EXIF is a small TIFF, and raises every kind when damaged
+        quarter = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        ImageOps.exif_transpose(image, in_place=True)
+    return quarter
+
+
+@contextmanager
+def open_picture(path: Path, *, limit: int | None = None) -> Iterator[Any]:
+    """Pillow's image, its pixels not decoded yet. Raises UserError where it is damaged, or has more than ``limit``
+    pixels.
+    """
+    with door(path, mend="copy it again"), _open(path, _FORMATS) as image:
+        if limit is not None:
+            check_size((image.height, image.width), limit=limit, path=path)
+        yield image
 
 
 def count_picture_channels(path: Path) -> int:
     """1 or 3, from the header."""
-    with _open(path, _FORMATS) as image:
+    with open_picture(path) as image:
         return 1 if image.mode in ("1", "L", "LA") or image.mode.startswith("I") else 3
 
 
@@ -106,8 +127,6 @@ def _open(path: Path, formats: tuple[str, ...]) -> Any:
                 where=str(path),
                 mend="give PNG, JPEG, BMP, WebP, GIF, TIFF, DICOM or NIfTI",
             ) from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"the image cannot be opened ({error})", where=str(path)) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -137,10 +156,8 @@ def _deep_colour(image: Any, path: Path) -> str:
 def _half(image: Any, rawmode: str, order: str) -> np.ndarray:
     """One byte of each colour, uint8 [H, W, 3], upright: Pillow keeps the first of big-endian numbers (``B``), and the
     second where it is told that they are little-endian (``L``)."""
-    from PIL import ImageOps
-
     image.tile = [tile._replace(args=f"{rawmode[:-1]}{order}") for tile in image.tile]
-    ImageOps.exif_transpose(image, in_place=True)
+    upright(image)
     return np.asarray(image)[..., :3]
 
 
@@ -152,16 +169,12 @@ def read_tiff(path: Path, *, frame: int | None = None, max_pixels: int) -> np.nd
     """
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            frames = _tiff_frames(file)
-            pages = frames[choose_plane(frame, len(frames), column="frame", path=path)]
-            check_size((pages[0].imagelength, pages[0].imagewidth), limit=max_pixels, path=path)
-            planes = [_decode_page(path, page) for page in pages]
-    except UserError:
-        raise
-    except Exception as error:  # tifffile and its decoders raise every kind for a damaged file
-        raise UserError(f"the TIFF image cannot be read ({error})", where=str(path)) from error
+    with door(path, what="TIFF image"), tifffile.TiffFile(path) as file:
+        frames = _tiff_frames(file)
+        pages = frames[choose_plane(frame, len(frames), column="frame", path=path)]
+        for page in pages:
+            check_page(page, path, limit=max_pixels, count=len(pages))
+        planes = [_decode_page(path, page) for page in pages]
     return planes[0] if len(planes) == 1 else np.dstack(planes)
 
 
@@ -169,14 +182,35 @@ def count_tiff_channels(path: Path) -> int:
     """Channels of the first plane, from the header."""
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            pages = _tiff_frames(file)[0]
-            if pages[0].photometric in (tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.SEPARATED):
-                return 3
-            return len(pages) * (pages[0].samplesperpixel - _has_alpha(pages[0]))
-    except Exception as error:  # as in read_tiff
-        raise UserError(f"the TIFF image cannot be read ({error})", where=str(path)) from error
+    with door(path, what="TIFF image"), tifffile.TiffFile(path) as file:
+        pages = _tiff_frames(file)[0]
+        if pages[0].photometric in (tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.SEPARATED):
+            return 3
+        return len(pages) * (pages[0].samplesperpixel - _has_alpha(pages[0]))
+
+
+def check_page(page: TiffPage, path: Path, *, limit: int, count: int = 1) -> None:
+    """UserError where a page of ``count``, or one of the strips or tiles it is made of, announces more than ``limit``
+    pixels, or holds more than it announces: asked before anything is unpacked.
+    """
+    check_size((page.imagelength, page.imagewidth), limit=limit, path=path)
+    numbers = page.samplesperpixel * max(1, page.imagedepth) * count
+    if page.imagelength * page.imagewidth * numbers > CHANNELS * limit:
+        raise UserError(
+            f"the image has {numbers:,} numbers a pixel, more than the limit of {CHANNELS * limit:,} in all",
+            where=str(path),
+            mend="raise max_pixels if that is meant",
+        )
+    chunk = int(np.prod([max(1, side) for side in page.chunks], dtype=object))
+    if chunk > CHANNELS * limit:
+        raise UserError("its strips or tiles are larger than the limit", where=str(path), mend="save it again")
+    if page.compression not in DEFLATED:
+        return
+    most = max(2 * chunk * max(1, page.bitspersample // 8), 1 << 24)
+    for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if length * 1032 > most:
+            page.parent.filehandle.seek(offset)
+            check_stream(page.parent.filehandle.read(length), limit=most, path=path)
 
 
 def _tiff_frames(file: TiffFile) -> list[list[TiffPage]]:
@@ -203,6 +237,8 @@ def _decode_page(path: Path, page: TiffPage) -> np.ndarray:
     from tifffile import PHOTOMETRIC
 
     try:
+        if page.compression not in _PLAIN:
+            raise ValueError("imagecodecs")
         pixels = page.asarray()
     except ValueError as error:
         if "imagecodecs" not in str(error):
@@ -220,7 +256,8 @@ def _decode_page(path: Path, page: TiffPage) -> np.ndarray:
         height, width, _ = pixels.shape
         pixels = np.asarray(Image.frombytes("CMYK", (width, height), pixels.tobytes()).convert("RGB"))
     elif page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
-        raise ValueError(f"{PHOTOMETRIC(page.photometric).name} pixels of type {pixels.dtype} are not supported")
+        kind = PHOTOMETRIC(page.photometric).name
+        raise UserError(f"{kind} pixels of type {pixels.dtype} are not supported", where=str(path), mend="save as RGB")
     turns, mirrored = _TURNS[int(page.tags.valueof("Orientation", 1))]
     pixels = np.rot90(pixels, turns)
     return pixels[:, ::-1] if mirrored else pixels
@@ -232,5 +269,9 @@ def _decode_page_by_pillow(path: Path, page: TiffPage) -> np.ndarray:
         image.seek(page.index)
         grey = page.samplesperpixel == 1 and page.photometric == 1  # minimum is black
         if page.bitspersample > 8 and not (grey and image.mode in ("I;16", "I;16B", "F")):
-            raise ValueError(f"its compression, for {page.dtype} pixels, needs the package imagecodecs")
+            raise UserError(
+                f"its compression, of {page.bitspersample} bits, needs the package imagecodecs",
+                where=str(path),
+                mend="install it, or save the image without compression",
+            )
         return _pixels(image)

@@ -8,6 +8,7 @@ axis 2 and the head in the others; column 0 is the patient's right, and the fron
 
 from __future__ import annotations
 
+import math
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from msmae.data.reading.checks import by, check_size, choose_plane
+from msmae.data.reading.door import door
 from msmae.errors import UserError
 
 _LOCK = threading.Lock()
+RATIO_UNPACKED = 1032
+"""Times its packed size that deflate unfolds at most."""
 
 
 def is_nifti(path: Path) -> bool:
@@ -30,11 +34,9 @@ def volume_shape(path: str | Path) -> tuple[int, int, int, int]:
 
     Raises UserError for a file that is not NIfTI, or has more than four dimensions that count.
     """
-    shape = tuple(int(side) for side in _open(Path(path)).shape)
-    padded = (*shape, 1, 1, 1, 1)[: max(4, len(shape))]
-    if any(side != 1 for side in padded[4:]):
-        raise UserError(f"the file has the shape {by(shape)}, more than a series of volumes", where=str(path))
-    return padded[0], padded[1], padded[2], padded[3]
+    path = Path(path)
+    with door(path, what="NIfTI file"):
+        return _shape(*_open(path), path)
 
 
 def read_nifti(
@@ -43,7 +45,8 @@ def read_nifti(
     """One slice of a NIfTI volume: float32 [1, H, W]; axes and orientation are said at the top of this file.
 
     ``index`` counts from 0 along ``axis``; both may be None where the file is one slice thick. ``frame`` chooses from
-    a 4-D file. Raises UserError where the choice is missing or out of range, or the file is damaged.
+    a 4-D file: no more than its volume is unpacked. Raises UserError where the choice is missing or out of range, or
+    the file is damaged.
     """
     *sides, volumes = volume_shape(path)
     volume = choose_plane(frame, volumes, column="frame", path=path)
@@ -58,32 +61,56 @@ def read_nifti(
     choose_plane(index, sides[axis], column="index", path=path)
     check_size(tuple(sides), limit=max_pixels, path=path)
     status = path.stat()
-    with _LOCK:  # one thread unpacks the volume, the others find it done
-        values = _values(str(path), status.st_size, status.st_mtime_ns)
-    plane = np.take(values.reshape(*sides, volumes)[..., volume], index, axis=axis)  # [first, second remaining axis]
+    with _LOCK, door(path, what="NIfTI volume", mend="copy it again"):  # one thread unpacks, the others find it done
+        values = _values(str(path), volume, status.st_size, status.st_mtime_ns)
+    plane = np.take(values, index, axis=axis)  # [first, second remaining axis]
     return np.ascontiguousarray(plane.T[::-1, ::-1])[None]
 
 
 @lru_cache(maxsize=2)  # slices of one volume follow each other; size and time make a changed file a new entry
-def _values(path: str, size: int, modified: int) -> np.ndarray:
-    image = _open(Path(path))
+def _values(path: str, volume: int, size: int, modified: int) -> np.ndarray:
+    """One volume, float32, its axes turned to left -> right, back -> front, feet -> head."""
+    from nibabel.orientations import apply_orientation
+
+    image, turn = _open(Path(path))
     if image.get_data_dtype().fields:
         raise UserError(
             "the volume holds colours (RGB), not one number a voxel",
             where=path,
             mend="save it as one grey channel, or its slices as PNG",
         )
-    try:
-        return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
-    except Exception as error:  # nibabel, gzip and zlib raise every kind for a damaged file
-        raise UserError(f"the NIfTI volume is damaged ({error})", where=path, mend="copy it again") from error
+    own = tuple(int(side) for side in image.shape)
+    if math.prod(own[:3]) * image.get_data_dtype().itemsize > RATIO_UNPACKED * size:  # before room is made for it
+        raise UserError("the file is too short for the volume that it announces", where=path, mend="copy it again")
+    chosen = (..., volume, *(0 for _ in own[4:])) if len(own) > 3 else ...
+    values = np.asarray(image.dataobj[chosen], dtype=np.float32)
+    return np.asarray(apply_orientation(values.reshape((*own, 1, 1, 1)[:3]), turn))  # type: ignore[no-untyped-call]
 
 
-def _open(path: Path) -> Any:
-    """nibabel's image, not unpacked yet, its axes turned to left -> right, back -> front, feet -> head."""
+def _shape(image: Any, turn: np.ndarray, path: Path) -> tuple[int, int, int, int]:
+    own = tuple(int(side) for side in image.shape)
+    padded = (*own, 1, 1, 1, 1)[: max(4, len(own))]
+    if any(side != 1 for side in padded[4:]):
+        raise UserError(f"the file has the shape {by(own)}, more than a series of volumes", where=str(path))
+    if min(padded) < 1:
+        raise UserError(f"the file has the shape {by(own)}: it holds no voxels", where=str(path), mend="copy it again")
+    sides = [0, 0, 0]
+    for axis, target in enumerate(turn[:, 0].astype(int).tolist()):
+        sides[target] = padded[axis]
+    return sides[0], sides[1], sides[2], padded[3]
+
+
+def _open(path: Path) -> tuple[Any, np.ndarray]:
+    """nibabel's image, not unpacked yet; and how its axes are turned to left -> right, back -> front, feet -> head:
+    [3, 2], the new place of each axis and 1 or -1.
+    """
     import nibabel
+    from nibabel.orientations import io_orientation
 
-    try:
-        return nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
-    except Exception as error:  # as above
-        raise UserError(f"the NIfTI file cannot be opened ({error})", where=str(path)) from error
+    image: Any = nibabel.load(path)
+    turn = np.asarray(io_orientation(image.affine))  # type: ignore[no-untyped-call]
+    if not np.isfinite(turn).all() or sorted(turn[:, 0].tolist()) != [0, 1, 2]:
+        raise UserError(
+            "the file's affine gives its axes no directions", where=str(path), mend="mend its header (sform or qform)"
+        )
+    return image, turn

@@ -6,9 +6,11 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msmae.data.manifest import Manifest, plain
+from msmae.data.reading.door import door
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, without_suffix
 from msmae.errors import UserError
@@ -21,6 +23,13 @@ BEGINNING = re.compile(r"([^/]*?\d{3,})[_-][^/]*$")
 BEGINNINGS, SHARE = 10, 0.2
 """Beginnings from which they are taken for patients, and the share of the images that one may have at most."""
 DICOM_FIELDS = {"patient_id": "PatientID", "study_id": "StudyInstanceUID", "age": "PatientAge", "sex": "PatientSex"}
+FORMS = {
+    "patient_id": re.compile(".*", re.DOTALL),  # kept as a pseudonym only
+    "study_id": re.compile(r"[0-9.]{1,64}"),
+    "age": re.compile(r"\d{3}[DWMY]"),
+    "sex": re.compile("[MFO]"),
+}
+"""What each field looks like: a damaged header may hold anything there, a name too."""
 
 
 def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
@@ -128,21 +137,21 @@ def is_dicom(path: str) -> bool:
 
 
 def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
-    """``DICOM_FIELDS`` of DICOM files, without their pixels; ``""`` where a file does not say or cannot be read.
+    """``DICOM_FIELDS`` of DICOM files, without their pixels; ``""`` where a file cannot be read, does not say, or says
+    what the field cannot be.
 
     The patient's ID becomes a pseudonym (12 hex digits of its SHA-256), so that the manifest carries no name.
     """
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
     fields: dict[str, list[str]] = {column: [] for column in DICOM_FIELDS}
     for path in paths:
-        try:
+        said = dict.fromkeys(DICOM_FIELDS, "")
+        with suppress(UserError), door(path, what="DICOM header"):  # the audit reports it as unreadable
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(DICOM_FIELDS.values()))
-        except (InvalidDicomError, OSError, EOFError, ValueError):  # the audit reports it as unreadable
-            header = None
-        for column, keyword in DICOM_FIELDS.items():
-            fields[column].append(str(getattr(header, keyword, None) or "").strip())
+            said |= {name: str(header.get(keyword) or "").strip() for name, keyword in DICOM_FIELDS.items()}
+        for column, text in said.items():
+            fields[column].append(text if FORMS[column].fullmatch(text) else "")
     fields["patient_id"] = [
         name and hashlib.sha256(name.encode()).hexdigest()[:12]
         for name in without_anonymous(fields["patient_id"], fields["study_id"])

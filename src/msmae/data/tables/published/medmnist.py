@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from msmae.data.manifest import NO_FINDING, SEPARATOR, SPLITS, Manifest
+from msmae.data.reading.arrays import member_header, read_member
+from msmae.data.reading.door import door
 from msmae.data.tables.listing import count
 from msmae.errors import UserError
 
@@ -51,6 +51,10 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {  # by their number in the file; reti
 }
 
 
+MOST_LABELS = 100_000_000
+"""Bytes of labels that need not be held against their packed size."""
+
+
 def read_medmnist(source: Path) -> Manifest:
     """Read ``{train,val,test}_images`` (uint8 ``[n, h, w]`` or ``[n, h, w, 3]``) and ``_labels`` (``[n, 1]``, ``[n]``,
     or 0/1 ``[n, C]`` for multi-label sets) without decoding the images.
@@ -69,19 +73,18 @@ def read_medmnist(source: Path) -> Manifest:
     names = published = CLASS_NAMES.get(re.sub(r"_\d+$", "", source.stem.lower()))
     rows: list[tuple[str, str, str]] = []
     numbers: dict[str, np.ndarray] = {}
-    with np.load(source, allow_pickle=False) as archive:
-        for split in splits:
-            shape = shapes[f"{split}_images"]
-            if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] > 4):
-                raise UserError(f"{split}_images is {list(shape)}, not a stack of 2-D images", where=str(source))
-            numbers[split] = _member(archive, f"{split}_labels", source)
-        names, told = _names(numbers, names, where=str(source))
-        for split in splits:
-            shape = shapes[f"{split}_images"]
-            labels = _labels(numbers[split], names)
-            if len(labels) != shape[0]:
-                raise UserError(f"{shape[0]} {split} images, but {len(labels)} labels", where=str(source))
-            rows += [(f"{source.name}#{split}/{row}", label, split) for row, label in enumerate(labels)]
+    for split in splits:
+        shape = shapes[f"{split}_images"]
+        if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] > 4):
+            raise UserError(f"{split}_images is {list(shape)}, not a stack of 2-D images", where=str(source))
+        numbers[split] = read_member(source, f"{split}_labels", limit=MOST_LABELS)
+    names, told = _names(numbers, names, where=str(source))
+    for split in splits:
+        shape = shapes[f"{split}_images"]
+        labels = _labels(numbers[split], names)
+        if len(labels) != shape[0]:
+            raise UserError(f"{shape[0]} {split} images, but {len(labels)} labels", where=str(source))
+        rows += [(f"{source.name}#{split}/{row}", label, split) for row, label in enumerate(labels)]
     table = pd.DataFrame(rows, columns=["image_path", "label", "split"], dtype=object)
     known = f"with the class names of {source.stem}" if published else "classes known by number only"
     note = f"{count(len(table), 'image')} in {', '.join(splits)}, {known}"
@@ -91,34 +94,9 @@ def read_medmnist(source: Path) -> Manifest:
 
 def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
     """The shape of every array in the archive, from its header alone."""
-    shapes = {}
-    try:
-        with zipfile.ZipFile(source) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as stream:
-                    version = np.lib.format.read_magic(stream)
-                    read = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shapes[member.removesuffix(".npy")] = read(stream)[0]
-    except Exception as error:  # numpy and zipfile raise every kind for a damaged archive
-        raise UserError(
-            f"this is no readable .npz archive: {error}", where=str(source), mend="download it again"
-        ) from error
-    return shapes
-
-
-def _member(archive: Any, name: str, source: Path) -> np.ndarray:
-    """One array; ``UserError`` for a damaged one, and for labels that are Python objects."""
-    try:
-        return np.asarray(archive[name])
-    except ValueError as error:
-        what = "holds Python objects" if "pickle" in str(error) else f"cannot be read ({error})"
-        raise UserError(f"{name} {what}", where=str(source), mend="save the labels as whole numbers") from error
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
-        raise UserError(f"{name} is damaged ({error})", where=str(source), mend="copy it again") from error
+    with door(source, what=".npz archive", mend="download it again"), zipfile.ZipFile(source) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+    return {name: member_header(source, name)[0] for name in names}
 
 
 def _names(
