@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msmae.data.reading.apart import decode_apart
 from msmae.data.reading.checks import check_size, check_stream, choose_plane
 from msmae.data.reading.door import door
 from msmae.data.reading.frames import check_frame, frame_of_file
@@ -94,7 +95,7 @@ def brightness(values: np.ndarray, *, black: float, white: float) -> np.ndarray:
 
 def count_dicom_channels(path: Path) -> int:
     """1 for grey, 3 for colour, from the header."""
-    header = _read_header(path)
+    header = read_header(path)
     return 3 if header.get("SamplesPerPixel") == 3 or header.get("PhotometricInterpretation") == "PALETTE COLOR" else 1
 
 
@@ -107,7 +108,7 @@ def read_dicom(path: Path, *, frame: int | None = None, window: str = "file", ma
     """
     asked = parse_window(window)
     with door(path, what="DICOM image"):
-        header = _read_header(path)
+        header = read_header(path)
         frame = _check_image(header, path, frame=frame, max_pixels=max_pixels)
         modality = str(header.get("Modality", "CT"))
         if asked is not None and window in WINDOWS and modality != "CT":
@@ -133,7 +134,7 @@ def read_dicom(path: Path, *, frame: int | None = None, window: str = "file", ma
         return shown.astype(np.float32)[None]
 
 
-def _read_header(path: Path) -> Dataset:
+def read_header(path: Path) -> Dataset:
     """Everything before the pixels. Files without the DICOM preamble are read too; their encoding is taken as found."""
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -182,26 +183,40 @@ def _check_image(header: Dataset, path: Path, *, frame: int | None, max_pixels: 
 
 
 def _decode(path: Path, header: Dataset, frame: int) -> np.ndarray:
-    """Stored numbers [H, W] or [H, W, 3] of one frame; YBR is already RGB, bits above the stored ones are cleared."""
+    """As ``decode``; compressed frames in a process of its own, once they fit the file's header."""
+    from pydicom.uid import RLELossless
+
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == RLELossless:  # which pydicom decodes in Python
+        return decode(path, header, frame)
+    return decode_apart(path, frame, pixels=int(header.Rows) * int(header.Columns))
+
+
+def decode(path: Path, header: Dataset, frame: int) -> np.ndarray:
+    """Stored numbers [H, W] or [H, W, 3] of one frame; YBR is already RGB, bits above the stored ones are cleared.
+
+    Raises UserError where a compressed frame contradicts the header, and whatever a decoder raises.
+    """
     from pydicom import dcmread
     from pydicom.encaps import get_frame
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
     syntax = header.file_meta.TransferSyntaxUID
-    checked = syntax.is_encapsulated and syntax != RLELossless  # which pydicom decodes by the file's header alone
-    if header.get("NumberOfFrames", 1) > 1 and syntax != DeflatedExplicitVRLittleEndian:
-        if checked:
-            check_frame(frame_of_file(path, header, frame), header)
+    film = header.get("NumberOfFrames", 1) > 1 and syntax != DeflatedExplicitVRLittleEndian
+    dataset = None if film else dcmread(path, force=True)
+    if syntax.is_encapsulated and syntax != RLELossless:
+        one = (
+            frame_of_file(path, header, frame)
+            if dataset is None
+            else get_frame(dataset.PixelData, 0, number_of_frames=1)
+        )
+        check_frame(one, header)
         if syntax == JPEGExtended12Bit and header.BitsStored == 12:
             return _decode_extended_jpeg(path, header, frame)
+    if dataset is None:
         return pixel_array(path, index=frame, transfer_syntax_uid=syntax)  # reads this frame alone
-    dataset = dcmread(path, force=True)
     dataset.file_meta.TransferSyntaxUID = syntax
-    if checked:
-        check_frame(get_frame(dataset.PixelData, 0, number_of_frames=1), header)
-    if syntax == JPEGExtended12Bit and header.BitsStored == 12:
-        return _decode_extended_jpeg(path, header, frame)
     return pixel_array(dataset, index=frame)
 
 

@@ -41,7 +41,7 @@ def check_frame(content: bytes, header: Dataset) -> None:
         what = f"is {by(asked)} pixels by its header and {by((found.rows, found.columns))} by its compressed pixels"
     elif found.samples != samples:
         what = f"has {samples} samples a pixel by its header and {found.samples} by its compressed pixels"
-    elif found.bits not in (bits, int(header.BitsAllocated)):
+    elif found.bits != bits and not (bits > 8 and 8 < found.bits <= int(header.BitsAllocated)):  # two bytes a sample
         what = f"has {bits} bits by its header and {found.bits} in its compressed pixels"
     else:
         return

@@ -18,6 +18,7 @@ import numpy as np
 
 from msmae.data.reading.checks import check_size, check_stream, choose_plane
 from msmae.data.reading.door import door
+from msmae.data.reading.tiff_pages import check_pages
 from msmae.errors import UserError
 
 if TYPE_CHECKING:
@@ -161,15 +162,24 @@ def _half(image: Any, rawmode: str, order: str) -> np.ndarray:
     return np.asarray(image)[..., :3]
 
 
+@contextmanager
+def open_tiff(path: Path) -> Iterator[TiffFile]:
+    """tifffile's file, nothing decoded yet. Raises UserError where it is damaged."""
+    import tifffile
+
+    with door(path, what="TIFF image"):
+        check_pages(path)
+        with tifffile.TiffFile(path) as file:
+            yield file
+
+
 def read_tiff(path: Path, *, frame: int | None = None, max_pixels: int) -> np.ndarray:
     """Read one plane of a TIFF: [H, W] or [H, W, C], of the type stored.
 
     Pages are frames, chosen by ``frame``, except where the file says (OME, ImageJ) that they are channels of one image.
     Raises UserError, with the reason, for what cannot be decoded without loss.
     """
-    import tifffile
-
-    with door(path, what="TIFF image"), tifffile.TiffFile(path) as file:
+    with open_tiff(path) as file:
         frames = _tiff_frames(file)
         pages = frames[choose_plane(frame, len(frames), column="frame", path=path)]
         for page in pages:
@@ -182,7 +192,7 @@ def count_tiff_channels(path: Path) -> int:
     """Channels of the first plane, from the header."""
     import tifffile
 
-    with door(path, what="TIFF image"), tifffile.TiffFile(path) as file:
+    with open_tiff(path) as file:
         pages = _tiff_frames(file)[0]
         if pages[0].photometric in (tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.SEPARATED):
             return 3
