@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quick check experiments-test docs results results-check bench-check long lowest format lock clean
 # What `make long` runs besides the suite: the tests that read MSMAE_LONG, and those named here.
-LONG := tests/docs tests/test_wheel.py
+LONG := tests/docs tests/test_wheel.py tests/fuzz
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14

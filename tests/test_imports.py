@@ -49,7 +49,7 @@ ALONE = {
     "errors": set(),
     "files": {"errors"},
     "progress": {"errors"},
-    "config": {"errors"},
+    "config": {"errors", "files"},
     "statistics": {"errors", "files", "config"},
     "method": set(),
     "selection": {"method"},

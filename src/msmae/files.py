@@ -1,7 +1,10 @@
-"""Writing files so that a kill, a full disk or a planted link never leaves half a file, or another file changed."""
+"""Writing files so that a kill, a full disk or a planted link never leaves half a file, or another file changed; and
+reading the small ones that hold names and values, so that a hostile one is refused in one sentence.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -9,9 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 from msmae.errors import UserError
 
+LARGEST = 64 << 20
+"""Bytes that a file of names and values may have."""
+MOST_VALUES = 1_000_000
+"""Values that it may hold, those that YAML's aliases repeat counted each time."""
 LEFT_OVER = 3600.0
 """Seconds after which an unfinished file is what a killed process left, and goes."""
 
@@ -71,3 +79,54 @@ def remove_left_over(path: Path) -> None:
         with suppress(OSError):
             if time.time() - old.lstat().st_mtime > LEFT_OVER:
                 old.unlink()
+
+
+def read_mapping(path: Path, *, mend: str, what: str | None = None) -> dict[str, Any]:
+    """The names and values of a JSON file, or a YAML file by its suffix.
+
+    Args:
+        what: what cannot be read, in words; the file's name unless given.
+        mend: how that is put right.
+
+    Raises:
+        UserError: the file is missing, too large, malformed, repeats itself without end, or holds no names.
+    """
+    import yaml
+
+    def refused(reason: str) -> UserError:
+        return UserError(f"{what or path.name} cannot be read ({reason})", where=str(path), mend=mend)
+
+    try:
+        if path.stat().st_size > LARGEST:
+            raise refused("it is too large")
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+    except UserError:
+        raise
+    except OSError as error:
+        raise refused(error.strerror or "it cannot be opened") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise refused(f"it is no YAML{f': line {mark.line + 1}' if mark else ''}") from None
+    except Exception:  # PyYAML and json raise many kinds for what is malformed, or nested without end
+        raise refused("it is malformed") from None
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise refused("it holds no names and values")
+    if _endless(content):
+        raise refused("it repeats itself without end")
+    return content
+
+
+def _endless(content: Any) -> bool:
+    """Whether nested values are more than ``MOST_VALUES``, because aliases repeat them, or hold themselves."""
+    waiting, count = [content], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            return True
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple, set)):
+            waiting += value
+    return False

@@ -70,7 +70,7 @@ def test_a_missing_or_malformed_settings_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such settings file"):
         make_settings("tiny", tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("pretrain: [1, 2")
-    with pytest.raises(UserError, match="not readable as YAML"):
+    with pytest.raises(UserError, match="it is no YAML"):
         make_settings("tiny", tmp_path / "bad.yaml")
     with pytest.raises(UserError, match="no preset 'huge'"):
         make_settings("huge")

@@ -32,6 +32,7 @@ from msmae.encoders.weights import Weights
 from msmae.errors import UserError
 from msmae.evaluation.evaluate import predictions_frame, seconds_spent, write_evidence
 from msmae.evaluation.train_and_test import train_and_test
+from msmae.files import read_mapping
 from msmae.runs.checkpoint import read_card
 from msmae.runs.folder import completed, describe_run, differences, read_run, write_json
 from msmae.training.cards import card_of
@@ -88,7 +89,7 @@ def listed(words: Any) -> list[Any]:
 def read_plan(folder: Path) -> dict[str, Any]:
     """The comparison.json of a comparison that was begun; empty where there is none."""
     path = folder / PLAN
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_mapping(path, mend="choose another --out, or add --overwrite") if path.is_file() else {}
 
 
 def cut_folds(whole: Manifest, request: Request, *, settings: Settings, seed: int) -> list[Manifest]:

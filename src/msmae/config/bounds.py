@@ -76,6 +76,12 @@ def bounds_of(kind: Any) -> Between | None:
     return None
 
 
+def may_be_none(kind: Any) -> bool:
+    """Whether a value of this type may be None."""
+    kind = plain_type(kind)
+    return kind in (None, type(None)) or any(may_be_none(part) for part in get_args(kind) if not isinstance(part, str))
+
+
 def words_for(kind: Any) -> str:
     """A type in words: ``a whole number``, ``two numbers``, ``one of light, setr-pup``, ``a number or auto``."""
     kind = plain_type(kind)

@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from msmae.config.bounds import THREE_D, example, types_of, words_for
+from msmae.config.bounds import THREE_D, example, may_be_none, types_of, words_for
 from msmae.config.settings import Settings
 from msmae.errors import UserError
+from msmae.files import read_mapping
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GROUPS: dict[str, Any] = get_type_hints(Settings)
@@ -57,18 +58,13 @@ def read_settings(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, dict
     Raises:
         UserError: a missing or malformed file, no such recipe, or one that extends itself in the end.
     """
-    import yaml
-
     if not path.is_file():
         raise UserError("no such settings file", where=str(path), mend="check the path")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"not readable as YAML: {error}", where=str(path), mend="mend the file") from error
-    if isinstance(content, dict) and isinstance(content.get("settings"), dict):
+    content = read_mapping(path, mend="mend the file: groups of `name: value`") if path.read_bytes().strip() else {}
+    if isinstance(content.get("settings"), dict):
         content = content["settings"]  # a run's config.yaml
-    base = content.pop("extends", None) if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not all(isinstance(group, dict) for group in content.values()):
+    base = content.pop("extends", None)
+    if not all(isinstance(group, dict) for group in content.values()):
         raise UserError("settings must be groups of `name: value`", where=str(path), mend="see the shipped recipes")
     return content if base is None else over(extended(base, (*below, path)), content)
 
@@ -171,6 +167,8 @@ def typed(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in values.items():
         plain = list(value) if isinstance(value, tuple) else value
+        if value is None and not may_be_none(types_of(GROUPS[group])[name]):
+            raise wrong_type(group, name, value)  # the parser lets it pass
         try:
             found[name] = parser_of(group).parse_object({name: plain}, defaults=False)[name]
         except (ArgumentError, TypeError, ValueError) as error:

@@ -7,7 +7,6 @@ checksum of the first download, so that another one is noticed.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from msmae.encoders.catalogue import KNOWN, find_known
 from msmae.encoders.files import sha256_of
 from msmae.errors import UserError
+from msmae.files import read_mapping
 
 ORIGIN = "origin.json"
 
@@ -30,11 +30,7 @@ def read_origin(folder: Path) -> dict[str, Any]:
     path = folder / ORIGIN
     if not path.is_file():
         return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError("the record of the encoder cannot be read", where=str(path), mend="fetch it anew") from error
-    return content
+    return read_mapping(path, what="the record of the encoder", mend="fetch it anew")
 
 
 def pinned(name: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import pickle
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from msmae.errors import UserError
+from msmae.files import read_mapping
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 INSIDE = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
@@ -74,11 +74,7 @@ def _with_notes(path: Path, folder: Path, files: Iterable[Path]) -> Files:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError("the file beside the weights is no JSON", where=str(path), mend="mend or remove it") from error
-    return content if isinstance(content, dict) else {}
+    return read_mapping(path, what="the file beside the weights", mend="mend or remove it")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -142,10 +138,11 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # MAE's checkpoints hold their arguments
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():  # MAE's arguments
+            warnings.simplefilter("ignore")
             content = torch.load(file, "cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise _unreadable(file) from error
+    except Exception:  # PyTorch raises every kind for a damaged file
+        raise _unreadable(file) from None
     for _ in range(2):  # {"teacher": {"model": ...}} occurs
         key = next((k for k in WRAPPED if isinstance(content, dict) and isinstance(content.get(k), dict)), None)
         content = content if key is None else content[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from msmae.errors import UserError
@@ -30,8 +31,11 @@ def fit_state(network: nn.Module, state: Mapping[str, Tensor], *, where: Path, m
     """Fill a network with the tensors of a file.
 
     Raises:
-        UserError: a tensor is missing, unexplained or of another shape; nothing of the network was changed.
+        UserError: a tensor is missing, unexplained, of another shape or not finite; nothing of the network was changed.
     """
     if problems := misfits(state, network.state_dict()):
         raise UserError(f"the weights do not fit the model: {problems}", where=str(where), mend=mend)
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UserError(f"{name} holds values that are not finite", where=str(where), mend=mend)
     network.load_state_dict(dict(state))

@@ -8,7 +8,6 @@ temperature and the thresholds were chosen: nothing is fitted on the external im
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from msmae.errors import LeakageError, UserError
 from msmae.evaluation.evaluate import How, evaluate, summarised, write_labels
 from msmae.evaluation.panels import draw_panels
 from msmae.evaluation.units import evaluate_units_elsewhere
-from msmae.files import write_whole
+from msmae.files import read_mapping, write_whole
 from msmae.inference.inputs import check_numbers
 from msmae.inference.model import Keep, Model, load, share_and_selector
 from msmae.progress import ProgressBar
@@ -234,7 +233,7 @@ def own_predictions(run: Path, model: Model, *, share: float, selector: str) -> 
     if selector != "all":
         path, known = run / "predictions_keep.csv", run / "metrics_keep.json"
         same = {"selector": selector, "keep": share}
-        if not known.is_file() or json.loads(known.read_text(encoding="utf-8"))["keep"] != same:
+        if not known.is_file() or read_mapping(known, mend="delete it").get("keep") != same:
             raise UserError(
                 "the run's own images were not evaluated with this token share",
                 where=str(run),
@@ -277,8 +276,7 @@ def metrics_of(run: Path) -> dict[str, Any]:
     path = run / "metrics.json"
     if not path.is_file():
         raise UserError("the run has no metrics.json", where=str(run), mend="`msmae evaluate RUN` first")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_mapping(path, mend="`msmae evaluate RUN` writes it anew")
 
 
 def calibration_of(run: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from msmae.errors import UserError
+from msmae.files import read_mapping
 from msmae.statistics.answers import PLAIN
 from msmae.statistics.predictions import PREFIX, read_predictions, read_text_table
 from msmae.statistics.summary import figures_by
@@ -204,16 +204,12 @@ def _read_metrics(run: Path) -> dict[str, Any]:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     """A JSON or YAML file that holds a mapping. Raises FileNotFoundError, or ValueError for anything else."""
-    import yaml
-
-    text = path.read_text(encoding="utf-8")
+    if not path.is_file():
+        raise FileNotFoundError(path)
     try:
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise ValueError("it is not YAML") from problem
-    if not isinstance(content, dict):
-        raise ValueError("it holds no names and values")
-    return content
+        return read_mapping(path, mend="")
+    except UserError as problem:
+        raise ValueError(problem.what) from None
 
 
 def _read_manifest(path: Path) -> pd.DataFrame | None:
@@ -241,10 +237,10 @@ def _read_panels(folder: Path) -> tuple[tuple[Panel, ...], list[str]]:
     listing = folder / "panels.json"
     if listing.is_file():
         try:
-            content = json.loads(listing.read_text(encoding="utf-8"))
+            content = _read_mapping(listing)
         except ValueError:
             return (), ["panels/panels.json cannot be read: the attention panels are left out"]
-        entries = content.get("panels", []) if isinstance(content, dict) else content
+        entries = content.get("panels", [])
     else:
         entries = [{"file": path.name} for path in sorted(folder.glob("*.png"))]
     panels, lost = [], []

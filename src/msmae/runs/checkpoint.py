@@ -6,9 +6,9 @@ import copy
 import hashlib
 import json
 import os
-import pickle
 import shlex
-from dataclasses import asdict, dataclass, field, replace
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +17,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from msmae.encoders.fitting import fit_state
+from msmae.encoders.fitting import fit_state, misfits
 from msmae.errors import UserError
-from msmae.files import whole, write_whole
+from msmae.files import read_mapping, whole, write_whole
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
 from msmae.method.neighbours import NeighbourVote
 from msmae.method.segmenter import Segmenter
 from msmae.method.vit import VisionTransformer
+from msmae.runs.cards import FORMAT_VERSION, ModelCard, checked_card
 from msmae.selection.locator import Glance, Locator
 from msmae.selection.selectors import Selection
-
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What the weights cannot say: the architecture, the classes, and how images are brought to the encoder's scale.
-
-    ``mean`` and ``std`` are per channel, in the file's own units. ``kind``: "classifier", "segmenter" or "pretrained".
-    """
-
-    kind: str
-    method: str
-    classes: list[str]
-    multilabel: bool
-    image_size: tuple[int, int]
-    patch_size: int
-    channels: int
-    width: int
-    depth: int
-    heads: int
-    pool: str
-    mean: list[float]
-    std: list[float]
-    decoder: dict[str, Any] = field(default_factory=dict)
-    """What follows the encoder: of a segmenter and of pre-training the decoder; of a vote of neighbours, how many
-    images it remembers; else nothing."""
-    normalise_pixels: bool = False
-    reading: dict[str, Any] = field(default_factory=dict)
-    """How files were turned into numbers (``msmae.data.reading.images.Reading``)."""
-    calibration: dict[str, Any] = field(default_factory=dict)
-    """What makes the network's probabilities honest (``msmae.statistics.calibration.Calibrator``); empty: nothing."""
-    thresholds: dict[str, float] = field(default_factory=dict)
-    """Class -> calibrated probability from which it is answered (``msmae.statistics.answers``); empty: the largest."""
-    numbers: str = ""
-    """The type of the numbers learned from (uint8, uint16, int16, float32); "" in models saved before it was kept."""
-    keep: dict[str, Any] = field(default_factory=dict)
-    """How the model selects tokens (``msmae.runs.checkpoint``), and the choice of `msmae budget`."""
-    encoder: dict[str, Any] = field(default_factory=dict)
-    """What of the encoder's architecture a plain one does not have (``VisionTransformer``): registers, SwiGLU, ..."""
-    start: dict[str, Any] = field(default_factory=dict)
-    """The pretrained encoder that training began with: name, path, checksum, licence; empty: none."""
-    format_version: int = FORMAT_VERSION
 
 
 def build_encoder(card: ModelCard, *, drop_path: float = 0.0) -> VisionTransformer:
@@ -165,17 +123,14 @@ def read_card(folder: Path) -> ModelCard:
     path = folder / "config.json"
     if not path.is_file():
         raise no_model(folder, mend="name the folder of a finished run")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"the card cannot be read: {error}", where=str(path), mend="copy the model again") from error
+    content = read_mapping(path, what="the card", mend="copy the model again")
     if content.get("format_version") != FORMAT_VERSION:
         raise UserError(
             f"model format {content.get('format_version')} is not the one this library reads ({FORMAT_VERSION})",
             where=str(path),
             mend="use the version of msmae that wrote it",
         )
-    return ModelCard(**{**content, "image_size": tuple(content["image_size"])})
+    return checked_card(content, path)
 
 
 def read_tensors(path: Path, *, mend: str) -> dict[str, torch.Tensor]:
@@ -190,10 +145,18 @@ def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]
     """A saved model, in evaluation mode. Raises ``UserError`` naming tensors missing, unexplained or of another
     shape."""
     card = read_card(folder)
-    model = build_model(card)
     path = folder / "model.safetensors"
     mend = "copy the model again"
-    fit_state(model, read_tensors(path, mend=mend), where=path, mend=mend)
+    state = read_tensors(path, mend=mend)
+    try:
+        with torch.device("meta"):  # what the card asks for is held against the file before room is made for it
+            problems = misfits(state, build_model(card).state_dict())
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        raise UserError("the card describes no model", where=str(folder / "config.json"), mend=mend) from None
+    if problems:
+        raise UserError(f"the weights do not fit the model: {problems}", where=str(path), mend=mend)
+    model = build_model(card)
+    fit_state(model, state, where=path, mend=mend)
     return model.eval(), card
 
 
@@ -262,9 +225,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it is damaged, or holds more than tensors and plain values.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise unreadable_checkpoint(path) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # PyTorch raises every kind for a damaged file
+        raise unreadable_checkpoint(path) from None
+    if not isinstance(content, dict):
+        raise unreadable_checkpoint(path)
     return content
 
 

@@ -19,7 +19,7 @@ import yaml
 from msmae import __version__
 from msmae.config import Settings, as_of_today, merge_layers
 from msmae.errors import UserError
-from msmae.files import write_whole
+from msmae.files import read_mapping, write_whole
 from msmae.reporting.run_files import software
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
     config |= whole_paths(config)
     path = run / "config.yaml"
     if path.is_file():
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before = read_config(path)
         before.pop("understood", None)  # said, not asked for
         config.pop("understood", None)
         before["settings"] = completed(before["settings"], config["settings"])
@@ -186,7 +186,7 @@ def check_same_images(run: Path, manifest: Manifest, *, seed: int, settings: Set
     if not changes:
         return
     asked = {name: value for name, value in settings.to_dict()["dataset"].items() if value is not None}
-    saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    saved = read_config(run / "config.yaml")
     begun = {name: value for name, value in saved["settings"]["dataset"].items() if name in asked}
     refuse_other_settings(
         run, differences({"seed": saved["seed"], "dataset": {**asked, **begun}}, {"seed": seed, "dataset": asked})
@@ -252,12 +252,17 @@ def read_run(run: Path) -> tuple[dict[str, Any], Settings]:
     path = run / "config.yaml"
     if not path.is_file():
         raise UserError("this is not a run's folder: it has no config.yaml", where=str(run), mend="name a run's --out")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        settings = config["settings"]
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise UserError("the run's settings cannot be read", where=str(path), mend="copy the run again") from error
-    return config, merge_layers([as_of_today(settings, whatever=True)])
+    config = read_config(path)
+    return config, merge_layers([as_of_today(config["settings"], whatever=True)])
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a run's config.yaml. Raises ``UserError`` where it is damaged."""
+    config = read_mapping(path, what="the run's settings", mend="copy the run again")
+    settings = config.get("settings")
+    if not isinstance(settings, dict) or not all(isinstance(group, dict) for group in settings.values()):
+        raise UserError("the run's settings cannot be read", where=str(path), mend="copy the run again")
+    return config
 
 
 def change_settings(run: Path, groups: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from msmae.data.store import ImageStore, open_store
 from msmae.data.tables.listing import count, some
 from msmae.encoders.weights import Weights
 from msmae.errors import UserError
+from msmae.files import read_mapping
 from msmae.method.masking import Draw
 from msmae.progress import ProgressBar
 from msmae.runs.checkpoint import read_card
@@ -201,7 +202,7 @@ def _own_order(manifest: Manifest, run: Path, settings: Settings) -> Manifest:
     cards = [run / part / "config.json" for part in ("model", "pretrained")]
     card = next((file for file in cards if file.is_file()), None)
     given = [name.strip() for name in settings.dataset.class_order.split(";") if name.strip()]
-    names = given if card is None else json.loads(card.read_text(encoding="utf-8")).get("classes", [])
+    names = given if card is None else read_mapping(card, mend="copy the run again").get("classes", [])
     return manifest.with_order([name for name in names if name in manifest.classes])
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from msmae.files import read_mapping
 from msmae.verbs.run import run
 
 
@@ -27,7 +27,7 @@ def demo(*, out: str = "runs/demo", method: str = "msmae", seed: int = 0, overwr
     if finished.is_file() and not overwrite:
         from msmae.verbs.show import show_result
 
-        metrics: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+        metrics = read_mapping(finished, mend="add --overwrite")
         show_result(metrics, Path(out))
     else:
         metrics = run("phantom", out=out, method=method, preset="demo", seed=seed, overwrite=overwrite)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from msmae.errors import UserError
+from msmae.files import read_mapping
 from msmae.reporting.run_files import RunFiles, read_run_files
 from msmae.statistics.predictions import read_predictions, read_text_table
 
@@ -184,13 +184,8 @@ def _read_plan(path: Path) -> dict[str, Any]:
             where=str(path.parent),
             mend="name the --out of `msmae compare`",
         )
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise UserError(
-            "comparison.json cannot be read", where=str(path), mend=f"repeat the comparison ({problem})"
-        ) from problem
-    lacking = [name for name in ("arms", "seeds", "classes") if not (isinstance(plan, dict) and plan.get(name))]
+    plan = read_mapping(path, mend="repeat the comparison")
+    lacking = [name for name in ("arms", "seeds", "classes") if not plan.get(name)]
     if lacking:
         raise UserError(
             f"comparison.json names no {' and no '.join(lacking)}",
@@ -201,18 +196,16 @@ def _read_plan(path: Path) -> dict[str, Any]:
         raise UserError(
             "comparison.json names an arm that is no folder's name", where=str(path), mend="write the arms' plain names"
         )
-    content: dict[str, Any] = plan
-    return content
+    return plan
 
 
 def _read_audit(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
     if not path.is_file():
         return None, ["audit.json is not in the folder: the data were not audited, or the result was not kept"]
     try:
-        audit = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        return read_mapping(path, mend=""), []
+    except UserError:
         return None, ["audit.json cannot be read"]
-    return audit, []
 
 
 def _place(folder: Path, run: Path) -> str:
