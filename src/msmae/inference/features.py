@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from msmae.data.opening import cache_folder
 from msmae.data.store import ImageStore
 from msmae.files import whole
+from msmae.inference.packed import packed
 from msmae.method.vit import VisionTransformer
 from msmae.progress import ProgressBar
 
@@ -62,11 +64,16 @@ class Frozen:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:24]
 
+    @cached_property
+    def quick(self) -> VisionTransformer:
+        """The encoder with its weights packed for prediction."""
+        return packed(self.encoder)
+
     @torch.inference_mode()
     def tokens(self, images: np.ndarray) -> Tensor:
         """Images [B, C, H, W] in the files' own units -> normalised tokens [B, 1+N, D]."""
         mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
-        tokens: Tensor = self.encoder((torch.from_numpy(images).float() - mean) / std)
+        tokens: Tensor = self.quick((torch.from_numpy(images).float() - mean) / std)
         return tokens
 
 

@@ -24,6 +24,7 @@ from msmae.encoders.spec import build_encoder
 from msmae.encoders.start import HARDWARE, LARGEST, RECIPE
 from msmae.encoders.weights import Weights
 from msmae.errors import UserError
+from msmae.inference.packed import packed
 from msmae.machine import choose_precision, finish, median_seconds
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
@@ -160,7 +161,7 @@ def time_steps(
                 resting(rested)
 
         train = median_seconds(step)
-        resting, rested = model.cpu().eval(), pixels.cpu()  # figures are predicted on the CPU, in float32
+        resting, rested = packed(model.cpu().eval()), pixels.cpu()  # figures are predicted on the CPU, in float32
         return Rates(size, train / images, median_seconds(predict) / images)
 
     def macs(size: int) -> float:
