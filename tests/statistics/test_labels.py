@@ -56,3 +56,14 @@ def test_with_several_labels_the_class_believed_least_is_named():
     pair = ("not normal", "normal") if "normal" in named else ("normal", "not normal")
     assert (first["label"], first["suggested"]) == pair
     assert first["probability"] == pytest.approx(1 - first["suggested_probability"])
+
+
+def test_a_class_that_is_not_known_of_an_image_is_no_label_to_check():
+    frame = make_predictions(patients=40, multilabel=True)
+    for name in CLASSES:
+        frame[f"prob_{name}"] = [0.9 if name in label.split(";") else 0.2 for label in frame["label"]]
+    frame.loc[7, "prob_normal"] = 0.99
+    frame.loc[7, "label"] = "?normal;"
+    assert labels_to_check(frame, classes=CLASSES, multilabel=True).iloc[0]["label"] != "not normal"
+    frame.loc[7, "label"] = ";"
+    assert labels_to_check(frame, classes=CLASSES, multilabel=True).iloc[0]["label"] == "not normal"

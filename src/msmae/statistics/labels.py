@@ -34,8 +34,12 @@ def labels_to_check(
         further = ["label", "probability", "suggested", "suggested_probability", "contradicted"]
         return pd.DataFrame(columns=[*names, *further])
     arrays = to_arrays(rows, classes=classes, multilabel=multilabel)
-    found = _several if multilabel else _single
-    table = rows[names].assign(**found(arrays.probabilities, arrays.truth, list(classes)))
+    found = (
+        _several(arrays.probabilities, arrays.truth, arrays.judged, list(classes))
+        if multilabel
+        else _single(arrays.probabilities, arrays.truth, list(classes))
+    )
+    table = rows[names].assign(**found)
     table = table.sort_values(["probability", *identity_columns(frame)], kind="stable")
     shown = max(at_least, int((table["contradicted"] == "yes").sum()))
     first = table["contradicted"] == "yes"
@@ -60,14 +64,16 @@ def _single(probabilities: np.ndarray, truth: np.ndarray, classes: list[str]) ->
     }
 
 
-def _several(probabilities: np.ndarray, truth: np.ndarray, classes: list[str]) -> dict[str, np.ndarray]:
-    """Several labels an image: each class is a question of its own, present or absent."""
+def _several(
+    probabilities: np.ndarray, truth: np.ndarray, known: np.ndarray, classes: list[str]
+) -> dict[str, np.ndarray]:
+    """Several labels an image: each class that is ``known`` of it is a question of its own, present or absent."""
     believed = np.where(truth, probabilities, 1 - probabilities)  # [n, C]
-    worst = believed.argmin(axis=1)
+    worst = np.where(known, believed, np.inf).argmin(axis=1)
     every = np.arange(len(worst))
     present = truth[every, worst]
     usual = {
-        (c, flag): believed[truth[:, c] == flag, c].mean() if (truth[:, c] == flag).any() else 1.0
+        (c, flag): believed[asked, c].mean() if (asked := known[:, c] & (truth[:, c] == flag)).any() else 1.0
         for c in range(len(classes))
         for flag in (False, True)
     }
