@@ -34,7 +34,7 @@ VERBS = {
         "check:check", "find what is wrong with a data set before anything is trained", ("dataset",),
         ("label_column", "patient_column", "patients", "layout"),
     ),
-    "predict": Verb("predict:predict", "predict new images with the model of a run"),
+    "predict": Verb("predict:command", "predict new images with the model of a run"),
     "serve": Verb("serve:serve", "open a page to try the model of a run in, and an HTTP API"),
     "evaluate": Verb(
         "evaluate:evaluate", "test the model of a run again, or on images of another origin (external test)",

@@ -19,7 +19,7 @@ from msmae.statistics.predictions import write_predictions
 
 
 def write_masks(
-    model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False, unreadable: Unreadable
+    model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False, unreadable: Unreadable[Path]
 ) -> pd.DataFrame:
     """Write OUT/masks, OUT/overlays and OUT/predictions.csv.
 

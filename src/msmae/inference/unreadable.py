@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from msmae.data.tables.listing import all_or_file, count
 from msmae.errors import UserError
 
 FILE = "left_out.csv"
+Thing = TypeVar("Thing")
+"""What is read: a path, or an image as a manifest names it."""
 
 
 def offering_to_skip(error: UserError) -> UserError:
@@ -20,14 +23,14 @@ def offering_to_skip(error: UserError) -> UserError:
     return UserError(error.what, where=error.where, mend=offer if error.mend is None else f"{error.mend}; or {offer}")
 
 
-class Unreadable:
+class Unreadable(Generic[Thing]):
     """The files that could not be read so far, and why; ``skip=False``: the first batch with one is an error."""
 
     def __init__(self, *, skip: bool = False) -> None:
         self.skip = skip
-        self.reasons: dict[Path, str] = {}
+        self.reasons: dict[Thing, str] = {}
 
-    def read(self, files: list[Path], read: Callable[[list[Path]], Tensor]) -> tuple[list[Path], list[Tensor]]:
+    def read(self, files: list[Thing], read: Callable[[list[Thing]], Tensor]) -> tuple[list[Thing], list[Tensor]]:
         """The files that can be read, and their images [B, channels, H, W] in pieces: all of them together, or, where
         one cannot be read, each by itself.
 

@@ -30,6 +30,17 @@ def conformal_level(probabilities: np.ndarray, truth: np.ndarray, *, coverage: f
     return 0.0 if rank > len(scores) else float(1 - np.sort(scores)[rank - 1])
 
 
+def conformal_level_several(probabilities: np.ndarray, truth: np.ndarray, *, coverage: float = 0.9) -> float:
+    """The same where an image may have several classes, or none: truth is bool [n, C], and a set covers an image when
+    it holds all of its classes. An image without a class is always covered.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"a coverage of {coverage}: give a share between 0 and 1")
+    scores = 1 - np.where(truth, probabilities, 1.0).min(axis=1)
+    rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
+    return 0.0 if rank > len(scores) else float(1 - np.sort(scores)[rank - 1])
+
+
 def conformal_sets(probabilities: np.ndarray, level: float) -> np.ndarray:
     """bool [n, C]: the classes of at least this probability, and always the likeliest."""
     tiny = 1e-12  # the image that set the level belongs to its own set

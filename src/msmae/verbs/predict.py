@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,10 +10,9 @@ from msmae.data.tables.listing import count
 from msmae.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from msmae.inference.items import Item
     from msmae.inference.model import Model
-    from msmae.inference.unreadable import Unreadable
+    from msmae.inference.rows import Rows
 
 
 def predict(
@@ -24,147 +24,203 @@ def predict(
     selector: str | None = None,
     sliding: bool = False,
     batch_size: int = 256,
-    device: str = "cpu",
+    device: str = "auto",
     precision: str = "fp32",
     on_error: Literal["stop", "skip"] = "stop",
     answers: Literal["plain", "balanced"] = "plain",
+    coverage: float | None = None,
+    flags: bool = False,
+    neighbours: int = 0,
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
-    Of a segmentation run also OUT/masks (PNG, each of its image's size) and OUT/overlays.
+    The same command goes on where it was killed, to the same file. Under torchrun, or srun of SLURM, the processes
+    share the images; OUT must be a folder that all of them see. Of a segmentation run also OUT/masks (PNG, each of its
+    image's size) and OUT/overlays.
 
     Args:
         run: folder of a finished run.
-        paths: image files, or folders that are searched for images.
+        paths: image files, folders that are searched for images, or CSV manifests as in training.
         out: folder for predictions.csv.
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
         selector: what chooses the tokens: random, grid, self, early, merge or locator. Unless given: the model's own.
         sliding: for a segmentation run: read large images piece by piece, at their own resolution, instead of
             shrinking them. Use it only if the model was trained at that scale.
         batch_size: images predicted at a time.
-        device: cpu, cuda, ...
+        device: auto (a GPU where there is one), cpu, cuda, mps, ...
         precision: fp32, or bf16: up to twice as fast on some processors; results differ by a few thousandths.
         on_error: what happens at an unreadable image. stop: the command stops; skip: the image is left out and named
             in OUT/left_out.csv.
         answers: how a class is chosen. plain: the largest calibrated probability, or the run's thresholds; balanced:
             the largest probability as trained, which finds more of the rare classes.
+        coverage: adds the column `set`: the classes that are needed for the set to hold the true one in this share of
+            images like the validation images (0.9: nine of ten).
+        flags: adds the columns `flags` (unlike_training, doubtful, flat, unusual_brightness) and `distance` from the
+            training images.
+        neighbours: adds the paths and labels of so many nearest training images.
 
     Returns:
         The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation
-        run image_path, mask and a column share_<class>, the share of the image that the class covers.
+        run image_path, mask and a column share_<class>, the share of the image that the class covers. Nothing in the
+        helper processes of several.
 
     Raises:
         UserError: no model, no images, or images that cannot be read; those of a batch are all named.
     """
-    if batch_size < 1:
-        raise UserError(f"{batch_size} images at a time", where="--batch_size", mend="give at least 1")
-    if on_error not in ("stop", "skip"):
-        raise UserError(f"on_error is '{on_error}'", where="--on_error", mend="say stop or skip")
+    options = {name: value for name, value in locals().items() if name not in ("run", "paths", "out")}
+    from msmae.statistics.predictions import read_predictions
+
+    made = predict_to(run, paths, Path(out), **options)
+    return read_predictions(made) if isinstance(made, Path) else made
+
+
+@functools.wraps(predict)
+def command(run: str, paths: list[str], *, out: str, **options: Any) -> None:
+    """As :func:`predict`, without the table in memory."""
+    defaults: dict[str, Any] = predict.__kwdefaults__ or {}
+    predict_to(run, paths, Path(out), **{**defaults, **options})
+
+
+def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Any:
+    """Write OUT/predictions.csv, and give back its path (None in a helper process); of a segmentation run its table."""
+    if options["batch_size"] < 1:
+        mend = "give at least 1"
+        raise UserError(f"{options['batch_size']} images at a time", where="--batch_size", mend=mend)
+    if options["on_error"] not in ("stop", "skip"):
+        raise UserError(f"on_error is '{options['on_error']}'", where="--on_error", mend="say stop or skip")
+    if options["neighbours"] < 0:
+        raise UserError(f"{options['neighbours']} neighbours", where="--neighbours", mend="give 0 or more")
+    from msmae.inference.items import find_items
     from msmae.runs.folder import check_writable
 
-    check_writable(Path(out))
-    files = find_images(paths)
-    if (Path(out) / "predictions.csv").exists():
-        raise UserError("the folder holds predictions already", where=out, mend="choose another --out")
-    import pandas as pd
-
-    from msmae.evaluation.write_masks import write_masks
-    from msmae.inference.model import load, share_and_selector
+    check_writable(out)
+    items = find_items(paths, on_error=options["on_error"])
+    if (out / "predictions.csv").exists() and not (out / "parts").is_dir():
+        raise UserError("the folder holds predictions already", where=str(out), mend="choose another --out")
+    from msmae.inference.bulk import Ranks, choose_device
+    from msmae.inference.model import load
     from msmae.inference.segmentation import SegmentationModel
-    from msmae.inference.unreadable import Unreadable
-    from msmae.statistics.answers import say_rule
-    from msmae.statistics.predictions import write_predictions
 
-    model = load(run, device=device, precision=precision)
-    unreadable = Unreadable(skip=on_error == "skip")
+    ranks = Ranks.here()
+    model = load(run, device=choose_device(options["device"], ranks), precision=options["precision"])
     if isinstance(model, SegmentationModel):
-        if keep != 1 or selector:
-            raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
-        if answers != "plain":
-            raise UserError("a segmentation run answers no class", where="--answers", mend="leave it out")
-        return write_masks(model, files, Path(out), sliding=sliding, unreadable=unreadable)
-    if sliding:
+        return outline(model, items, out, options)
+    if options["sliding"]:
         raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
-    share, chosen_by = share_and_selector(model, keep, selector)
-    readable, own = predict_files(model, files, unreadable, batch_size=batch_size, keep=keep, selector=selector)
-    probabilities = model.calibrate(own, share, chosen_by).double()
-    frame = pd.DataFrame({"image_path": [str(file) for file in readable]})
-    for column in ("patient_id", "split", "label"):
-        frame[column] = ""
-    frame["predicted"] = model.answer(own, share, chosen_by, answers=answers)
-    rule = say_rule(answers, model.card.thresholds)
-    frame["answers"] = rule
-    for name, values in zip(model.classes, probabilities.T, strict=True):
-        frame[f"prob_{name}"] = values.numpy()
-    Path(out).mkdir(parents=True, exist_ok=True)
-    write_predictions(frame, Path(out) / "predictions.csv")
+    return answer(run, model, items, out, ranks, options)
+
+
+def outline(model: Any, items: list[Item], out: Path, options: dict[str, Any]) -> Any:
+    """What a segmentation run says of the files."""
+    from msmae.evaluation.write_masks import write_masks
+    from msmae.inference.unreadable import Unreadable
+
+    if options["keep"] != 1 or options["selector"]:
+        raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
+    for name, plain in (("answers", "plain"), ("coverage", None), ("flags", False), ("neighbours", 0)):
+        if options[name] != plain:
+            raise UserError("a segmentation run answers no class", where=f"--{name}", mend="leave it out")
+    unreadable: Unreadable[Path] = Unreadable(skip=options["on_error"] == "skip")
+    files = [Path(item.source.path) for item in items]
+    return write_masks(model, files, out, sliding=options["sliding"], unreadable=unreadable)
+
+
+def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, options: dict[str, Any]) -> Path | None:
+    """What a classifier says of the images: OUT/predictions.csv; None in a process that only helped."""
+    from msmae.inference.bulk import Plan, check_plan, join_parts, predict_parts, wait_for_parts
+    from msmae.inference.model import kept_tokens, share_and_selector
+    from msmae.progress import ProgressBar
+    from msmae.runs.checkpoint import file_sha256
+    from msmae.statistics.answers import say_rule
+
+    share, chosen_by = share_and_selector(model, options["keep"], options["selector"])
+    kept_tokens(model.selection(chosen_by), share)  # refused before any image is read
+    rows = rows_of(run, model, share_is_whole=chosen_by == "all", options=options)
+    folder = Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
+    named = ("precision", "answers", "coverage", "flags", "neighbours", "on_error")
+    plan = Plan(
+        items,
+        options["batch_size"],
+        {
+            "model": file_sha256(folder / "model.safetensors"),
+            "card": file_sha256(folder / "config.json"),
+            "device": model.device.type,
+            "keep": share,
+            "selector": chosen_by,
+            **{name: options[name] for name in named},
+        },
+    )
+    done = check_plan(plan, out)
+    if done and ranks.first:
+        print(f"- {out}: {done} of {plan.parts} parts are there; the rest follows")
+    with ranks.together() as together:
+        with ProgressBar("predicting") as progress:
+            predict_parts(
+                plan, out, read=reader(model), answer=rows, skip=options["on_error"] == "skip", ranks=ranks,
+                progress=progress if ranks.first else lambda done, total: None,
+            )  # fmt: skip
+        together()
+        if ranks.first:
+            wait_for_parts(plan, out)
+            predicted, left_out = join_parts(plan, out)
+        together()
+    path = out / "predictions.csv"
+    if not ranks.first:
+        return None
     how = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
-    print(f"{count(len(frame), 'image')} predicted{how}, {rule} answers: {Path(out) / 'predictions.csv'}")
-    unreadable.write(Path(out))
-    return frame
+    rule = say_rule(options["answers"], model.card.thresholds)
+    print(f"{count(predicted, 'image')} predicted{how}, {rule} answers: {path}")
+    if left_out:
+        print(f"{count(left_out, 'image')} left out, each with its reason: {out / 'left_out.csv'}")
+    say_columns(rows)
+    return path
 
 
-def predict_files(
-    model: Model,
-    files: list[Path],
-    unreadable: Unreadable,
-    *,
-    batch_size: int,
-    keep: float | Literal["auto"],
-    selector: str | None,
-) -> tuple[list[Path], Tensor]:
-    """The files that can be read, and the network's own probabilities [n, C] of them.
+def rows_of(run: str, model: Model, *, share_is_whole: bool, options: dict[str, Any]) -> Rows:
+    """What makes rows of a batch; sets and the reference of training images where they are asked for."""
+    from msmae.inference.reference import reference_of
+    from msmae.inference.rows import Rows
+    from msmae.inference.sets import sets_of_run
 
-    Raises:
-        UserError: an image cannot be read and may not be left out, or none can be read.
-    """
+    asked, sets, reference = options["coverage"], None, None
+    if asked is not None and not share_is_whole:
+        raise UserError("sets are fitted on answers from all patches", where="--coverage", mend="leave --keep out")
+    if asked is not None:
+        sets = sets_of_run(Path(run), model.classes, multilabel=model.card.multilabel, coverage=asked)
+    if options["flags"] or options["neighbours"]:
+        reference = reference_of(Path(run), model)
+    names = ("keep", "selector", "answers", "flags", "neighbours")
+    return Rows(model, sets=sets, reference=reference, **{name: options[name] for name in names})
+
+
+def say_columns(rows: Rows) -> None:
+    """What the columns that were asked for rest on."""
+    if rows.sets is not None:
+        tested = "" if rows.sets.on_test is None else f"; right of {rows.sets.on_test:.1%} of the run's test images"
+        print(f"- set: every class from {rows.sets.level:.3f}, from {rows.sets.images:,} validation images{tested}")
+    if rows.flags and rows.reference is not None and rows.reference.threshold is not None:
+        known = f"{rows.reference.validation:,} validation images"
+        print(f"- unlike_training: a distance above {rows.reference.threshold:.4f}, which 1 in 100 of {known} exceeds")
+
+
+def reader(model: Model) -> Any:
+    """Items -> their images, float [B, channels, H, W] in the files' own units, at the model's size."""
     import torch
 
-    from msmae.inference.inputs import read_batch
-    from msmae.progress import ProgressBar
+    from msmae.data.reading.images import Reading, load_images
+    from msmae.inference.inputs import check_images, check_numbers
 
-    def read(some: list[Path]) -> Tensor:
-        return read_batch(some, model.card, size=model.card.image_size)
+    card = model.card
+    reading = Reading(**card.reading)
 
-    readable: list[Path] = []
-    answers: list[Tensor] = []
-    with ProgressBar("predicting") as progress:
-        for start in range(0, len(files), batch_size):
-            batch, pieces = unreadable.read(files[start : start + batch_size], read)
-            if batch:
-                readable += batch
-                answers.append(model.predict(torch.cat(pieces), keep, selector=selector, calibrated=False))
-            if len(files) > batch_size:
-                progress(min(start + batch_size, len(files)), len(files))
-    unreadable.check_any(len(readable))
-    return readable, torch.cat(answers)
+    def read(items: list[Item]) -> torch.Tensor:
+        sources = [item.source for item in items]
+        pixels = load_images(
+            sources, size=card.image_size, channels=card.channels, reading=reading, smallest=card.patch_size
+        )
+        check_numbers(card, pixels.dtype.name, [source.path for source in sources])
+        images = torch.as_tensor(pixels).float()
+        check_images(images, channels=card.channels)
+        return images
 
-
-def find_images(paths: list[str]) -> list[Path]:
-    """The files named, and the image files in the folders named, in order and once each; masks beside them left out.
-
-    Raises:
-        UserError: nothing was named, a path does not exist, or a folder holds no images.
-    """
-    from msmae.data.tables.folders import split_off_masks
-    from msmae.data.tables.listing import list_folder
-
-    if not paths:
-        raise UserError("no images were named", mend="msmae predict RUN FILE_OR_FOLDER ... --out DIR")
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            images = list_folder(path).images
-            if not images:
-                raise UserError("the folder holds no images", where=str(path), mend="name another folder")
-            inside, _ = split_off_masks(images)
-            if len(inside) < len(images):
-                print(f"- {path}: {count(len(images) - len(inside), 'mask')} beside an image, not predicted")
-            found += [path / image for image in inside]
-        elif path.suffix.lower() in (".csv", ".tsv"):
-            raise UserError("a table, not an image", where=str(path), mend="name the files, or the folder they lie in")
-        elif path.exists() or "#" in path.name:
-            found.append(path)
-        else:
-            raise UserError("no such file or folder", where=str(path), mend="check the path")
-    return list(dict.fromkeys(found))
+    return read

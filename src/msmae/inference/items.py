@@ -1,0 +1,65 @@
+"""The images that a prediction is asked for: files, what folders hold, the rows of tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from msmae.config import DatasetSettings, Settings
+from msmae.data.opening import open_data
+from msmae.data.reading.decoding import image_sources
+from msmae.data.reading.images import ImageSource
+from msmae.data.tables.folders import split_off_masks
+from msmae.data.tables.listing import count, list_folder
+from msmae.errors import UserError
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image to predict, and what a manifest says of it."""
+
+    source: ImageSource
+    patient_id: str = ""
+    split: str = ""
+    label: str = ""
+
+    def __str__(self) -> str:
+        plane = self.source.plane
+        numbers = [str(number) for number in (plane.axis, plane.index, plane.frame) if number is not None]
+        return "#".join([self.source.path, *numbers])
+
+
+def find_items(paths: list[str], *, on_error: Literal["stop", "skip"]) -> list[Item]:
+    """The files named, the image files in the folders named, and the rows of the tables named, in order and once each;
+    masks beside images are left out.
+
+    Raises:
+        UserError: nothing was named, a path does not exist, a folder holds no images, or a table cannot be read.
+    """
+    if not paths:
+        raise UserError("no images were named", mend="msmae predict RUN FILE_OR_FOLDER ... --out DIR")
+    found: list[Item] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            images = list_folder(path).images
+            if not images:
+                raise UserError("the folder holds no images", where=str(path), mend="name another folder")
+            inside, _ = split_off_masks(images)
+            if len(inside) < len(images):
+                print(f"- {path}: {count(len(images) - len(inside), 'mask')} beside an image, not predicted")
+            found += [Item(ImageSource(str(path / image))) for image in inside]
+        elif path.suffix.lower() in (".csv", ".tsv") and path.exists():
+            found += read_table(path, on_error=on_error)
+        elif path.exists() or "#" in path.name:
+            found.append(Item(ImageSource(str(path))))
+        else:
+            raise UserError("no such file or folder", where=str(path), mend="check the path")
+    return list({str(item): item for item in found}.values())
+
+
+def read_table(path: Path, *, on_error: Literal["stop", "skip"]) -> list[Item]:
+    """The images of a CSV manifest, with their planes, patients, splits and labels."""
+    manifest = open_data(str(path), Settings(dataset=DatasetSettings(on_error=on_error)))
+    cells = manifest.table[["patient_id", "split", "label"]].to_numpy(dtype=object)
+    return [Item(source, *map(str, row)) for source, row in zip(image_sources(manifest), cells, strict=True)]

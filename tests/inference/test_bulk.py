@@ -1,0 +1,217 @@
+"""Prediction of many images: killed and repeated, shared out, from tables; what is asked for beside the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import msmae
+import msmae.inference.bulk
+from msmae.errors import UserError
+from msmae.inference.bulk import Ranks, choose_device
+from msmae.inference.rows import FLAGS, Rows
+from msmae.inference.sets import sets_of_run
+from msmae.runs.checkpoint import read_card, write_card
+from msmae.statistics.conformal import conformal_level_several
+from msmae.statistics.predictions import read_predictions, write_predictions
+
+SMALL: dict[str, Any] = {"batch_size": 8, "device": "cpu"}
+
+
+@pytest.fixture
+def parts_of_16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of two batches of eight."""
+    monkeypatch.setattr(msmae.inference.bulk, "PART", 16)
+
+
+@pytest.fixture(scope="module")
+def whole_file(finished: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What one undisturbed run of the command writes for all images."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    msmae.predict(str(finished), [str(data.parent / "images")], out=str(out), **SMALL)
+    return (out / "predictions.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("parts_of_16")
+def test_a_killed_prediction_goes_on_to_the_same_bytes(
+    finished: Path, data: Path, tmp_path: Path, whole_file: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    calls, answer = [], Rows.__call__
+
+    def killed_in_the_fifth(self: Rows, *given: Any) -> pd.DataFrame:
+        calls.append(1)
+        if len(calls) % 5 == 0:
+            raise KeyboardInterrupt
+        return answer(self, *given)
+
+    monkeypatch.setattr(Rows, "__call__", killed_in_the_fifth)
+    killed = 0
+    while not (tmp_path / "out" / "predictions.csv").exists():
+        try:
+            msmae.predict(str(finished), [str(data.parent / "images")], out=str(tmp_path / "out"), **SMALL)
+        except KeyboardInterrupt:
+            killed += 1
+    assert killed == 3
+    assert len(calls) == 15 + killed  # 120 images: what was done was not done again but for a half part
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == whole_file
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["predictions.csv"]
+    with pytest.raises(UserError, match="holds predictions already"):
+        msmae.predict(str(finished), [str(data.parent / "images")], out=str(tmp_path / "out"), **SMALL)
+
+
+@pytest.mark.usefixtures("parts_of_16")
+def test_another_model_or_other_images_do_not_go_on(finished: Path, data: Path, tmp_path: Path):
+    images = sorted(str(path) for path in (data.parent / "images").iterdir())
+    bad = tmp_path / "zz.png"
+    bad.write_text("no image")
+    with pytest.raises(UserError, match=r"zz\.png"):
+        msmae.predict(str(finished), [*images[:17], str(bad)], out=str(tmp_path / "out"), **SMALL)
+    assert [path.name for path in (tmp_path / "out" / "parts").glob("0*.csv")] == ["000000.csv"]
+    with pytest.raises(UserError, match="another images"):
+        msmae.predict(str(finished), images[:18], out=str(tmp_path / "out"), **SMALL)
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    card = read_card(run / "model")
+    write_card(run / "model", dataclasses.replace(card, thresholds={card.classes[0]: 0.3}))
+    with pytest.raises(UserError, match="another card"):
+        msmae.predict(str(run), [*images[:17], str(bad)], out=str(tmp_path / "out"), **SMALL)
+    Image.new("L", (32, 32)).save(bad)  # mended: the same command goes on
+    found = msmae.predict(str(finished), [*images[:17], str(bad)], out=str(tmp_path / "out"), **SMALL)
+    assert len(found) == 18
+
+
+@pytest.mark.usefixtures("parts_of_16")
+def test_ranks_share_the_parts_and_one_joins_them(
+    finished: Path, data: Path, tmp_path: Path, whole_file: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    for rank in ("1", "0"):  # the first joins, and would wait for the other
+        monkeypatch.setenv("SLURM_PROCID", rank)
+        found = msmae.predict(str(finished), [str(data.parent / "images")], out=str(tmp_path / "out"), **SMALL)
+        assert (found is None) == (rank == "1")
+        if rank == "1":
+            assert len(list((tmp_path / "out" / "parts").glob("0*.csv"))) == 4  # of eight
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == whole_file
+
+
+@pytest.mark.slow
+def test_under_torchrun_one_file_comes_out(finished: Path, data: Path, tmp_path: Path, whole_file: bytes):
+    words = ["predict", str(finished), str(data.parent / "images"), "--out", str(tmp_path / "out")]
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "msmae", *words,
+         "--batch-size", "8", "--device", "cpu"],
+        check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == whole_file
+
+
+def test_a_manifest_is_read_as_in_training(finished: Path, data: Path, tmp_path: Path):
+    table = pd.read_csv(data, dtype=str, keep_default_na=False).iloc[:12]
+    for column in ("image_path", "mask_path"):
+        table[column] = [str(data.parent / path) if path else "" for path in table[column]]
+    table.to_csv(tmp_path / "some.csv", index=False)
+    found = msmae.predict(str(finished), [str(tmp_path / "some.csv")], out=str(tmp_path / "out"), **SMALL)
+    for column in ("image_path", "patient_id", "label", "split"):
+        assert found[column].tolist() == table[column].tolist()
+    table.loc[3, "image_path"] = str(tmp_path / "missing.png")
+    table.to_csv(tmp_path / "some.csv", index=False)
+    with pytest.raises(UserError, match=r"missing\.png"):
+        msmae.predict(str(finished), [str(tmp_path / "some.csv")], out=str(tmp_path / "out2"), **SMALL)
+
+
+def test_what_is_unlike_the_training_images_is_flagged_and_neighbours_are_named(
+    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    train = pd.read_csv(data, dtype=str).query("split == 'train'")["image_path"].tolist()
+    own, strange, grey = data.parent / train[0], tmp_path / "strange.png", tmp_path / "grey.png"
+    Image.fromarray(np.indices((32, 32)).sum(axis=0).astype(np.uint8) % 2 * 255).save(strange)
+    Image.new("L", (32, 32), 255).save(grey)
+    found = msmae.predict(
+        str(finished), [str(own), str(strange), str(grey)], out=str(tmp_path / "out"), flags=True, neighbours=3,
+        coverage=0.8, **SMALL,
+    ).set_index("image_path")  # fmt: skip
+    flags = {path: set(filter(None, cell.split(";"))) for path, cell in found["flags"].items()}
+    assert "unlike_training" not in flags[str(own)]
+    assert "unlike_training" in flags[str(strange)]
+    assert {"flat", "unusual_brightness"} <= flags[str(grey)]
+    assert set.union(*flags.values()) <= set(FLAGS)
+    assert Path(found.loc[str(own), "neighbours"].split(";")[0]).name == own.name
+    assert found.loc[str(own), "neighbour_cosines"].split(";")[0] == "1.0000"
+    assert float(found.loc[str(strange), "distance"]) > float(found.loc[str(own), "distance"])
+    assert all(len(cell.split(";")) == 3 for cell in found["neighbour_labels"])
+    assert "which 1 in 100 of" in capsys.readouterr().out
+    plain = msmae.predict(str(finished), [str(own), str(strange), str(grey)], out=str(tmp_path / "plain"), **SMALL)
+    columns = [name for name in plain if name.startswith("prob_")]
+    np.testing.assert_allclose(found[columns], plain[columns], atol=1e-6)
+    for cell, answer in zip(found["set"], plain["predicted"], strict=True):
+        assert answer in cell.split(";")
+
+
+def test_sets_of_several_labels_hold_all_of_them_as_often_as_asked(tmp_path: Path):
+    draw = np.random.default_rng(0)
+    truth = draw.random((600, 4)) < 0.3
+    probabilities = 1 / (1 + np.exp(-(draw.normal(size=(600, 4)) + 3 * truth - 1)))
+    covered = []
+    for _ in range(200):
+        order = draw.permutation(600)
+        level = conformal_level_several(probabilities[order[:300]], truth[order[:300]], coverage=0.8)
+        inside = probabilities[order[300:]] >= level
+        covered.append((inside | ~truth[order[300:]]).all(axis=1).mean())
+    assert abs(np.mean(covered) - 0.8) < 0.01
+
+
+def test_sets_come_from_validation_and_are_counted_on_test(finished: Path, tmp_path: Path):
+    frame = read_predictions(finished / "predictions.csv")
+    classes = [name.removeprefix("prob_") for name in frame if name.startswith("prob_")]
+    sets = sets_of_run(finished, classes, multilabel=False, coverage=0.8)
+    test = frame[frame["split"] == "test"]
+    cells = sets.of(test[[f"prob_{name}" for name in classes]].to_numpy(), classes, multilabel=False)
+    inside = [label in cell.split(";") for label, cell in zip(test["label"], cells, strict=True)]
+    assert sets.on_test == pytest.approx(np.mean(inside))
+    assert sets.images == (frame["split"] == "val").sum()
+    (tmp_path / "run").mkdir()
+    write_predictions(frame[frame["split"] != "val"], tmp_path / "run" / "predictions.csv")
+    for run, coverage, said in (
+        (tmp_path / "run", 0.9, "no predictions of labelled"),
+        (finished, 90, "coverage of 90"),
+    ):
+        with pytest.raises(UserError, match=said):
+            sets_of_run(run, classes, multilabel=False, coverage=coverage)
+
+
+def test_the_device_is_chosen_and_the_processes_of_a_node_take_turns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto", Ranks()) == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto", Ranks()) == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto", Ranks(5, 8, 3)) == "cuda:1"
+    assert choose_device("cpu", Ranks()) == "cpu"
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}.items():  # a script of sbatch, not a step of srun
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RANK", raising=False)
+    assert Ranks.here().world == 1
+
+
+@pytest.mark.usefixtures("parts_of_16")
+def test_the_plan_names_what_answers_depend_on(finished: Path, data: Path, tmp_path: Path):
+    images = sorted(str(path) for path in (data.parent / "images").iterdir())
+    (tmp_path / "zz.png").write_text("no image")
+    with pytest.raises(UserError, match=r"zz\.png"):
+        msmae.predict(str(finished), [*images[:20], str(tmp_path / "zz.png")], out=str(tmp_path / "out"), **SMALL)
+    plan = json.loads((tmp_path / "out" / "parts" / "plan.json").read_text())
+    assert {"model", "card", "keep", "selector", "answers", "precision", "device", "images_sha256"} <= plan.keys()
