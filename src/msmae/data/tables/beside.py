@@ -12,7 +12,7 @@ import pandas as pd
 
 from msmae.data.tables.listing import Listing, without_suffix
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import words
+from msmae.data.tables.roles import split_of, words
 from msmae.data.tables.tables import SPLIT_NAMES, read_table
 from msmae.errors import UserError
 
@@ -63,21 +63,35 @@ def find_tables_beside(listing: Listing, names: Names) -> list[TableBeside]:
 def split_of_table(path: str) -> str:
     """The split that a table's name says: ``trainLabels.csv``, ``ISIC2018_Task3_Test_GroundTruth.csv``."""
     said = {SPLIT_NAMES[word] for word in words(without_suffix(Path(path).stem)) if word in SPLIT_NAMES}
+    said = said or {split for name in path.split("/")[:-1] if (split := split_of(name))}
     return said.pop() if len(said) == 1 else ""
 
 
 def _named(path: str, file: Path, names: Names) -> TableBeside | None:
     """The table, with the column that names most images; None where it names none."""
-    split = split_of_table(path)
+    split, folder = split_of_table(path), path.rpartition("/")[0]
     for header, table in ((True, _with_header(file)), (False, _without_header(file))):
         if table is None or table.empty:
             continue
         if header and any(names.find(str(name), split=split) >= 0 for name in table.columns):
             continue
-        columns = {str(name): names.column(table[name].tolist(), split=split) for name in table}
+        columns = {str(name): names.column(table[name].tolist(), split=split, folder=folder) for name in table}
         best = max(columns, key=lambda name: len(set(columns[name])))
         if columns[best]:
             return TableBeside(path, table, best, columns[best], header, split)
+        if by_folder := _of_folders(path, table, names, header=header, split=split):
+            return by_folder
+    return None
+
+
+def _of_folders(path: str, table: pd.DataFrame, names: Names, *, header: bool, split: str) -> TableBeside | None:
+    """A table with a row a folder, as a patient's, as one with a row an image; None where it is none."""
+    for name in table:
+        inside = names.folders(table[name].tolist())
+        if inside and len(table.columns) > 1:
+            rows = [row for row, images in enumerate(inside) for _ in images]
+            images = [image for one in inside for image in one]
+            return TableBeside(path, table.iloc[rows].reset_index(drop=True), str(name), images, header, split)
     return None
 
 

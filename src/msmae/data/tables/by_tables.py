@@ -3,20 +3,28 @@ masks of the folders."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from msmae.data.manifest import COLUMNS, SEPARATOR, Manifest, printable
+from msmae.data.manifest import COLUMNS, SEPARATOR, SPLITS, Manifest, printable
 from msmae.data.tables.beside import TableBeside, find_tables_beside
 from msmae.data.tables.choosing import Chosen, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
 from msmae.data.tables.labels import clean_labels, label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some
-from msmae.data.tables.meaning import nobody, patient_column, site_column, split_column
+from msmae.data.tables.meaning import (
+    check_no_flag,
+    known_patients,
+    patient_column,
+    site_column,
+    split_column,
+    split_word,
+)
 from msmae.data.tables.naming import Names
 from msmae.data.tables.roles import words
 from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames
@@ -62,11 +70,15 @@ def read_by_tables(listing: Listing, columns: ColumnNames) -> Manifest | None:
     if any(people.values):
         told["patient_id"], rules["patient_id"] = people.values, people.rule
     used = [*chosen.tables]
+    further: dict[str, list[str]] = {}
     taken = {table.column for table in tables} | {*chosen.names, people.rule.rpartition("the column ")[2]}
     for table in [*chosen.tables, *aside]:
         more = _further(table, len(paths), skip={*taken, *told}, columns=columns)
-        told = {**more, **told} if table in chosen.tables or more else told
         used += [table] if more and table not in used else []
+        for name, values in more.items():
+            before = further.get(name, [""] * len(paths))
+            further[name] = [old or new for old, new in zip(before, values, strict=True)]
+    told = {**further, **told}
     notes += _notes(chosen, listing, tables, used, cut)
     return replace(base, layout=LAYOUT, source="").with_columns(told, notes=[*notes, *label_notes(labels)], rules=rules)
 
@@ -168,15 +180,15 @@ def _people(chosen: Chosen, tables: Sequence[TableBeside], columns: ColumnNames,
         name = name or (rule.removeprefix("the column ") if rule.removeprefix("the column ") in table.table else "")
         if not name:
             continue
-        for image, cell in zip(table.images, table.table[name], strict=True):
-            if image >= 0 and not nobody(cell):
-                if values[image] not in ("", cell.strip()):
+        for image, cell in zip(table.images, known_patients(table.table[name]), strict=True):
+            if image >= 0 and cell:
+                if values[image] not in ("", cell):
                     raise UserError(
-                        f"an image has two patients, {values[image]} and {cell.strip()} (column {name})",
+                        f"an image has two patients, {values[image]} and {cell} (column {name})",
                         where=f"{where}/{table.path}",
                         mend="correct the rows, or --patient-column NAME",
                     )
-                values[image] = cell.strip()
+                values[image] = cell
         rule = rule or f"the column {name}"
     return Cells(values, rule)
 
@@ -209,23 +221,33 @@ def _splits(
     for table in tables if columns.split else ():
         given = columns.split if columns.split != ColumnNames.split else ""
         name = given if given in table.table else "" if given else split_column(table.table, table.others)
+        if not given and not name:
+            check_no_flag(table.table, table.others, where=f"{where}/{table.path}")
         for image, cell in zip(table.images, table.table[name], strict=True) if name else ():
-            word = SPLIT_NAMES.get(cell.strip().lower(), cell.strip())
-            if image >= 0 and folders[image] not in ("", word):
+            word = split_word(cell)
+            if image >= 0 and word and folders[image] not in ("", word):
                 raise UserError(
                     f"{base.table.at[image, 'image_path']} lies under {folders[image]}, and the column {name} says "
                     f"'{cell}'",
                     where=f"{where}/{table.path}",
                     mend="correct one of them, or --split-column '' for the folders",
                 )
-            if image >= 0:
+            if image >= 0 and word:
                 told[image] = word
             rule = f"the column {name}"
+    wrong = sorted(set(told) - {*SPLITS, ""})
+    if wrong:
+        raise UserError(
+            f"{rule} holds {some([repr(word) for word in wrong])}, which is no split",
+            where=where,
+            mend="write train, val or test, or leave the cell empty; or --split-column '' leaves the column out",
+        )
     bare = {split for split in ("test", "val") if split in told} - {
         split for split, label in zip(told, labels, strict=True) if label
     }
     if any(labels) and bare:
         told = ["" if split in bare else split for split in told]
+        rule += f" ({' and '.join(sorted(bare))} without a label, for pre-training)"
     return Cells(told, rule)
 
 
@@ -261,6 +283,8 @@ def _notes(
     for table in chosen.tables:
         notes += left_out(sum(image < 0 for image in table.images), "row", f"of {table.path}, naming no image here")
     notes += [*chosen.notes]
+    folds = [name for table in used for name in table.others if re.fullmatch(r"(?:k|cv)?[-_ ]?folds?", name.lower())]
+    notes += [f"the column {name} divides nothing here: kept as a column" for name in dict.fromkeys(folds)]
     known = {table.path for table in used} | (set(lists) if "the lists" in cut.rule else set())
     others = tuple(printable(path) for path in listing.others if path not in known)
     kinds = Counter(path.rpartition(".")[2] for path in others)

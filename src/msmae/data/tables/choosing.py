@@ -11,7 +11,14 @@ from msmae.data.manifest import SEPARATOR
 from msmae.data.tables.beside import TableBeside
 from msmae.data.tables.findings import finding_columns
 from msmae.data.tables.listing import left_out, some
-from msmae.data.tables.meaning import label_columns, label_findings, patient_column, site_column, split_column
+from msmae.data.tables.meaning import (
+    anything_but_label,
+    label_columns,
+    label_findings,
+    patient_column,
+    site_column,
+    split_column,
+)
 from msmae.data.tables.tables import ColumnNames
 from msmae.errors import UserError
 
@@ -74,9 +81,8 @@ def _in_group(tables: Sequence[TableBeside], images: int) -> list[Chosen]:
     joined = pd.concat([table.table for table in named], ignore_index=True)
     free = [name for name in named[0].others if name not in _taken(named[0])]
     candidates = label_columns(joined, free)
-    if not candidates and len(named[0].others) == 1 and label_columns(joined.set_axis(
-            ["label" if name == named[0].others[0] else name for name in joined], axis=1), ["label"]):  # fmt: skip
-        candidates = named[0].others  # a table of names and one more column
+    if not candidates and len(free) == 1 and label_columns(joined.assign(label=joined[free[0]]), ["label"]):
+        candidates = [] if anything_but_label(free[0]) else free  # the only column of which nothing else is known
     found = []
     for name in candidates:
         inside, notes = _telling(named, name)

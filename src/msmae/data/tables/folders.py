@@ -14,7 +14,8 @@ from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.patients import is_dicom, read_headers
-from msmae.data.tables.roles import is_list, parts_of_one, told_apart
+from msmae.data.tables.places import Place
+from msmae.data.tables.roles import PARTS, is_list, parts_of_one, told_apart
 from msmae.data.tables.tree import Tree, masks_unpaired, read_places
 from msmae.errors import UserError
 
@@ -66,7 +67,7 @@ def read_patient_folders(listing: Listing) -> Manifest:
         raise UserError("there are no folders to be patients", where=str(listing.root), mend="check --layout")
     parts = parts_of_one(folders)
     patients = told_apart(
-        [(place.split, "", parts.get(name, name)) for place, name in zip(tree.images, folders, strict=True)]
+        [(_where(place), "", parts.get(name, name)) for place, name in zip(tree.images, folders, strict=True)]
     )
     cells: dict[str, Sequence[str]] = {"patient_id": patients}
     rule = f"the folders, of which a patient has several ({some(sorted(parts), at_most=2)})" if parts else "the folders"
@@ -184,22 +185,27 @@ def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tu
 
 
 def _check_words_below(listing: Listing, tree: Tree, names: str) -> None:
-    """Raise ``UserError`` where numbered folders below end in a few words that all of the outermost have."""
+    """Raise ``UserError`` where folders below divide the outermost ones by the same few words: ``study1_positive`` and
+    ``study2_negative``; ``lung/tumour``, ``colon/tumour``, ``lung/normal``, ``colon/normal``."""
     for depth in range(1, max((len(place.rest) for place in tree.images), default=0)):
         at = [(place.rest[0], place.rest[depth]) for place in tree.images if len(place.rest) > depth]
-        matches = [(top, re.fullmatch(r".*\d[_-]([^\W\d_]+)", name)) for top, name in at]
-        if not all(match for _, match in matches) or len(at) < len(tree.images):
+        numbered = [re.fullmatch(r".*\d[_-]([^\W\d_]+)", name) for _, name in at]
+        said = [match[1] if match else name for match, (_, name) in zip(numbered, at, strict=True)]
+        if len(at) < len(tree.images) or any(re.search(r"\d", word) for word in said):
             continue
         tops: dict[str, set[str]] = {}
-        for top, match in matches:
-            tops.setdefault(match[1] if match else "", set()).add(top)
-        if 2 <= len(tops) <= 6 and all(len(inside) > 1 for inside in tops.values()):
+        for (top, _), word in zip(at, said, strict=True):
+            tops.setdefault(word, set()).add(top)
+        shared = [word for word, inside in tops.items() if len(inside) > 1]
+        if len(tops) <= 8 and len(shared) >= 2 and not {word.lower() for word in tops} <= PARTS:
+            sign = r"\d[_-]" if any(numbered) else "/"
+            words = "|".join(re.escape(word) for word in sorted(tops))
             raise UserError(
                 f"this folder can be read in two ways: each of {names} is a class; or the label is in the folders "
                 f"below ({some(sorted({name for _, name in at}), at_most=3)})",
                 where=str(listing.root),
                 mend="say which: --layout folder for the first, or --label-column "
-                f"'path:\\d[_-]({'|'.join(sorted(tops))})/' for the second",
+                f"'path:{sign}({words})/' for the second",
             )
 
 
@@ -291,6 +297,10 @@ def _manifest(
     }
     if any(folds):
         cells["fold"] = folds
+    sites = [place.site for place in tree.images]
+    if any(sites):
+        cells["site"] = sites
+        rules = rules | {"site": "the folders"}
     rules = rules | {"split": "the folders"} if any(splits) else rules
     rules = rules | {"mask_path": tree.side or "names beside the images"} if any(masks) else rules
     notes = [*notes, *_mask_notes(tree, masks), *listing.notes()]
@@ -333,13 +343,18 @@ def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[st
             at = [folders[depth] if len(folders) > depth else "" for folders in deeper]
             told = told_apart(
                 [
-                    (place.split, label, parts.get(name, name))
+                    (_where(place), label, parts.get(name, name))
                     for place, label, name in zip(tree.images, labels, at, strict=True)
                 ]
             )
             anew = " (numbered anew in each class or split)" if set(told) - {""} - names - set(parts.values()) else ""
             return told, f"the folder below the {'class' if any(labels) else 'images'}{anew}"
     return none, ""
+
+
+def _where(place: Place) -> str:
+    """The split and the site, in each of which patients may be numbered anew."""
+    return "/".join(filter(None, (place.split, place.site)))
 
 
 def _tree_notes(tree: Tree) -> list[str]:

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from msmae.data.manifest import SPLITS
 from msmae.data.tables.findings import finding_columns
 from msmae.data.tables.labels import UNKNOWN
 from msmae.data.tables.patients import ANONYMISED
-from msmae.data.tables.roles import words
-from msmae.data.tables.tables import SPLIT_NAMES
+from msmae.data.tables.roles import split_of, words
+from msmae.data.tables.tables import NOT_SAID, SPLIT_NAMES
+from msmae.errors import UserError
 
 LABEL = {
     *("label", "labels", "class", "classes", "diagnosis", "diagnostic", "diagnoses", "dx", "target", "targets"),
@@ -21,7 +23,8 @@ LABEL = {
 """Words in the name of a column that may hold the label."""
 NOT_LABEL = {
     *("type", "confirm", "confirmed", "source", "method", "id", "ids", "number", "no", "count", "date", "name", "url"),
-    *("bbox", "box"),
+    *("bbox", "box", "age", "sex", "gender", "view", "side", "laterality", "year", "width", "height", "size", "score"),
+    *("time", "fold", "split", "test", "train", "val"),
 }
 """Words beside these that say it is something about the label."""
 PATIENT = ("patientid", "patient", "subjectid", "subject", "participantid", "personid", "patientno", "caseid", "pid")
@@ -29,6 +32,7 @@ LESION = ("lesionid", "lesion")
 SPLIT = ("split", "set", "subset", "partition", "datasplit")
 SITE = ("site", "center", "centre", "hospital", "institution")
 CLASSES = 100
+BINARY = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "t", "f", "y", "n"}
 
 
 def letters(name: str) -> str:
@@ -46,6 +50,11 @@ def label_columns(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     return [name for name in columns if said[name] & LABEL and not said[name] & NOT_LABEL]
 
 
+def anything_but_label(name: str) -> bool:
+    """Whether a column's name says that it is no label: an age, a view, a size."""
+    return bool({*words(name), letters(name)} & NOT_LABEL)
+
+
 def label_findings(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """Columns a finding that can be nothing else: one 1 in every row, or cells that are -1 or empty."""
     found = [name for name in finding_columns(table) if name in columns]
@@ -61,24 +70,43 @@ def patient_column(table: pd.DataFrame, image: str) -> str:
     """The column of the patients, or of the lesions where there is none; it may also name the images. ``""``: none."""
     for known in (PATIENT, LESION):
         for name in sorted((str(name) for name in table if letters(str(name)) in known), key=lambda n: n == image):
-            cells = {cell for cell in table[name] if not nobody(cell)}
-            if len(cells) > 1 or len(table) == 1:
+            if len(set(known_patients(table[name])) - {""}) > 1 or len(table) == 1:
                 return name
     return ""
 
 
-def nobody(cell: str) -> bool:
-    """Whether a patient's cell names nobody."""
-    return not cell.strip() or ANONYMISED.fullmatch(cell.strip()) is not None
+def known_patients(cells: Iterable[str]) -> list[str]:
+    """A patient's cells as they are, without those that name nobody; ``0`` is somebody where others are numbers."""
+    said = [cell.strip() for cell in cells]
+    numbered = any(cell.isdecimal() and cell.strip("0") for cell in said)
+    return ["" if ANONYMISED.fullmatch(cell) and not (numbered and cell.isdecimal()) else cell for cell in said]
+
+
+def split_word(cell: str) -> str:
+    """The split that a cell names, ``Test-Set`` for test; as it is written where it names none."""
+    said = cell.strip()
+    return "" if said.lower() in NOT_SAID else SPLIT_NAMES.get(said.lower()) or split_of(said) or said
 
 
 def split_column(table: pd.DataFrame, columns: Iterable[str]) -> str:
-    """The column of the splits, if all of its cells are known words for them."""
+    """The column of the splits: it is called so, and one of its cells names one; ``""`` for none."""
     for name in columns:
-        cells = {cell.strip().lower() for cell in table[name]} - UNKNOWN
-        if letters(name) in SPLIT and cells and cells <= set(SPLIT_NAMES):
+        if letters(name) in SPLIT and {split_word(cell) for cell in table[name]} & set(SPLITS):
             return name
     return ""
+
+
+def check_no_flag(table: pd.DataFrame, columns: Iterable[str], *, where: str) -> None:
+    """Raise ``UserError`` for a column that says yes or no to a split (``is_test``): what is not test is not said."""
+    for name in columns:
+        cells = {cell.strip() for cell in table[name]} - {""}
+        said = {SPLIT_NAMES[word] for word in words(name) if word in SPLIT_NAMES}
+        if len(said) == 1 and len(words(name)) <= 3 and len(cells) == 2 and {cell.lower() for cell in cells} <= BINARY:
+            raise UserError(
+                f"the column {name} says {' or '.join(sorted(cells))}, and seems to divide the images",
+                where=where,
+                mend="write a column split with train, val and test; or --split-column '' leaves it out",
+            )
 
 
 def site_column(table: pd.DataFrame, columns: Iterable[str]) -> str:

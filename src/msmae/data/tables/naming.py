@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msmae.data.manifest import plain
 from msmae.data.tables.listing import without_suffix
+from msmae.data.tables.roles import kind_of, split_of
 
 MOST = 0.8
 """Share of a column's cells that must name an image."""
@@ -18,20 +19,25 @@ class Names:
     def __init__(self, paths: Sequence[str], splits: Sequence[str]) -> None:
         self.paths = [plain(path) for path in paths]
         self.splits = list(splits)
-        self.beginnings = False
         self._named: dict[str, list[int]] = {}
         for number, path in enumerate(self.paths):
             name = path.rpartition("/")[2]
             for form in {name, without_suffix(name)}:
                 self._named.setdefault(form, []).append(number)
+        for number, path in enumerate(self.paths):
+            name = without_suffix(path.rpartition("/")[2])
+            if name.isdecimal() and name.startswith("0"):  # 000012 is 12 where nothing is called 12
+                self._named.setdefault(str(int(name)), []).append(number)
+        self._inside: dict[str, list[int]] = {}
         self._begun: dict[str, list[int]] = {}
         for number, path in enumerate(self.paths):
             name = without_suffix(path.rpartition("/")[2])
             for sign in re.finditer(r"[_\- ]", name):
                 self._begun.setdefault(name[: sign.start()], []).append(number)
 
-    def find(self, cell: str, *, split: str = "", begins: bool = False) -> int:
-        """The number of the image; -1 where there is none, or more than one; ``split`` is that of the table.
+    def find(self, cell: str, *, split: str = "", folder: str = "", begins: bool = False) -> int:
+        """The number of the image; -1 where there is none, or more than one; ``split`` is that of the table, ``folder``
+        the one that it lies in.
 
         ``begins``: a name of which the file's has more, up to a sign, is meant, too.
         """
@@ -42,24 +48,58 @@ class Names:
             found = self._begun.get(name, [])
         if "/" in path:
             found = [number for number in found if _same_place(path, self.paths[number])]
+        if len(found) > 1 and folder:
+            found = [number for number in found if self.paths[number].startswith(f"{folder}/")] or found
         if len(found) > 1 and split:
             found = [number for number in found if self.splits[number] == split]
         return found[0] if len(found) == 1 else -1
 
-    def column(self, cells: Sequence[str], *, split: str = "") -> list[int]:
-        """The image of every cell, -1 for those without; empty where the column does not name images."""
+    def column(self, cells: Sequence[str], *, split: str = "", folder: str = "") -> list[int]:
+        """The image of every cell, -1 for those without; empty where the column does not name images: most of its cells
+        do, or most images are named in it."""
         given = [cell for cell in cells if cell.strip()]
-        if len(given) < 1 or any(len(cell) > 1000 for cell in given[:10]):
+        if not given or any(len(cell) > 1000 for cell in given[:10]):
             return []
-        for begins in (False, True):
-            trial = [self.find(cell, split=split, begins=begins) for cell in given[:50]]
-            if sum(number >= 0 for number in trial) < min(MOST, 0.5) * len(trial):
-                continue  # most columns are settled by their first cells
-            found = [self.find(cell, split=split, begins=begins) if cell.strip() else -1 for cell in cells]
+        ends = {plain(cell.strip().replace("\\", "/").rpartition("/")[2]) for cell in given}
+        for begins, known in ((False, self._named), (True, self._begun)):
+            if not ends & known.keys():
+                continue
+            found = [self.find(cell, split=split, folder=folder, begins=begins) for cell in cells]
             there = {number for number in found if number >= 0}
-            if sum(number >= 0 for number in found) >= MOST * len(given) and len(there) >= 2:
+            most = sum(number >= 0 for number in found) >= MOST * len(given)
+            covers = len(there) >= MOST * len(self.paths) and not begins
+            if len(there) >= 2 and (most or covers):
                 return found
         return []
+
+    def folders(self, cells: Sequence[str]) -> list[list[int]]:
+        """The images in the folder that every cell names, where each names one of its own, as a patient's; empty where
+        the column does not name folders."""
+        given = [cell.strip() for cell in cells if cell.strip()]
+        if len(given) < 2 or len(set(given)) < len(given):
+            return []
+        if not self._inside:
+            for number, path in enumerate(self.paths):
+                for name in path.split("/")[:-1]:
+                    if not (split_of(name) or kind_of(name)):
+                        self._inside.setdefault(name, []).append(number)
+        found = []
+        for cell in cells:
+            path = plain(cell.strip().replace("\\", "/").strip("/"))
+            inside = self._inside.get(path.rpartition("/")[2], [])
+            if "/" in path:
+                inside = [number for number in inside if _in_folder(path, self.paths[number])]
+            found.append(inside)
+        named = {number for inside in found for number in inside}
+        several = sum(map(bool, found))
+        enough = several >= MOST * len(given) or len(named) >= MOST * len(self.paths)
+        return found if several >= 2 and enough and sum(map(len, found)) == len(named) else []
+
+
+def _in_folder(folder: str, path: str) -> bool:
+    """Whether an image lies in a folder, of which the beginning may be written or not."""
+    inside = path.rpartition("/")[0]
+    return f"/{inside}/".find(f"/{folder}/") >= 0 or f"/{folder}".endswith(f"/{inside}")
 
 
 def _same_place(written: str, path: str) -> bool:

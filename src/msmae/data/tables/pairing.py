@@ -14,6 +14,8 @@ from msmae.errors import UserError
 
 MASK_ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
 """What the name of a mask may have behind its image's: ``a_mask.png``, ``a_segmentation_1.png``."""
+MASK_INSIDE = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|gt)[_\- ][^\W\d_]+\d*$", re.IGNORECASE)
+"""What the name of a mask of something may have behind its image's: ``a_mask_lesion.png``."""
 
 
 def pair(
@@ -157,11 +159,39 @@ def beside_masks(paths: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _masked_by(stem: str, images: Collection[str]) -> str:
-    """The name of the image whose mask one of this name is, also through a mask's mask; ``""`` if it is none."""
+    """The name of the image whose mask one of this name is, also through a mask's mask; ``""`` if it is none.
+
+    Of ``a.png``: ``a_mask``, ``a_mask_2``, ``a_lesion_mask``, ``a_mask_lesion``.
+    """
     owner = MASK_ENDING.sub("", stem)
-    if owner == stem or owner not in images:
+    if owner == stem and (match := MASK_INSIDE.search(stem)):
+        owner = stem[: match.start()]
+        return owner if owner in images else ""
+    if owner == stem:
         return ""
+    while owner not in images:
+        shorter = re.sub(r"[_\- ][^_\- /]+$", "", owner)
+        if shorter == owner:
+            return ""
+        owner = shorter
     return _masked_by(owner, images) or owner
+
+
+def mask_words(masks: Sequence[str], image: str) -> list[str]:
+    """What each of an image's masks beside it is called beyond ``mask``: ``lesion`` of ``a_lesion_mask``, or ``""``."""
+    begin = len(plain(without_suffix(image)))
+    rest = [re.findall(r"[^\W\d_]+", plain(without_suffix(mask))[begin:].lower()) for mask in masks]
+    return ["_".join(word for word in words if word not in MASKS) for words in rest]
+
+
+def named_masks(masks: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Masks beside their images, as cells: named by a class where an image has several with words of their own."""
+    words = {image: mask_words(found, image) for image, found in masks.items()}
+    told = {word for said in words.values() for word in said}
+    if len(told - {""}) < 2 or not any(len(set(said)) > 1 for said in words.values()) or "" in told:
+        return masks
+    return {image: [join_mask(word, mask) for word, mask in zip(words[image], found, strict=True)]
+            for image, found in masks.items()}  # fmt: skip
 
 
 def _ends_like_a_mask(stem: str) -> bool:

@@ -13,6 +13,7 @@ from msmae.data.manifest import Manifest, plain
 from msmae.data.reading.door import door
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, without_suffix
+from msmae.data.tables.roles import told_apart
 from msmae.errors import UserError
 
 PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
@@ -20,6 +21,18 @@ SIDES = re.compile(r"(?P<who>.*\d.*?)[-_ ]?(?P<side>OD|OS|left|right)$", re.IGNO
 BEGINNING = re.compile(r"([^/]*?\d{3,})[_-][^/]*$")
 """The beginning of a file's name up to its first long number, where more follows: ``OAS1_0001`` of
 ``OAS1_0001_MR1_100``."""
+UNIT = re.compile(
+    r"(?:[a-z]+[-_ ])?(?:case|video|vid|seq(?:uence)?|clip|slide|wsi|scan|series|study|exam|vol(?:ume)?)"
+    r"[-_ ]?\d+(?=[-_ ])",
+    re.IGNORECASE,
+)
+"""What a file's name begins with where several images are of one video, case or slide: ``video3_frame0001``."""
+COPY = re.compile(
+    r"(?:\.rf\.[0-9a-f]{8,}|(?:[-_ ](?:aug(?:mented|mentation)?|flip(?:ped)?|rot(?:ated|ation)?|mirror(?:ed)?|nois[ey]|"
+    r"blur(?:red)?|bright(?:ness)?|hflip|vflip|copy)[-_ ]?\w{0,8}))$",
+    re.IGNORECASE,
+)
+"""What the name of a changed copy has behind the name of the picture that it was made of."""
 BEGINNINGS, SHARE = 10, 0.2
 """Beginnings from which they are taken for patients, and the share of the images that one may have at most."""
 DICOM_FIELDS = {"patient_id": "PatientID", "study_id": "StudyInstanceUID", "age": "PatientAge", "sex": "PatientSex"}
@@ -49,7 +62,13 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
         return _by_header(manifest)
     found = [_matched(PATIENT_IN_NAME, path).lower() for path in paths]
     if len(set(found) - {""}) < 2:  # no patient, or the same word in every path, tells nobody apart
-        return _by_pairs(manifest, paths) or _by_beginnings(manifest, paths) or _with_hint(manifest, paths)
+        by_name = _by_pairs(manifest, paths) or _by_units(manifest, paths)
+        return by_name or _by_beginnings(manifest, paths) or _with_hint(manifest, paths)
+    apart = _anew(manifest, found)
+    if apart != found:
+        rule = "file names (person, patient, subject with a number, numbered anew in each folder)"
+        note = f"patients by file names, numbered anew in each folder: {count(len(set(apart) - {''}), 'patient')}"
+        return manifest.with_columns({"patient_id": apart}, notes=[note], rules={"patient_id": rule})
     note = (
         f"patients guessed from file names: {count(len(set(found) - {''}), 'patient')} in "
         f"{count(sum(map(bool, found)), 'image')}, such as '{next(filter(None, found))}'; "
@@ -81,6 +100,43 @@ def _by_pairs(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
         return None
     note = f"{count(len(people), 'patient')} by file names that end in a side: {len(sides) - len(people):,} with both"
     return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": "names but for the side"})
+
+
+def _anew(manifest: Manifest, names: Sequence[str]) -> list[str]:
+    """Patients' names of the files, told apart where numbers begin anew in each split, site and class."""
+    table = manifest.table
+    places = ["/".join(filter(None, pair)) for pair in zip(table["split"], table["site"], strict=True)]
+    return told_apart(list(zip(places, table["label"], names, strict=True)))
+
+
+def with_copies(manifest: Manifest) -> Manifest:
+    """Name the copies of a picture that were made to have more of them (``a_aug1``, ``a.rf.3f2a91c0``) in the column
+    ``cluster``, together with the picture: no cut parts them, and they are no patients."""
+    paths = manifest.table["image_path"].tolist()
+    bases = [COPY.sub("", without_suffix(path)) for path in paths]
+    sizes = Counter(bases)
+    copies = [path for path, base in zip(paths, bases, strict=True) if base != without_suffix(path) and sizes[base] > 1]
+    if not copies or "cluster" in manifest.table:
+        return manifest
+    together = [f"near-{plain(base)}" if sizes[base] > 1 else "" for base in bases]
+    note = (
+        f"{count(len(copies), 'image')} named like a changed copy of another, and kept together with it ({copies[0]})"
+    )
+    return manifest.with_columns({"cluster": together}, notes=[note], rules={"cluster": note})
+
+
+def _by_units(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
+    """Several images of a video, a case, a slide each, by file names; None where they are not named so."""
+    names = [path.rpartition("/")[2] for path in paths]
+    found = [match[0].lower() if (match := UNIT.match(name)) else "" for name in names]
+    units = set(found) - {""}
+    if sum(map(bool, found)) < 0.8 * len(found) or len(units) < 2 or 2 * len(units) > len(found):
+        return None
+    apart = _anew(manifest, found)
+    example = next(filter(None, apart))
+    note = f"{count(len(set(apart) - {''}), 'patient')} by file names that count videos, cases, slides ({example})"
+    rule = f"file names that count videos, cases, slides ({example})"
+    return manifest.with_columns({"patient_id": apart}, notes=[note], rules={"patient_id": rule})
 
 
 def _by_beginnings(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:

@@ -18,18 +18,24 @@ DERIVED = re.compile(
 """What the name of a picture that was made of an image has behind the image's: it is neither image nor mask."""
 NUMBERED_MASKS = re.compile(r"(?:mask|label|gt|annotation|seg(?:mentation)?)s?[-_ ]?\d+", re.IGNORECASE)
 """Folders of masks, one a reader or a lesion, where there is a folder of images beside them."""
+SITE_FOLDER = re.compile(
+    r"(?:site|cent(?:er|re)|hospital|clinic|institut(?:e|ion)|scanner|vendor)[-_ ]?[^\W_]{1,12}", re.IGNORECASE
+)
+"""Folders of the places that images come from, where all beside one another are called so."""
 _PART = re.compile(r"(?:images|labels)(Tr|Ts)")  # nnU-Net's and the decathlon's folders
 Folders = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A picture by its folders: the split, fold and kind (``image``, ``mask``, ``""``) they name, and the ``rest``."""
+    """A picture by its folders: the split, fold, site and kind (``image``, ``mask``, ``""``) they name, and the
+    ``rest``."""
 
     path: str
     rest: Folders
     split: str = ""
     fold: str = ""
+    site: str = ""
     kind: str = ""
     inner: str = ""
     """The innermost folder that says the kind."""
@@ -57,13 +63,26 @@ def places_of(listing: Listing) -> list[Place]:
         if above not in loose and all(split_of(name, shared[above]) for name in names)
     }
     folded = {above for above, names in below.items() if above not in loose and all(map(fold_of, names))}
+    sited = {
+        above
+        for above, names in below.items()
+        if above not in loose and len(names) > 1 and all(map(SITE_FOLDER.fullmatch, names))
+    }
     numbered = {above for above, names in below.items() if any(kind_of(name) == "image" for name in names)}
     kinds: dict[Folders, str] = {}
     for above, inside in below.items():
         for name in inside:
             mask = (above in numbered and NUMBERED_MASKS.fullmatch(name)) or same_name(name, listing.masks)
             kinds[(*above, name)] = "mask" if mask else kind_of(name, shared[above])
-    return [_place(path, names, divided, folded, kinds, shared) for path, names in folders.items()]
+    placed = [_place(path, names, divided, folded, kinds, shared) for path, names in folders.items()]
+    return [_with_site(place, sited) for place in placed]
+
+
+def _with_site(place: Place, sited: set[Folders]) -> Place:
+    """The place, the site taken from the folders that are left."""
+    names = tuple(plain(name) for name in place.path.split("/")[:-1])
+    site = next((name for depth, name in enumerate(names) if names[:depth] in sited and name in place.rest), "")
+    return replace(place, site=site, rest=tuple(name for name in place.rest if name != site)) if site else place
 
 
 def _place(

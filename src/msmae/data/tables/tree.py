@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from msmae.data.manifest import SEPARATOR
 from msmae.data.tables.listing import Listing
-from msmae.data.tables.pairing import beside_masks, first_pair, pair
+from msmae.data.tables.pairing import beside_masks, first_pair, named_masks, pair
 from msmae.data.tables.places import (
     Folders,
     Place,
@@ -64,6 +64,7 @@ def read_places(listing: Listing) -> Tree:
     if listing.masks:
         beside, aside = {}, [*aside, *sorted(taken)]
         _check_told(listing, named, aside)
+    beside = named_masks(beside)
     cells = {place.path: [*pairs.get(place.path, []), *beside.get(place.path, [])] for place in images}
     told_images = bool(pairs) or (bool(images) and all(place.kind == "image" for place in images))
     wrapping, images = unwrapped(images, whole=told_images)

@@ -1,0 +1,167 @@
+"""Folders and tables as a new user has them: read as meant, or refused; each a kind that was wrong in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from listed_files import noted, rows, touch, write
+from msmae.data.audit import find_duplicates, keep_together, take_fingerprints
+from msmae.data.manifest import Manifest
+from msmae.data.tables.layouts import open_dataset
+from msmae.errors import UserError
+
+
+def patients(manifest: Manifest) -> set[str]:
+    return set(manifest.table["patient_id"]) - {""}
+
+
+def ten(root: Path, *columns: str, name: str = "labels.csv") -> Path:
+    """Ten images, and a table that names them, with the columns that are given after its own."""
+    touch(root, *(f"img/{n}.png" for n in range(10)))
+    header, cells = columns[0], columns[1:]
+    write(
+        root, name, f"file,diagnosis,{header}", *(f"{n}.png,{'ab'[n % 2]},{cells[n % len(cells)]}" for n in range(10))
+    )
+    return root
+
+
+def test_a_split_column_with_odd_values_is_read_or_refused(tmp_path: Path) -> None:
+    good = open_dataset(ten(tmp_path / "good", "split", "Train", "TRAIN ", "Test-Set"))
+    assert set(good.table["split"]) == {"train", "test"}
+    for name, columns, message in (
+        ("odd", ("split", "train", "holdout"), "the column split holds 'holdout'"),
+        ("flag", ("is_test", "True", "False"), "is_test says False or True"),
+    ):
+        with pytest.raises(UserError, match=f"{message}.*--split-column"):
+            open_dataset(ten(tmp_path / name, *columns))
+        assert not open_dataset(tmp_path / name, split_column="").table["split"].any()
+    assert noted(open_dataset(ten(tmp_path / "fold", "fold", "0", "1", "2")), "the column fold divides nothing")
+
+
+def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.jpg" for n in range(6)))
+    for reader in (1, 2):
+        write(tmp_path, f"reader{reader}.csv", "image,grade", *(f"{n}.jpg,{(n + reader) % 3}" for n in range(6)))
+    with pytest.raises(UserError, match="6 images with several rows that differ in grade"):
+        open_dataset(tmp_path)
+
+
+def test_two_tables_that_call_the_classes_otherwise_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.jpg" for n in range(8)))
+    write(tmp_path, "train.csv", "image,label", *(f"{n}.jpg,{('benign', 'malignant')[n % 2]}" for n in range(4)))
+    write(tmp_path, "test.csv", "image,label", *(f"{n}.jpg,{float(n % 2)}" for n in range(4, 8)))
+    with pytest.raises(UserError, match="have no label in common"):
+        open_dataset(tmp_path)
+
+
+def test_an_excel_table_of_another_language_is_read(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"Bilder/Läsion {n}.png" for n in range(8)))
+    lines = [
+        "sep=;",
+        "Bild;Diagnose;Patient;;",
+        *(f"Läsion {n}.png;{('Ödem', 'gesund')[n % 2]};{n // 2};;" for n in range(8)),
+    ]
+    (tmp_path / "Übersicht.csv").write_bytes("\r\n".join(lines).encode("cp1252"))
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("gesund", "Ödem")
+    assert patients(manifest) == {"0", "1", "2", "3"}, "patient 0 is somebody where others are numbers"
+
+
+def test_folders_of_sites_are_sites_and_patients_may_be_numbered_anew_in_each(tmp_path: Path) -> None:
+    touch(
+        tmp_path, *(f"site{s}/{c}/pat{p}_{i}.png" for s in "AB" for c in ("ad", "cn") for p in (1, 2, 3) for i in "12")
+    )
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("ad", "cn")
+    assert set(manifest.table["site"]) == {"siteA", "siteB"}
+    assert len(patients(manifest)) == 12
+    touch(
+        tmp_path / "one",
+        *(f"{c}/pat{p}_{i}.png" for c, ps in (("ad", (7, 90)), ("cn", (90, 103))) for p in ps for i in "12"),
+    )
+    assert patients(open_dataset(tmp_path / "one")) == {"pat7", "pat90", "pat103"}, "one person in two classes"
+
+
+@pytest.mark.parametrize("ends", [("_mask_lesion", "_mask_lung"), ("_lesion_mask", "_lung_mask")])
+def test_masks_with_several_endings_are_masks_of_several_classes(ends: tuple[str, str], tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}{end}.png" for n in range(4) for end in ("", *ends, "_overlay")))
+    manifest = open_dataset(tmp_path)
+    assert rows(manifest, "image_path", "mask_path")[0] == ("0.png", f"lesion=0{ends[0]}.png;lung=0{ends[1]}.png")
+    assert (len(manifest), manifest.mask_classes) == (4, ("lesion", "lung"))
+
+
+def test_changed_copies_stay_with_their_picture_and_are_no_patients(tmp_path: Path) -> None:
+    paths = [f"{c}/im{n}{end}.png" for c in "ab" for n in range(4) for end in ("", "_aug1", "_flip")]
+    paths += [f"a/scan{n}_jpg.rf.{k:032x}.png" for n in range(2) for k in (1, 2)]
+    generator = np.random.default_rng(0)
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (16, 16), np.uint8)).save(tmp_path / path)
+    manifest = open_dataset(tmp_path)
+    assert not patients(manifest)
+    prints = take_fingerprints(manifest)
+    groups = keep_together(manifest, find_duplicates(prints), prints)
+    of = dict(zip(manifest.table["image_path"], groups, strict=True))
+    assert of["a/im0.png"] == of["a/im0_aug1.png"] == of["a/im0_flip.png"] != of["b/im0.png"]
+    assert len({group for path, group in of.items() if "scan0" in path}) == 1
+
+
+def test_frames_of_a_video_stay_together(tmp_path: Path) -> None:
+    videos = (("polyp", (1, 2, 3)), ("normal", (4, 5, 6)))
+    touch(tmp_path, *(f"{c}/video{v}_frame{f:04}.png" for c, vs in videos for v in vs for f in range(4)))
+    assert len(patients(open_dataset(tmp_path))) == 6
+    touch(tmp_path / "each", *(f"{c}/scan{n}_x.png" for c, ns in (("a", (1, 2)), ("b", (3, 4))) for n in ns))
+    assert not patients(open_dataset(tmp_path / "each")), "an image each tells nobody apart"
+
+
+def test_a_class_below_an_organ_is_asked_for(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"{organ}/{c}/{n}.png" for organ in ("lung", "colon") for c in ("normal", "tumor") for n in range(3)),
+    )
+    with pytest.raises(UserError, match="two ways") as refusal:
+        open_dataset(tmp_path)
+    expression = str(refusal.value).partition("--label-column '")[2].partition("'")[0]
+    assert open_dataset(tmp_path, label_column=expression).classes == ("normal", "tumor")
+    assert open_dataset(tmp_path, layout="folder").classes == ("colon", "lung")
+
+
+def test_a_table_may_name_images_by_number_or_beside_it_or_few_of_its_rows_be_here(tmp_path: Path) -> None:
+    touch(tmp_path / "number", *(f"images/{n:06}.png" for n in range(10)))
+    write(tmp_path / "number", "meta.csv", "id,label,age", *(f"{n},{'xy'[n % 2]},{40 + n}" for n in range(10)))
+    touch(tmp_path / "beside", *(f"{split}/{n}.png" for split in ("train", "test") for n in range(6)))
+    for split, classes in (("train", "ab"), ("test", "ba")):
+        write(tmp_path / "beside" / split, "labels.csv", "name,class", *(f"{n}.png,{classes[n % 2]}" for n in range(6)))
+    touch(tmp_path / "few", *(f"{n}.png" for n in range(6)))
+    write(tmp_path / "few", "all.csv", "image,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(100)))
+    number, beside, few = (open_dataset(tmp_path / name) for name in ("number", "beside", "few"))
+    assert list(number.table["label"]) == ["x", "y"] * 5
+    assert dict(rows(beside, "image_path", "label"))["test/0.png"] == "b"
+    assert dict(rows(beside, "image_path", "label"))["train/0.png"] == "a"
+    assert list(few.table["label"]) == ["a", "b"] * 3
+    assert noted(few, "94 rows left out")
+
+
+def test_a_table_with_a_row_a_patient_labels_the_images_in_their_folders(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"P{p:03}/{i}.png" for p in range(12) for i in range(3)))
+    write(tmp_path, "clinical.csv", "patient,outcome", *(f"P{p:03},{p % 2}" for p in range(12)))
+    manifest = open_dataset(tmp_path)
+    assert (manifest.classes, len(patients(manifest))) == (("0", "1"), 12)
+    assert dict(rows(manifest, "image_path", "label"))["P003/2.png"] == "1"
+
+
+def test_further_columns_of_two_tables_are_those_of_their_images(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"{split}/{n}.png" for split, first in (("train", 0), ("valid", 6)) for n in range(first, first + 6)),
+    )
+    for split, first in (("train", 0), ("valid", 6)):
+        lines = [f"{n}.png,{'ab'[n % 2]},{40 + n}" for n in range(first, first + 6)]
+        write(tmp_path, f"{split}.csv", "image,label,age", *lines)
+    found = rows(open_dataset(tmp_path), "image_path", "age")
+    assert sorted(age for _, age in found) == [str(40 + n) for n in range(12)]
+    assert ("valid/11.png", "51") in found
