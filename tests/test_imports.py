@@ -19,6 +19,7 @@ ORDER = (
     "errors",
     "version",
     "files",
+    "records",
     "progress",
     "machine",
     "config",
@@ -48,12 +49,13 @@ own `__version__`."""
 ALONE = {
     "errors": set(),
     "files": {"errors"},
+    "records": {"errors", "files"},
     "progress": {"errors"},
     "config": {"errors", "files"},
-    "statistics": {"errors", "files", "config"},
+    "statistics": {"errors", "files", "records", "config"},
     "method": set(),
     "selection": {"method"},
-    "data": {"errors", "files", "progress", "config"},
+    "data": {"errors", "files", "records", "progress", "config"},
 }
 """Rooms that may import these others only."""
 

@@ -30,8 +30,9 @@ from msmae.data.reading.decoding import CHUNK, Job, OnDemand, common_channels, c
 from msmae.data.reading.images import Reading
 from msmae.data.reading.masks import MaskRule
 from msmae.errors import UserError
+from msmae.records import file_sum
 
-FORMAT = 1
+FORMAT = 2
 READERS = ("Pillow", "tifffile", "pydicom", "python-gdcm", "nibabel")
 LISTED = 20
 
@@ -53,6 +54,8 @@ class ImageStore:
     where no row has one."""
     excluded: dict[int, str] = field(default_factory=dict)
     """Sample id -> why it was left out; empty unless ``on_error="skip"``."""
+    content: str = ""
+    """The check sum of the images; empty where they are decoded on demand."""
 
     def fetch(self, ids: np.ndarray | Sequence[int]) -> np.ndarray:
         """Images [B, C, H, W] of these sample ids, as a new array."""
@@ -199,7 +202,8 @@ def _build(folder: Path, job: Job, *, on_error: str, progress: Progress | None) 
         partial.mkdir()
         _write_arrays(partial, job, kind, rows)
         if not problems or (on_error == "skip" and len(problems) < len(job.sources)):
-            record = {"format": FORMAT, "excluded": {str(row): why for row, why in problems.items()}}
+            sums = {file.name: file_sum(file) for file in sorted(partial.glob("*.npy"))}
+            record = {"format": FORMAT, "excluded": {str(row): why for row, why in problems.items()}, "sums": sums}
             (partial / "store.json").write_text(json.dumps(record, indent=2))
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
@@ -255,16 +259,23 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> No
 
 
 def _open_folder(folder: Path) -> ImageStore | None:
-    """The store in a folder; None where there is none."""
+    """The store in a folder; None where there is none, or a damaged one, which is told."""
     if not (folder / "store.json").is_file():
         return None
-    record = json.loads((folder / "store.json").read_text())
-    masks = folder / "masks.npy"
-    return ImageStore(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        masks=np.load(masks, mmap_mode="r") if masks.is_file() else None,
-        excluded={int(row): why for row, why in record["excluded"].items()},
-    )
+    try:
+        record = json.loads((folder / "store.json").read_text())
+        if any(file_sum(folder / name) != told for name, told in record["sums"].items()):
+            raise ValueError("the check sum is another")
+        masks = folder / "masks.npy"
+        return ImageStore(
+            images=np.load(folder / "images.npy", mmap_mode="r"),
+            masks=np.load(masks, mmap_mode="r") if "masks.npy" in record["sums"] else None,
+            excluded={int(row): str(why) for row, why in record["excluded"].items()},
+            content=record["sums"]["images.npy"],
+        )
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        _log.warning("the decoded images in the cache are damaged, and decoded again (%s)", folder)
+        return None
 
 
 def _on_demand(job: Job, kind: np.dtype, excluded: dict[int, str]) -> ImageStore:

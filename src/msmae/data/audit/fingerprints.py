@@ -128,8 +128,9 @@ def take_fingerprints(
     sources = image_sources(manifest)
     masks = [tuple(str(path) for path in manifest.mask_paths(i)) for i in range(len(manifest))]
     kept = None if cache is None else cache / f"{_content_key(sources, masks, reading)}.npz"
-    if kept is not None and kept.is_file():
-        return _load(kept)
+    known = None if kept is None else _load(kept, len(sources))
+    if known is not None:
+        return known
     tried = set(np.linspace(0, len(sources) - 1, RESAVED).astype(int).tolist())
 
     def attempt(row: int) -> tuple[np.ndarray | None, str, str]:
@@ -252,12 +253,27 @@ def _save(prints: Fingerprints, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole(target) as unfinished, unfinished.open("wb") as stream:
-            np.savez(stream, record=prints.record, reasons=np.frombuffer(reasons.encode(), np.uint8))
+            told = np.frombuffer(reasons.encode(), np.uint8)
+            np.savez(stream, record=prints.record, reasons=told, sum=np.array(_sum(prints.record, told)))
     except OSError as error:
         _log.warning("the audit's decoding is not kept for the next time (%s: %s)", target.parent, error.strerror)
 
 
-def _load(source: Path) -> Fingerprints:
-    with np.load(source) as kept:
-        reasons = json.loads(kept["reasons"].tobytes())
-        return Fingerprints(kept["record"], *({int(row): why for row, why in each.items()} for each in reasons))
+def _load(source: Path, count: int) -> Fingerprints | None:
+    """The fingerprints of so many images that are kept in a file; None where there is none, or a damaged one."""
+    if not source.is_file():
+        return None
+    try:
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            record, told = kept["record"], kept["reasons"]
+            if record.dtype != RECORD or len(record) != count or str(kept["sum"]) != _sum(record, told):
+                raise ValueError("the check sum is another")
+        reasons = json.loads(told.tobytes())
+        return Fingerprints(record, *({int(row): why for row, why in each.items()} for each in reasons))
+    except Exception:  # numpy and zipfile raise every kind for a damaged archive
+        _log.warning("what the audit kept of these images is damaged; they are decoded again (%s)", source)
+        return None
+
+
+def _sum(record: np.ndarray, reasons: np.ndarray) -> str:
+    return hashlib.sha256(record.tobytes() + reasons.tobytes()).hexdigest()

@@ -80,7 +80,11 @@ def read_member(path: Path, name: str, *, limit: int) -> np.ndarray:
         what = "holds Python objects" if dtype.hasobject else "holds no plain numbers"
         raise UserError(f"{name} {what}", where=str(path), mend="save it as numbers")
     check_unfolding(packed, math.prod(shape) * dtype.itemsize, limit=limit, path=path)
-    with door(path, what=".npz file", mend="copy it again"), np.load(path, allow_pickle=False) as members:
+    with (
+        door(path, what=".npz file", mend="copy it again"),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as members,
+    ):
         return np.asarray(members[name])
 
 
