@@ -381,17 +381,3 @@ def test_leakage_into_test_stops_with_code_3(data: Path, tmp_path: Path, capsys:
     assert caught.value.code == 0
     assert json.loads((tmp_path / "run" / "audit.json").read_text())["test_identical_to_pool"] == 1
     assert "leak" in (tmp_path / "run" / "report.html").read_text().lower()
-
-
-@pytest.mark.slow
-def test_a_checkpoint_that_was_cut_short_is_named(data: Path, tmp_path: Path) -> None:
-    msmae.pretrain(str(data), out=str(tmp_path / "run"), preset="tiny")
-    msmae.finetune(str(tmp_path / "run"))
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
-    (tmp_path / "run" / "metrics.json").unlink()
-    shutil.rmtree(tmp_path / "run" / "model")
-    with pytest.raises(UserError, match=r"the checkpoint is damaged.*last\.ckpt.*delete it"):
-        msmae.finetune(str(tmp_path / "run"))
-    last.unlink()
-    assert msmae.finetune(str(tmp_path / "run"))["splits"]

@@ -87,7 +87,7 @@ def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Poi
     write_card(folder / "model", card)
     content = {
         "margin": margin,
-        "prepared": {k: v for k, v in card.keep.items() if k not in ("choice", "calibrations")} or None,
+        "prepared": {k: v for k, v in card.keep.items() if k not in ("choice", "calibrations", "sha256")} or None,
         "images_at_a_time": BATCH,
         "rows": rows,
         "rival": token_shares.rival(rows),

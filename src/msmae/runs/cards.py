@@ -54,6 +54,8 @@ class ModelCard:
     """What of the encoder's architecture a plain one does not have (``VisionTransformer``): registers, SwiGLU, ..."""
     start: dict[str, Any] = field(default_factory=dict)
     """The pretrained encoder that training began with: name, path, checksum, licence; empty: none."""
+    sha256: str = ""
+    """Of model.safetensors beside the card; "" in models saved before it was kept."""
     format_version: int = FORMAT_VERSION
 
 

@@ -71,7 +71,7 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     unfinished = folder.with_name(f"{folder.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
     save_weights(model, unfinished / "model.safetensors")
-    write_card(unfinished, card)
+    write_card(unfinished, replace(card, sha256=file_sha256(unfinished / "model.safetensors")))
     if folder.exists():
         for file in folder.iterdir():
             file.unlink()
@@ -147,6 +147,7 @@ def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]
     card = read_card(folder)
     path = folder / "model.safetensors"
     mend = "copy the model again"
+    check_sum(path, card.sha256, mend=mend)
     state = read_tensors(path, mend=mend)
     try:
         with torch.device("meta"):  # what the card asks for is held against the file before room is made for it
@@ -158,6 +159,14 @@ def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]
     model = build_model(card)
     fit_state(model, state, where=path, mend=mend)
     return model.eval(), card
+
+
+def check_sum(path: Path, told: str, *, mend: str) -> None:
+    """Raise ``UserError`` where weights have another SHA-256 than their card says; "" says nothing."""
+    if told and path.is_file() and file_sha256(path) != told:
+        raise UserError(
+            "the weights are not those that were saved: changed or damaged since", where=str(path), mend=mend
+        )
 
 
 def file_sha256(path: Path) -> str:
@@ -195,7 +204,7 @@ def build_selection(classifier: Classifier, described: dict[str, Any]) -> Select
 def save_selection(folder: Path, selection: Selection, card: ModelCard) -> None:
     """Write the weights into a saved model's folder, and the card, which already describes them, last."""
     save_weights(selection, folder / FILE)
-    write_card(folder, card)
+    write_card(folder, with_keep(card, sha256=file_sha256(folder / FILE)))
 
 
 def load_selection(folder: Path, card: ModelCard, classifier: Classifier) -> Selection | None:
@@ -209,6 +218,7 @@ def load_selection(folder: Path, card: ModelCard, classifier: Classifier) -> Sel
     selection = build_selection(copy.deepcopy(classifier), card.keep)
     path = folder / FILE
     mend = "copy the model again, or prepare it anew: `msmae budget RUN --overwrite`"
+    check_sum(path, str(card.keep.get("sha256", "")), mend=mend)
     fit_state(selection, read_tensors(path, mend=mend), where=path, mend=mend)
     return selection.eval()
 

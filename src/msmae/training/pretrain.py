@@ -18,11 +18,12 @@ from msmae.method.masking import Draw, PatchPlan
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model, save_model
 from msmae.training.cards import card_of
+from msmae.training.checkpoints import BEFORE, LAST, LastCheckpoint
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.start import fill
-from msmae.training.trainer import LastCheckpoint, StageModule, check_trainer, fit, make_trainer
+from msmae.training.trainer import StageModule, check_trainer, fit, make_trainer
 
 log = logging.getLogger("msmae")
 
@@ -186,10 +187,10 @@ def pretrain_model(prepared: Prepared, run: Path) -> None:
         callbacks=[LastCheckpoint(run)],
         accumulate=prepared.settings.pretrain.accumulate,
     )
-    done, resume = run / "checkpoints" / "pretrain.ckpt", run / "checkpoints" / "last.ckpt"
-    start = done if done.is_file() else resume  # killed between the last epoch and the saving of the model
-    fit(trainer, module, checkpoint=start)
+    done, resume, before = (run / "checkpoints" / name for name in ("pretrain.ckpt", LAST, BEFORE))
+    fit(trainer, module, checkpoints=[done, resume, before])  # done: killed before the model was saved
     if trainer.is_global_zero:
+        before.unlink(missing_ok=True)
         if resume.is_file():
             resume.replace(done)  # fine-tuning must not take it for its own
         save_model(run / "pretrained", model, card)

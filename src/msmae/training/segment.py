@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
 from msmae.data.geometry import random_geometry
@@ -16,12 +16,20 @@ from msmae.method.dice import make_loss
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import build_model, read_checkpoint, save_model
 from msmae.training.cards import card_of
+from msmae.training.checkpoints import (
+    BEFORE,
+    BEST,
+    LAST,
+    BestCheckpoint,
+    LastCheckpoint,
+    forget_unless_best,
+)
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers
 from msmae.training.start import fill
 from msmae.training.supervised import jitter
-from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, check_trainer, fit, make_trainer
+from msmae.training.trainer import StageModule, averaging_of, check_trainer, fit, make_trainer
 
 AUXILIARY = 0.4
 """Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
@@ -122,9 +130,7 @@ def segment_model(prepared: Prepared, run: Path) -> None:
         print(nothing)
     else:
         print(f"encoder weights from {prepared.start.path}\n{fill(model.encoder, prepared.start, run)}")
-    best = ModelCheckpoint(
-        dirpath=run / "checkpoints", filename="best", monitor="val_dice", mode="max", enable_version_counter=False
-    )
+    forget_unless_best(run)
     assert settings.epochs is not None
     trainer = make_trainer(
         run,
@@ -134,15 +140,15 @@ def segment_model(prepared: Prepared, run: Path) -> None:
         callbacks=[
             *averaging_of(model, settings.ema),
             EarlyStopping("val_dice", mode="max", patience=settings.patience),
-            best,
+            BestCheckpoint(run, monitor="val_dice", mode="max"),
             LastCheckpoint(run),
         ],
         accumulate=settings.accumulate,
     )
-    resume = run / "checkpoints" / "last.ckpt"
-    fit(trainer, SegmentModule(model, prepared), checkpoint=resume)
+    folder = run / "checkpoints"
+    fit(trainer, SegmentModule(model, prepared), checkpoints=[folder / LAST, folder / BEFORE])
     if trainer.is_global_zero:
-        chosen = read_checkpoint(run / "checkpoints" / "best.ckpt")
+        chosen = read_checkpoint(folder / BEST)
         prefix = "model."
         state = {k.removeprefix(prefix): v for k, v in chosen["state_dict"].items() if k.startswith(prefix)}
         model.load_state_dict(state)

@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from msmae.data.geometry import Geometry, random_geometry
@@ -18,9 +18,17 @@ from msmae.data.loader import Batch
 from msmae.method.msmae import label_loss
 from msmae.runs.checkpoint import read_checkpoint
 from msmae.training.balance import decide_balance
+from msmae.training.checkpoints import (
+    BEFORE,
+    BEST,
+    LAST,
+    BestCheckpoint,
+    LastCheckpoint,
+    forget_unless_best,
+)
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
-from msmae.training.trainer import LastCheckpoint, StageModule, averaging_of, fit, make_trainer
+from msmae.training.trainer import StageModule, averaging_of, fit, make_trainer
 
 
 class SupervisedModule(StageModule):
@@ -106,9 +114,7 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
     ``module.model`` then has the weights of the epoch with the least validation loss.
     """
     settings = module.settings
-    best = ModelCheckpoint(
-        dirpath=run / "checkpoints", filename="best", monitor="val_loss", mode="min", enable_version_counter=False
-    )
+    forget_unless_best(run)
     assert settings.epochs is not None
     every = epochs_between_validations(len(module.train_ids), len(module.prepared.ids("val")), settings.epochs)
     trainer = make_trainer(
@@ -119,16 +125,16 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         callbacks=[
             *averaging_of(module.model, settings.ema, warm=bool(module.prepared.origin)),
             LastIsValidated(),
-            best,
+            BestCheckpoint(run, monitor="val_loss", mode="min"),
             LastCheckpoint(run),
         ],
         accumulate=settings.accumulate,
         validate_every=every,
     )
-    resume = run / "checkpoints" / "last.ckpt"
-    fit(trainer, module, checkpoint=resume)
+    folder = run / "checkpoints"
+    fit(trainer, module, checkpoints=[folder / LAST, folder / BEFORE])
     if trainer.is_global_zero:
-        chosen = read_checkpoint(run / "checkpoints" / "best.ckpt")
+        chosen = read_checkpoint(folder / BEST)
         prefix = "model."
         state = {k.removeprefix(prefix): v for k, v in chosen["state_dict"].items() if k.startswith(prefix)}
         module.model.load_state_dict(state)

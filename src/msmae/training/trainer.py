@@ -8,11 +8,10 @@ import pickle
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import numpy as np
 import pytorch_lightning as pl
@@ -29,6 +28,7 @@ from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 from msmae.machine import choose_precision, compile_network, is_out_of_memory, keep_freed_memory
 from msmae.runs.checkpoint import unreadable_checkpoint
+from msmae.training.checkpoints import WholeCheckpoints, sound_checkpoint
 from msmae.training.prepare import Prepared
 
 LOG_EVERY = 10
@@ -62,6 +62,7 @@ def make_trainer(
         logger=[TensorBoardLogger(logs, name=stage, version=""), CSVLogger(logs, name=stage, version="csv")],
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
+        plugins=[WholeCheckpoints()],
         log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
@@ -143,22 +144,21 @@ def check_trainer(settings: TrainerSettings) -> None:
         ) from error
 
 
-def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
-    """Train, going on from the checkpoint where it exists.
+def fit(trainer: pl.Trainer, module: StageModule, *, checkpoints: Sequence[Path]) -> None:
+    """Train, going on from the first of these checkpoints that is there and sound.
 
     Raises:
-        UserError: the checkpoint holds more than tensors and plain values, a batch does not fit into memory, or the
-            network cannot be compiled here.
+        UserError: all are damaged, the one holds more than tensors and plain values, a batch does not fit into memory,
+            or the network cannot be compiled here.
     """
     if module.prepared.settings.trainer.compile:
         assert isinstance(module.model, nn.Module)
         compile_network(module.model, trainer.strategy.root_device)
-    if checkpoint.is_file():
-        check_readable(checkpoint)
+    checkpoint = sound_checkpoint(checkpoints)
     try:
-        trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.is_file() else None, weights_only=True)
+        trainer.fit(module, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     except pickle.UnpicklingError as error:
-        raise unreadable_checkpoint(checkpoint) from error
+        raise unreadable_checkpoint(checkpoint or checkpoints[0]) from error
     except ValueError as error:
         if "parameter group" not in str(error):
             raise
@@ -177,16 +177,6 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoint: Path) -> None:
         ) from error
 
 
-def check_readable(checkpoint: Path) -> None:
-    """Raise ``UserError`` where a checkpoint was cut short: PyTorch's are zip archives, whose list comes last."""
-    if not is_zipfile(checkpoint):
-        raise UserError(
-            "the checkpoint is damaged",
-            where=str(checkpoint),
-            mend="delete it, and the same command begins this stage again",
-        )
-
-
 def smaller_batch(batch_size: int, accumulate: int) -> str:
     """What to do where a batch does not fit into memory."""
     if batch_size == 1:
@@ -195,30 +185,6 @@ def smaller_batch(batch_size: int, accumulate: int) -> str:
         f"{batch_size // 2} with accumulate {2 * accumulate} takes about as many images a step in half the memory; "
         "`msmae bench --only step --batch N` finds the batch that fits"
     )
-
-
-SECONDS_BETWEEN_CHECKPOINTS = 30.0
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps RUN/checkpoints/last.ckpt: what a killed run continues from.
-
-    It is written after the first epoch, after the last, and between them after an epoch's end no sooner than half a
-    minute since: a run whose epochs take seconds does not spend them on writing.
-    """
-
-    def __init__(self, run: Path) -> None:
-        super().__init__(
-            dirpath=run / "checkpoints", filename="last", save_top_k=1, monitor=None, enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )  # fmt: skip
-        self.due = 0.0
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.strategy.broadcast(last or time.monotonic() >= self.due):  # all processes write together
-            super().on_train_epoch_end(trainer, pl_module)
-            self.due = time.monotonic() + SECONDS_BETWEEN_CHECKPOINTS
 
 
 class StageModule(pl.LightningModule):

@@ -75,5 +75,5 @@ def forget_model(folder: Path) -> None:
     shutil.rmtree(folder / "model")
     for name in ("metrics.json", "predictions.csv", "report.html", "model_card.md", "claim_2024.md", "tripod_ai.md"):
         (folder / name).unlink(missing_ok=True)
-    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+    for name in ("checkpoints/last.ckpt", "checkpoints/before.ckpt", "checkpoints/best.ckpt"):
         (folder / name).unlink(missing_ok=True)

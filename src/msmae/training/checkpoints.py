@@ -1,0 +1,147 @@
+"""The checkpoints of a training: written whole beside one another, the last two kept, a damaged one never believed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from msmae.files import own_folder, whole
+from msmae.runs.checkpoint import read_checkpoint, unreadable_checkpoint
+
+log = logging.getLogger("msmae")
+
+LAST, BEFORE, BEST = "last.ckpt", "before.ckpt", "best.ckpt"
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside the one it replaces, never in another place first; the last but one stays."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        own_folder(path.parent)
+        if path.name == LAST:
+            keep_before(path)
+        with whole(path) as unfinished:
+            torch.save(checkpoint, unfinished)
+
+
+def keep_before(last: Path) -> None:
+    """Let ``before.ckpt`` be what ``last.ckpt`` is so far; nothing where there is none."""
+    before = last.with_name(BEFORE)
+    before.unlink(missing_ok=True)
+    if last.is_file():
+        try:
+            os.link(last, before)
+        except OSError:  # a file system without links
+            shutil.copyfile(last, before)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps RUN/checkpoints/last.ckpt: what a killed run continues from.
+
+    It is written after the first epoch, after the last, and between them after an epoch's end no sooner than half a
+    minute since: a run whose epochs take seconds does not spend them on writing.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(
+            dirpath=run / "checkpoints", filename="last", save_top_k=1, monitor=None, enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )  # fmt: skip
+        self.due = 0.0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.strategy.broadcast(last or time.monotonic() >= self.due):  # all processes write together
+            super().on_train_epoch_end(trainer, pl_module)
+            self.due = time.monotonic() + SECONDS_BETWEEN_CHECKPOINTS
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(lying_in(self.dirpath, state_dict))
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps RUN/checkpoints/best.ckpt: the epoch that scored best so far, wherever the run lies now."""
+
+    def __init__(self, run: Path, *, monitor: str, mode: str) -> None:
+        super().__init__(
+            dirpath=run / "checkpoints", filename="best", monitor=monitor, mode=mode, enable_version_counter=False
+        )
+
+    @property
+    def state_key(self) -> str:
+        """As that of the class it is made of, which wrote the checkpoints of version 0.1."""
+        return super().state_key.replace(type(self).__name__, "ModelCheckpoint", 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(lying_in(self.dirpath, state_dict))
+
+
+def lying_in(folder: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a checkpoint callback with its files in this folder: Lightning forgets the best score otherwise."""
+
+    def here(path: Any) -> Any:
+        return str(Path(folder) / Path(path).name) if path else path
+
+    moved = {**state, "dirpath": folder}
+    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        if name in state:
+            moved[name] = here(state[name])
+    if "best_k_models" in state:
+        moved["best_k_models"] = {here(path): score for path, score in state["best_k_models"].items()}
+    return moved
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a checkpoint is there and all of it has its check sums: PyTorch's are zip archives."""
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    except Exception:  # zipfile raises many kinds for a damaged archive
+        return False
+
+
+def sound_checkpoint(candidates: Sequence[Path]) -> Path | None:
+    """The first that is there and sound, saying which were damaged; None where the first is not there at all.
+
+    Raises:
+        UserError: all that are there are damaged.
+    """
+    there = [path for path in candidates if path.is_file()]
+    if not there or there[0].name == BEFORE:  # what came before the last is of use only where the last is damaged
+        return None
+    for path in there:
+        if is_sound(path):
+            if path != there[0]:
+                log.warning("%s is damaged; training goes on from %s, which was written before", there[0], path.name)
+            return path
+    raise unreadable_checkpoint(there[0])
+
+
+def forget_unless_best(run: Path) -> None:
+    """Remove the last checkpoints where the best one, which they speak of, is gone or damaged: the stage is trained
+    again then, and comes to the same.
+    """
+    folder = run / "checkpoints"
+    if is_sound(folder / BEST):
+        return
+    last = sound_checkpoint([folder / LAST, folder / BEFORE])
+    if last is None:
+        return
+    states = read_checkpoint(last).get("callbacks", {})
+    if any(key.startswith("ModelCheckpoint") and state.get("best_model_path") for key, state in states.items()):
+        log.warning("%s is gone or damaged; this stage is trained again from its beginning", folder / BEST)
+        for name in (LAST, BEFORE, BEST):
+            (folder / name).unlink(missing_ok=True)
