@@ -13,9 +13,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 import msmae
 from msmae.errors import UserError
-from msmae.training import checkpoints as training
+from msmae.runs import resume as training
+from msmae.runs.resume import LastCheckpoint
 from msmae.training import pretrain
-from msmae.training.checkpoints import LastCheckpoint
 
 
 class Killed(Exception):

@@ -17,8 +17,8 @@ from msmae.method.attention import MapBank, patch_maps
 from msmae.method.masking import Draw, PatchPlan
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model, save_model
+from msmae.runs.resume import BEFORE, LAST, LastCheckpoint
 from msmae.training.cards import card_of
-from msmae.training.checkpoints import BEFORE, LAST, LastCheckpoint
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared

@@ -15,8 +15,7 @@ from msmae.files import write_whole
 from msmae.method.dice import make_loss
 from msmae.method.segmenter import Segmenter
 from msmae.runs.checkpoint import build_model, read_checkpoint, save_model
-from msmae.training.cards import card_of
-from msmae.training.checkpoints import (
+from msmae.runs.resume import (
     BEFORE,
     BEST,
     LAST,
@@ -24,6 +23,7 @@ from msmae.training.checkpoints import (
     LastCheckpoint,
     forget_unless_best,
 )
+from msmae.training.cards import card_of
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers

@@ -17,8 +17,7 @@ from msmae.data.geometry import Geometry, random_geometry
 from msmae.data.loader import Batch
 from msmae.method.msmae import label_loss
 from msmae.runs.checkpoint import read_checkpoint
-from msmae.training.balance import decide_balance
-from msmae.training.checkpoints import (
+from msmae.runs.resume import (
     BEFORE,
     BEST,
     LAST,
@@ -26,6 +25,7 @@ from msmae.training.checkpoints import (
     LastCheckpoint,
     forget_unless_best,
 )
+from msmae.training.balance import decide_balance
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.trainer import StageModule, averaging_of, fit, make_trainer

@@ -28,7 +28,7 @@ from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 from msmae.machine import choose_precision, compile_network, is_out_of_memory, keep_freed_memory
 from msmae.runs.checkpoint import unreadable_checkpoint
-from msmae.training.checkpoints import WholeCheckpoints, sound_checkpoint
+from msmae.runs.resume import WholeCheckpoints, sound_checkpoint
 from msmae.training.prepare import Prepared
 
 LOG_EVERY = 10

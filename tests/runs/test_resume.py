@@ -13,7 +13,7 @@ import torch
 import msmae
 from msmae.errors import UserError
 from msmae.runs.checkpoint import load_model
-from msmae.training.checkpoints import (
+from msmae.runs.resume import (
     BEFORE,
     BEST,
     LAST,
