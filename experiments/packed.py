@@ -25,8 +25,8 @@ import pandas as pd
 
 IMAGES = "images"
 """The folder in results/ with the tables of images."""
-NAMES_AN_IMAGE = ("image_path", "axis", "index", "frame", "patient_id", "split", "label", "class")
-CODED = ("predicted",)
+NAMES_AN_IMAGE = ("image_path", "axis", "index", "frame", "patient_id", "cluster", "split", "label", "class")
+CODED = ("predicted", "predicted_plain")
 """Columns of predictions that hold a category; all others are numbers."""
 
 

@@ -12,6 +12,7 @@ RESULTS.md is experiments/results_page.md, and each page of docs/results/ that o
     layers of NAME          which layer's and which head's attention finds the lesion
     keep, keep-even         what a quarter of the patches costs in all of results/*+keep; what choosing it gains
     pretrained of NAME      what fine-tuning from pretrained weights should see, an arm a row
+    minutes                 what `--init ENCODER --minutes N` reached, a data set a row
     claims                  the paper's claims, a row a comparison, and the answer; also written to results/claims.json
     arms                    one figure of every arm on every data set
     table of A over B, ...  what arms gain over others, a column a pair
@@ -41,6 +42,7 @@ from study_tables import (
     map_curves,
     map_history,
     map_layers,
+    minutes,
     numbers,
     pooled_difference,
     pooled_loss,
@@ -78,6 +80,7 @@ class Page:
             "keep": lambda: pooled_loss.table(self.results),
             "keep-even": lambda: pooled_loss.gain_table(self.results),
             "arms": lambda: arms_table.table(self.results, SHOWN),
+            "minutes": lambda: minutes.minutes_table(self.results),
             "claims": lambda: claims.claims_table(claims.claims(self.results, self.draws)),
         }
         if asked in alone:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from msmae.statistics.paired import difference, matched, resample_together
 from msmae.statistics.predictions import classes_of, read_predictions
-from study_tables.markdown import table
+from study_tables.markdown import NOT_YET, table
 from study_tables.pooled_difference import Draws, differences, own_seed, pooled
 
 METRIC = "balanced_accuracy"
@@ -160,6 +160,8 @@ def claims_table(rows: Sequence[Row]) -> str:
 def arms_table(study: Path) -> str:
     """What every arm of a pretrained study reached, and what it cost, on the folds that all of them have."""
     arms = [arm for arm in NAMES if any((study / arm).glob("*/predictions.csv"))]
+    if not arms:
+        return NOT_YET
     folds = common_folds(study, arms)
     lines = []
     for arm in arms:
