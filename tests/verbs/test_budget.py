@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from budgeted import content_of
 from msmae.errors import UserError
@@ -245,3 +246,19 @@ def test_the_smaller_image_stands_beside_what_drops_patches_and_the_better_is_na
     behind = token_shares.rival([row("smaller", 0.03, 4.0), row("locator", 0.01, 3.4)])
     assert behind[0].endswith("take locator")
     assert token_shares.rival([row("locator", 0.01, 3.4)]) == []
+
+
+def test_a_model_of_mixed_shares_is_measured_as_it_is(
+    budgeted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(budgeted, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["settings"]["finetune"] |= {"draw": "half", "share": "mixed"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    found = budget(str(run), ratios=["0.25"], selectors=["grid", "smaller"], overwrite=True)
+    assert "measured as it is" in capsys.readouterr().out
+    assert found["prepared"] is None
+    assert load(run).prepared is None
+    assert [row["selector"] for row in found["rows"]] == ["all", "grid", "smaller"]
+    assert len(found["rival"]) == 1

@@ -39,7 +39,7 @@ def budget(
         run: folder of a finished run.
         margin: balanced accuracy that may be given up, as a fraction.
         presentations: images shown to prepare the model, if it is not prepared yet. Unless given: twice as many as in
-            fine-tuning. 0: measure the model as it is.
+            fine-tuning; none if fine-tuning mixed the token shares. 0: measure the model as it is.
         ratios: shares of the tokens to measure.
         selectors: what chooses the tokens: random, grid, self, early, merge, smaller or locator.
         overwrite: prepare and measure again.
@@ -59,10 +59,14 @@ def budget(
         require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=f"known: {', '.join(DROPPING)}")
     if not (folder / "model").is_dir():
         raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
-    if read_run(folder)[0].get("task") == "segmentation":
+    config, settings = read_run(folder)
+    if config.get("task") == "segmentation":
         raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")
     if (folder / "budget.json").is_file() and not overwrite:
         raise UserError("the run's budget is measured already", where=run, mend="add --overwrite to do it again")
+    if presentations is None and settings.finetune.share == "mixed":
+        print("fine-tuning mixed the token shares: the model is measured as it is (--presentations N prepares a copy)")
+        presentations = 0
     model = load(folder)
     check_shares(
         model, shares, selectors, prepared=presentations != 0 or (model.prepared is not None and not overwrite)
