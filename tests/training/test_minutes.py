@@ -10,12 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msmae.config import make_settings
 from msmae.data.opening import divide
 from msmae.encoders.start import settings_with_start
 from msmae.errors import UserError
-from msmae.training.minutes import AIM, EPOCHS, MOST_EPOCHS, Amounts, Rates, candidate_sizes, decide, in_time
+from msmae.training.minutes import (
+    AIM,
+    EPOCHS,
+    MOST_EPOCHS,
+    SMALLEST_BATCH,
+    STEPS,
+    Amounts,
+    Rates,
+    candidate_sizes,
+    decide,
+    in_time,
+    with_enough_steps,
+)
 
 SIZES = [112, 140, 168]
+RATE = {"batch_size": 64, "base_lr": 1e-3}
 
 
 def rates(size: int) -> Rates:
@@ -60,6 +74,19 @@ def test_sizes_are_multiples_of_the_patch_within_the_files_and_the_limit(own: in
     assert all(size % patch == 0 for size in sizes)
     assert sizes[-1] <= max(8 * patch, min(own, limit))
     assert sizes[-1] > min(own, limit) - patch or sizes == [8 * patch]
+
+
+@given(images=st.integers(8, 5000), epochs=st.integers(2, 30))
+def test_few_images_are_shown_in_smaller_batches(images: int, epochs: int) -> None:
+    fine = make_settings("cpu", None, {"finetune": {"epochs": epochs, **RATE}}).finetune
+    found = with_enough_steps(fine, images=images)
+    steps = epochs * -(-images // found.batch_size)
+    assert steps >= STEPS or found.batch_size == SMALLEST_BATCH
+    assert found.batch_size == 64 or epochs * -(-images // (2 * found.batch_size)) < STEPS
+    step = found.base_lr * found.batch_size  # what the optimiser takes, times 256
+    assert step == pytest.approx(64e-3 * (found.batch_size / 64) ** 0.5)
+    own = make_settings("cpu", None, {"finetune": {"epochs": epochs, **RATE, "batch_size": 48}}).finetune
+    assert with_enough_steps(own, images=images) == own
 
 
 def planned(run: Path, data: Path, *, minutes: float = 60, folder: Path | None = None, **given: Any) -> Any:

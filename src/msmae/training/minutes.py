@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from msmae.config import Settings, TrainerSettings, find_arm
+from msmae.config import FinetuneSettings, Settings, TrainerSettings, find_arm
 from msmae.data.manifest import Manifest
 from msmae.data.opening import reading_of
 from msmae.encoders.spec import build_encoder
@@ -43,6 +43,8 @@ REPORT = 20.0
 """Seconds for intervals, pictures and the report."""
 IMAGES = 16
 """In a timed step."""
+STEPS, SMALLEST_BATCH = 200, 8
+"""Steps below which batches are made smaller; images of the smallest."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,22 @@ def decide(
         where="--minutes",
         mend=f"give at least {math.ceil(seconds / 60 / AIM)}",
     )
+
+
+def with_enough_steps(fine: FinetuneSettings, *, images: int) -> FinetuneSettings:
+    """Smaller batches where there are too few images for enough steps, and a rate that suits them (it falls with the
+    root of the batch). A batch size or a rate that is not the recipe's is the user's, and stays.
+
+    Args:
+        images: training images.
+    """
+    assert fine.epochs is not None
+    if (fine.batch_size, fine.base_lr) != (RECIPE["batch_size"], RECIPE["base_lr"]):
+        return fine
+    batch = fine.batch_size
+    while batch > SMALLEST_BATCH and fine.epochs * math.ceil(images / batch) < STEPS:
+        batch //= 2
+    return dataclasses.replace(fine, batch_size=batch, base_lr=fine.base_lr * math.sqrt(fine.batch_size / batch))
 
 
 def candidate_sizes(own: int, limit: int, patch: int) -> list[int]:
@@ -262,6 +280,6 @@ def settings_within(
     if asked is None:
         model = dataclasses.replace(model, image_size=found.size)
     if found.epochs:
-        fine = dataclasses.replace(fine, epochs=found.epochs)
+        fine = with_enough_steps(dataclasses.replace(fine, epochs=found.epochs), images=train)
     chosen = dataclasses.replace(settings, model=model, finetune=fine)
     return chosen, method if found.epochs or arm.frozen else "probe"
