@@ -49,7 +49,7 @@ def test_the_largest_image_that_leaves_room_for_enough_epochs_is_taken() -> None
 
 def test_where_not_even_two_epochs_fit_the_encoder_stays_frozen() -> None:
     assert decide(3, SIZES, rates, amounts(2000)).epochs == 0
-    with pytest.raises(UserError, match=r"0\.1 minutes are too few"):
+    with pytest.raises(UserError, match=r"minutes 0\.1 is too little"):
         decide(0.1, SIZES, rates, amounts(2000))
 
 

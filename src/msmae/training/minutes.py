@@ -120,7 +120,7 @@ def decide(
         return Decided(sizes[0], 0, probe)
     seconds = probe if epochs is None else fixed + epochs * epoch
     raise UserError(
-        f"{minutes:g} minutes are too few: the quickest way through these images takes about {seconds / 60:.1f}",
+        f"--minutes {minutes:g} is too little: the quickest way through these images takes about {seconds / 60:.1f}",
         where="--minutes",
         mend=f"give at least {math.ceil(seconds / 60 / AIM)}",
     )

@@ -60,7 +60,8 @@ def show_start(prepared: Prepared) -> None:
     patch = weights.spec.patch_size
     fine = settings.finetune
     rate = fine.base_lr * fine.batch_size * fine.accumulate / 256
-    training = f"{fine.epochs} epochs at a learning rate of {rate:.2g}, layer decay {fine.layer_decay:g}"
+    batch = fine.batch_size * fine.accumulate
+    training = f"{fine.epochs} epochs in batches of {batch}, learning rate {rate:.2g}, layer decay {fine.layer_decay:g}"
     if prepared.arm.pretrains:
         training = f"{settings.pretrain.epochs} epochs of pre-training first; {training}"
     scale = f"normalised ({weights.spec.normalisation_from}; {prepared.origin['scale']})"
