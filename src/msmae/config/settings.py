@@ -304,6 +304,8 @@ class TrainerSettings(Group):
     """Machines that train together."""
     precision: str = "auto"
     """Lightning's precision. auto: bf16-mixed if a short measurement finds it faster on this machine, else 32-true."""
+    logger: Literal["tensorboard", "mlflow", "wandb"] = "tensorboard"
+    """Where figures are logged beside RUN/logs: tensorboard (there too), mlflow or wandb (packages of their own)."""
     threads: Count | None = None
     """CPU threads. Unless given: all cores."""
     compile: bool = False

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 from msmae.machine import choose_precision, compile_network, is_out_of_memory, keep_freed_memory
 from msmae.runs.checkpoint import unreadable_checkpoint
+from msmae.runs.loggers import check_logger, loggers_of
 from msmae.runs.resume import WholeCheckpoints, sound_checkpoint
 from msmae.training.prepare import Prepared
 
@@ -45,12 +46,11 @@ def make_trainer(
     accumulate: int = 1,
     validate_every: int = 1,
 ) -> pl.Trainer:
-    """A Lightning trainer that logs to RUN/logs/<stage> (TensorBoard and CSV) and shows one line of progress."""
+    """A Lightning trainer that logs to RUN/logs (``runs/loggers.py``) and shows one line of progress."""
     quiet_lightning()
     keep_freed_memory()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    logs = run / "logs"
     return pl.Trainer(
         max_epochs=epochs,
         accelerator=settings.accelerator,
@@ -59,7 +59,7 @@ def make_trainer(
         num_nodes=settings.num_nodes,
         precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
         callbacks=[*callbacks, StageProgress(stage), EveryEpochLogged()],
-        logger=[TensorBoardLogger(logs, name=stage, version=""), CSVLogger(logs, name=stage, version="csv")],
+        logger=loggers_of(settings.logger, run, stage, {"stage": stage, "epochs": epochs, **asdict(settings)}),
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
         plugins=[WholeCheckpoints()],
@@ -127,6 +127,7 @@ def check_trainer(settings: TrainerSettings) -> None:
     """Raise ``UserError`` for settings that Lightning, or this machine, refuses."""
     quiet_lightning()
     require(settings.threads is None or settings.threads >= 1, "too few", where="trainer.threads", mend="at least 1")
+    check_logger(settings.logger)
     try:
         pl.Trainer(
             accelerator=settings.accelerator,
