@@ -216,6 +216,20 @@ TREES = (
         options={"label_column": r"path:\d[_-](negative|positive)/"},
     ),
     Tree(
+        "MURA, with its tables of studies (without a header, a row a folder)",
+        MURA,
+        Read(24, {"0": 12, "1": 12}, 6, {"train": 16, "val": 8}),
+        {
+            f"MURA-v1.1/{split}_labeled_studies.csv": lines(
+                *dict.fromkeys(
+                    f"{path.rpartition('/')[0]}/,{int('positive' in path)}" for path in MURA if f"/{split}/" in path
+                )
+            )
+            for split in ("train", "valid")
+        }
+        | {"MURA-v1.1/train_image_paths.csv": lines(*(path for path in MURA if "train" in path))},
+    ),
+    Tree(
         "mini-DDSM (classes, patients, masks beside some images)",
         tuple(
             f"MINI-DDSM-Complete-JPEG-8/{c}/{p:04}/{c[0]}_{p:04}_1.{side}_{view}{end}.jpg"

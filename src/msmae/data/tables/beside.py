@@ -73,7 +73,7 @@ def _named(path: str, file: Path, names: Names) -> TableBeside | None:
     for header, table in ((True, _with_header(file)), (False, _without_header(file))):
         if table is None or table.empty:
             continue
-        if header and any(names.find(str(name), split=split) >= 0 for name in table.columns):
+        if header and any(_is_data(str(name), table[name].tolist(), names, split) for name in table):
             continue
         columns = {str(name): names.column(table[name].tolist(), split=split, folder=folder) for name in table}
         best = max(columns, key=lambda name: len(set(columns[name])))
@@ -82,6 +82,11 @@ def _named(path: str, file: Path, names: Names) -> TableBeside | None:
         if by_folder := _of_folders(path, table, names, header=header, split=split):
             return by_folder
     return None
+
+
+def _is_data(name: str, cells: list[str], names: Names, split: str) -> bool:
+    """Whether the first cell of a column is no name, but names an image or a folder as the cells below do."""
+    return names.find(name, split=split) >= 0 or bool(names.inside(name) and names.folders([name, *cells]))
 
 
 def _of_folders(path: str, table: pd.DataFrame, names: Names, *, header: bool, split: str) -> TableBeside | None:

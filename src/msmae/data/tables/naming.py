@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 from msmae.data.manifest import plain
 from msmae.data.tables.listing import without_suffix
@@ -28,7 +29,6 @@ class Names:
             name = without_suffix(path.rpartition("/")[2])
             if name.isdecimal() and name.startswith("0"):  # 000012 is 12 where nothing is called 12
                 self._named.setdefault(str(int(name)), []).append(number)
-        self._inside: dict[str, list[int]] = {}
         self._begun: dict[str, list[int]] = {}
         for number, path in enumerate(self.paths):
             name = without_suffix(path.rpartition("/")[2])
@@ -72,24 +72,29 @@ class Names:
                 return found
         return []
 
+    def inside(self, cell: str) -> list[int]:
+        """The images in the folder that a cell names, by its name or its path; splits and kinds are no such folders."""
+        path = plain(cell.strip().replace("\\", "/").strip("/"))
+        found = self._inside.get(path.rpartition("/")[2], [])
+        return [number for number in found if _in_folder(path, self.paths[number])] if "/" in path else found
+
+    @cached_property
+    def _inside(self) -> dict[str, list[int]]:
+        """Folder name -> the images anywhere below it."""
+        inside: dict[str, list[int]] = {}
+        for number, path in enumerate(self.paths):
+            for name in path.split("/")[:-1]:
+                if not (split_of(name) or kind_of(name)):
+                    inside.setdefault(name, []).append(number)
+        return inside
+
     def folders(self, cells: Sequence[str]) -> list[list[int]]:
         """The images in the folder that every cell names, where each names one of its own, as a patient's; empty where
         the column does not name folders."""
         given = [cell.strip() for cell in cells if cell.strip()]
         if len(given) < 2 or len(set(given)) < len(given):
             return []
-        if not self._inside:
-            for number, path in enumerate(self.paths):
-                for name in path.split("/")[:-1]:
-                    if not (split_of(name) or kind_of(name)):
-                        self._inside.setdefault(name, []).append(number)
-        found = []
-        for cell in cells:
-            path = plain(cell.strip().replace("\\", "/").strip("/"))
-            inside = self._inside.get(path.rpartition("/")[2], [])
-            if "/" in path:
-                inside = [number for number in inside if _in_folder(path, self.paths[number])]
-            found.append(inside)
+        found = [self.inside(cell) for cell in cells]
         named = {number for inside in found for number in inside}
         several = sum(map(bool, found))
         enough = several >= MOST * len(given) or len(named) >= MOST * len(self.paths)
