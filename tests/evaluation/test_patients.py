@@ -5,6 +5,7 @@ shows the disease.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import pytest
 
 import msmae
 from msmae.errors import UserError
+from msmae.evaluation.neighbours import write_neighbours
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
 from msmae.evaluation.units import choose
-from msmae.statistics.predictions import read_predictions
+from msmae.inference.model import load
+from msmae.statistics.predictions import read_predictions, write_predictions
+from msmae.training.prepare import prepare_again
 from msmae.verbs.evaluate import evaluate
 from several_images import write_patients
 
@@ -132,3 +136,25 @@ def test_wrong_labels_put_into_a_phantom_are_listed(tmp_path: Path):
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert 'id="labels"' in page
     assert contradicted["image_path"].iloc[0] in page
+
+
+def test_the_report_names_the_nearest_training_images_of_wrong_answers(finished: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    prepared = prepare_again(run)
+    path_of = {Path(path).name: path for path in prepared.manifest.table["image_path"]}
+    frame = read_predictions(run / "predictions.csv")  # as `msmae evaluate` names the images, by the run's own manifest
+    frame["image_path"] = [path_of[Path(path).name] for path in frame["image_path"]]
+    write_predictions(frame, run / "predictions.csv")
+    write_neighbours(run, load(run), prepared, 2)
+    table = pd.read_csv(run / "neighbours.csv", dtype=str)
+    manifest = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False).set_index("image_path")
+    names = [cell.split(";") for cell in table["neighbours"]]
+    assert {len(pair) for pair in names} == {2}
+    assert set(manifest.loc[[name for pair in names for name in pair], "split"]) == {"train"}
+    assert [";".join(manifest.loc[pair, "label"]) for pair in names] == table["neighbour_labels"].tolist()
+    wrong = read_predictions(run / "predictions.csv").query("split == 'test' and label != predicted_plain")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    first = table.set_index("image_path").loc[wrong["image_path"].iloc[0], "neighbours"].split(";")[0]
+    assert "nearest training images" in page
+    assert first in page

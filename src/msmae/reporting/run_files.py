@@ -51,6 +51,8 @@ class RunFiles:
     manifest: pd.DataFrame | None = None
     patients: pd.DataFrame | None = None
     """predictions_patients.csv: one answer a patient, or another unit."""
+    neighbours: pd.DataFrame | None = None
+    """neighbours.csv: the nearest training images of each image, where they were asked for."""
     logs: dict[str, pd.DataFrame] = field(default_factory=dict)
     """Stage -> the rows of its ``metrics.csv``."""
     panels: tuple[Panel, ...] = ()
@@ -179,6 +181,7 @@ def read_run_files(run: Path) -> RunFiles:
         predictions=predictions,
         manifest=manifest,
         patients=pooled,
+        neighbours=read_text_table(run / "neighbours.csv") if (run / "neighbours.csv").is_file() else None,
         logs=logs,
         panels=panels,
         budget=measured or None,

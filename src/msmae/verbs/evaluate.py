@@ -19,6 +19,7 @@ def evaluate(
     selector: str | None = None,
     answers: Literal["plain", "balanced"] = "plain",
     threshold: str | None = None,
+    neighbours: int = 0,
     allow_leakage: bool = False,
     overwrite: bool = False,
     **settings: Any,
@@ -36,6 +37,8 @@ def evaluate(
             largest probability as trained, which finds more of the rare classes. metrics.json holds both.
         threshold: CLASS=0.3: the class is answered from this probability on; separate several with commas. The run
             keeps it; `none` removes it.
+        neighbours: writes so many nearest training images of each validation and test image to RUN/neighbours.csv; the
+            report names those of wrong answers.
         allow_leakage: go on although images or patients of DATA were in the model's training or validation.
         overwrite: replace the files that OUT holds.
         settings: ``dataset={"unit": column}``, whose images get one answer together. For DATA also how it is laid out
@@ -62,8 +65,17 @@ def evaluate(
             given = "--out" if out is not None else f"--{next(iter(settings))}"
             raise UserError(f"{given} is for external data", mend="`msmae evaluate RUN DATA --out DIR`")
         return _evaluate_again(
-            folder, segments=segments, keep=keep, selector=selector, answers=answers, threshold=threshold, unit=unit
+            folder,
+            segments=segments,
+            keep=keep,
+            selector=selector,
+            answers=answers,
+            threshold=threshold,
+            unit=unit,
+            neighbours=neighbours,
         )
+    if neighbours:
+        raise UserError("neighbours are of the run's own images", where="--neighbours", mend="leave it out")
     if threshold is not None:
         raise UserError(
             "a threshold belongs to the run, and is chosen on its own images",
@@ -94,12 +106,16 @@ def _evaluate_again(
     answers: Literal["plain", "balanced"],
     threshold: str | None,
     unit: str | None,
+    neighbours: int,
 ) -> dict[str, Any]:
     """Evaluate on the run's own splits."""
     from msmae.verbs.show import show_result
 
     if segments and (keep != 1 or selector):
         raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
+    if neighbours and (segments or keep != 1 or neighbours < 0):
+        what = "neighbours are of a classifier that sees all patches"
+        raise UserError(what, where="--neighbours", mend="leave it out")
     if unit is not None and (segments or keep != 1):
         raise UserError("units are for classifiers that see all patches", where="--unit", mend="leave it out")
     if segments and (threshold is not None or answers != "plain"):
@@ -128,7 +144,13 @@ def _evaluate_again(
         from msmae.training.prepare import prepare_again
 
         thresholds = None if threshold is None else read_thresholds(threshold, read_card(folder / "model").classes)
-        metrics = evaluate_model(prepare_again(folder, unit=unit), folder, answers=answers, thresholds=thresholds)
+        prepared = prepare_again(folder, unit=unit)
+        metrics = evaluate_model(prepared, folder, answers=answers, thresholds=thresholds)
+        if neighbours:
+            from msmae.evaluation.neighbours import write_neighbours
+            from msmae.inference.model import load
+
+            print(f"  neighbours       {write_neighbours(folder, load(folder), prepared, neighbours)}")
     show_result(metrics, folder)
     return metrics
 

@@ -40,7 +40,18 @@ def mistakes(run: RunFiles, rows: pd.DataFrame | None) -> dict[str, Any] | None:
     kinds = sort_panels(run.panels, classes=len(run.classes))
     pictures = tuple(fit(in_turn(kinds.values())))
     found = failures(rows, classes=run.classes, multilabel=run.multilabel, panels=pictures)
-    return {"all": len(found), "n": len(rows), "shown": found[:FAILURES]}
+    shown = found[:FAILURES]
+    near = nearest(run, {case.image_path for case in shown})
+    return {"all": len(found), "n": len(rows), "shown": shown, "nearest": near}
+
+
+def nearest(run: RunFiles, paths: set[str]) -> dict[str, list[tuple[str, str]]]:
+    """Image -> label and path of its nearest training images; of files with several planes the first."""
+    if run.neighbours is None:
+        return {}
+    rows = run.neighbours[run.neighbours["image_path"].isin(paths)].drop_duplicates("image_path")
+    cells = rows[["image_path", "neighbour_labels", "neighbours"]].to_numpy(dtype=object)
+    return {image: list(zip(labels.split(";"), names.split(";"), strict=False)) for image, labels, names in cells}
 
 
 def labels(run: RunFiles) -> dict[str, Any] | None:
