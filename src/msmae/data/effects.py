@@ -41,6 +41,8 @@ def _without_effect(manifest: Manifest, chosen: DatasetSettings) -> Iterator[tup
             continue
         if name == "mask_column" and manifest.layout in FOLDERS:
             continue  # it names the folder of masks, and was refused if there is none
+        if f"the column {getattr(chosen, name)}" in manifest.rules.values():
+            continue  # of a table beside class folders
         if name == "image_column" and manifest.rules.get("channels", "").endswith("as told"):
             continue  # it names a channel
         if name == "label_column" and chosen.label_column.startswith("path:"):

@@ -165,3 +165,48 @@ def test_further_columns_of_two_tables_are_those_of_their_images(tmp_path: Path)
     found = rows(open_dataset(tmp_path), "image_path", "age")
     assert sorted(age for _, age in found) == [str(40 + n) for n in range(12)]
     assert ("valid/11.png", "51") in found
+
+
+CLASSES = [f"{c}/{c}{n}.png" for c in ("ben", "mal") for n in range(6)]
+
+
+def test_tables_beside_class_folders_say_patients_and_splits(tmp_path: Path) -> None:
+    touch(tmp_path, *CLASSES)
+    people = [f"{path[4:]},{path[:3]}{n // 2},4{n}" for n, path in enumerate(CLASSES)]
+    write(tmp_path, "patients.csv", "image,patient_id,age", *people)
+    manifest = open_dataset(tmp_path)
+    assert (manifest.layout, manifest.classes, len(patients(manifest))) == ("folder", ("ben", "mal"), 6)
+    assert manifest.rules["patient_id"] == "the column patient_id"
+    assert noted(manifest, "tables used: patients.csv")
+    assert not manifest.left_out
+    touch(tmp_path / "lists", *CLASSES)
+    for split, numbers in (("train", "0123"), ("val", "4"), ("test", "5")):
+        write(tmp_path / "lists", f"{split}.txt", *(path for path in CLASSES if path[-5] in numbers))
+    divided = open_dataset(tmp_path / "lists")
+    assert divided.classes == ("ben", "mal")
+    assert dict(rows(divided, "image_path", "split"))["mal/mal4.png"] == "val"
+
+
+def test_a_label_that_contradicts_the_class_folders_is_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path, *CLASSES)
+    write(tmp_path, "labels.csv", "image,label", *(f"{path[4:]},{'xy'[n % 2]}" for n, path in enumerate(CLASSES)))
+    with pytest.raises(UserError, match=r"two ways.*--layout folder .*--label-column 'label'"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, layout="folder").classes == ("ben", "mal")
+    assert open_dataset(tmp_path, layout="tables").classes == ("x", "y")
+    write(tmp_path, "labels.csv", "image,label", *(f"{path[4:]},{path[0]}" for path in CLASSES))
+    assert open_dataset(tmp_path).classes == ("ben", "mal")
+
+
+def test_days_are_no_patients_unasked(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"2020-01-{day:02}/{n}.png" for day in range(1, 8) for n in range(3)))
+    with pytest.raises(UserError, match="two ways"):
+        open_dataset(tmp_path)
+
+
+def test_names_in_other_capitals_and_labels_in_brackets(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.JPG" for n in range(6)))
+    cells = ("[]", "['edema', 'mass']")
+    write(tmp_path, "t.csv", "image,labels", *(f'{n}.jpg,"{cells[n % 2]}"' for n in range(6)))
+    manifest = open_dataset(tmp_path)
+    assert list(manifest.table["label"]) == [";", "edema;mass"] * 3

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from msmae.data.manifest import COLUMNS, SEPARATOR, SPLITS, Manifest, printable
+from msmae.data.manifest import COLUMNS, SEPARATOR, SPLITS, LeftOut, Manifest, printable
 from msmae.data.tables.beside import TableBeside, find_tables_beside
 from msmae.data.tables.choosing import Chosen, choose
 from msmae.data.tables.findings import read_findings
@@ -20,6 +20,7 @@ from msmae.data.tables.listing import Listing, count, left_out, some
 from msmae.data.tables.meaning import (
     check_no_flag,
     known_patients,
+    letters,
     patient_column,
     site_column,
     split_column,
@@ -31,6 +32,7 @@ from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames
 from msmae.errors import UserError
 
 LAYOUT = "tables"
+CALLED_LABEL = {"label", "labels", "class", "classname", "diagnosis", "dx", "target"}
 OURS = {*COLUMNS, "axis", "index", "frame", "window", "fold", "cluster", "as_written"}
 """Names of columns that mean something here: a stranger's column of this name is called otherwise."""
 
@@ -43,29 +45,36 @@ class Cells:
     rule: str
 
 
-def read_by_tables(listing: Listing, columns: ColumnNames) -> Manifest | None:
+def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | None = None) -> Manifest | None:
     """The images of a folder with the labels, patients, splits and further columns of the tables that name them.
 
     None where no table does. Columns that are given are taken; otherwise the label's must be the only one that may be.
+    ``folders``: the images as their class folders say; the labels then stay those of the folders.
 
-    Raises ``UserError`` where several columns may be the label, or none, and where rows of an image contradict.
+    Raises ``UserError`` where several columns may be the label, or none, where rows of an image contradict, and where
+    a column called label, class or diagnosis contradicts the folders.
     """
-    base = read_without_classes(replace(listing, others=()))
+    base = read_without_classes(replace(listing, others=())) if folders is None else _without_note_on_files(folders)
     paths, splits = base.table["image_path"].tolist(), base.table["split"].tolist()
     names = Names(paths, splits)
     tables = _with_image_column(find_tables_beside(listing, names), columns, names)
     where = str(listing.root)
     _check_columns(tables, columns, where=where)
-    chosen = choose(tables, columns, images=len(paths), masked=bool(base.table["mask_path"].any()), where=where)
-    if chosen is None:
+    if not tables:
         return None
+    masked = bool(base.table["mask_path"].any()) or folders is not None
+    chosen = _chosen(tables, columns, images=len(paths), masked=masked, folders=folders, where=where)
     rows = _rows(chosen.tables, [*chosen.names], where=where) if chosen.names else pd.DataFrame()
     labels, notes, unknown = _labels(rows, chosen, len(paths), columns.unknown, where=where)
+    if folders is not None:
+        _check_folders(folders, labels, chosen, where=where)
+        labels, notes, chosen = folders.table["label"].tolist(), [], Chosen((), ())
     aside = [table for table in tables if table.others and table not in chosen.tables]
     people = _people(chosen, tables, columns, len(paths), where=where)
     cut = _splits(base, labels, chosen, tables, columns, where=where)
     told: dict[str, list[str]] = {"label": labels, "split": cut.values}
-    rules = {"label": chosen.rule, "split": cut.rule} if any(cut.values) else {"label": chosen.rule}
+    rules = {"label": chosen.rule if folders is None else folders.rules["label"]}
+    rules |= {"split": cut.rule} if any(cut.values) else {}
     rules |= {"unknown": unknown} if unknown else {}
     if any(people.values):
         told["patient_id"], rules["patient_id"] = people.values, people.rule
@@ -74,13 +83,59 @@ def read_by_tables(listing: Listing, columns: ColumnNames) -> Manifest | None:
     taken = {table.column for table in tables} | {*chosen.names, people.rule.rpartition("the column ")[2]}
     for table in [*chosen.tables, *aside]:
         more = _further(table, len(paths), skip={*taken, *told}, columns=columns)
-        used += [table] if more and table not in used else []
+        names_people = people.rule.rpartition("the column ")[2] in table.table
+        used += [table] if (more or names_people) and table not in used else []
         for name, values in more.items():
             before = further.get(name, [""] * len(paths))
             further[name] = [old or new for old, new in zip(before, values, strict=True)]
     told = {**further, **told}
+    if folders is not None and not (further or any(people.values) or cut.values != splits):
+        return None
     notes += _notes(chosen, listing, tables, used, cut)
-    return replace(base, layout=LAYOUT, source="").with_columns(told, notes=[*notes, *label_notes(labels)], rules=rules)
+    if folders is None:
+        base, notes = replace(base, layout=LAYOUT, source=""), [*notes, *label_notes(labels)]
+    return base.with_columns(told, notes=notes, rules=rules)
+
+
+def _without_note_on_files(manifest: Manifest) -> Manifest:
+    """The manifest without the note that no table was used."""
+    notes = [n for n in manifest.notes if not (isinstance(n, LeftOut) and n.why.startswith("no image by name"))]
+    return replace(manifest, notes=tuple(notes))
+
+
+def _chosen(
+    tables: Sequence[TableBeside],
+    columns: ColumnNames,
+    *,
+    images: int,
+    masked: bool,
+    folders: Manifest | None,
+    where: str,
+) -> Chosen:
+    """The labels' tables; none where no table has any, or where the folders say the labels and it cannot be known."""
+    try:
+        return choose(tables, columns, images=images, masked=masked, where=where) or Chosen((), ())
+    except UserError:
+        if folders is None:
+            raise
+        return Chosen((), ())
+
+
+def _check_folders(folders: Manifest, labels: Sequence[str], chosen: Chosen, *, where: str) -> None:
+    """Raise ``UserError`` where a column that is called like a label says otherwise than the class folders."""
+    if len(chosen.names) != 1 or letters(chosen.names[0]) not in CALLED_LABEL:
+        return
+    of: dict[str, set[str]] = {}
+    for folder, label in zip(folders.table["label"], labels, strict=True):
+        of.setdefault(folder, set()).update({label} - {""})
+    if any(len(said) > 1 for said in of.values()):
+        first = next(folder for folder, said in of.items() if len(said) > 1)
+        raise UserError(
+            f"this folder can be read in two ways: each of {some(sorted(of), at_most=3)} is a class; or the label is "
+            f"{chosen.rule}, which says {some(sorted(of[first]), at_most=3)} of images in {first}/",
+            where=where,
+            mend=f"say which: --layout folder for the first, --label-column '{chosen.names[0]}' for the second",
+        )
 
 
 def _with_image_column(tables: Sequence[TableBeside], columns: ColumnNames, names: Names) -> list[TableBeside]:

@@ -35,6 +35,10 @@ def _separated(labels: list[str]) -> tuple[list[str], list[str]]:
     if any(SEPARATOR in label for label in labels):
         return labels, []
     alone = set(labels)
+    lists = {label: _listed(label) for label in alone if label}
+    if lists and all(pieces is not None for pieces in lists.values()):
+        several = [SEPARATOR.join(lists[label] or [NO_FINDING]) if label else "" for label in labels]
+        return several, [f"a label is a list in brackets ('{min(lists, key=len)}')"]
     for sign in ("|", ",", "+"):
         joined = [label for label in alone if sign in label]
         pieces = {piece.strip() for label in joined for piece in label.split(sign)}
@@ -47,6 +51,15 @@ def _separated(labels: list[str]) -> tuple[list[str], list[str]]:
         told += [f"'{none}' means none of them"] if none else []
         return several, told
     return labels, []
+
+
+def _listed(label: str) -> list[str] | None:
+    """The pieces of a label written as a list, ``['a', 'b']``; None where it is none."""
+    if not re.fullmatch(r"\[.*\]", label, re.DOTALL):
+        return None
+    inside = label[1:-1].strip()
+    pieces = [piece.strip().strip("'\"").strip() for piece in inside.split(",")] if inside else []
+    return None if "" in pieces else pieces
 
 
 def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:

@@ -20,8 +20,6 @@ from msmae.errors import UserError
 FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", LAYOUT, *READERS)
 FILE_LAYOUTS = ("csv", "medmnist")
 WITHOUT_CLASSES = "without classes"
-TABLES_NAME = ("image_path", "label", "patient_id", "split", "site")
-"""What columns of tables beside images can be asked for; masks are found by their names."""
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl")
 
 
@@ -95,9 +93,8 @@ def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
 
 
 def _open_unknown(listing: Listing, columns: ColumnNames) -> Manifest:
-    """A folder that is no published set: by its folders; by the tables that name its images where no folders are
-    classes, and where a column is asked for."""
-    asked = any(getattr(columns, name) != getattr(ColumnNames(), name) for name in TABLES_NAME)
+    """A folder that is no published set: by its folders, and by the tables that name its images; these say the label
+    where no folders are classes, or where its column is asked for."""
     doubt: UserError | None = None
     manifest: Manifest | None = None
     try:
@@ -105,13 +102,16 @@ def _open_unknown(listing: Listing, columns: ColumnNames) -> Manifest:
         manifest = _as(_read_folder(listing, layout, columns), reason)
     except UserError as error:
         doubt = error
-    if listing.images and listing.others and (asked or manifest is None or len(manifest.classes) < 2):
+    classes = manifest is not None and len(manifest.classes) > 1 and columns.label == ColumnNames.label
+    if listing.images and listing.others:
         try:
-            by_tables = read_by_tables(listing, columns)
+            by_tables = read_by_tables(listing, columns, manifest if classes else None)
         except UserError as error:
             raise doubt or error from error
+        if by_tables is not None and doubt is not None and not by_tables.classes and columns.label:
+            raise doubt
         if by_tables is not None:
-            return _as(by_tables, "tables name the images")
+            return by_tables if classes else _as(by_tables, "tables name the images")
     if manifest is None:
         raise doubt or UserError("this folder cannot be read", where=str(listing.root), mend="check the path")
     return manifest

@@ -43,7 +43,7 @@ class Names:
         """
         path = plain(cell.strip().replace("\\", "/")).removeprefix("./")
         name = path.rpartition("/")[2]
-        found = self._named.get(name, [])
+        found = self._named.get(name, []) or self._folded.get(name.casefold(), [])
         if begins and not found and len(name) >= 4:
             found = self._begun.get(name, [])
         if "/" in path:
@@ -61,8 +61,9 @@ class Names:
         if not given or any(len(cell) > 1000 for cell in given[:10]):
             return []
         ends = {plain(cell.strip().replace("\\", "/").rpartition("/")[2]) for cell in given}
-        for begins, known in ((False, self._named), (True, self._begun)):
-            if not ends & known.keys():
+        folded = {end.casefold() for end in ends}
+        for begins, some in ((False, folded & self._folded.keys()), (True, ends & self._begun.keys())):
+            if not some:
                 continue
             found = [self.find(cell, split=split, folder=folder, begins=begins) for cell in cells]
             there = {number for number in found if number >= 0}
@@ -77,6 +78,14 @@ class Names:
         path = plain(cell.strip().replace("\\", "/").strip("/"))
         found = self._inside.get(path.rpartition("/")[2], [])
         return [number for number in found if _in_folder(path, self.paths[number])] if "/" in path else found
+
+    @cached_property
+    def _folded(self) -> dict[str, list[int]]:
+        """As ``_named``, in small letters: ``IMG_1.JPG`` is img_1.jpg where nothing is called so."""
+        folded: dict[str, list[int]] = {}
+        for name, numbers in self._named.items():
+            folded.setdefault(name.casefold(), []).extend(numbers)
+        return folded
 
     @cached_property
     def _inside(self) -> dict[str, list[int]]:

@@ -145,6 +145,8 @@ def is_list(names: Iterable[str]) -> str:
         return "class"
     if said and (said[0] in PATIENT or set(said) & (PATIENT - {"p", "id", "case", "cases"})):
         return "patient"
+    if all(re.fullmatch(r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d", name) for name in names):
+        return "?"  # days, on which somebody was seen
     digits = [max(map(len, re.findall(r"\d+", name)), default=0) for name in names]
     if not said:
         numbers = sorted(int(name) for name in names if name.isdigit())
