@@ -70,6 +70,7 @@ def write_run(
     classes = [name.removeprefix("prob_") for name in frame.columns if name.startswith("prob_")]
     (folder / "model").mkdir(parents=True)
     write_predictions(frame, folder / "predictions.csv")
+    (folder / "record.json").unlink()  # tests damage these files to see what is said of each damage
     manifest = frame[["image_path", "label", "patient_id", "split"]].copy()
     manifest["image_path"] = "/data/set/" + manifest["image_path"]  # the manifest in RUN has absolute paths
     manifest = manifest.assign(**{"mask_path": "", "site": "", **(columns or {})})

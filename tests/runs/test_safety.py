@@ -156,6 +156,7 @@ def test_a_run_records_what_it_is_made_from_as_whole_paths(tmp_path: Path, monke
     assert (config["data"], config["init"], config["from"]) == ("phantom", str(tmp_path / "mae.pth"), "none")
     file = tmp_path / "run" / "config.yaml"
     file.write_text(file.read_text().replace(str(tmp_path / "mae.pth"), "mae.pth"))  # as runs were recorded before
+    (tmp_path / "run" / "record.json").unlink()
     describe_run(Path("run"), given={"init": "./mae.pth", "from": "none"}, **words)
     with pytest.raises(UserError, match=r"other settings \(init\)"):
         describe_run(Path("run"), given={"init": "run/config.yaml", "from": "none"}, **words)
@@ -253,6 +254,7 @@ def test_another_seed_is_not_taken_for_other_data(finished: Path, data: Path, tm
     out = tmp_path / "unfinished"
     shutil.copytree(finished, out)
     (out / "metrics.json").unlink()
+    (out / "record.json").unlink()
     table = (out / "manifest.csv").read_text()
     (out / "manifest.csv").write_text(
         table.replace(",train,", ",other,").replace(",val,", ",train,").replace(",other,", ",val,")

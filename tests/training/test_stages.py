@@ -183,6 +183,7 @@ def test_a_run_that_an_earlier_version_began_goes_on(finished: Path, data: Path,
     config = yaml.safe_load((out / "config.yaml").read_text())
     del config["settings"]["pretrain"]["accumulate"], config["settings"]["segment"]
     (out / "config.yaml").write_text(yaml.safe_dump(config))
+    (out / "record.json").unlink()  # an earlier version kept none
     with pytest.raises(UserError, match=r"other settings \(pretrain.accumulate\)"):
         msmae.run(str(data), out=str(out), preset="tiny", pretrain={"accumulate": 2})
     msmae.run(str(data), out=str(out), preset="tiny")

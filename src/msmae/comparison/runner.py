@@ -212,7 +212,7 @@ class Bench:
             describe_run(
                 run, data=self.data, method=part.arm, seed=part.seed, settings=prepared.settings, given=self.given
             )
-            prepared.manifest.write(run / "manifest.csv")
+            prepared.manifest.write(run / "manifest.csv", record=True)
             write_json(run / "audit.json", audit)
             if part.arm in BASELINES:
                 run_baseline(prepared, run)

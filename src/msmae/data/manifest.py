@@ -20,6 +20,7 @@ import pandas as pd
 
 from msmae.errors import UserError
 from msmae.files import whole
+from msmae.records import check_recorded, recorded
 
 COLUMNS = ("image_path", "label", "patient_id", "split", "mask_path", "site")
 SPLITS = ("train", "val", "test")
@@ -250,11 +251,12 @@ class Manifest:
         """The same images with ``notes`` before those there are."""
         return replace(self, notes=(*notes, *self.notes))
 
-    def write(self, csv_path: str | Path) -> None:
+    def write(self, csv_path: str | Path, *, record: bool = False) -> None:
         """Write the table as a CSV that :func:`read_manifest` and any ``DATA`` argument accept.
 
         Paths are written relative to the CSV's own folder where the data lies in or under it, otherwise absolute, so
-        the file means the same images wherever it is read on this machine. The file appears whole or not at all.
+        the file means the same images wherever it is read on this machine. The file appears whole or not at all; with
+        ``record`` its folder keeps its check sum, which :func:`read_manifest` compares.
         """
         target = Path(csv_path)
         prefix = _prefix(self.root, seen_from=target.parent)
@@ -267,7 +269,7 @@ class Manifest:
             table["image_path"] = [os.path.join(prefix, image) for image in table["image_path"]]
             table["mask_path"] = [_prefix_each(masks, prefix) for masks in table["mask_path"]]
         target.parent.mkdir(parents=True, exist_ok=True)
-        with whole(target) as unfinished:
+        with (recorded if record else whole)(target) as unfinished:
             write_rows(unfinished, [list(table.columns), *table.to_numpy().tolist()])
 
 
@@ -279,6 +281,7 @@ def read_manifest(csv_path: str | Path) -> Manifest:
     source = Path(csv_path)
     if not source.is_file():
         raise UserError("there is no such manifest", where=str(source), mend="check the path")
+    check_recorded(source)
     with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         header, *rows = [row for row in csv.reader(stream) if row] or [[]]
     if "image_path" not in header:

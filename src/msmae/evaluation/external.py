@@ -264,7 +264,7 @@ def describe(out: Path, run: Path, *, data: str, config: dict[str, Any], prepare
     write_whole(out / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_json(out / "environment.json", environment())
     write_json(out / "model.json", dataclasses.asdict(model.card))
-    prepared.manifest.write(out / "manifest.csv")
+    prepared.manifest.write(out / "manifest.csv", record=True)
 
 
 def weights_of(run: Path) -> Path:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from msmae.errors import UserError
 from msmae.files import read_mapping
+from msmae.records import check_recorded
 from msmae.statistics.answers import PLAIN
 from msmae.statistics.predictions import PREFIX, read_predictions, read_text_table
 from msmae.statistics.summary import figures_by
@@ -144,6 +145,8 @@ def read_run_files(run: Path) -> RunFiles:
         return {}
 
     config = optional("config.yaml", "the settings are unknown")
+    for name in ("config.yaml", "manifest.csv"):
+        check_recorded(run / name)
     environment = optional("environment.json", "software and machine are unknown")
     card = "model.json" if (run / "model.json").is_file() else "model/config.json"
     model = optional(card, "the shape of the model is unknown")

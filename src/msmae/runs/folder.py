@@ -20,6 +20,7 @@ from msmae import __version__
 from msmae.config import Settings, as_of_today, merge_layers
 from msmae.errors import UserError
 from msmae.files import read_mapping, write_whole
+from msmae.records import check_recorded, write_recorded
 from msmae.reporting.run_files import software
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Sett
         return
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "environment.json", environment())
-    write_whole(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_recorded(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def tell_of_other_software(run: Path) -> None:
@@ -262,6 +263,7 @@ def read_config(path: Path) -> dict[str, Any]:
     settings = config.get("settings")
     if not isinstance(settings, dict) or not all(isinstance(group, dict) for group in settings.values()):
         raise UserError("the run's settings cannot be read", where=str(path), mend="copy the run again")
+    check_recorded(path)
     return config
 
 
@@ -275,4 +277,4 @@ def change_settings(run: Path, groups: dict[str, Any]) -> None:
         if values.keys() & {"presentations", "epochs", "draw"}:
             values.setdefault("refresh_every", None)  # decided anew
     config["settings"] = merge_layers([as_of_today(config["settings"], whatever=True), changes]).to_dict()
-    write_whole(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_recorded(run / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
-from msmae.files import whole
+from msmae.records import check_recorded, recorded
 
 REQUIRED = ("image_path", "patient_id", "split", "label", "predicted")
 PREFIX = "prob_"
@@ -99,6 +99,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         raise UserError(
             "there is no such predictions file", where=str(path), mend="finish or repeat the run that writes it"
         )
+    check_recorded(path)
     try:
         table = read_text_table(path)
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as problem:
@@ -121,7 +122,7 @@ def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
     table = frame.copy()
     for name in probability_columns(frame):
         table[name] = frame[name].to_numpy(dtype=np.float64)
-    with whole(path) as unfinished:
+    with recorded(path) as unfinished:
         table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
 
 

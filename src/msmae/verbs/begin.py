@@ -191,5 +191,5 @@ def write_start(
         settings=prepared.settings,
         given={**(asked.given if given is None else given), "understood": found.understood.to_dict()},
     )
-    prepared.manifest.write(folder / "manifest.csv")
+    prepared.manifest.write(folder / "manifest.csv", record=True)
     write_json(folder / "audit.json", {**found.to_dict(), **more})

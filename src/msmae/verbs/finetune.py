@@ -25,6 +25,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
     """
     folder = Path(run)
     from msmae.evaluation.evaluate import evaluate_model
+    from msmae.records import write_recorded
     from msmae.runs.checkpoint import only_pretrained, read_card
     from msmae.runs.folder import change_settings
     from msmae.training.finetune import finetune_model
@@ -53,7 +54,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
         prepared = prepare_again(folder)
         check_training(prepared)
     except UserError:
-        (folder / "config.yaml").write_text(before, encoding="utf-8")
+        write_recorded(folder / "config.yaml", before)
         raise
     if (folder / "model").is_dir():
         forget_model(folder)

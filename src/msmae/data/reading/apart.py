@@ -24,7 +24,7 @@ from msmae.errors import UserError
 
 START = 120.0
 """Seconds that a process may take to start."""
-SECONDS = 10.0
+SECONDS = 4.0
 """Seconds that any frame may take, to which one a million pixels is added."""
 MEMORY = 1 << 30
 """Bytes that decoding may take, to which 16 a pixel are added."""
