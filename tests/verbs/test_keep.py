@@ -218,3 +218,9 @@ def test_a_model_that_has_predicted_can_be_copied_and_pickled(budgeted: Path):
     said = model.predict(images, keep=0.25)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         torch.testing.assert_close(twin.predict(images, keep=0.25), said)
+
+
+def test_a_selector_of_all_tokens_is_an_option_without_effect(budgeted: Path):
+    with pytest.raises(UserError, match="no effect where all tokens are kept"):
+        load(budgeted).predict(images_of(budgeted)[:1], selector="grid")
+    assert load(budgeted).predict(images_of(budgeted)[:1], selector="all").shape == (1, 4)

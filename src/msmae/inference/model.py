@@ -238,6 +238,7 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
     """
     if selector is not None and selector not in SELECTORS:
         raise UserError(f"no selector '{selector}'", where="selector", mend=f"choose one of {', '.join(SELECTORS)}")
+    asked = selector is not None
     if keep == "auto":
         choice = model.card.keep.get("choice")
         if not choice:
@@ -245,6 +246,12 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
         keep, selector = choice["keep"], selector or choice["selector"]
     if not isinstance(keep, (int, float)) or not 0 < keep <= 1:
         raise UserError(f"keep is {keep}", where="keep", mend="give a share above 0, at most 1")
+    if keep == 1 and asked and selector != "all":
+        raise UserError(
+            f"the selector {selector} has no effect where all tokens are kept",
+            where="selector",
+            mend="give a share to keep, for instance 0.25, or leave the selector out",
+        )
     if keep == 1 or selector == "all":
         return 1.0, "all"
     if model.prepared is None:

@@ -32,7 +32,8 @@ def evaluate(
         out: folder for the report and figures of the external test.
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose. Under 1 the
             results go to predictions_keep.csv and metrics_keep.json; the run's own files stay.
-        selector: what chooses the tokens: random, grid, self, early, merge or locator. Unless given: the model's own.
+        selector: what chooses the tokens: random, grid, self, early, merge, smaller or locator. Unless given: the
+            model's own.
         answers: the rule whose figures are shown first. plain: the largest calibrated probability; balanced: the
             largest probability as trained, which finds more of the rare classes. metrics.json holds both.
         threshold: CLASS=0.3: the class is answered from this probability on; separate several with commas. The run

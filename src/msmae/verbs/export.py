@@ -39,7 +39,8 @@ def export(
             torch: the same as a torch.export program (.pt2). timm: the weights by timm's names, as safetensors. hub: a
             folder for the Hugging Face hub, which msmae.load reads.
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose (onnx, torch).
-        selector: what chooses them: grid, self, early, merge or locator; the model's own unless given (onnx, torch).
+        selector: what chooses them: grid, self, early, merge, smaller or locator; the model's own unless given
+            (onnx, torch).
 
     Returns:
         The path of the file or folder.

@@ -43,7 +43,8 @@ def predict(
         paths: image files, folders that are searched for images, or CSV manifests as in training.
         out: folder for predictions.csv.
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
-        selector: what chooses the tokens: random, grid, self, early, merge or locator. Unless given: the model's own.
+        selector: what chooses the tokens: random, grid, self, early, merge, smaller or locator. Unless given: the
+            model's own.
         sliding: for a segmentation run: read large images piece by piece, at their own resolution, instead of
             shrinking them. Use it only if the model was trained at that scale.
         batch_size: images predicted at a time.
