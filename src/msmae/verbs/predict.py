@@ -31,6 +31,7 @@ def predict(
     coverage: float | None = None,
     flags: bool = False,
     neighbours: int = 0,
+    dicom: bool = False,
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
@@ -59,6 +60,8 @@ def predict(
         flags: adds the columns `flags` (unlike_training, doubtful, flat, unusual_brightness) and `distance` from the
             training images.
         neighbours: adds the paths and labels of so many nearest training images.
+        dicom: also writes OUT/dicom, of DICOM files with one frame: a structured report and an overlay; of a
+            segmentation run a segmentation object and an overlay (extra dicom-out).
 
     Returns:
         The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation
@@ -101,14 +104,41 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Any:
     from msmae.inference.bulk import Ranks, choose_device
     from msmae.inference.model import load
     from msmae.inference.segmentation import SegmentationModel
+    from msmae.statistics.predictions import read_predictions
 
+    if options["dicom"]:
+        from msmae.evaluation.dicom_out import check_sources, import_highdicom
+
+        import_highdicom()
+        check_sources([item.source.path for item in items])
     ranks = Ranks.here()
     model = load(run, device=choose_device(options["device"], ranks), precision=options["precision"])
     if isinstance(model, SegmentationModel):
-        return outline(model, items, out, options)
+        frame = outline(model, items, out, options)
+        if options["dicom"]:
+            write_dicom(run, model, frame, out)
+        return frame
     if options["sliding"]:
         raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
-    return answer(run, model, items, out, ranks, options)
+    path = answer(run, model, items, out, ranks, options)
+    if options["dicom"] and path is not None:
+        write_dicom(run, model, read_predictions(path), out)
+    return path
+
+
+def write_dicom(run: str, model: Any, frame: Any, out: Path) -> None:
+    """OUT/dicom: the answers as DICOM objects beside predictions.csv."""
+    from msmae.evaluation.dicom_out import Origin, write_answers, write_outlines
+    from msmae.inference.model import Model
+    from msmae.runs.checkpoint import file_sha256
+
+    folder = Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
+    origin = Origin(Path(run).resolve().name, file_sha256(folder / "model.safetensors"))
+    if isinstance(model, Model):
+        written = write_answers(model, frame, out / "dicom", origin)
+    else:
+        written = write_outlines(model, frame, out, out / "dicom", origin)
+    print(f"{count(written, 'DICOM object')}: {out / 'dicom'}")
 
 
 def outline(model: Any, items: list[Item], out: Path, options: dict[str, Any]) -> Any:
