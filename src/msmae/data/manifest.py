@@ -26,7 +26,7 @@ COLUMNS = ("image_path", "label", "patient_id", "split", "mask_path", "site")
 SPLITS = ("train", "val", "test")
 SEPARATOR = ";"  # between the labels of a multi-label image, and between its masks
 WRITTEN = ("label", "patient_id", "split", "site")
-WORDS_FOR_NOTHING = {"nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "none"}
+WORDS_FOR_NOTHING = {"nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "none", "?"}
 """What tables of other programs write for an empty cell; where a class is called so, a manifest says that it means it
 (a column ``as_written``)."""
 NO_FINDING = SEPARATOR  # the label of a multi-label image that was examined and shows none of the classes

@@ -145,7 +145,7 @@ def _logits(probabilities: np.ndarray, *, multilabel: bool) -> np.ndarray:
 
 def _gradient(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> np.ndarray:
     """Of the negative log likelihood of each image with respect to its logits, [n, C]; 0 where truth is not known."""
-    return np.nan_to_num((expit(logits) if multilabel else softmax(logits, axis=1)) - truth)
+    return np.asarray(np.nan_to_num((expit(logits) if multilabel else softmax(logits, axis=1)) - truth))
 
 
 def _fit_temperature(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> tuple[float, str | None]:

@@ -49,7 +49,7 @@ class Uncertainty:
             averaged = np.flatnonzero(self.metrics.averaged["auroc"]).tolist()
             pairs = min(_disjoint_pairs(self.predictions, c) for c in averaged)
             return perfect_ranking(value, pairs, level=1 - (1 - LEVEL) / len(averaged))
-        judged = self.predictions.judged.all(axis=1) if name == "accuracy" else None
+        judged = np.asarray(self.predictions.judged.all(axis=1)) if name == "accuracy" else None
         return self._interval(value, self.draws.overall[name], self.left_out.overall[name], judged)
 
     def of_class(self, name: str, value: float, c: int) -> Interval:

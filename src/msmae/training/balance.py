@@ -113,7 +113,7 @@ def class_weights(counts: np.ndarray, *, power: float = 1.0) -> np.ndarray:
 def positive_weights(targets: np.ndarray, *, limit: float = 100.0) -> np.ndarray:
     """Multi-label: negatives over positives of each class, float64 ``[C]``, at most ``limit``; nan is neither. At least
     0.01, which is what a class that every image has is left with."""
-    positives = np.nansum(targets, axis=0, dtype=np.float64)
+    positives = np.asarray(np.nansum(targets, axis=0, dtype=np.float64))
     known = (~np.isnan(targets)).sum(axis=0)
     _check_counts(positives)
     return np.asarray(np.clip((known - positives) / positives, 0.01, limit))

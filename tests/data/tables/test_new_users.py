@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from listed_files import noted, rows, touch, write
+from msmae.config import DatasetSettings, Settings
 from msmae.data.audit import find_duplicates, keep_together, take_fingerprints
 from msmae.data.manifest import Manifest
+from msmae.data.opening import open_data
 from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
 
@@ -210,3 +212,50 @@ def test_names_in_other_capitals_and_labels_in_brackets(tmp_path: Path) -> None:
     write(tmp_path, "t.csv", "image,labels", *(f'{n}.jpg,"{cells[n % 2]}"' for n in range(6)))
     manifest = open_dataset(tmp_path)
     assert list(manifest.table["label"]) == [";", "edema;mass"] * 3
+
+
+def table(root: Path, header: str, *cells: str) -> Path:
+    """Eight images and a CSV that names them, each with one of the cells."""
+    touch(root, *(f"{n}.png" for n in range(8)))
+    write(root, "m.csv", f"image_path,{header}", *(f"{n}.png,{cells[n % len(cells)]}" for n in range(8)))
+    return root / "m.csv"
+
+
+def test_a_file_that_is_image_and_mask_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "0.png", "1.png")
+    write(tmp_path, "m.csv", "image_path,label,mask_path", "0.png,a,0.png", "1.png,b,0.png")
+    with pytest.raises(UserError, match=r"1 file named as image and as mask: 0\.png"):
+        open_dataset(tmp_path / "m.csv")
+
+
+def test_measurements_are_no_classes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="measurements, not classes"):
+        open_dataset(table(tmp_path, "label", *(f"{n * 1.37 + 0.5:.2f}" for n in range(8))))
+    assert open_dataset(table(tmp_path, "label", "0.5", "1.5")).classes == ("0.5", "1.5")
+
+
+def test_patients_that_are_nobody_or_one_in_two_spellings(tmp_path: Path) -> None:
+    manifest = open_dataset(table(tmp_path, "label,patient_id", "a,anonymous", "b,p1", "a,P1", "b,removed"))
+    assert patients(manifest) == {"p1", "P1"}
+    assert noted(manifest, "4 cells of the patient_id name nobody ('anonymous')")
+    assert noted(manifest, "patients that differ only in capital letters are different patients here: P1 / p1")
+    numbered = open_dataset(table(tmp_path, "label,patient_id", "a,0.0", "b,1.0"))
+    assert patients(numbered) == {"0", "1"}
+
+
+def test_a_question_mark_is_no_class(tmp_path: Path) -> None:
+    assert open_dataset(table(tmp_path, "label", "a", "?", "b")).classes == ("a", "b")
+    several = open_dataset(table(tmp_path, "label", "a;b", "?a;b"))
+    assert noted(several, "4 labels with ? before it")
+
+
+@pytest.mark.parametrize("option", ["image", "label", "patient", "split", "mask", "site"])
+def test_a_column_that_no_table_beside_has_is_an_error(option: str, tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.png" for n in range(6)))
+    write(tmp_path, "t.csv", "image,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(6)))
+    for chosen in (DatasetSettings(), DatasetSettings(**{f"{option}_column": "x"})):  # type: ignore[arg-type]
+        if chosen == DatasetSettings():
+            assert open_data(tmp_path, Settings(dataset=chosen)).layout == "tables"
+            continue
+        with pytest.raises(UserError, match=r"column 'x'|has no effect"):
+            open_data(tmp_path, Settings(dataset=chosen))

@@ -15,7 +15,7 @@ from msmae.data.tables.beside import TableBeside, find_tables_beside
 from msmae.data.tables.choosing import Chosen, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
-from msmae.data.tables.labels import clean_labels, label_notes
+from msmae.data.tables.labels import check_classes, clean_labels, label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some
 from msmae.data.tables.meaning import (
     check_no_flag,
@@ -204,6 +204,7 @@ def _labels(
         values, notes, unknown = read.labels, read.notes, read.unknown
     else:
         cleaned, notes = clean_labels(rows[chosen.names[0]])
+        check_classes(cleaned, where=f"{where}/{chosen.tables[0].path}")
         values = cleaned.tolist()
         _check_words(chosen, where=where)
     for image, value in zip(rows["_image"], values, strict=True):

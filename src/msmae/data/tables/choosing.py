@@ -96,11 +96,9 @@ def _in_group(tables: Sequence[TableBeside], images: int) -> list[Chosen]:
 
 def _taken(table: TableBeside) -> set[str]:
     """The columns that are known for something else than the label."""
-    known = (patient_column, split_column, site_column)
-    return {
-        find(table.table, table.column if find is patient_column else table.others)  # type: ignore[operator]
-        for find in known
-    } | {table.column}
+    cells, others = table.table, table.others
+    known = {patient_column(cells, table.column), split_column(cells, others), site_column(cells, others)}
+    return known | {table.column}
 
 
 def _telling(tables: Sequence[TableBeside], name: str) -> tuple[list[TableBeside], list[str]]:

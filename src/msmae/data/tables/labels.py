@@ -9,8 +9,15 @@ import pandas as pd
 
 from msmae.data.manifest import NO_FINDING, SEPARATOR, UNSURE, plain
 from msmae.data.tables.listing import count, some
+from msmae.errors import UserError
 
-UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a"}  # a label written like this is not known
+UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "?"}  # a label written like this is not known
+ANONYMISED = re.compile(
+    r"0+|(?:\W|_)*(?:anon[a-z]*(?:\W[a-z]+)?|de-?identified|removed|unknown|none|null|nan|na|n/a|test|dummy|patient(?:id|name)?|x+)"
+    r"(?:\W|_)*",
+    re.IGNORECASE,
+)
+"""A PatientID that anonymisation leaves behind: ``ANONYMOUS``, ``Anonymized``, ``XXXX``, ``0000``."""
 NONE_FOUND = {"no finding", "no findings", "no_finding", "nofinding"}
 
 
@@ -69,6 +76,9 @@ def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
     if unlabelled:
         number = count(unlabelled, "image") if unlabelled < len(labels) else "all images"
         notes.append(f"{number} without a label, for pre-training only")
+    hidden = sum(piece.startswith(UNSURE) for label in labels for piece in label.split(SEPARATOR))
+    if hidden:
+        notes.append(f"{count(hidden, 'label')} with ? before it: not known of its image, and left out of that class")
     by_case: dict[str, set[str]] = {}
     for label in labels:
         for piece in label.split(SEPARATOR):
@@ -77,6 +87,29 @@ def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
     if twins:
         notes.append(f"classes that differ only in capital letters are different classes here: {some(twins)}")
     return notes
+
+
+def check_classes(labels: Sequence[str] | pd.Series, *, where: str) -> None:
+    """Raise ``UserError`` for measurements in place of classes: numbers with decimals, most of them different."""
+    given = [label for label in labels if label]
+    measured = [label for label in given if re.fullmatch(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?", label, re.ASCII)]
+    if len(given) >= 8 and len(measured) >= 0.8 * len(given) and 2 * len(set(given)) > len(given):
+        raise UserError(
+            f"the labels are measurements, not classes: {len(set(given)):,} numbers in {count(len(given), 'image')} "
+            f"({some(sorted(set(measured)), at_most=3)})",
+            where=where,
+            mend="cut them into classes, or name another column, --label-column NAME",
+        )
+
+
+def people_notes(patients: Sequence[str] | pd.Series) -> list[str]:
+    """What a person should know about these patients."""
+    by_case: dict[str, set[str]] = {}
+    for patient in set(patients):
+        by_case.setdefault(patient.casefold(), set()).add(patient)
+    twins = sorted(" / ".join(sorted(spellings)) for spellings in by_case.values() if len(spellings) > 1)
+    told = f"patients that differ only in capital letters are different patients here: {some(twins)}"
+    return [told] if twins else []
 
 
 def _ordered(label: str) -> str:

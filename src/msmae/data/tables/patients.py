@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msmae.data.manifest import Manifest, plain
 from msmae.data.reading.door import door
-from msmae.data.tables.labels import label_notes
+from msmae.data.tables.labels import ANONYMISED, label_notes
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, without_suffix
 from msmae.data.tables.roles import told_apart
 from msmae.errors import UserError
@@ -215,12 +215,6 @@ def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
     return fields
 
 
-ANONYMISED = re.compile(
-    r"0+|(?:\W|_)*(?:anon[a-z]*(?:\W[a-z]+)?|de-?identified|removed|unknown|none|null|nan|na|n/a|test|dummy|patient(?:id|name)?|x+)"
-    r"(?:\W|_)*",
-    re.IGNORECASE,
-)
-"""A PatientID that anonymisation leaves behind: ``ANONYMOUS``, ``Anonymized``, ``XXXX``, ``0000``."""
 STUDIES = 4
 """One ID over this many studies, and over most of them, is nobody's."""
 

@@ -18,7 +18,7 @@ import pandas as pd
 from msmae.data.manifest import COLUMNS, SEPARATOR, Manifest, join_mask, split_mask
 from msmae.data.tables.files_there import FilesThere, exists, readable
 from msmae.data.tables.findings import offer, read_findings
-from msmae.data.tables.labels import UNKNOWN, clean_labels, label_notes
+from msmae.data.tables.labels import ANONYMISED, UNKNOWN, check_classes, clean_labels, label_notes, people_notes
 from msmae.data.tables.listing import Listing, all_or_file, count, left_out, some
 from msmae.errors import UserError
 
@@ -82,12 +82,14 @@ def manifest_from_table(
     if not ours:
         table, empty = _without_words_for_nothing(table)
         table["label"], told = (table["label"], found) if findings else clean_labels(table["label"])
+        check_classes(table["label"], where=where)
         empty += told
     table = table.drop(columns=AS_WRITTEN) if ours else table
     table["split"] = [SPLIT_NAMES.get(split.lower(), split) for split in table["split"]]
     files = FilesThere(root)
     table["image_path"] = _existing(table["image_path"], files, where=where)
     table["mask_path"] = _existing(table["mask_path"], files, where=where, several=True)
+    _check_masks(table, where=where)
     empty += files.notes()
     table, planes = _planes(table)
     empty += planes
@@ -98,6 +100,7 @@ def manifest_from_table(
         *empty,
         *left_out(duplicates, "row", "exact duplicates of another row"),
         *label_notes(table["label"]),
+        *people_notes(table["patient_id"]),
     ]
     written = {column: getattr(columns, column) for column in COLUMNS}
     rules = {column: f"the column {name}" for column, name in written.items() if name and table[column].any()}
@@ -115,6 +118,13 @@ def _without_words_for_nothing(table: pd.DataFrame) -> tuple[pd.DataFrame, list[
             word = Counter(nothing).most_common(1)[0][0]
             told.append(f"{count(len(nothing), 'cell')} of the {column} read as empty ('{word}')")
         table[column] = ["" if cell.lower() in NOT_SAID else cell for cell in cells]
+    people = list(table["patient_id"])
+    if people and all(re.fullmatch(r"\d+\.0", cell) for cell in people if cell):
+        table["patient_id"] = people = [cell.partition(".")[0] for cell in people]  # as programs write whole numbers
+    nobody = [cell for cell in people if cell and not cell.isdecimal() and ANONYMISED.fullmatch(cell.strip())]
+    if nobody:
+        told.append(f"{count(len(nobody), 'cell')} of the patient_id name nobody ('{nobody[0]}'): read as empty")
+        table["patient_id"] = ["" if cell in nobody else cell for cell in people]
     return table, told
 
 
@@ -331,6 +341,19 @@ def _existing(cells: pd.Series, files: FilesThere, *, where: str, several: bool 
             or "paths are taken relative to the folder of this table; correct them or remove the rows",
         )
     return pd.Series(resolved, index=cells.index, dtype=object)
+
+
+def _check_masks(table: pd.DataFrame, *, where: str) -> None:
+    """Raise ``UserError`` where a mask is an image of the table, too."""
+    images = set(table["image_path"])
+    masks = {split_mask(piece)[1] for cell in table["mask_path"] for piece in cell.split(SEPARATOR) if piece}
+    both = sorted(images & masks)
+    if both:
+        raise UserError(
+            f"{count(len(both), 'file')} named as image and as mask: {some(both)}",
+            where=where,
+            mend="correct the mask_path, or remove the rows of masks",
+        )
 
 
 def _mask_in(piece: str, root: Path) -> tuple[str, str]:
