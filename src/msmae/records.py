@@ -18,6 +18,7 @@ from msmae.errors import UserError
 from msmae.files import read_mapping, whole, write_whole
 
 FILE = "record.json"
+IMAGES = "decoded images"
 PART = 1 << 26
 
 
@@ -68,6 +69,25 @@ def check_recorded(path: Path) -> None:
         where=str(path),
         mend=f"copy the run again; if the change is meant, delete {FILE} beside it",
     )
+
+
+def check_content(folder: Path, content: str) -> None:
+    """Compare the check sum of a run's decoded images with the one it began with, or record it; "" is not known.
+
+    Raises:
+        UserError: the run was begun with other images.
+    """
+    record = _read(folder)
+    if not content or record.get(IMAGES) == [{"sha256": content}]:
+        return
+    if IMAGES in record:
+        raise UserError(
+            "the images are not those that this run was started with: some were replaced, or are decoded otherwise now",
+            where=str(folder),
+            mend="put the images (and the versions of environment.json) back, choose another --out, or add --overwrite",
+        )
+    record[IMAGES] = [{"sha256": content}]
+    write_whole(folder / FILE, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def _note(path: Path, content: bytes) -> None:

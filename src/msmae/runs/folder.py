@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +22,7 @@ from msmae.errors import UserError
 from msmae.files import read_mapping, write_whole
 from msmae.records import check_recorded, write_recorded
 from msmae.reporting.run_files import software
+from msmae.runs.lock import LOCK
 
 if TYPE_CHECKING:
     from msmae.data.manifest import Manifest
@@ -49,16 +50,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 RUN_FILES = ("config.yaml", "environment.json")
+BEGUN = {LOCK, "environment.json", "record.json"}
+"""What a run holds that was killed before its settings were written: it is begun again."""
 
 
 def check_run(
-    run: Path, *, data: str, finished: str | None, overwrite: bool = False, ours: tuple[str, ...] = RUN_FILES
+    run: Path, *, data: str, finished: Sequence[str], overwrite: bool = False, ours: tuple[str, ...] = RUN_FILES
 ) -> None:
     """Check that RUN may be written, before anything is done.
 
     Args:
         data: DATA as given; the run's folder and the data may not lie in one another.
-        finished: the file that a finished run of this verb holds; None: more may always be added.
+        finished: what a finished run of this verb holds, all of it; nothing: more may always be added.
         overwrite: whether what is there may be thrown away (see :func:`clear_run`).
         ours: files by which a folder of ours is known.
 
@@ -75,9 +78,10 @@ def check_run(
     check_writable(run)
     if not run.exists():
         return
-    if any(run.iterdir()) and not all((run / name).is_file() for name in ours):
+    names = {path.name for path in run.iterdir() if not (path.name.startswith(".") and path.name.endswith(".part"))}
+    if names - BEGUN and not all((run / name).is_file() for name in ours):
         raise UserError("the folder holds something else", where=str(run), mend="choose another --out")
-    if finished and (run / finished).exists() and not overwrite and not is_helper_process():
+    if finished and all((run / name).exists() for name in finished) and not overwrite and not is_helper_process():
         raise UserError(
             "the folder holds a finished run", where=str(run), mend="choose another --out, or add --overwrite"
         )
@@ -95,9 +99,14 @@ def check_writable(folder: Path, *, flag: str = "--out") -> None:
 
 
 def clear_run(run: Path) -> None:
-    """Throw away an earlier run, once everything about the new one has been checked."""
-    if run.exists() and not is_helper_process():
-        shutil.rmtree(run)
+    """Throw away an earlier run, once everything about the new one has been checked; the lock stays held."""
+    if not run.exists() or is_helper_process():
+        return
+    for path in run.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def is_helper_process() -> bool:

@@ -71,12 +71,12 @@ def settings_of(
 
 
 def check_folder(
-    out: str, data: str, *, finished: str | None, overwrite: bool = False, ours: tuple[str, ...] | None = None
+    out: str, data: str, *, finished: Sequence[str], overwrite: bool = False, ours: tuple[str, ...] | None = None
 ) -> None:
     """Whether the run may be written where it is to lie.
 
     Args:
-        finished: the file or folder that a finished run of the verb holds; None: more may always be added.
+        finished: the files and folders that a finished run of the verb holds; none: more may always be added.
         ours: files by which a folder of the verb is known; those of a run unless given.
 
     Raises:
@@ -176,8 +176,9 @@ def write_start(
     earlier run left is thrown away where that was asked for.
 
     Raises:
-        UserError: an unfinished run in the folder was begun with other settings.
+        UserError: an unfinished run in the folder was begun with other settings, or with other images.
     """
+    from msmae.records import check_content
     from msmae.runs.folder import clear_run, describe_run, write_json
 
     folder = asked.folder
@@ -191,5 +192,6 @@ def write_start(
         settings=prepared.settings,
         given={**(asked.given if given is None else given), "understood": found.understood.to_dict()},
     )
+    check_content(folder, prepared.store.content)
     prepared.manifest.write(folder / "manifest.csv", record=True)
     write_json(folder / "audit.json", {**found.to_dict(), **more})

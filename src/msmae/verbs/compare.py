@@ -69,7 +69,7 @@ def compare(
     from msmae.comparison.runner import PLAN, Bench, Request, claimed, cut_folds, finished, parts_of, read_plan
 
     request = Request.of(arms, seeds, folds=folds, budget=budget)
-    check_folder(out, data, finished=None, ours=(PLAN,))
+    check_folder(out, data, finished=(), ours=(PLAN,))
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, weights=init)
     asked = Asked(data, Path(out), chosen, start, allow_leakage=allow_leakage, preset=preset, init=init)
     folder = asked.folder

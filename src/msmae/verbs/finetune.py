@@ -7,8 +7,10 @@ from typing import Any
 
 from msmae.config import find_arm
 from msmae.errors import UserError
+from msmae.runs.lock import alone
 
 
+@alone("run")
 def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str, Any]:
     """Fine-tune the pre-trained encoder of a run on the run's own splits, and evaluate it.
 

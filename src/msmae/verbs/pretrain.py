@@ -7,6 +7,7 @@ from typing import Any
 
 from msmae.config import find_arm
 from msmae.errors import UserError
+from msmae.runs.lock import alone
 from msmae.verbs.begin import (
     TRAINING,
     Asked,
@@ -20,6 +21,7 @@ from msmae.verbs.begin import (
 )
 
 
+@alone("out")
 def pretrain(
     data: str,
     *,
@@ -52,7 +54,7 @@ def pretrain(
     """
     if not find_arm(method).pretrains:
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
-    check_folder(out, data, finished="pretrained", overwrite=overwrite)
+    check_folder(out, data, finished=("pretrained",), overwrite=overwrite)
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
     asked = Asked(
         data, Path(out), chosen, start, seed=seed, overwrite=overwrite, allow_leakage=allow_leakage, preset=preset,

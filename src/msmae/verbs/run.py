@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msmae.config import find_arm
+from msmae.runs.lock import alone
 from msmae.verbs.begin import (
     TRAINING,
     Asked,
@@ -19,7 +20,11 @@ from msmae.verbs.begin import (
     write_start,
 )
 
+FINISHED = ("metrics.json", "report.html", "tripod_ai.md")
+"""What a run ends with, in this order: one that was killed between them goes on."""
 
+
+@alone("out")
 def run(
     data: str,
     *,
@@ -63,7 +68,7 @@ def run(
     began = time.monotonic()
     method = method or ("vit" if init else "msmae")
     find_arm(method)
-    check_folder(out, data, finished="metrics.json", overwrite=overwrite)
+    check_folder(out, data, finished=FINISHED, overwrite=overwrite)
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
     asked = Asked(
         data, Path(out), chosen, start, seed=seed, overwrite=overwrite, allow_leakage=allow_leakage, preset=preset,

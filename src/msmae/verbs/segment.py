@@ -7,12 +7,14 @@ from typing import Any
 
 from msmae.config import Settings, merge_layers
 from msmae.errors import UserError
+from msmae.runs.lock import alone
 from msmae.verbs.begin import Asked, audited, check_folder, check_machine, open_data, settings_of, write_start
 
 OUTLINING = ("dataset", "model", "segment", "evaluate", "trainer")
 """The groups of settings that training a segmenter uses."""
 
 
+@alone("out")
 def segment(
     data: str,
     *,
@@ -53,7 +55,7 @@ def segment(
     source = find_source(from_)
     if source.run is not None and source.run.resolve() == folder.resolve():
         raise UserError("the new run would overwrite the one it starts from", where=out, mend="choose another --out")
-    check_folder(out, data, finished="metrics.json", overwrite=overwrite)
+    check_folder(out, data, finished=("metrics.json", "report.html"), overwrite=overwrite)
     decided, start = settings_of(preset, config, settings, groups=OUTLINING, seed=seed, weights=source.weights)
     asked = Asked(
         data, folder, source.at_its_size(choose_decoder(decided, decoder)), start, seed=seed, overwrite=overwrite,

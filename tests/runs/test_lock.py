@@ -1,0 +1,120 @@
+"""Two commands in one folder, and runs that were killed at an awkward moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import msmae
+from msmae.errors import UserError
+from msmae.records import check_content
+from msmae.runs.folder import check_run
+from msmae.runs.lock import LOCK, alone, held
+from msmae.verbs.run import FINISHED
+
+HOLD = """
+import sys
+from pathlib import Path
+from msmae.runs.lock import held
+with held(Path(sys.argv[1])):
+    print(1, flush=True)
+    input()
+"""
+
+
+def holder(folder: Path) -> subprocess.Popen[bytes]:
+    """A process that holds the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
+
+
+def test_the_second_is_told_who_holds_a_folder_and_takes_over_from_the_dead(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    other = holder(folder)
+    with pytest.raises(UserError, match=rf"in use by process {other.pid} on .* since "), held(folder):
+        pytest.fail("held twice")
+    with other:
+        other.kill()
+    assert (folder / LOCK).exists()
+    with held(folder):
+        assert json.loads((folder / LOCK).read_text())["process"] == os.getpid()
+        (folder / "config.yaml").touch()
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+
+
+def test_a_folder_that_is_refused_is_left_as_it_was(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no"), held(tmp_path / "new"):
+        raise UserError("no")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.txt").touch()
+    with held(tmp_path / "theirs"):
+        assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["thesis.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "run" / LOCK).symlink_to(tmp_path / "precious")
+    with held(tmp_path / "run"):
+        assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_verb_keeps_its_signature() -> None:
+    @alone("out")
+    def verb(data: str, *, out: str) -> str:
+        """Says it."""
+        return f"{data} {out}"
+
+    assert verb.__doc__ == "Says it."
+    with pytest.raises(TypeError, match="out"):
+        verb("a")  # type: ignore[call-arg]
+
+
+def refused(folder: Path, **words: object) -> None:
+    check_run(folder, data="phantom", finished=FINISHED, **words)  # type: ignore[arg-type]
+
+
+def test_a_run_that_was_killed_before_its_settings_or_its_report_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("environment.json", ".config.yaml.0123456789abcdef.part", "record.json", LOCK):
+        (folder / name).touch()
+        refused(folder)
+    (folder / "config.yaml").touch()
+    for name in FINISHED:
+        refused(folder)
+        (folder / name).touch()
+    with pytest.raises(UserError, match="finished run"):
+        refused(folder)
+    (folder / "config.yaml").unlink()
+    with pytest.raises(UserError, match="something else"):
+        refused(folder)
+
+
+def test_images_that_were_replaced_are_noticed(tmp_path: Path) -> None:
+    check_content(tmp_path, "a" * 64)
+    check_content(tmp_path, "a" * 64)
+    check_content(tmp_path, "")  # decoded on demand: not known
+    with pytest.raises(UserError, match="not those that this run was started with"):
+        check_content(tmp_path, "b" * 64)
+
+
+@pytest.mark.slow
+def test_a_run_killed_between_metrics_and_report_ends_as_if_it_had_not_been(
+    finished: Path, data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink()
+    msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny")
+    for name in ("predictions.csv", "manifest.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
+    assert (tmp_path / "run" / "report.html").is_file()
