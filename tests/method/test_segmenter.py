@@ -13,7 +13,8 @@ from torch import Tensor
 from msmae.errors import UserError
 from msmae.method.segmenter import Segmenter, SetrDecoder, tapped_blocks
 from msmae.method.vit import VisionTransformer
-from msmae.runs.checkpoint import ModelCard, build_model, load_model, save_model
+from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import build_model, load_model, save_model
 
 
 def encoder_of(

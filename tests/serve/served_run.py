@@ -12,7 +12,8 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from msmae.runs.checkpoint import ModelCard, build_model, save_model
+from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import build_model, save_model
 from msmae.statistics.predictions import write_predictions
 from saved_run import make_predictions
 

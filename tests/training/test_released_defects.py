@@ -29,7 +29,8 @@ from msmae.method.classifier import Classifier
 from msmae.method.masking import Draw
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import VisionTransformer
-from msmae.runs.checkpoint import ModelCard, build_model, load_model, save_model
+from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import build_model, load_model, save_model
 from msmae.training.balance import decide_balance
 from msmae.training.finetune import finetune_model
 from msmae.training.maps import refresh_bank

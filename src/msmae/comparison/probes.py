@@ -78,7 +78,7 @@ def linear_probe(prepared: Prepared, known: dict[str, np.ndarray]) -> np.ndarray
 def nearest_neighbours(prepared: Prepared, known: dict[str, np.ndarray]) -> np.ndarray:
     """Probabilities [n, C] of the test images by a vote of the nearest training images."""
     features, classes = torch.from_numpy(known["train"]), len(prepared.manifest.classes)
-    vote = NeighbourVote(*features.shape, classes, several=False)
+    vote = NeighbourVote(len(features), features.shape[1], classes, several=False)
     vote.remember(features, torch.from_numpy(prepared.targets[prepared.ids("train")]), torch.ones(classes))
     queries = torch.split(torch.from_numpy(known["test"]), 256)
     return torch.cat([vote(some).double().softmax(dim=1) for some in queries]).numpy()

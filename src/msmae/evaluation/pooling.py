@@ -70,7 +70,7 @@ def fit_attention(train: Bags, val: Bags, *, multilabel: bool, seed: int = 0) ->
     batch = min(max(len(targets) // 8, BATCH[0]), BATCH[1])
     for _ in range(EPOCHS):
         network.train()
-        for bags in torch.split(torch.randperm(len(targets), generator=order), batch):  # type: ignore[no-untyped-call]
+        for bags in torch.split(torch.randperm(len(targets), generator=order), batch):
             number = torch.full((len(targets),), -1).index_copy(0, bags, torch.arange(len(bags)))
             inside = number[members] >= 0
             logits, _ = network(features[inside], number[members[inside]], len(bags))

@@ -16,7 +16,7 @@ from msmae.errors import UserError
 from msmae.inference.model import Keep, Model, calibration_at, kept_tokens, selection_with, share_and_selector
 from msmae.inference.segmentation import SegmentationModel
 from msmae.method.segmenter import Segmenter
-from msmae.runs.checkpoint import ModelCard
+from msmae.runs.cards import ModelCard
 from msmae.selection.selectors import Selection
 
 STATIC = ("all", "grid", "self", "early", "merge", "smaller", "locator")

@@ -16,6 +16,7 @@ from msmae.data.opening import cache_folder
 from msmae.data.store import ImageStore
 from msmae.files import whole
 from msmae.inference.packed import packed
+from msmae.method.classifier import heads_of
 from msmae.method.vit import VisionTransformer
 from msmae.progress import ProgressBar
 
@@ -57,7 +58,7 @@ class Frozen:
     @property
     def key(self) -> str:
         """A hash of all that its answers depend on but the images."""
-        shape = (self.encoder.grid, self.encoder.reads, self.encoder.blocks[0].attn.heads, self.encoder.norm.eps)
+        shape = (self.encoder.grid, self.encoder.reads, heads_of(self.encoder), self.encoder.norm.eps)
         digest = hashlib.sha256(repr((FORMAT, self.mean, self.std, *shape)).encode())
         for name, tensor in sorted(self.encoder.state_dict().items()):
             digest.update(name.encode())

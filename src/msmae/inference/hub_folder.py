@@ -18,7 +18,8 @@ from msmae.errors import UserError
 from msmae.files import write_whole
 from msmae.reporting.papers import model_card
 from msmae.reporting.run_files import as_answered, read_run_files
-from msmae.runs.checkpoint import FILE, ModelCard, read_card
+from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import FILE, read_card
 
 NAME = re.compile(r"hf://(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w.-]*))?", re.ASCII)
 USE = """

@@ -12,7 +12,7 @@ from torch import Tensor
 from msmae.data.reading.images import ImageSource, Reading, fit_image, load_images, read_source
 from msmae.data.tables.listing import some
 from msmae.errors import UserError
-from msmae.runs.checkpoint import ModelCard
+from msmae.runs.cards import ModelCard
 
 Images = Tensor | np.ndarray | Sequence[str | Path]
 

@@ -19,7 +19,8 @@ from msmae.machine import prediction_dtype
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.segmenter import Segmenter
-from msmae.runs.checkpoint import ModelCard, load_model, load_selection
+from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import load_model, load_selection
 from msmae.selection.selectors import SELECTORS, WHOLE, Draw, Selection, own_draws
 from msmae.statistics.answers import DEFAULT, RULES, Rule, name_classes
 from msmae.statistics.calibration import Calibrator

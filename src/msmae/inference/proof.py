@@ -17,7 +17,7 @@ from msmae.data.phantom import make_phantom
 from msmae.data.reading.decoding import image_sources
 from msmae.data.reading.images import Reading, load_images
 from msmae.errors import UserError
-from msmae.runs.checkpoint import ModelCard
+from msmae.runs.cards import ModelCard
 
 LARGEST = 1e-4
 """The difference of probabilities above which an export fails."""

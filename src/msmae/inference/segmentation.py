@@ -11,7 +11,7 @@ from msmae.errors import UserError
 from msmae.inference.inputs import Images, in_batches, read_batch
 from msmae.inference.sliding import answer_in_windows
 from msmae.method.segmenter import Segmenter
-from msmae.runs.checkpoint import ModelCard
+from msmae.runs.cards import ModelCard
 
 
 class SegmentationModel:

@@ -16,7 +16,7 @@ from msmae.encoders.weights import load_into, open_weights
 from msmae.errors import UserError
 from msmae.files import whole
 from msmae.method.classifier import Classifier
-from msmae.runs.checkpoint import ModelCard
+from msmae.runs.cards import ModelCard
 
 BASES = {(384, 14): "vit_small_patch14_dinov2", (768, 14): "vit_base_patch14_dinov2"}
 """(width, patch size) -> the model whose other settings fit, where it is not the plain one."""

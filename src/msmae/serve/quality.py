@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msmae.runs.checkpoint import ModelCard
+from msmae.runs.cards import ModelCard
 
 FLAGS = {
     "doubtful": "No class is as likely as the right ones of the validation images were.",

@@ -12,7 +12,8 @@ from msmae.errors import UserError
 from msmae.method.masking import PatchPlan
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import gather_tokens, patchify, unpatchify
-from msmae.runs.checkpoint import ModelCard, load_model
+from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import load_model
 
 KEPT = 0.25  # where every patch is kept, the view shows what a quarter of them would give
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from msmae.data.opening import reading_of
-from msmae.runs.checkpoint import ModelCard
+from msmae.runs.cards import ModelCard
 from msmae.training.prepare import Prepared
 
 DECODER_WIDTH = 64

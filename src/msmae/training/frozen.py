@@ -17,7 +17,8 @@ from msmae.encoders.weights import Weights, load_into, open_weights
 from msmae.errors import UserError
 from msmae.inference.features import Frozen
 from msmae.inference.inputs import check_numbers
-from msmae.runs.checkpoint import ModelCard, load_model
+from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import load_model
 from msmae.training.decide import sampled_sizes
 from msmae.training.start import scale_of, size_from
 

@@ -155,7 +155,7 @@ def check_deflated(path: Path) -> None:
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     with path.open("rb") as file:
-        read_preamble(file, force=True)  # type: ignore[no-untyped-call]
+        read_preamble(file, force=True)
         syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
         if syntax == DeflatedExplicitVRLittleEndian:
             check_stream(file.read(), limit=MOST_UNFOLDED, path=path, wbits=-zlib.MAX_WBITS)
@@ -164,7 +164,7 @@ def check_deflated(path: Path) -> None:
 def _check_image(header: Dataset, path: Path, *, frame: int | None, max_pixels: int) -> int:
     """The frame to read; UserError if the file holds no image, too large an image, or several with none chosen."""
     if not ("Rows" in header and "Columns" in header and "PhotometricInterpretation" in header):
-        from pydicom.uid import UID_dictionary
+        from pydicom._uid_dict import UID_dictionary
 
         uid = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
         kind = f"holds no image, it is {UID_dictionary[uid][0]}" if uid in UID_dictionary else "describes no image"

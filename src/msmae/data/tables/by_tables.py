@@ -283,7 +283,7 @@ def _splits(
             word = split_word(cell)
             if image >= 0 and word and folders[image] not in ("", word):
                 raise UserError(
-                    f"{base.table.at[image, 'image_path']} lies under {folders[image]}, and the column {name} says "
+                    f"{base.table['image_path'].iloc[image]} lies under {folders[image]}, and the column {name} says "
                     f"'{cell}'",
                     where=f"{where}/{table.path}",
                     mend="correct one of them, or --split-column '' for the folders",
