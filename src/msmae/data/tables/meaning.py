@@ -9,8 +9,7 @@ import pandas as pd
 
 from msmae.data.manifest import SPLITS
 from msmae.data.tables.findings import finding_columns
-from msmae.data.tables.labels import UNKNOWN
-from msmae.data.tables.patients import ANONYMISED
+from msmae.data.tables.labels import ANONYMISED, UNKNOWN
 from msmae.data.tables.roles import split_of, words
 from msmae.data.tables.tables import NOT_SAID, SPLIT_NAMES
 from msmae.errors import UserError
