@@ -259,3 +259,11 @@ def test_a_column_that_no_table_beside_has_is_an_error(option: str, tmp_path: Pa
             continue
         with pytest.raises(UserError, match=r"column 'x'|has no effect"):
             open_data(tmp_path, Settings(dataset=chosen))
+
+
+@pytest.mark.parametrize("copies", [("PNG", "TIF"), ("ODIR-5K", "preprocessed_images"), ("raw", "resized_224x224")])
+def test_copies_of_a_data_set_are_no_classes(copies: tuple[str, str], tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{folder}/{n}_left.jpg" for folder in copies for n in range(5)))
+    with pytest.raises(UserError, match=r"seem to hold the same images twice.*--layout folder"):
+        open_dataset(tmp_path)
+    assert len(open_dataset(tmp_path, layout="folder").classes) == 2

@@ -14,8 +14,8 @@ from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.patients import is_dicom, read_headers
-from msmae.data.tables.places import Place
-from msmae.data.tables.roles import PARTS, is_list, parts_of_one, told_apart
+from msmae.data.tables.places import Place, check_doubts
+from msmae.data.tables.roles import is_list, parts_of_one, told_apart
 from msmae.data.tables.tree import Tree, masks_unpaired, read_places
 from msmae.errors import UserError
 
@@ -171,7 +171,7 @@ def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tu
     if not kind and len(tops) >= MANY and each <= FEW:
         kind = "?"
     names = some(sorted(tops), at_most=3)
-    _check_words_below(listing, tree, names)
+    check_doubts(tree.images, names, where=str(listing.root))
     if kind == "patient":
         return "patient-folders", f"the folders count patients ({names})"
     if kind == "?":
@@ -182,31 +182,6 @@ def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tu
         )
     where = " under split folders" if any(place.split for place in tree.images) else ""
     return "folder", f"the folders{where} are the classes"
-
-
-def _check_words_below(listing: Listing, tree: Tree, names: str) -> None:
-    """Raise ``UserError`` where folders below divide the outermost ones by the same few words: ``study1_positive`` and
-    ``study2_negative``; ``lung/tumour``, ``colon/tumour``, ``lung/normal``, ``colon/normal``."""
-    for depth in range(1, max((len(place.rest) for place in tree.images), default=0)):
-        at = [(place.rest[0], place.rest[depth]) for place in tree.images if len(place.rest) > depth]
-        numbered = [re.fullmatch(r".*\d[_-]([^\W\d_]+)", name) for _, name in at]
-        said = [match[1] if match else name for match, (_, name) in zip(numbered, at, strict=True)]
-        if len(at) < len(tree.images) or any(re.search(r"\d", word) for word in said):
-            continue
-        tops: dict[str, set[str]] = {}
-        for (top, _), word in zip(at, said, strict=True):
-            tops.setdefault(word, set()).add(top)
-        shared = [word for word, inside in tops.items() if len(inside) > 1]
-        if len(tops) <= 8 and len(shared) >= 2 and not {word.lower() for word in tops} <= PARTS:
-            sign = r"\d[_-]" if any(numbered) else "/"
-            words = "|".join(re.escape(word) for word in sorted(tops))
-            raise UserError(
-                f"this folder can be read in two ways: each of {names} is a class; or the label is in the folders "
-                f"below ({some(sorted({name for _, name in at}), at_most=3)})",
-                where=str(listing.root),
-                mend="say which: --layout folder for the first, or --label-column "
-                f"'path:{sign}({words})/' for the second",
-            )
 
 
 def two_readings(first: Reading, second: Reading, *, where: str) -> UserError:

@@ -23,7 +23,22 @@ LABEL = {
 NOT_LABEL = {
     *("type", "confirm", "confirmed", "source", "method", "id", "ids", "number", "no", "count", "date", "name", "url"),
     *("bbox", "box", "age", "sex", "gender", "view", "side", "laterality", "year", "width", "height", "size", "score"),
-    *("time", "fold", "split", "test", "train", "val"),
+    *(
+        "encoded",
+        "pixels",
+        "rle",
+        "mask",
+        "prediction",
+        "string",
+        "path",
+        "file",
+        "time",
+        "fold",
+        "split",
+        "test",
+        "train",
+        "val",
+    ),
 }
 """Words beside these that say it is something about the label."""
 PATIENT = ("patientid", "patient", "subjectid", "subject", "participantid", "personid", "patientno", "caseid", "pid")

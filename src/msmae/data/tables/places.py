@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from msmae.data.manifest import plain
-from msmae.data.tables.listing import Listing, without_suffix
-from msmae.data.tables.roles import fold_of, kind_of, shared_words, split_of
+from msmae.data.tables.listing import Listing, some, without_suffix
+from msmae.data.tables.roles import PARTS, fold_of, kind_of, shared_words, split_of, words
 from msmae.data.tables.tables import SPLIT_NAMES
 from msmae.errors import UserError
 
@@ -22,6 +22,22 @@ SITE_FOLDER = re.compile(
     r"(?:site|cent(?:er|re)|hospital|clinic|institut(?:e|ion)|scanner|vendor)[-_ ]?[^\W_]{1,12}", re.IGNORECASE
 )
 """Folders of the places that images come from, where all beside one another are called so."""
+FORMATS = {"png", "tif", "tiff", "jpg", "jpeg", "bmp", "gif", "dicom", "dcm", "nii", "nifti", "raw"}
+COPIES = {
+    *(
+        "preprocessed",
+        "processed",
+        "resized",
+        "cropped",
+        "enhanced",
+        "augmented",
+        "normalized",
+        "normalised",
+        "denoised",
+    ),
+    *("clahe", "small", "thumbnails", "raw"),
+}
+"""Words in the name of a folder whose images were made of those in another."""
 _PART = re.compile(r"(?:images|labels)(Tr|Ts)")  # nnU-Net's and the decathlon's folders
 Folders = tuple[str, ...]
 
@@ -181,3 +197,47 @@ def check_folds(images: Sequence[Place], *, where: str) -> None:
 
 def same_name(name: str, told: str) -> bool:
     return plain(name).casefold() == plain(told).casefold()
+
+
+def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
+    """Raise ``UserError`` where the outermost folders (``names`` of which there are) may be something else than classes
+    or patients: copies of one data set, or what divides every class."""
+    _check_words_below(images, names, where=where)
+    of: dict[str, set[str]] = {}
+    for place in images:
+        of.setdefault(place.rest[0] if place.rest else "", set()).add(place.stem)
+    formats = len(of) > 1 and all(name.lower() in FORMATS for name in of)
+    made = [name for name in of if set(words(name)) & COPIES or re.search(r"\d+x\d+", name)]
+    twins = [(one, two) for one in made for two in of if one != two and len(of[one] & of[two]) >= 0.8 * len(of[one])]
+    if not (formats or twins) or len(of) > 6:
+        return
+    raise UserError(
+        f"the folders {' and '.join(sorted(of) if formats else sorted(twins[0]))} seem to hold the same images twice",
+        where=where,
+        mend="give one of them as DATA, or say --layout folder: the folders are the classes",
+    )
+
+
+def _check_words_below(images: Sequence[Place], names: str, *, where: str) -> None:
+    """Raise ``UserError`` where folders below divide the outermost ones by the same few words: ``study1_positive`` and
+    ``study2_negative``; ``lung/tumour``, ``colon/tumour``, ``lung/normal``, ``colon/normal``."""
+    for depth in range(1, max((len(place.rest) for place in images), default=0)):
+        at = [(place.rest[0], place.rest[depth]) for place in images if len(place.rest) > depth]
+        numbered = [re.fullmatch(r".*\d[_-]([^\W\d_]+)", name) for _, name in at]
+        said = [match[1] if match else name for match, (_, name) in zip(numbered, at, strict=True)]
+        if len(at) < len(images) or any(re.search(r"\d", word) for word in said):
+            continue
+        tops: dict[str, set[str]] = {}
+        for (top, _), word in zip(at, said, strict=True):
+            tops.setdefault(word, set()).add(top)
+        shared = [word for word, inside in tops.items() if len(inside) > 1]
+        if len(tops) <= 8 and len(shared) >= 2 and not {word.lower() for word in tops} <= PARTS:
+            sign = r"\d[_-]" if any(numbered) else "/"
+            either = "|".join(re.escape(word) for word in sorted(tops))
+            raise UserError(
+                f"this folder can be read in two ways: each of {names} is a class; or the label is in the folders "
+                f"below ({some(sorted({name for _, name in at}), at_most=3)})",
+                where=where,
+                mend="say which: --layout folder for the first, or --label-column "
+                f"'path:{sign}({either})/' for the second, 'path:/([^/]+)/[^/]+$' for the innermost folders",
+            )
