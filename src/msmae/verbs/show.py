@@ -81,7 +81,10 @@ def further_notes(notes: Iterable[str]) -> list[str]:
     return [note for note in notes if not isinstance(note, LeftOut) and not note.startswith("read as ")]
 
 
-FILES = ("report.html", "metrics.json", "predictions.csv", "segmentation.csv", "model")
+FILES = (
+    "report.html", "metrics.json", "predictions.csv", "predictions_patients.csv", "labels_to_check.csv",
+    "segmentation.csv", "model",
+)  # fmt: skip
 
 
 def show_result(
@@ -116,7 +119,7 @@ def show_result(
     console.print(table)
     for name in files:
         if (run / name).exists():
-            console.print(f"  {name:20} {run / name}", highlight=False, soft_wrap=True)
+            console.print(f"  {name:24} {run / name}", highlight=False, soft_wrap=True)
 
 
 def figure(entry: dict[str, Any] | None) -> str:
