@@ -189,6 +189,12 @@ def test_tables_beside_class_folders_say_patients_and_splits(tmp_path: Path) -> 
     assert dict(rows(divided, "image_path", "split"))["mal/mal4.png"] == "val"
 
 
+def test_a_table_of_boxes_beside_class_folders_changes_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, *CLASSES)
+    write(tmp_path, "boxes.csv", "image,label,x", *(f"{p[4:]},{k},{n}" for n, p in enumerate(CLASSES) for k in "xy"))
+    assert open_dataset(tmp_path).classes == ("ben", "mal")
+
+
 def test_a_label_that_contradicts_the_class_folders_is_asked_for(tmp_path: Path) -> None:
     touch(tmp_path, *CLASSES)
     write(tmp_path, "labels.csv", "image,label", *(f"{path[4:]},{'xy'[n % 2]}" for n, path in enumerate(CLASSES)))

@@ -64,8 +64,13 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         return None
     masked = bool(base.table["mask_path"].any()) or folders is not None
     chosen = _chosen(tables, columns, images=len(paths), masked=masked, folders=folders, where=where)
-    rows = _rows(chosen.tables, [*chosen.names], where=where) if chosen.names else pd.DataFrame()
-    labels, notes, unknown = _labels(rows, chosen, len(paths), columns.unknown, where=where)
+    try:
+        rows = _rows(chosen.tables, [*chosen.names], where=where) if chosen.names else pd.DataFrame()
+        labels, notes, unknown = _labels(rows, chosen, len(paths), columns.unknown, where=where)
+    except UserError:
+        if folders is None:
+            raise
+        labels, notes, unknown, chosen = [""] * len(paths), [], "", Chosen((), ())  # the folders say the label
     if folders is not None:
         _check_folders(folders, labels, chosen, where=where)
         labels, notes, chosen = folders.table["label"].tolist(), [], Chosen((), ())

@@ -29,11 +29,6 @@ class Names:
             name = without_suffix(path.rpartition("/")[2])
             if name.isdecimal() and name.startswith("0"):  # 000012 is 12 where nothing is called 12
                 self._named.setdefault(str(int(name)), []).append(number)
-        self._begun: dict[str, list[int]] = {}
-        for number, path in enumerate(self.paths):
-            name = without_suffix(path.rpartition("/")[2])
-            for sign in re.finditer(r"[_\- ]", name):
-                self._begun.setdefault(name[: sign.start()], []).append(number)
 
     def find(self, cell: str, *, split: str = "", folder: str = "", begins: bool = False) -> int:
         """The number of the image; -1 where there is none, or more than one; ``split`` is that of the table, ``folder``
@@ -86,6 +81,16 @@ class Names:
         for name, numbers in self._named.items():
             folded.setdefault(name.casefold(), []).extend(numbers)
         return folded
+
+    @cached_property
+    def _begun(self) -> dict[str, list[int]]:
+        """What a file's name begins with, up to a sign -> the images."""
+        begun: dict[str, list[int]] = {}
+        for number, path in enumerate(self.paths):
+            name = without_suffix(path.rpartition("/")[2])
+            for sign in re.finditer(r"[_\- ]", name):
+                begun.setdefault(name[: sign.start()], []).append(number)
+        return begun
 
     @cached_property
     def _inside(self) -> dict[str, list[int]]:
