@@ -63,3 +63,9 @@ def test_a_policy_where_all_is_known_is_an_error(tmp_path: Path) -> None:
         read(table(tmp_path, *ROWS[:2]), unknown="zeros")
     with pytest.raises(UserError, match="unknown=zeroes is not known"):
         read(table(tmp_path, *ROWS), unknown="zeroes")
+
+
+def test_a_finding_that_is_only_ever_present_or_not_known_is_said(tmp_path: Path) -> None:
+    rows = ("1,,0", ",1,", "0,1,1")
+    assert any("known to be without Mass" in note for note in read(table(tmp_path, *rows)).notes)
+    assert not any("to be without" in note for note in read(table(tmp_path, *rows), "empty_zeros").notes)

@@ -91,6 +91,12 @@ def read_findings(table: pd.DataFrame, names: Sequence[str], *, where: str, poli
         joined += SEPARATOR if len(pieces) == 1 and hidden else ""
         labels.append("" if len(hidden) == len(names) else joined)
     told = [f"{len(names)} columns a finding{': one 1 in every row, one class an image' if one_each else ''}"]
+    never = [name for name, cells in zip(names, zip(*rows, strict=True), strict=True) if "0" not in cells]
+    if never and not one_each:
+        told.append(
+            f"no image is known to be without {some(never)}, so that nothing can be learned of it: an empty cell may "
+            "mean none there (unknown=empty_zeros)"
+        )
     nothing = labels.count("")
     if nothing:
         told.append(f"{count(nothing, 'image')} of which no finding is known")
