@@ -305,3 +305,14 @@ def test_ham10000_keeps_lesions_whole(real_data):
     for name in cut.classes:
         assert share[name, "test"] == pytest.approx(0.2, abs=0.01)
         assert share[name, "val"] == pytest.approx(0.12, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("images", "fraction", "test"),
+    [(10, 0.25, 3), (10, 0.24, 2), (6, 0.05, 1), (6, 0.95, 4), (8, 0.8, 6)],
+)  # fmt: skip
+def test_a_cut_is_the_nearest_number_of_images_and_leaves_the_others_some(images: int, fraction: float, test: int):
+    """Rounded half up, at least one; a class keeps one image for training, and one for validation."""
+    cut = assign_splits(manifest_of(label=["a"] * images + ["b"] * images), test_fraction=fraction, val_fraction=0.1)
+    assert sizes(cut)["a", "test"] == sizes(cut)["b", "test"] == test
+    assert sizes(cut)["a", "train"] >= 1

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap, norm
+from scipy.stats import t as student
 
 from msmae.statistics import intervals as resampling
 from msmae.statistics.intervals import bca, bca_p_value, clopper_pearson, percentile, perfect_ranking, wilson
@@ -221,3 +222,14 @@ def test_what_differs_by_rounding_alone_is_a_tie() -> None:
     left_out = np.linspace(0.29, 0.31, 50)
     exact, rounded = (bca(0.3, np.append(others, np.full(1000, tie)), left_out, units=50) for tie in (0.3, 0.1 + 0.2))
     assert (rounded.low, rounded.high) == pytest.approx((exact.low, exact.high), abs=1e-12)
+
+
+def test_a_value_beyond_all_draws_has_the_p_value_of_no_bias() -> None:
+    """Nothing is known of bias and skew then: both count as none, on either side alike."""
+    draws = np.random.default_rng(0).normal(1.0, 1.0, 2000)
+    jackknife = np.random.default_rng(1).gamma(1.0, size=50)
+    beyond = bca_p_value(draws, jackknife, float(draws.max()) + 1, units=50)
+    before = bca_p_value(draws, jackknife, float(draws.min()) - 1, units=50)
+    reach = abs(norm.ppf((draws < 0).mean()))
+    expected = 2 * student.sf(reach / np.sqrt(50 / 49), 49)
+    assert beyond == before == pytest.approx(expected, rel=1e-3)

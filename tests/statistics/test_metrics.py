@@ -253,3 +253,14 @@ def test_what_is_not_known_of_a_class_is_in_no_figure_of_it() -> None:
     complete = known.all(axis=1)
     right = (whole.truth == whole.predicted)[complete].all(axis=1)
     assert values.overall["accuracy"] == pytest.approx(right.mean())
+
+
+def test_a_class_of_which_an_image_is_not_judged_is_ranked_by_the_others() -> None:
+    """The areas of a class come from its own known images, with their own scores, truths and patients."""
+    predictions = draw(np.random.default_rng(5), patients=30, classes=3)
+    ranked = prepare(predictions).as_is().per_class["auroc"][0]
+    from sklearn.metrics import roc_auc_score
+
+    expected = [roc_auc_score(predictions.truth[:, c], predictions.probabilities[:, c]) for c in range(3)]
+    assert ranked == pytest.approx(expected)
+    assert "kappa_quadratic" not in prepare(predictions).as_is().overall

@@ -132,3 +132,32 @@ def test_a_decision_curve_of_one_patient_has_no_band() -> None:
     assert decision_curve(alone, of="c1", resamples=10)["low"].isna().all()
     with pytest.raises(UserError, match="a threshold probability outside"):
         decision_curve(alone, of="c1", thresholds=(0.0, 0.5))
+
+
+def test_the_band_of_a_decision_curve_is_the_middle_95_percent_of_redrawn_patients() -> None:
+    predictions = draw(np.random.default_rng(3), patients=40, classes=2)
+    found = decision_curve(predictions, of=predictions.classes[1], thresholds=(0.3,), resamples=4000).iloc[0]
+    truth, score, patients = predictions.truth[:, 1], predictions.probabilities[:, 1], predictions.patients
+    worth = np.where(truth, 1.0, -0.3 / 0.7) * (score >= 0.3)
+    generator = np.random.default_rng(0)
+    redrawn = []
+    for _ in range(4000):
+        chosen = generator.integers(0, predictions.patient_count, predictions.patient_count)
+        rows = np.concatenate([np.flatnonzero(patients == patient) for patient in chosen])
+        redrawn.append(worth[rows].mean())
+    low, high = np.quantile(redrawn, [0.025, 0.975])
+    spread = np.std(redrawn)  # the two ends of 4,000 draws differ from draw to draw by some hundredths of it
+    assert found["low"] == pytest.approx(low, abs=0.2 * spread)
+    assert found["high"] == pytest.approx(high, abs=0.2 * spread)
+
+
+def test_images_without_a_label_and_of_other_splits_choose_and_measure_nothing() -> None:
+    frames = [
+        as_frame(draw(np.random.default_rng(seed), patients=30, classes=2)).assign(split=split)
+        for seed, split in enumerate(("val", "test", "train"))
+    ]
+    unknown = [frame.head(5).assign(label="", image_path=[f"x{row}" for row in range(5)]) for frame in frames[:2]]
+    options = {"classes": [name[5:] for name in frames[0] if name.startswith("prob_")], "resamples": 50}
+    options["of"] = options["classes"][1]
+    plain = operating_points(pd.concat(frames[:2], ignore_index=True), **options)
+    assert operating_points(pd.concat([*frames, *unknown], ignore_index=True), **options) == plain

@@ -127,3 +127,16 @@ def test_nothing_left_is_an_error_that_says_so() -> None:
     prints.problems.update({0: "damaged", 1: "damaged"})
     with pytest.raises(UserError, match="no image is left"):
         repair(manifest_of([{"image_path": "0.png"}, {"image_path": "1.png"}]), prints, find_duplicates(prints))
+
+
+def test_masks_that_can_be_read_stay_and_the_others_are_dropped() -> None:
+    rows = [
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": "", "split": "", "mask_path": f"{i}_mask.png"}
+        for i in range(20)
+    ]
+    manifest, prints = manifest_of(rows), different(20)
+    prints.mask_problems[7] = "the mask is damaged"
+    mended = repair(manifest, prints, find_duplicates(prints))
+    masks = dict(zip(mended.kept.tolist(), mended.manifest.table["mask_path"], strict=True))
+    assert masks == {i: "" if i == 7 else f"{i}_mask.png" for i in range(20)}
+    assert mended.without_mask == (7,)

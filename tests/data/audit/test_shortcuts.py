@@ -85,3 +85,17 @@ def test_a_site_that_tells_the_split_is_named() -> None:
     shortcuts = audit(manifest_of(rows), prints=different(80)).shortcuts
     assert [(shortcut.trait, shortcut.target) for shortcut in shortcuts] == [("site", "split")]
     assert shortcuts[0].typical == {"pool": "south", "test": "north"}
+
+
+def test_a_trait_that_few_images_show_is_not_called_a_shortcut() -> None:
+    """Twelve images of a class are too few to tell 0.75 from chance; of two hundred the same share is told."""
+
+    def told(images: int) -> list[str]:
+        rows = [
+            {"image_path": f"{i}.png", "label": "ab"[i % 2], "split": "train",
+             "site": "ns"[(i % 2) ^ (i // 2 % 4 == 0)]} for i in range(images)
+        ]  # fmt: skip
+        return [shortcut.trait for shortcut in audit(manifest_of(rows), prints=different(images)).shortcuts]
+
+    assert told(24) == []
+    assert told(400) == ["site"]
