@@ -22,15 +22,17 @@ MEND = "where msmae was cloned: .venv/bin/pip install -e '.[onnx]'"
 
 
 @contextmanager
-def only_errors_of(name: str) -> Iterator[None]:
-    """Let a library's log say errors only."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+def only_errors_of(*names: str) -> Iterator[None]:
+    """Let the logs of libraries say errors only."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def write_onnx(path: Path, network: nn.Module, *, image_shape: tuple[int, int, int], metadata: dict[str, Any]) -> None:
@@ -45,7 +47,7 @@ def write_onnx(path: Path, network: nn.Module, *, image_shape: tuple[int, int, i
     except ImportError as error:
         raise UserError(f"{EXTRA}: {error}", mend=MEND) from error
     example = torch.zeros(2, *image_shape)
-    with warnings.catch_warnings(), only_errors_of("torch.onnx"):  # it warns of packages that nothing here needs
+    with warnings.catch_warnings(), only_errors_of("torch.onnx", "onnxscript", "onnx_ir"):  # it warns of packages that nothing here needs
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
