@@ -47,7 +47,10 @@ def write_onnx(path: Path, network: nn.Module, *, image_shape: tuple[int, int, i
     except ImportError as error:
         raise UserError(f"{EXTRA}: {error}", mend=MEND) from error
     example = torch.zeros(2, *image_shape)
-    with warnings.catch_warnings(), only_errors_of("torch.onnx", "onnxscript", "onnx_ir"):  # it warns of packages that nothing here needs
+    with (
+        warnings.catch_warnings(),
+        only_errors_of("torch.onnx", "onnxscript", "onnx_ir"),
+    ):  # it warns of packages that nothing here needs
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
