@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
-from msmae.errors import UserError
+from msmae.errors import UserError, visible
 
 
 class Verb(NamedTuple):
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = dispatch(words)
         sys.exit(code)
     except UserError as error:
-        print(f"msmae: {error}", file=sys.stderr)
+        print(f"msmae: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except PermissionError as error:
         print(f"msmae: {error.strerror} ({error.filename}): ask for the right to it, or name another", file=sys.stderr)
@@ -167,6 +167,9 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to what is standard error at the moment: on a terminal a progress bar puts itself there, and lines above
     itself.
     """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Text whose control characters, which a terminal would obey, are shown: ``\\x1b[31m``. Lines and tabs stay."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
 
 class UserError(Exception):
     """The user's input is wrong; the command line prints it as one sentence and exits with code 2.

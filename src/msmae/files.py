@@ -52,6 +52,22 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     return path
 
 
+FORMULA = tuple("=+-@\t\r")
+"""What a cell begins with that a spreadsheet takes for a formula."""
+
+
+def safe_cell(cell: str) -> str:
+    """A cell of text as a spreadsheet may be given it: with an apostrophe before what it would compute."""
+    return (
+        f"'{cell}" if cell.startswith(FORMULA) or (cell[:1] == "'" and cell[1:].startswith((*FORMULA, "'"))) else cell
+    )
+
+
+def own_cell(cell: str) -> str:
+    """The cell that ``safe_cell`` was given."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith((*FORMULA, "'")) else cell
+
+
 def own_folder(folder: Path) -> Path:
     """Make a folder unless it is there. Raises ``UserError`` where it is a link: what is written would go elsewhere."""
     if folder.is_symlink():

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msmae.errors import UserError
+from msmae.errors import UserError, visible
 from msmae.files import whole
 from msmae.records import check_recorded, recorded
 
@@ -107,7 +107,7 @@ class Manifest:
         further = [column for column in cells if column not in COLUMNS]
         cells = cells[[*COLUMNS, *further]].astype(object).reset_index(drop=True)
         for column in ("label", "patient_id", "site"):
-            cells[column] = [plain(cell) for cell in cells[column]]
+            cells[column] = [shown(plain(cell)) for cell in cells[column]]
         _check_rows(cells, where=source or str(root))
         return cls(cells, Path(root), layout, tuple(notes), source, dict(rules or {}), order)
 
@@ -271,6 +271,11 @@ class Manifest:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (recorded if record else whole)(target) as unfinished:
             write_rows(unfinished, [list(table.columns), *table.to_numpy().tolist()])
+
+
+def shown(cell: str) -> str:
+    """A label or name without the characters that a terminal obeys: they, and ends of lines, are written out."""
+    return visible(cell).replace("\n", "\\n") if not cell.isprintable() else cell
 
 
 def read_manifest(csv_path: str | Path) -> Manifest:

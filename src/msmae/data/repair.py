@@ -17,6 +17,7 @@ from msmae.data.manifest import Manifest, write_rows
 from msmae.data.splits import assign_splits
 from msmae.data.tables.listing import count
 from msmae.errors import UserError
+from msmae.files import safe_cell
 
 REASONS = (
     "cannot be read",
@@ -42,7 +43,9 @@ class Repair:
         """Write the clean manifest, and beside it ``<name>.left-out.csv`` with every image left out, and why."""
         self.manifest.write(csv_path)
         rows = [[name_image(original, sample), reason] for sample, reason in self.left_out.items()]
-        write_rows(left_out_path(csv_path), [["image_path", "reason"], *rows])
+        write_rows(
+            left_out_path(csv_path), [["image_path", "reason"], *([safe_cell(cell) for cell in row] for row in rows)]
+        )
 
 
 def left_out_path(csv_path: Path) -> Path:

@@ -27,7 +27,7 @@ from msmae.runs.folder import write_json
 from msmae.selection.cost import selection_macs
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
 from msmae.statistics.labels import labels_to_check
-from msmae.statistics.predictions import write_predictions
+from msmae.statistics.predictions import safe_table, write_predictions
 from msmae.statistics.summary import summarise, with_both_rules
 from msmae.training.prepare import Prepared, data_fingerprint
 from msmae.training.views import finetuning_macs
@@ -187,7 +187,9 @@ def write_labels(frame: pd.DataFrame, folder: Path, *, classes: Sequence[str], m
     """Write FOLDER/labels_to_check.csv: the labels of validation and test images that the model believes least."""
     table = labels_to_check(frame, classes=classes, multilabel=multilabel)
     with whole(folder / "labels_to_check.csv") as unfinished:
-        table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
+        safe_table(table).to_csv(
+            unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n"
+        )
 
 
 def described(prepared: Prepared) -> dict[str, Any]:

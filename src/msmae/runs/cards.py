@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from msmae.errors import UserError
+from msmae.errors import UserError, visible
 
 FORMAT_VERSION = 1
 KINDS = ("classifier", "segmenter", "pretrained")
@@ -92,7 +92,7 @@ def checked_card(content: dict[str, Any], path: Path) -> ModelCard:
     if content["kind"] not in KINDS:
         raise refuse("kind")
     classes = content["classes"]
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+    if not isinstance(classes, list) or not all(isinstance(name, str) and visible(name) == name for name in classes):
         raise refuse("classes")
     for name, least in (("mean", -math.inf), ("std", 0.0)):
         values = content[name]

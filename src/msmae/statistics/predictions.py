@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
+from msmae.files import own_cell, safe_cell
 from msmae.records import check_recorded, recorded
 
 REQUIRED = ("image_path", "patient_id", "split", "label", "predicted")
@@ -106,6 +107,8 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         raise UserError(
             "this is not a predictions file", where=str(path), mend=f"write it again ({problem})"
         ) from problem
+    for name in set(table) - set(probability_columns(table)):
+        table[name] = [own_cell(cell) for cell in table[name]]
     for name in probability_columns(table):
         text = table[name].to_numpy(dtype=object)
         try:
@@ -119,11 +122,19 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
 def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
     """Write the frame, whole or not at all; probabilities as the shortest text that reads back as the same float64."""
     path = Path(path)
-    table = frame.copy()
+    table = safe_table(frame)
     for name in probability_columns(frame):
         table[name] = frame[name].to_numpy(dtype=np.float64)
     with recorded(path) as unfinished:
         table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
+
+
+def safe_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with its text as a spreadsheet may be given it (``files.safe_cell``)."""
+    texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+    return frame.assign(**{
+        str(name): [safe_cell(cell) if isinstance(cell, str) else cell for cell in frame[name]] for name in texts
+    })  # fmt: skip
 
 
 def read_text_table(path: Path) -> pd.DataFrame:
