@@ -32,6 +32,8 @@ FILE = "predictions_patients.csv"
 WEIGHTS = "patients.safetensors"
 LEAST_BAGS = 20
 """Training units of several images below which no attention is fitted."""
+MOST_IMAGES = 3000
+"""Training images that attention is fitted on; of more, units by chance."""
 LEAST_GAIN = 0.01
 """Validation log loss by which another pooling must be better than the mean, the plainest, to be chosen."""
 
@@ -61,10 +63,11 @@ def evaluate_units(
         return None
     own = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)[units.rows]  # [n, C]
     found = {how: Pooled(pool(own, units.members, len(units), how, multilabel=multilabel)) for how in ("mean", "max")}
-    attention = None if model is None else _attention(model, prepared, units, frame, column)
-    if attention is not None and model is not None:
-        rows = rows_of(prepared.manifest, frame)[units.rows]
-        found["attention"] = Pooled(*attention(features(model, prepared, rows), units.members, len(units)))
+    attention = None
+    if model is not None and (bags := training_bags(prepared, units, column)) is not None:
+        seen = features(model, prepared, rows_of(prepared.manifest, frame)[units.rows])
+        attention = _attention(model, prepared, units, seen, bags)
+        found["attention"] = Pooled(*attention(seen, units.members, len(units)))
     calibrated = {how: calibrate(units, one, classes, multilabel=multilabel) for how, one in found.items()}
     reached = {
         split: {how: _measure(units, one, classes, split, multilabel) for how, (one, _) in calibrated.items()}
@@ -181,30 +184,40 @@ def _measure(
     return {name: None if np.isnan(values[name][0]) else float(values[name][0]) for name in known}
 
 
-def _attention(
-    model: Model, prepared: Prepared, units: Units, frame: pd.DataFrame, column: str
-) -> AttentionPooling | None:
-    """Gated attention fitted on the training units; None where too few have several images, or none is validation."""
-    val = np.flatnonzero(units.table["split"] == "val")
-    manifest = prepared.manifest
-    ids = prepared.ids("train")
-    images = manifest.table.loc[ids].reset_index(drop=True)
-    train = gather(images, column, multilabel=manifest.multilabel)
-    if not len(val) or int((train.table["images"] > 1).sum()) < LEAST_BAGS:
+def training_bags(prepared: Prepared, units: Units, column: str) -> tuple[Units, np.ndarray] | None:
+    """Training units for the attention and their rows of the manifest, of at most ``MOST_IMAGES`` images; None where
+    too few have several images, or no unit is validation.
+    """
+    ids, manifest = prepared.ids("train"), prepared.manifest
+    train = gather(manifest.table.loc[ids].reset_index(drop=True), column, multilabel=manifest.multilabel)
+    several = np.flatnonzero(train.table["images"] > 1)
+    if not (units.table["split"] == "val").any() or len(several) < LEAST_BAGS:
         return None
+    order = np.random.default_rng(prepared.seed).permutation(len(train))
+    chosen = np.sort(order[: int((train.table["images"].to_numpy()[order].cumsum() <= MOST_IMAGES).sum())])
+    number = np.full(len(train), -1)
+    number[chosen] = np.arange(len(chosen))
+    inside = number[train.members] >= 0
+    table = train.table.iloc[chosen].reset_index(drop=True)
+    return Units(table, train.rows[inside], number[train.members[inside]]), ids[train.rows[inside]]
+
+
+def _attention(
+    model: Model, prepared: Prepared, units: Units, seen: np.ndarray, bags: tuple[Units, np.ndarray]
+) -> AttentionPooling:
+    """Gated attention fitted on training units, stopped by the validation units; ``seen`` are the features of the
+    images of ``units`` [n, D].
+    """
+    train, rows = bags
+    val = np.flatnonzero(units.table["split"] == "val")
     inside = np.isin(units.members, val)
     number = np.full(len(units), -1)
     number[val] = np.arange(len(val))
-    rows = rows_of(manifest, frame)[units.rows]
     classes = model.classes
     return fit_attention(
-        Bags(features(model, prepared, ids[train.rows]), train.members, train.flags(classes).astype(np.float32)),
-        Bags(
-            features(model, prepared, rows[inside]),
-            number[units.members[inside]],
-            units.flags(classes)[val].astype(np.float32),
-        ),
-        multilabel=manifest.multilabel,
+        Bags(features(model, prepared, rows), train.members, train.flags(classes).astype(np.float32)),
+        Bags(seen[inside], number[units.members[inside]], units.flags(classes)[val].astype(np.float32)),
+        multilabel=prepared.manifest.multilabel,
         seed=prepared.seed,
     )
 
