@@ -273,3 +273,36 @@ def test_copies_of_a_data_set_are_no_classes(copies: tuple[str, str], tmp_path: 
     with pytest.raises(UserError, match=r"seem to hold the same images twice.*--layout folder"):
         open_dataset(tmp_path)
     assert len(open_dataset(tmp_path, layout="folder").classes) == 2
+
+
+def test_folders_of_a_number_and_a_class_are_asked_for(tmp_path: Path) -> None:
+    names = [f"{p:03}_{('malignant', 'benign')[p % 2]}" for p in range(8)]
+    touch(tmp_path, *(f"{name}/{n}.png" for name in names for n in range(3)))
+    with pytest.raises(UserError, match=r"two ways.*patients folder"):
+        open_dataset(tmp_path)
+    told = open_dataset(tmp_path, label_column="path:(benign|malignant)", patients="folder")
+    assert (told.classes, len(patients(told))) == (("benign", "malignant"), 8)
+
+
+def test_a_column_of_masks_or_of_further_images_in_a_table_beside(tmp_path: Path) -> None:
+    touch(
+        tmp_path / "masks",
+        *(f"{folder}/{n}{end}.png" for n in range(6) for folder, end in (("img", ""), ("out", "_s"))),
+    )
+    lines = [f"img/{n}.png,{'ab'[n % 2]},out/{n}_s.png" for n in range(6)]
+    write(tmp_path / "masks", "t.csv", "image_path,label,mask_path", *lines)
+    manifest = open_dataset(tmp_path / "masks")
+    assert rows(manifest, "image_path", "label", "mask_path")[1] == ("img/1.png", "b", "out/1_s.png")
+    assert len(manifest) == 6
+    touch(tmp_path / "views", *(f"{n}_{view}.png" for n in range(6) for view in ("front", "side")))
+    lines = [f"{n},{n}_front.png,{n}_side.png,{'ab'[n % 2]}" for n in range(6)]
+    write(tmp_path / "views", "t.csv", "study,front,side,label", *lines)
+    with pytest.raises(UserError, match=r"several images, in the columns front and side.*--image-column"):
+        open_dataset(tmp_path / "views")
+    assert sum(label != "" for (label,) in rows(open_dataset(tmp_path / "views", image_column="side"), "label")) == 6
+
+
+def test_a_list_of_some_images_says_no_split_and_no_label(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.png" for n in range(9)))
+    write(tmp_path, "positives.csv", "image", *(f"{n}.png" for n in range(4)))
+    assert open_dataset(tmp_path).layout == "unlabelled"

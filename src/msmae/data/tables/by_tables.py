@@ -27,7 +27,7 @@ from msmae.data.tables.meaning import (
     split_word,
 )
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import words
+from msmae.data.tables.roles import MASKS, words
 from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames
 from msmae.errors import UserError
 
@@ -59,6 +59,12 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
     names = Names(paths, splits)
     tables = _with_image_column(find_tables_beside(listing, names), columns, names)
     where = str(listing.root)
+    masks = _masks(tables, names, columns, where=where)
+    if masks:
+        base = _masked(base, {paths[image]: paths[mask] for image, mask in masks.items()})
+        paths, splits = base.table["image_path"].tolist(), base.table["split"].tolist()
+        names = Names(paths, splits)
+        tables = _with_image_column(find_tables_beside(listing, names), columns, names)
     _check_columns(tables, columns, where=where)
     if not tables:
         return None
@@ -94,12 +100,47 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
             before = further.get(name, [""] * len(paths))
             further[name] = [old or new for old, new in zip(before, values, strict=True)]
     told = {**further, **told}
-    if folders is not None and not (further or any(people.values) or cut.values != splits):
+    if not (chosen.tables or further or any(people.values) or cut.values != splits):
         return None
     notes += _notes(chosen, listing, tables, used, cut)
     if folders is None:
         base, notes = replace(base, layout=LAYOUT, source=""), [*notes, *label_notes(labels)]
     return base.with_columns(told, notes=notes, rules=rules)
+
+
+def _masks(tables: Sequence[TableBeside], names: Names, columns: ColumnNames, *, where: str) -> dict[int, int]:
+    """Image -> mask, by a second column of a table that names pictures and is called so.
+
+    Raises ``UserError`` for one that is not: a row has several images.
+    """
+    found: dict[int, int] = {}
+    for table in tables:
+        own = {image for image in table.images if image >= 0}
+        for name in table.others:
+            others = names.column(table.table[name].tolist(), split=table.split)
+            pairs = {image: other for image, other in zip(table.images, others, strict=False) if image >= 0 <= other}
+            if not pairs or set(pairs.values()) & own or 2 * len(set(pairs.values())) < len(own):
+                continue
+            if set(words(name)) & MASKS or "mask" in letters(name):
+                found |= pairs
+            elif columns.image_path == ColumnNames.image_path:
+                raise UserError(
+                    f"a row names several images, in the columns {table.column} and {name}",
+                    where=f"{where}/{table.path}",
+                    mend=f"write a CSV with a row an image and its patient_id, or say --image-column {table.column}",
+                )
+    return found
+
+
+def _masked(base: Manifest, masks: dict[str, str]) -> Manifest:
+    """The images with these masks, which are no longer among them."""
+    taken = set(masks.values())
+    kept = [row for row, path in enumerate(base.table["image_path"]) if path not in taken]
+    images = base.select(kept)
+    cells = [
+        masks.get(path, cell) for path, cell in zip(images.table["image_path"], images.table["mask_path"], strict=True)
+    ]
+    return images.with_columns({"mask_path": cells}, rules={"mask_path": "a column of the table"})
 
 
 def _without_note_on_files(manifest: Manifest) -> Manifest:

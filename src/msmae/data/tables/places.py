@@ -203,6 +203,7 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
     """Raise ``UserError`` where the outermost folders (``names`` of which there are) may be something else than classes
     or patients: copies of one data set, or what divides every class."""
     _check_words_below(images, names, where=where)
+    _check_words_beside_numbers(sorted({place.rest[0] for place in images if place.rest}), where=where)
     of: dict[str, set[str]] = {}
     for place in images:
         of.setdefault(place.rest[0] if place.rest else "", set()).add(place.stem)
@@ -215,6 +216,22 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
         f"the folders {' and '.join(sorted(of) if formats else sorted(twins[0]))} seem to hold the same images twice",
         where=where,
         mend="give one of them as DATA, or say --layout folder: the folders are the classes",
+    )
+
+
+def _check_words_beside_numbers(tops: Sequence[str], *, where: str) -> None:
+    """Raise ``UserError`` for folders of a number and one of a few words: ``001_benign``, ``002_malignant``."""
+    found = [re.fullmatch(r"\d+[_\- ]([^\W\d_]+)|([^\W\d_]+)[_\- ]\d+", name) for name in tops]
+    said = [match[1] or match[2] for match in found if match]
+    each = {word: said.count(word) for word in said}
+    if len(said) < len(tops) or len(tops) < 6 or len(each) < 2 or min(each.values()) < 2:
+        return
+    raise UserError(
+        f"this folder can be read in two ways: each of the {len(tops)} folders is a class; or each is a patient, and "
+        f"the label is in its name ({', '.join(tops[:3])})",
+        where=where,
+        mend="say which: --layout folder for the first, --label-column "
+        f"'path:({'|'.join(sorted(each))})' --patients folder for the second",
     )
 
 

@@ -152,7 +152,7 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
         raise UserError(
             "this table is empty", where=str(source), mend="write a line of column names, then a row an image"
         )
-    header, body = _without_empty_ends([name.strip() for name in rows[0]], rows[1:])
+    header, body = _without_empty_ends([readable(name).strip() for name in rows[0]], rows[1:])
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise UserError(f"columns of the same name: {', '.join(repeated)}", where=str(source), mend="rename them")
