@@ -81,6 +81,6 @@ def test_a_batch_that_does_not_fit_is_named_with_one_that_may(tmp_path: Path) ->
     plain = SimpleNamespace(settings=SimpleNamespace(trainer=SimpleNamespace(compile=False)))
     module = SimpleNamespace(prepared=plain, batch_size=6, accumulate=2)
     with pytest.raises(UserError, match="a batch of 6 images does not fit") as caught:
-        fit(cast(Any, Full()), cast(Any, module), checkpoint=tmp_path / "none.ckpt")
+        fit(cast(Any, Full()), cast(Any, module), checkpoints=[tmp_path / "none.ckpt"])
     assert "3 with accumulate 4 takes about as many images a step" in str(caught.value)
     assert "accumulate" not in smaller_batch(1, 1)

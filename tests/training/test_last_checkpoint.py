@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 import msmae
+from msmae.config import make_settings
 from msmae.errors import UserError
 from msmae.runs import resume as training
 from msmae.runs.resume import LastCheckpoint
@@ -108,3 +109,26 @@ def test_code_in_a_checkpoint_is_not_run(data: Path, finished: Path, tmp_path: P
     with pytest.raises(UserError, match="holds code"):
         msmae.run(str(data), out=str(run), preset="tiny")
     assert not planted.exists()
+
+
+def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint_at_half_the_rate(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twice it is none, in the second epoch; then training ends as usual, at a quarter of the rate."""
+    poison = [True, True]
+
+    class Poisoned(pretrain.PretrainModule):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            loss = super().training_step(batch, batch_idx)
+            if self.current_epoch == 1 and poison:
+                poison.pop()
+                return self.guard(loss * float("nan"), batch.ids)
+            return loss
+
+    monkeypatch.setattr(pretrain, "PretrainModule", Poisoned)
+    msmae.pretrain(str(data), out=str(tmp_path / "run"), preset="tiny")
+    assert not poison
+    assert caplog.text.count("on at half the rate") == 2
+    schedule = torch.load(tmp_path / "run" / "checkpoints" / "pretrain.ckpt", weights_only=True)["lr_schedulers"][0]
+    rate = make_settings("tiny").pretrain.base_lr * make_settings("tiny").pretrain.batch_size / 256
+    assert max(schedule["base_lrs"]) == pytest.approx(rate / 4)

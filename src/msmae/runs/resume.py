@@ -14,7 +14,7 @@ from zipfile import ZipFile
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from msmae.files import own_folder, whole
 from msmae.runs.checkpoint import read_checkpoint, unreadable_checkpoint
@@ -87,6 +87,33 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(lying_in(self.dirpath, state_dict))
+
+
+class Halved(Callback):
+    """How often the learning rate was halved because a loss was not finite: a training that goes on keeps to it."""
+
+    MOST = 3
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"times": self.times}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.times = max(self.times, int(state_dict["times"]))
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Give the state that is loaded the rate of now."""
+        before = int(checkpoint.get("callbacks", {}).get(self.state_key, {}).get("times", 0))
+        share = 0.5 ** max(0, self.times - before)
+        for scheduler in checkpoint.get("lr_schedulers", []):
+            scheduler["base_lrs"] = [share * rate for rate in scheduler["base_lrs"]]
+        for optimiser in checkpoint.get("optimizer_states", []):
+            for group in optimiser["param_groups"]:
+                group |= {name: share * group[name] for name in ("lr", "initial_lr") if name in group}
 
 
 def lying_in(folder: Any, state: dict[str, Any]) -> dict[str, Any]:

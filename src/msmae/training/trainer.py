@@ -29,8 +29,10 @@ from msmae.errors import UserError
 from msmae.machine import choose_precision, compile_network, is_out_of_memory, keep_freed_memory
 from msmae.runs.checkpoint import unreadable_checkpoint
 from msmae.runs.loggers import check_logger, loggers_of
-from msmae.runs.resume import WholeCheckpoints, sound_checkpoint
+from msmae.runs.resume import Halved, WholeCheckpoints, sound_checkpoint
 from msmae.training.prepare import Prepared
+
+log = logging.getLogger("msmae")
 
 LOG_EVERY = 10
 """Steps between two that are logged."""
@@ -58,7 +60,7 @@ def make_trainer(
         strategy=settings.strategy,
         num_nodes=settings.num_nodes,
         precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
-        callbacks=[*callbacks, StageProgress(stage), EveryEpochLogged()],
+        callbacks=[*callbacks, Halved(), StageProgress(stage), EveryEpochLogged()],
         logger=loggers_of(settings.logger, run, stage, {"stage": stage, "epochs": epochs, **asdict(settings)}),
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
@@ -146,15 +148,33 @@ def check_trainer(settings: TrainerSettings) -> None:
 
 
 def fit(trainer: pl.Trainer, module: StageModule, *, checkpoints: Sequence[Path]) -> None:
-    """Train, going on from the first of these checkpoints that is there and sound.
+    """Train, going on from the first of these checkpoints that is there and sound. Where a loss is not finite, training
+    goes back to the last checkpoint and on at half the rate, ``Halved.MOST`` times at most; this is told.
 
     Raises:
+        Diverged: a loss is not finite still, or no epoch was finished before.
         UserError: all are damaged, the one holds more than tensors and plain values, a batch does not fit into memory,
             or the network cannot be compiled here.
     """
     if module.prepared.settings.trainer.compile:
         assert isinstance(module.model, nn.Module)
         compile_network(module.model, trainer.strategy.root_device)
+    halved = next((c for c in getattr(trainer, "callbacks", ()) if isinstance(c, Halved)), None)
+    while True:
+        try:
+            fit_once(trainer, module, checkpoints)
+            return
+        except Diverged as error:
+            kept = sound_checkpoint(checkpoints)
+            if halved is None or halved.times >= Halved.MOST or kept is None or trainer.world_size > 1:
+                raise
+            halved.times += 1
+            words = "%s (%s): training goes back to %s and on at half the rate (%d of at most %d times)"
+            log.warning(words, error.what, error.where, kept.name, halved.times, Halved.MOST)
+
+
+def fit_once(trainer: pl.Trainer, module: StageModule, checkpoints: Sequence[Path]) -> None:
+    """Train once; raises as :func:`fit`."""
     checkpoint = sound_checkpoint(checkpoints)
     try:
         trainer.fit(module, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
@@ -176,6 +196,10 @@ def fit(trainer: pl.Trainer, module: StageModule, *, checkpoints: Sequence[Path]
             where="batch_size",
             mend=smaller_batch(module.batch_size, module.accumulate),
         ) from error
+
+
+class Diverged(UserError):
+    """A loss or a gradient is not finite."""
 
 
 def smaller_batch(batch_size: int, accumulate: int) -> str:
@@ -254,7 +278,7 @@ class StageModule(pl.LightningModule):
         paths = [str(self.prepared.manifest.path(int(i))) for i in self.batch_ids]
         last = self.trainer.checkpoint_callbacks[-1]
         kept = Path(last.best_model_path) if isinstance(last, ModelCheckpoint) and last.best_model_path else None
-        return UserError(
+        return Diverged(
             f"{what} at step {self.global_step} (epoch {self.current_epoch + 1})",
             where=f"{count(len(paths), 'image')} in the batch: {some(paths)}",
             mend=(f"the last good checkpoint is kept in {kept}; " if kept else "no epoch was finished yet; ")
