@@ -189,6 +189,7 @@ def test_a_pool_that_is_not_here_is_told(run: Path, elsewhere: Path, tmp_path: P
     table = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False)
     table["image_path"] = "/nowhere/" + table["image_path"].str.lstrip("/")
     table.to_csv(moved / "manifest.csv", index=False)
+    (moved / "record.json").unlink()
     metrics = msmae.evaluate(str(moved), str(elsewhere), out=str(tmp_path / "out"))
     assert any("cannot be read here" in note for note in metrics["splits"]["external"]["notes"])
     assert "were not compared with the external images" in Page(tmp_path / "out" / "report.html").text

@@ -73,7 +73,7 @@ def tiff_bomb() -> bytes:
         (b"", "empty"),
         (b"a letter, not an image", "not an image"),
         (b"GIF89a" + bytes(40), "not an image"),
-        (png(1)[:200], "damaged"),
+        (png(1)[:200], "cut short"),
         (png_of(60_000, 60_000, bytes(1000)), "more than the limit"),
         (png_of(2, 2, bytes(6)), "less than one patch"),
         (b"II*\0" + bytes(60), "TIFF"),

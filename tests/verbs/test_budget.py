@@ -256,6 +256,7 @@ def test_a_model_of_mixed_shares_is_measured_as_it_is(
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["settings"]["finetune"] |= {"draw": "half", "share": "mixed"}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (run / "record.json").unlink(missing_ok=True)
     found = budget(str(run), ratios=["0.25"], selectors=["grid", "smaller"], overwrite=True)
     assert "measured as it is" in capsys.readouterr().out
     assert found["prepared"] is None
