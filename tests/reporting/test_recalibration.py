@@ -139,7 +139,7 @@ def test_a_model_of_before_has_no_calibrator(run: Path, tmp_path: Path) -> None:
     ("remedy", "multilabel", "undone"),
     [
         ("none", False, None),
-        ("logit_adjustment", False, None),
+        ("logit_adjustment", False, [1.25, 5.0]),
         ("class_weights", False, [2.0, 0.5]),
         ("class_weights", True, [2.0, 0.5]),
         ("sampling", False, [3.0, 1.0]),
@@ -147,9 +147,10 @@ def test_a_model_of_before_has_no_calibrator(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_which_weights_are_undone(remedy: str, multilabel: bool, undone: list[float] | None) -> None:
-    balance = Balance(remedy, "", torch.tensor([2.0, 0.5]), torch.zeros(2), torch.tensor([3.0, 1.0]))
+    shift = torch.tensor([0.8, 0.2]).log()  # the frequencies of the classes
+    balance = Balance(remedy, "", torch.tensor([2.0, 0.5]), shift, torch.tensor([3.0, 1.0]))
     found = weights_to_undo(balance, multilabel=multilabel)
-    assert (None if found is None else found.tolist()) == undone
+    assert (None if found is None else found.tolist()) == (None if undone is None else pytest.approx(undone))
 
 
 def test_sentences_without_a_record() -> None:

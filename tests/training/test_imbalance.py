@@ -91,6 +91,12 @@ def test_the_stated_default(counts, multilabel, remedy):
     assert f"{advice.ratio:.1f} times" in advice.reason
 
 
+def test_a_pretrained_start_takes_logit_adjustment_where_a_class_is_very_rare():
+    assert advise(np.array([10, 101]), pretrained=True).remedy == "logit_adjustment"
+    assert advise(np.array([10, 99]), pretrained=True).remedy == "class_weights"
+    assert advise(np.array([10, 101]), pretrained=True, multilabel=True).remedy == "class_weights"
+
+
 @pytest.mark.parametrize("use", [class_weights, logit_adjustment, imbalance_ratio, advise])
 def test_a_class_without_images_is_named(use):
     with pytest.raises(UserError, match="no training image of class 1, 2"):

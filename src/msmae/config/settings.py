@@ -244,7 +244,7 @@ class FinetuneSettings(SupervisedSchedule):
     Unless given: a fifth of the epochs for the draw own (paper: 20 of 100), else half of them."""
     balance: Literal["auto", "none", "class_weights", "logit_adjustment", "sampling"] = "auto"
     """What is done about rare classes. auto: class weights, if the largest class has over twice as many images as the
-    smallest."""
+    smallest; from a pretrained encoder and over ten times as many, logit adjustment."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,9 +48,12 @@ def calibrate(frame: pd.DataFrame, prepared: Prepared) -> tuple[pd.DataFrame, Ca
 def weights_to_undo(balance: Balance, *, multilabel: bool) -> np.ndarray | None:
     """The class weights [C] that are in the probabilities; None where there are none, or where they are not known.
 
-    Logit adjustment is left out at prediction, which undoes it. Drawing classes equally often is a weight too; with
-    several labels an image it is not the same for all images of a class, and the temperature alone must do.
+    Logit adjustment leaves the frequencies of the classes out of the logits, as weights of one over them would. Drawing
+    classes equally often is a weight too; with several labels an image it is not the same for all images of a class,
+    and the temperature alone must do.
     """
+    if balance.remedy == "logit_adjustment":
+        return np.asarray(np.exp(-balance.shift.double().numpy()))
     if balance.remedy == "class_weights":
         return np.asarray(balance.weights.double().numpy())
     if balance.remedy == "sampling" and not multilabel:

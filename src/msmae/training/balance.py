@@ -40,7 +40,7 @@ def decide_balance(prepared: Prepared) -> Balance:
     wanted = prepared.settings.finetune.balance
     reason = "as asked"
     if wanted == "auto":
-        advice = advise(counts, multilabel=multilabel)
+        advice = advise(counts, multilabel=multilabel, pretrained=bool(prepared.origin) and not prepared.arm.frozen)
         wanted, reason = advice.remedy, advice.reason
     if wanted == "none":
         return Balance("none", reason, ones, zeros, ones)
@@ -81,12 +81,13 @@ def imbalance_ratio(counts: np.ndarray) -> float:
     return float(counts.max() / counts.min())
 
 
-def advise(counts: np.ndarray, *, multilabel: bool = False) -> ImbalanceAdvice:
+def advise(counts: np.ndarray, *, multilabel: bool = False, pretrained: bool = False) -> ImbalanceAdvice:
     """The stated default.
 
     Up to a ratio of 2 nothing; above it class weights in the loss, so that every class weighs the same in total. The
     probabilities then answer for evenly frequent classes and need recalibrating. Multi-label data: positives are
-    weighted (``positive_weights``).
+    weighted (``positive_weights``). From a pretrained encoder, above a ratio of 10: logit adjustment (Menon et al.,
+    arXiv 2007.07314), which aims at the same and has no batch that one rare image rules.
     """
     ratio = imbalance_ratio(counts)
     said = f"the largest class has {ratio:.1f} times the images of the smallest"
@@ -96,6 +97,8 @@ def advise(counts: np.ndarray, *, multilabel: bool = False) -> ImbalanceAdvice:
         )
     if ratio <= MILD:
         return ImbalanceAdvice("none", ratio, f"{said}: near enough to balance")
+    if pretrained and ratio > SEVERE:
+        return ImbalanceAdvice("logit_adjustment", ratio, f"{said}: their frequencies are kept out of the logits")
     trust = "; so few images of a class also need wide intervals" if ratio > SEVERE else ""
     return ImbalanceAdvice("class_weights", ratio, f"{said}: the loss weighs every class the same in total{trust}")
 

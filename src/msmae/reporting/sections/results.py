@@ -19,6 +19,7 @@ RESAMPLES = 500
 REMEDIES = {
     "class_weights": "The training loss gave rare classes more weight",
     "sampling": "Training drew rare classes more often",
+    "logit_adjustment": "Training kept the frequencies of the classes out of the network's answers",
 }
 
 
