@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+RECORD = "record.json"
 IMAGES = "images"
 """The folder in results/ with the tables of images."""
 NAMES_AN_IMAGE = ("image_path", "axis", "index", "frame", "patient_id", "cluster", "split", "label", "class")
@@ -101,9 +102,10 @@ def read_study(results: Path, name: str) -> Study:
 
 
 def gather(folder: Path, files: Iterable[Path]) -> Study:
-    """The study that these files of a folder are; numbers are rounded to float32."""
+    """The study that these files of a folder are; numbers are rounded to float32. What records the files as they were
+    written (record.json) is left out."""
     study = Study()
-    for file in sorted(files):
+    for file in sorted(file for file in files if file.name != RECORD):
         name = file.relative_to(folder).as_posix()
         if is_table(name):
             study.tables[name] = read_table(file)

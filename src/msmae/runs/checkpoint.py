@@ -147,7 +147,6 @@ def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]
     card = read_card(folder)
     path = folder / "model.safetensors"
     mend = "copy the model again"
-    check_sum(path, card.sha256, mend=mend)
     state = read_tensors(path, mend=mend)
     try:
         with torch.device("meta"):  # what the card asks for is held against the file before room is made for it
@@ -156,6 +155,7 @@ def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]
         raise UserError("the card describes no model", where=str(folder / "config.json"), mend=mend) from None
     if problems:
         raise UserError(f"the weights do not fit the model: {problems}", where=str(path), mend=mend)
+    check_sum(path, card.sha256, mend=mend)  # what is missing or left over was said first: it is known better
     model = build_model(card)
     fit_state(model, state, where=path, mend=mend)
     return model.eval(), card

@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 from listed_files import rows, touch
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.tables import NOT_SAID, ColumnNames, read_csv_manifest
-from msmae.errors import UserError
+from msmae.errors import UserError, visible
 
 TABLE = "image_path,label,site\nx/1.png,a,Ulm\nx/2.png,b,Bonn\n"
 
@@ -206,7 +206,7 @@ def test_any_table_reads_as_it_was_written(cells, delimiter, encoding, tmp_path)
     )
     table.to_csv(tmp_path / "m.csv", sep=delimiter, encoding=encoding, index=False)
     read = open_dataset(tmp_path / "m.csv").table
-    table["site"] = [normalize("NFC", cell) for cell in table["site"]]
+    table["site"] = [visible(normalize("NFC", cell)) for cell in table["site"]]  # control characters are shown
     assert_frame_equal(read[list(table.columns)], table.astype(object), check_dtype=False)
 
 
