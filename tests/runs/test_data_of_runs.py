@@ -145,6 +145,14 @@ def test_images_that_patches_do_not_fill_are_said_to_be_seen_smaller(
         assert capsys.readouterr().out == said
 
 
+def test_large_images_that_are_seen_small_are_said(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = open_dataset(data)
+    decide_model(make_settings("tiny", overrides={"model": {"image_limit": 16, "patch_size": 4}}), manifest)
+    assert capsys.readouterr().out == (
+        "- images of about 32 px are seen at 16 x 16: --model.image_size takes another size\n"
+    )
+
+
 def test_files_of_another_bit_depth_are_refused(tmp_path: Path) -> None:
     make_phantom(tmp_path / "data", images=120, size=32)
     msmae.run(str(tmp_path / "data/manifest.csv"), out=str(tmp_path / "run"), preset="tiny", method="vit")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -153,7 +154,9 @@ def test_a_killed_run_goes_on_with_the_same_command(
     assert said in error
     assert "Traceback" not in error
     assert not (out / "metrics.json").exists()
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert re.search(r"(pretrain|finetune): continued from epoch [2-9]\d* of \d", again.stdout), again.stdout
     assert figures(out) == figures(finished)
 
 

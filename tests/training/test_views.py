@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from msmae.config import FinetuneSettings
 from msmae.errors import UserError
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
+from msmae.training import trainer
 from msmae.training.finetune import FinetuneModule
 from msmae.training.prepare import Prepared
 from msmae.training.supervised import disagreement, train_supervised
@@ -69,6 +71,18 @@ def test_mixed_shares_change_by_batch_and_end_with_all_patches(data: Path, tmp_p
     quarter, half, whole = (classifier_macs(model, count).total for count in (16, 32, None))
     expected = (3 * 7 / 32 + 1 / 8) * quarter + 7 / 32 * half + whole / 8
     assert finetuning_macs(prepared, model) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rate", [0.05, 1e-9])
+def test_it_is_said_where_the_last_epoch_was_the_best(
+    rate: float, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trainer, "SECONDS_TO_FORETELL", 0.0)
+    trained_on(prepared_of(data, "vit", finetune={"epochs": 3, "base_lr": rate, "ema": 0.0}), tmp_path / "run")
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
+    said = capsys.readouterr().out
+    assert ("the last epoch was the best" in said) == (best == 2)
+    assert re.search(r"finetune: about \d+\.\d minutes for 3 epochs", said)
 
 
 @pytest.mark.parametrize(("draw", "averaged"), [("half", True), ("own", False)])

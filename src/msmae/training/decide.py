@@ -16,6 +16,9 @@ from msmae.encoders.weights import Weights
 from msmae.errors import UserError
 from msmae.training.start import size_from
 
+LOSES_DETAIL = 1.5
+"""How many times smaller than in the files an image must be seen for the start to say so."""
+
 
 def decide_order(settings: Settings, manifest: Manifest) -> Settings:
     """Whether the classes are grades, where that is open: those of Messidor-2 and RetinaMNIST are."""
@@ -48,6 +51,9 @@ def decide_model(settings: Settings, manifest: Manifest, *, start: Weights | Non
         whole = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
         if whole != size == sizes[0]:
             print(f"- images of {by(size)} px are seen at {by(whole)}, which patches of {patch} px fill")
+        own = int(np.median([max(one) for one in sizes]))
+        if own >= LOSES_DETAIL * max(whole):
+            print(f"- images of about {own} px are seen at {by(whole)}: --model.image_size takes another size")
         size = whole
     check_patch_size(size, patch)
     patches = (size[0] // patch) * (size[1] // patch)

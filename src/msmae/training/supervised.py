@@ -139,6 +139,9 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         state = {k.removeprefix(prefix): v for k, v in chosen["state_dict"].items() if k.startswith(prefix)}
         module.model.load_state_dict(state)
         save()
+        if 2 <= settings.epochs == chosen["epoch"] + 1:
+            more = f"--finetune.epochs {2 * settings.epochs}"
+            print(f"the last epoch was the best on validation: training longer may help ({more})")
     trainer.strategy.barrier()
 
 

@@ -304,6 +304,7 @@ class StageModule(pl.LightningModule):
 NUMBER = (int, float, Tensor)
 SHORT = {"val_balanced_accuracy": "val_bal_acc"}
 SECONDS_BETWEEN_LINES = 20.0
+SECONDS_TO_FORETELL = 5.0
 
 
 class EveryEpochLogged(Callback):
@@ -317,7 +318,8 @@ class EveryEpochLogged(Callback):
 class StageProgress(Callback):
     """One line for the whole stage: epoch, bar, images/s, current losses, time gone and left.
 
-    Where the output is not a terminal, a plain line every twenty seconds instead.
+    Where the output is not a terminal, plain lines instead: after some seconds how long it will take, then one at the
+    end of an epoch or half a minute after the last.
     """
 
     def __init__(self, stage: str) -> None:
@@ -330,8 +332,11 @@ class StageProgress(Callback):
         self.seconds = 0.0  # spent in training epochs so far, those before an interruption included
         self.images = 0
         self.due = 0.0  # when the next line is printed, where there is no terminal to draw a bar on
+        self.foretold = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and trainer.current_epoch:
+            print(f"{self.stage}: continued from epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", flush=True)
         if trainer.is_global_zero and self.progress.console.is_terminal:
             total = int(trainer.max_epochs or 1) * int(trainer.num_training_batches)
             self.task = self.progress.add_task(self.stage, total=total, figures="")
@@ -344,11 +349,26 @@ class StageProgress(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.images += len(batch.ids) * trainer.world_size
+        if trainer.is_global_zero and not self.progress.console.is_terminal:
+            self.say_within(trainer, batch_idx + 1)
         if self.task is None or (batch_idx % 5 and batch_idx + 1 < int(trainer.num_training_batches)):
             return
         done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
         epoch, figures = self.status(trainer)
         self.progress.update(self.task, completed=done, description=epoch, figures=figures)
+
+    def say_within(self, trainer: pl.Trainer, batches: int) -> None:
+        """Within an epoch: how long the stage will take, and where it is."""
+        passed, of_epoch = time.perf_counter() - self.began, int(trainer.num_training_batches)
+        if not self.foretold and passed > SECONDS_TO_FORETELL:
+            left = int(trainer.max_epochs or 1) - trainer.current_epoch
+            minutes = passed / batches * left * of_epoch / 60
+            print(f"{self.stage}: about {minutes:.1f} minutes for {left} epochs, validation not counted", flush=True)
+            self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
+        elif passed > SECONDS_BETWEEN_LINES and time.monotonic() > self.due + 10 and batches < of_epoch:
+            self.due = time.monotonic() + SECONDS_BETWEEN_LINES
+            epoch, figures = self.status(trainer)
+            print(f"{epoch} ({100 * batches // of_epoch} %)  {figures}", flush=True)
 
     def status(self, trainer: pl.Trainer) -> tuple[str, str]:
         """Which epoch this is, and images/s with the current losses."""
