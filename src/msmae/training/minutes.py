@@ -31,8 +31,9 @@ from msmae.method.cost import classifier_macs
 from msmae.runs.folder import read_run
 from msmae.training.decide import sampled_sizes
 
-AIM = 0.85
-"""Share of the time that is planned for: machines are slower at times than when they were asked."""
+AIM = 0.93
+"""Share of the time that is planned for: machines are slower at times than when they were asked. Whole epochs end
+below it: with 0.85, five runs ended after 0.68 to 0.82 of their time."""
 EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 8, 30, 2
 """Epochs that a larger image must leave room for; that are worth their time; that are fewer than worth it."""
 LIMIT = 224
