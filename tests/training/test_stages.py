@@ -361,9 +361,11 @@ def leaking(data: Path) -> Path:
     """The phantom's table with a training image's pixels also in the test split, under another name."""
     manifest = msmae.open_dataset(data)
     learned, tested = (manifest.path(int(manifest.ids(split)[0])) for split in ("train", "test"))
-    copy = tested.with_name("copy.png")
+    copy = data.parent / "copies" / "copy.png"  # not among the images, which other tests count
+    copy.parent.mkdir(exist_ok=True)
     shutil.copy(learned, copy)
-    paths = manifest.table["image_path"].str.replace(tested.name, copy.name, regex=False)
+    paths = manifest.table["image_path"].str.replace(f"images/{tested.name}", "copies/copy.png", regex=False)
+    assert (paths == "copies/copy.png").sum() == 1
     manifest.with_columns({"image_path": paths.to_numpy(dtype=object)}).write(data.parent / "leaking.csv")
     return data.parent / "leaking.csv"
 
