@@ -26,9 +26,15 @@ def collect(work: Path, results: Path, name: str, *, roots: list[Path]) -> int:
     """Add every finished run of a comparison to results/NAME.npz; the number of runs that it then holds."""
     files = [work / file for file in OF_THE_WHOLE if (work / file).is_file()]
     for run in finished(work):
-        files += [file for pattern in OF_A_RUN for file in run.glob(pattern)]
+        files += files_of(run)
     study = add(work, files, results, name, roots=roots)
     return sum(file.endswith("/metrics.json") for file in study.texts)
+
+
+def files_of(run: Path) -> list[Path]:
+    """What is kept of a run. Its answers for patients follow from those for images and are left out."""
+    found = [file for pattern in OF_A_RUN for file in run.glob(pattern)]
+    return [file for file in found if file.name != "predictions_patients.csv"]
 
 
 def add(folder: Path, files: Iterable[Path], results: Path, name: str, *, roots: list[Path]) -> Study:

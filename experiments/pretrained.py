@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from arms import PUBLIC, REPOSITORY
-from collect import OF_A_RUN, add
+from collect import add, files_of
 
 import msmae
 from msmae.verbs.check import check
@@ -60,8 +60,7 @@ def main() -> None:
                 msmae.run(
                     str(folds[fold - 1]), out=str(run), init=str(WEIGHTS), model=given["model"], finetune=fine, seed=0
                 )
-            files = [file for pattern in OF_A_RUN for file in run.glob(pattern)]
-            add(work, files, REPOSITORY / "results", STUDY, roots=[PUBLIC, REPOSITORY])
+            add(work, files_of(run), REPOSITORY / "results", STUDY, roots=[PUBLIC, REPOSITORY])
 
 
 if __name__ == "__main__":
