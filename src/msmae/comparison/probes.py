@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from msmae.comparison.baselines import fetched
+from msmae.encoders.neighbours import NeighbourVote
 from msmae.evaluation.evaluate import predict_rows, predictions_frame
 from msmae.inference.model import load
 from msmae.method.msmae import MSMAE, pooled
-from msmae.method.neighbours import NeighbourVote
 from msmae.runs.checkpoint import load_model
 from msmae.statistics.predictions import write_predictions
 from msmae.training.prepare import Prepared

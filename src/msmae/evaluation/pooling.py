@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msmae.method.gated_attention import GatedAttention
+from msmae.evaluation.gated_attention import GatedAttention
 
 EPOCHS, PATIENCE = 300, 40
 BATCH = (32, 512)

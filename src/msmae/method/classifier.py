@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from msmae.method.msmae import pooled
-from msmae.method.neighbours import NeighbourVote
 from msmae.method.vit import VisionTransformer, attend
 
 
@@ -36,19 +35,17 @@ class Classifier(nn.Module):
         classes: number of classes.
         pool: "cls", the class token (paper); "mean", the mean of the patch tokens (released code); "both", one after
             the other; "attentive", what a learned query takes from all tokens.
-        vote: a head that remembers training images, in place of the linear one.
+        head: what takes the place of the linear head; its ``macs`` are what it multiplies for one image.
     """
 
-    head: nn.Linear | NeighbourVote
-
     def __init__(
-        self, encoder: VisionTransformer, *, classes: int, pool: str = "cls", vote: NeighbourVote | None = None
+        self, encoder: VisionTransformer, *, classes: int, pool: str = "cls", head: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = pool
         self.attentive = AttentivePool(encoder.width, heads_of(encoder)) if pool == "attentive" else None
-        self.head = vote or linear_head(encoder.width * (2 if pool == "both" else 1), classes)
+        self.head = head or linear_head(encoder.width * (2 if pool == "both" else 1), classes)
         encoder.pos_embed.requires_grad_(True)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -12,7 +12,6 @@ from torch import nn
 
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
-from msmae.method.neighbours import NeighbourVote
 from msmae.method.vit import Block, VisionTransformer
 
 
@@ -55,8 +54,11 @@ def encoder_macs(encoder: VisionTransformer, kept: int | None = None, *, embed_a
 
 
 def head_macs(model: Classifier | MSMAE) -> int:
-    """What the head multiplies for one image: its weights, or every feature that a vote remembers."""
-    return model.head.bank.numel() if isinstance(model.head, NeighbourVote) else model.head.weight.numel()
+    """What the head multiplies for one image: its weights; of another kind than linear, what it says."""
+    if isinstance(model.head, nn.Linear):
+        return model.head.weight.numel()
+    macs: int = model.head.macs  # type: ignore[assignment]
+    return macs
 
 
 def classifier_macs(model: Classifier, kept: int | None = None, *, embed_all: bool = False) -> Macs:

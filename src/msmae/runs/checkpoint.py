@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from msmae.encoders.fitting import fit_state, misfits
+from msmae.encoders.neighbours import NeighbourVote
 from msmae.errors import UserError
 from msmae.files import read_mapping, whole, write_whole
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
-from msmae.method.neighbours import NeighbourVote
 from msmae.method.segmenter import Segmenter
 from msmae.method.vit import VisionTransformer
 from msmae.runs.cards import FORMAT_VERSION, ModelCard, checked_card
@@ -60,10 +60,10 @@ def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifie
         exclusive = len(card.classes) > 1 and not card.multilabel
         outputs = len(card.classes) + exclusive  # with the background, where classes exclude each other
         return Segmenter(encoder, outputs=outputs, **card.decoder)
-    vote = None
+    head = None
     if "remembers" in card.decoder:
-        vote = NeighbourVote(card.decoder["remembers"], card.width, len(card.classes), several=card.multilabel)
-    return Classifier(encoder, classes=len(card.classes), pool=card.pool, vote=vote)
+        head = NeighbourVote(card.decoder["remembers"], card.width, len(card.classes), several=card.multilabel)
+    return Classifier(encoder, classes=len(card.classes), pool=card.pool, head=head)
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:

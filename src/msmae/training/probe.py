@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msmae.encoders.neighbours import NeighbourVote
 from msmae.errors import UserError
 from msmae.inference.features import Features, Frozen, features_of, tokens_of
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import label_loss
-from msmae.method.neighbours import NeighbourVote
 from msmae.runs.checkpoint import save_model
 from msmae.training.balance import Balance, decide_balance
 from msmae.training.prepare import Prepared

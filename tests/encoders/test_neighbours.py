@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from msmae.method.neighbours import NEIGHBOURS, TEMPERATURE, NeighbourVote
+from msmae.encoders.neighbours import NEIGHBOURS, TEMPERATURE, NeighbourVote
 
 WEIGHTS = [1.0, 2.0, 0.5]
 

@@ -37,6 +37,11 @@ class NeighbourVote(nn.Module):
         self.register_buffer("votes", torch.zeros(images, classes))
         self.register_buffer("weights", torch.ones(classes))
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image: every remembered feature."""
+        return self.bank.numel()
+
     def remember(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
         """Take the training images: features [N, D], labels [N] (-1: none) or [N, C] (nan: unknown), and what a vote
         for each class weighs [C]."""
