@@ -235,8 +235,11 @@ def test_masks_says_where_the_lesions_went(finished: Path, tmp_path: Path) -> No
     assert (tmp_path / "masks.png").stat().st_size > 10_000
 
 
-def test_masks_of_data_alone_are_random(data: Path, tmp_path: Path) -> None:
+def test_masks_of_data_alone_are_random(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = msmae.masks(str(data), out=str(tmp_path), images=3, preset="tiny")
+    said = capsys.readouterr().out
+    assert "% dropped (random" in said
+    assert "thrown" not in said
     assert content["lesion"]["guided"] == pytest.approx(content["lesion"]["random"], abs=0.06)
     assert np.unique(content["images"][0]["map"]) == [1.0]
 

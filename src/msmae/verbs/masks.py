@@ -180,6 +180,10 @@ def choose(ids: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     return np.array(sorted(turns[:count], key=lambda i: (labels[i], i)))
 
 
+WORDS = {"thrown": "dropped"}
+"""What the paper's word is called here; the JSON keeps it."""
+
+
 def tell(content: dict[str, Any], target: Path) -> None:
     """One sentence on the lesions, and where the picture is."""
     lesion = content["lesion"]
@@ -187,7 +191,7 @@ def tell(content: dict[str, Any], target: Path) -> None:
         guided, random = lesion["guided"], lesion["random"]
         print(
             f"lesion patches of {lesion['images']} {content['split']} images: "
-            + ", ".join(f"{guided[k]:.0%} {k} (random: {random[k]:.0%})" for k in guided)
+            + ", ".join(f"{guided[k]:.0%} {WORDS.get(k, k)} (random: {random[k]:.0%})" for k in guided)
             + f"; the most attended patch lies on the lesion in {lesion['most_attended_patch_on_lesion']:.0%}"
         )
     print(f"  masks            {target / 'masks.png'}")
