@@ -74,6 +74,14 @@ def test_a_run_from_a_pretrained_encoder_and_a_run_from_that_run(
     assert follows["mean"] == pytest.approx(card["mean"])
 
 
+def test_minutes_without_an_encoder_are_refused_before_the_data_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="pretrained encoder"):
+        msmae.run("phantom", out=str(tmp_path / "run"), preset="tiny", minutes=1.0)
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msmae.config import find_arm
+from msmae.errors import UserError
 from msmae.runs.lock import alone
 from msmae.verbs.begin import (
     TRAINING,
@@ -68,6 +69,8 @@ def run(
     began = time.monotonic()
     method = method or ("vit" if init else "msmae")
     find_arm(method)
+    if minutes is not None and not init:
+        raise UserError("--minutes plans a training from a pretrained encoder", mend="add --init, or leave it out")
     check_folder(out, data, finished=FINISHED, overwrite=overwrite)
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
     asked = Asked(
