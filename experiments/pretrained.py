@@ -1,7 +1,8 @@
 """Question b: from pretrained weights, what should fine-tuning see?  python experiments/pretrained.py [--folds 1 2]
 
 Brain tumours, de-duplicated; five new folds, near-duplicates in one; DINOv2 ViT-S/14 from MSMAE_WEIGHTS, or
-../shared/weights; data from MSMAE_DATA, or ../shared/data. Eight epochs an arm. Runs go to
+../shared/weights; data from MSMAE_DATA, or ../shared/data. Eight epochs an arm. Models of 224 px answer
+from all tokens, and from a quarter (ARM+grid, ARM+early). Runs go to
 runs/experiments/brain-tumor-mri+pretrained/ARM/FOLD, results to results/brain-tumor-mri+pretrained.npz. Killed, the
 same command goes on.
 """
@@ -16,7 +17,14 @@ from typing import Any
 from arms import PUBLIC, REPOSITORY
 from collect import add, files_of
 
+import pandas as pd
+
 import msmae
+from msmae.evaluation.calibrate import calibrate
+from msmae.evaluation.keep import Point, predict_split
+from msmae.inference.model import load
+from msmae.statistics.predictions import write_predictions
+from msmae.training.prepare import prepare_again
 from msmae.verbs.check import check
 
 WEIGHTS = Path(os.environ.get("MSMAE_WEIGHTS", REPOSITORY.parent / "shared" / "weights")).resolve() / "dinov2_vits14"
@@ -31,6 +39,8 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "224-mixed-half": {"model": {"image_size": 224}, "finetune": {"draw": "half", "share": "mixed"}},
 }
 EPOCHS = 8
+QUARTERS = ("grid", "early")
+"""How a model of 224 px is asked for answers from a quarter of its tokens: evenly spread, or attended early."""
 
 
 def folds_of(work: Path) -> list[Path]:
@@ -60,7 +70,20 @@ def main() -> None:
                 msmae.run(
                     str(folds[fold - 1]), out=str(run), init=str(WEIGHTS), model=given["model"], finetune=fine, seed=0
                 )
-            add(work, files_of(run), REPOSITORY / "results", STUDY, roots=[PUBLIC, REPOSITORY])
+            files = files_of(run)
+            if arm.startswith("224"):
+                files += [answers_from_a_quarter(run, work / f"{arm}+{name}" / str(fold), name) for name in QUARTERS]
+            add(work, files, REPOSITORY / "results", STUDY, roots=[PUBLIC, REPOSITORY])
+
+
+def answers_from_a_quarter(run: Path, out: Path, selector: str) -> Path:
+    """What the model of a run answers from a quarter of the tokens, calibrated on validation: OUT/predictions.csv."""
+    if not (out / "predictions.csv").is_file():
+        prepared, model, point = prepare_again(run), load(run), Point(selector, 0.25)
+        both = [predict_split(model, prepared, point, split=split) for split in ("val", "test")]
+        out.mkdir(parents=True, exist_ok=True)
+        write_predictions(calibrate(pd.concat(both, ignore_index=True), prepared)[0], out / "predictions.csv")
+    return out / "predictions.csv"
 
 
 if __name__ == "__main__":
