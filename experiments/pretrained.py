@@ -14,10 +14,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from arms import PUBLIC, REPOSITORY
 from collect import add, files_of
-
-import pandas as pd
 
 import msmae
 from msmae.evaluation.calibrate import calibrate
