@@ -264,7 +264,7 @@ def test_settings_are_beside_the_images(tmp_path: Path):
         ({"images": FEWEST_IMAGES - 1}, "59 images is too small"),
         ({"size": 23}, "23 x 23 pixels is too small"),
         ({"size": (64, 10)}, "64 x 10 pixels"),
-        ({"lesion": 0.05}, "0.05 of the image"),
+        ({"lesion": 0.01}, "0.01 of the image"),
         ({"lesion": 0.31}, "0.31 of the image"),
         ({"seed": -1}, "negative"),
     ],

@@ -32,6 +32,9 @@ TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of each class's patients
 FEWEST_IMAGES = 60  # leaves every class a patient in each split
 SMALLEST_SIDE = 24  # pixels; below it the textures no longer fit
 PIXELS_AT_ONCE = 1 << 20
+SMALLEST_LESION = 0.02
+FINE_LESION = 0.1
+"""Share of the image under which a lesion's texture and border shrink with it."""
 SETTINGS_FILE = "phantom.json"
 FORMAT_VERSION = 1
 
@@ -58,8 +61,9 @@ class PhantomSettings:
         if min(self.height, self.width) < SMALLEST_SIDE:
             size = f"{self.height} x {self.width}"
             raise UserError(f"a phantom of {size} pixels is too small", mend=f"ask for {SMALLEST_SIDE} or more a side")
-        if not 0.1 <= self.lesion <= 0.3:
-            raise UserError(f"a lesion cannot span {self.lesion} of the image", mend="choose between 0.1 and 0.3")
+        if not SMALLEST_LESION <= self.lesion <= 0.3:
+            mend = f"choose between {SMALLEST_LESION} and 0.3"
+            raise UserError(f"a lesion cannot span {self.lesion} of the image", mend=mend)
         if self.seed < 0:
             raise UserError(f"a seed cannot be negative, and this is {self.seed}", mend="choose 0 or more")
 
@@ -69,9 +73,14 @@ class PhantomSettings:
         return min(self.height, self.width) / 64
 
     @property
+    def fine(self) -> float:
+        """As ``scale``, for the borders of nodules."""
+        return self.scale * min(1, self.lesion / FINE_LESION)
+
+    @property
     def grain(self) -> float:
-        """As ``scale``, for the textures of nodules: in small images they stay coarse enough to be seen."""
-        return max(self.scale, 0.7)
+        """As ``fine``, for the textures of nodules: in small images they stay coarse enough to be seen."""
+        return max(self.fine, 0.7)
 
 
 @dataclass(frozen=True)
@@ -292,7 +301,7 @@ def _add_nodules(
         inner = np.where(kind == 0, mottle[where], _stripes(rng, kind, v / grain, u / grain, warp[where]))
         squash = _uniform(rng, 0.85, 1.15, count, 1, 1)
         border = radius * _uniform(rng, 0.85, 1.15, count, 1, 1)
-        inside = expit(1.6 / scale * (border - np.hypot(v * squash, u / squash)))
+        inside = expit(1.6 / settings.fine * (border - np.hypot(v * squash, u / squash)))
         inner -= np.sum(inner * inside, axis=(1, 2), keepdims=True) / np.sum(inside, axis=(1, 2), keepdims=True)
         contrast, brightness = _uniform(rng, 24, 32, count, 1, 1), _uniform(rng, -12, 12, count, 1, 1)
         tissue[where] += inside * (contrast * inner + brightness)
