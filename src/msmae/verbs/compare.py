@@ -44,7 +44,8 @@ def compare(
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the comparison; each run is a folder ARM/SEED in it.
         arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with --init also probe, probe-knn,
-            probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn.
+            probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn,
+            efficientnet-lite0.
         seeds: seeds of the training.
         folds: folds of a cross-validation, in which every image is tested once. 0: the data's own test split, or a
             new one.

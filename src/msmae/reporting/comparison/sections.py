@@ -212,6 +212,7 @@ BASELINES = {
     "pca-svm": "support vector machine on principal components of the pixels",
     "resnet18": "a residual network of 18 layers, trained from scratch",
     "small-cnn": "a small convolutional network, trained from scratch",
+    "efficientnet-lite0": "a convolutional network pretrained on ImageNet, fine-tuned",
 }
 
 
