@@ -27,8 +27,11 @@ NAMES = {
     "224-quarter-half": "224 px, a quarter: half attended, half random",
     "224-quarter-uniform": "224 px, a quarter at random",
     "224-mixed-half": "224 px, mixed shares, half attended",
+    "efficientnet-lite0": "EfficientNet-Lite0 from ImageNet, 224 px",
 }
 """Arms of the pretrained study as a reader meets them."""
+ASKED = {"": "all", "early": "a quarter, attended", "grid": "a quarter, evenly spread"}
+"""How many tokens an arm answers from: its own name, or ARM+early and ARM+grid."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Row:
     unit: str
     sets: list[str]
     folds: int
-    """Of each set; from nothing: seeds on one split."""
+    """Of each set; from nothing: seeds on one split; of speed: rounds in turns."""
     estimate: float
     low: float
     high: float
@@ -67,8 +70,19 @@ PRETRAINED = (
     (2, "224-quarter-half", "224-quarter-uniform", 0.0),
     (2, "224-quarter-half", "168-all", -1.0),
     (2, "224-quarter-half", "224-all", -1.0),
+    (2, "224-quarter-half+early", "112-all", 0.0),
+    (2, "224-quarter-half+early", "224-all", -1.0),
+    (2, "224-mixed-half", "112-all", 0.0),
     (2, "224-mixed-half", "168-all", -1.0),
+    (2, "224-mixed-half", "224-all", -1.0),
+    (2, "224-mixed-half+early", "224-mixed-half", -1.0),
+    (2, "224-mixed-half+early", "112-all", 0.0),
+    (2, "224-mixed-half+early", "224-mixed-half+grid", 0.0),
 )
+RIVAL = "112-all"
+"""The smaller image at the cost of a quarter."""
+SPEED = "dinov2-small+speed"
+"""The study that holds speed.json, of experiments/speed.py."""
 
 
 def claims(results: Path, draws: Draws) -> list[Row]:
@@ -76,7 +90,27 @@ def claims(results: Path, draws: Draws) -> list[Row]:
     rows = [row for asked in FROM_NOTHING if (row := from_nothing(results, *asked, draws))]
     for study in sorted(results.glob("*+pretrained")):
         rows += [row for asked in PRETRAINED if (row := pretrained(study, *asked))]
-    return rows
+    return rows + faster(results / SPEED / "speed.json")
+
+
+def named(arm: str) -> str:
+    """An arm of the pretrained study for a reader, with the tokens it answers from where it is asked for fewer."""
+    base, _, asked = arm.partition("+")
+    return f"{NAMES[base]}; answers from {ASKED[asked]}" if asked else NAMES[base]
+
+
+def faster(file: Path) -> list[Row]:
+    """Claim 3: how many times as fast a prediction is, the choosing counted; measured in turns on one machine."""
+    if not file.is_file():
+        return []
+    told = json.loads(file.read_text())
+    return [
+        Row(
+            3, row["name"], row["against"], "DINOv2 ViT-S/14", "times", [f"batches of {row['batch']}"],
+            told["rounds"], row["ratio"], row["low"], row["high"], 1.0,
+        )
+        for row in told["rows"]
+    ]  # fmt: skip
 
 
 def from_nothing(results: Path, claim: int, arm: str, against: str, must_exceed: float, draws: Draws) -> Row | None:
@@ -101,7 +135,7 @@ def pretrained(study: Path, claim: int, first: str, second: str, must_exceed: fl
     data = [study.name.partition("+")[0]]
     start = "DINOv2 ViT-S/14"
     return of_points(
-        claim, NAMES[first], NAMES[second], start, data, len(folds), found[0], found[1], found[2], must_exceed
+        claim, named(first), named(second), start, data, len(folds), found[0], found[1], found[2], must_exceed
     )
 
 
@@ -141,15 +175,15 @@ def as_json(rows: Sequence[Row]) -> str:
 def claims_table(rows: Sequence[Row]) -> str:
     """The rows for a reader."""
 
-    def text(value: float) -> str:
-        return f"{value:+.1f}".replace("-", "−")
+    def text(row: Row) -> str:
+        shown = [f"{one:+.1f}" if row.unit == "points" else f"{one:.2f}" for one in (row.estimate, row.low, row.high)]
+        return "{} ({} to {})".format(*shown).replace("-", "−") + (" times" if row.unit == "times" else "")
 
     return table(
         ["claim", "begins with", "arm", "against", "data", "folds", "points (95 % CI)", "must exceed", "answer"],
         [
             [
-                row.claim, row.start, row.arm, row.against, ", ".join(row.sets), row.folds,
-                f"{text(row.estimate)} ({text(row.low)} to {text(row.high)})",
+                row.claim, row.start, row.arm, row.against, ", ".join(row.sets), row.folds, text(row),
                 f"{row.must_exceed:g}".replace("-", "−"), f"**{row.answer}**",
             ]
             for row in rows
@@ -158,27 +192,37 @@ def claims_table(rows: Sequence[Row]) -> str:
 
 
 def arms_table(study: Path) -> str:
-    """What every arm of a pretrained study reached, and what it cost, on the folds that all of them have."""
-    arms = [arm for arm in NAMES if any((study / arm).glob("*/predictions.csv"))]
-    if not arms:
-        return NOT_YET
-    folds = common_folds(study, arms)
-    lines = []
-    for arm in arms:
-        frame = tested(study, arm, folds)
-        runs = matched([frame], classes=classes_of(frame), split="test")
-        (found,) = resample_together(runs, seed=own_seed(study), areas=False)
-        draws = 100 * found.draws.overall[METRIC]
-        low, high = (float(pd.Series(draws).quantile(q)) for q in (0.025, 0.975))
-        costs = [json.loads((study / arm / fold / "metrics.json").read_text())["cost"] for fold in folds]
-        gmacs = costs[0]["gmacs_train"]
-        minutes = sum(cost["seconds_finetune"] for cost in costs) / len(costs) / 60
-        value = 100 * float(found.value.overall[METRIC][0])
-        lines.append([NAMES[arm], f"{value:.1f} ({low:.1f} to {high:.1f})", f"{gmacs:.2f}", f"{minutes:.0f}"])
+    """What every arm of a pretrained study reached on the folds it has, what it cost, and how far it is from 112 px on
+    the folds that both have."""
+    arms = [base + suffix for base in NAMES for suffix in ("", "+grid", "+early")]
+    lines = [arm_line(study, arm) for arm in arms if any((study / arm).glob("*/predictions.csv"))]
     heads = [
         "fine-tuned on",
+        "answers from",
+        "folds",
         "balanced accuracy, % (95 % CI)",
+        "points above 112 px, same folds",
         "GMAC an image in training",
         "minutes of training a fold",
     ]
-    return f"Folds {', '.join(folds)} of five.\n\n{table(heads, lines)}"
+    return table(heads, lines) if lines else NOT_YET
+
+
+def arm_line(study: Path, arm: str) -> list[str]:
+    """An arm's row."""
+    base, _, asked = arm.partition("+")
+    folds = common_folds(study, [arm])
+    frame = tested(study, arm, folds)
+    runs = matched([frame], classes=classes_of(frame), split="test")
+    (found,) = resample_together(runs, seed=own_seed(study), areas=False)
+    draws = 100 * found.draws.overall[METRIC]
+    low, high = (float(pd.Series(draws).quantile(q)) for q in (0.025, 0.975))
+    value = 100 * float(found.value.overall[METRIC][0])
+    costs = [json.loads((study / base / fold / "metrics.json").read_text())["cost"] for fold in folds]
+    minutes = sum(cost["seconds_finetune"] for cost in costs) / len(costs) / 60
+    beside = "" if arm == RIVAL else pretrained(study, 2, arm, RIVAL, 0.0)
+    return [
+        NAMES[base], ASKED[asked], str(len(folds)), f"{value:.1f} ({low:.1f} to {high:.1f})",
+        f"{beside.estimate:+.1f} ({beside.low:+.1f} to {beside.high:+.1f})".replace("-", "−") if beside else "",
+        f"{costs[0].get('gmacs_train') or costs[0]['gmacs_predict']:.2f}", f"{minutes:.0f}",
+    ]  # fmt: skip

@@ -69,3 +69,28 @@ def test_the_pages_tables_and_the_file_say_the_same(tmp_path: Path) -> None:
     assert f"{row['estimate']:+.1f}" in page
     assert "| 112 px, all |" in page
     assert "| 2 |" in page  # one and two minutes: the mean, rounded
+
+
+def test_answers_from_a_quarter_have_rows_of_their_own(tmp_path: Path) -> None:
+    arms = {"224-mixed-half": 2.0, "224-mixed-half+early": 1.0, "224-mixed-half+grid": 0.2, "112-all": 0.4}
+    study = write_study(tmp_path / "moles+pretrained", arms, folds=1)
+    rows = {(row.arm, row.against): row for row in claims.claims(tmp_path, Draws())}
+    early = "224 px, mixed shares, half attended; answers from a quarter, attended"
+    assert rows[early, "224 px, mixed shares, half attended"].answer == "refuted"
+    assert rows[early, "112 px, all"].estimate > 0
+    lines = claims.arms_table(study).splitlines()
+    assert [line.split(" | ")[1] for line in lines[2:]] == [
+        "all",
+        "all",
+        "a quarter, evenly spread",
+        "a quarter, attended",
+    ]
+
+
+def test_speed_is_a_claim_of_its_own(tmp_path: Path) -> None:
+    told = {"rounds": 9, "rows": [{"name": "a", "against": "b", "batch": 8, "ratio": 2.0, "low": 1.9, "high": 2.1}]}
+    (tmp_path / claims.SPEED).mkdir()
+    (tmp_path / claims.SPEED / "speed.json").write_text(json.dumps(told))
+    (row,) = claims.claims(tmp_path, Draws())
+    assert (row.claim, row.unit, row.folds, row.answer) == (3, "times", 9, "shown")
+    assert "2.00 (1.90 to 2.10) times" in claims.claims_table([row])
