@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 import msmae
+from msmae.config import make_settings
 from msmae.data.audit.shortcuts import Shortcut
 from msmae.errors import UserError
 from msmae.verbs import begin
+from msmae.verbs.begin import as_recorded
 
 NOWHERE = "/no/such/data"
 """What stops at an image stops at this."""
@@ -35,6 +39,46 @@ def test_what_is_cheap_is_checked_before_the_data(given: dict[str, object], said
     with pytest.raises(UserError, match=said):
         msmae.run(NOWHERE, out=str(tmp_path / "run"), preset="tiny", **given)
     assert not (tmp_path / "run").exists()
+
+
+def recorded(tmp_path: Path, **more: object) -> str:
+    """A run's config.yaml, of a fine-tuning with seed 7."""
+    said = {"method": "vit", "seed": 7, "init": None, "preset": "tiny", "settings": make_settings("tiny").to_dict()}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**said, **more}))
+    return str(tmp_path / "config.yaml")
+
+
+NOTHING = {"method": None, "init": None, "seed": None, "preset": None}
+
+
+def test_what_a_runs_config_records_counts_where_nothing_else_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = recorded(tmp_path, init=str(tmp_path))
+    assert as_recorded(config, **NOTHING) == {"method": "vit", "init": str(tmp_path), "seed": 7, "preset": "tiny"}
+    assert f"from {config}: method vit, init {tmp_path}, seed 7, preset tiny\n" in capsys.readouterr().out
+    given = {"method": "supmae", "init": "none", "seed": 0, "preset": "cpu"}
+    assert as_recorded(config, **given) == {**given, "init": None}
+    assert capsys.readouterr().out == ""
+    assert as_recorded(None, **NOTHING) == {**NOTHING, "seed": 0, "preset": "auto"}
+
+
+def test_of_a_config_of_another_task_or_of_plain_settings_only_the_settings_are_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = recorded(tmp_path, task="segmentation", method="none")
+    assert as_recorded(config, **NOTHING) == as_recorded(None, **NOTHING)
+    assert "of another task" in capsys.readouterr().out
+    assert as_recorded(config, task="segmentation", seed=None)["seed"] == 7
+    for text in ("", "pretrain:\n  epochs: 3\n"):
+        (tmp_path / "config.yaml").write_text(text)
+        assert as_recorded(config, **NOTHING) == as_recorded(None, **NOTHING)
+
+
+@pytest.mark.parametrize("verb", [msmae.run, msmae.pretrain, msmae.compare])
+def test_a_recorded_encoder_that_is_gone_is_named(verb: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone: .*moved.*config.yaml.*--init"):
+        verb(NOWHERE, out=str(tmp_path / "run"), config=recorded(tmp_path, init=str(tmp_path / "moved")))
 
 
 def test_a_full_disk_is_told_before_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from msmae.config import GROUPS, Settings, require
 from msmae.data.tables.listing import count
+from msmae.errors import UserError
+from msmae.files import read_mapping
 
 if TYPE_CHECKING:
     from msmae.data.audit import Audit
@@ -23,6 +25,8 @@ LONGEST = 150
 """Characters of a finding before training."""
 TRAINING = ("dataset", "model", "pretrain", "finetune", "evaluate", "trainer")
 """The groups of settings that training a classifier uses."""
+USUAL = {"seed": 0, "preset": "auto"}
+"""What these options are where neither the command nor a run's config.yaml says it."""
 SMALLEST_DISK = 200 * 2**20
 """Bytes that must be free where a run is written: its checkpoints and pictures take about as much."""
 
@@ -45,6 +49,35 @@ class Asked:
     def given(self) -> dict[str, Any]:
         """What was given beside data, method, seed and settings."""
         return {"init": self.init, "preset": self.preset, "allow_leakage": self.allow_leakage}
+
+
+def as_recorded(config: str | None, *, task: str | None = None, **given: Any) -> dict[str, Any]:
+    """The options that were given; in place of each that was not (None) what a run's config.yaml records, said in one
+    line, else its usual value. ``--init none`` is no encoder, whatever is recorded.
+
+    Args:
+        config: a run's config.yaml; of any other file of settings nothing is taken here.
+        task: what the verb does, as the runs that it makes record it.
+
+    Raises:
+        UserError: the encoder that is recorded is no longer there.
+    """
+    from msmae.encoders.catalogue import find_known
+
+    path = Path(config or "")
+    said = read_mapping(path, mend="mend the file") if path.is_file() and path.read_bytes().strip() else {}
+    record = said if "settings" in said else {}
+    taken = {name: record[name] for name, value in given.items() if value is None and record.get(name) is not None}
+    if record and record.get("task") != task:
+        print(f"- {config} is of another task: its settings are taken, and not its {', '.join(taken)}")
+        taken = {}
+    init = str(taken.get("init", ""))
+    if init and not Path(init).exists() and find_known(init) is None:
+        raise UserError(f"the encoder that it began with is gone: {init}", where=str(config), mend="name it: --init")
+    if taken:
+        print(f"- from {config}: {', '.join(f'{name} {value}' for name, value in taken.items())}")
+    chosen = {name: taken.get(name, USUAL.get(name) if value is None else value) for name, value in given.items()}
+    return {name: None if (name, value) == ("init", "none") else value for name, value in chosen.items()}
 
 
 def settings_of(

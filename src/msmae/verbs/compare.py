@@ -10,6 +10,7 @@ from msmae.config import ARMS
 from msmae.verbs.begin import (
     TRAINING,
     Asked,
+    as_recorded,
     audited,
     check_folder,
     check_machine,
@@ -27,7 +28,7 @@ def compare(
     seeds: list[int] = [0, 1, 2],  # noqa: B006
     folds: int = 0,
     budget: str = "epochs",
-    preset: str = "auto",
+    preset: str | None = None,
     config: str | None = None,
     init: str | None = None,
     encoders: str | None = None,
@@ -50,8 +51,9 @@ def compare(
         folds: folds of a cross-validation, in which every image is tested once. 0: the data's own test split, or a
             new one.
         budget: what is equal for all arms: epochs, gmacs or seconds.
-        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
-        config: YAML file of settings that override the preset's.
+        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
+        config: YAML file of settings that override the preset's. Of a run's config.yaml also init and preset are taken,
+            unless given here.
         init: a pretrained encoder to start every arm from, as in `msmae run`.
         encoders: another comparison of the same data: its pre-trained encoders are fine-tuned here.
         columns: also measure a linear probe and nearest neighbours on the frozen encoder, and predictions from a
@@ -69,6 +71,7 @@ def compare(
     from msmae.comparison.baselines import check_baselines
     from msmae.comparison.runner import PLAN, Bench, Request, claimed, cut_folds, finished, parts_of, read_plan
 
+    preset, init = as_recorded(config, preset=preset, init=init).values()
     request = Request.of(arms, seeds, folds=folds, budget=budget)
     check_folder(out, data, finished=(), ours=(PLAN,))
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, weights=init)

@@ -11,6 +11,7 @@ from msmae.runs.lock import alone
 from msmae.verbs.begin import (
     TRAINING,
     Asked,
+    as_recorded,
     audited,
     check_folder,
     check_machine,
@@ -26,10 +27,10 @@ def pretrain(
     data: str,
     *,
     out: str,
-    method: str = "msmae",
-    preset: str = "auto",
+    method: str | None = None,
+    preset: str | None = None,
     config: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     init: str | None = None,
     overwrite: bool = False,
     allow_leakage: bool = False,
@@ -40,11 +41,13 @@ def pretrain(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the run; an unfinished one is continued.
-        method: arm of the comparison; `vit` has no pre-training.
-        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
-        config: YAML file of settings that override the preset's.
-        seed: seed of every random draw.
-        init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run.
+        method: arm of the comparison; `vit` has no pre-training. Unless given: msmae.
+        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
+        config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed and preset are taken,
+            unless given here.
+        seed: seed of every random draw. Unless given: 0.
+        init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run;
+            `none`: random weights.
         overwrite: delete what the folder holds.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
@@ -52,6 +55,8 @@ def pretrain(
     Raises:
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
+    preset, seed, init, method = as_recorded(config, preset=preset, seed=seed, init=init, method=method).values()
+    method = method or "msmae"
     if not find_arm(method).pretrains:
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
     check_folder(out, data, finished=("pretrained",), overwrite=overwrite)

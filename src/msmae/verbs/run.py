@@ -12,6 +12,7 @@ from msmae.runs.lock import alone
 from msmae.verbs.begin import (
     TRAINING,
     Asked,
+    as_recorded,
     audited,
     check_folder,
     check_machine,
@@ -31,9 +32,9 @@ def run(
     *,
     out: str,
     method: str | None = None,
-    preset: str = "auto",
+    preset: str | None = None,
     config: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     init: str | None = None,
     minutes: float | None = None,
     overwrite: bool = False,
@@ -48,10 +49,12 @@ def run(
         method: the arm, that is, how the model is trained: vit, mae, supmae, amt, msmae, msmae-shuffled,
             msmae-released; with --init also probe, probe-knn, probe-attentive. Unless given: vit with --init, else
             msmae.
-        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
-        config: YAML file of settings that override the preset's.
-        seed: seed of every random draw.
-        init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run.
+        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
+        config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed and preset are taken,
+            unless given here.
+        seed: seed of every random draw. Unless given: 0.
+        init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run;
+            `none`: random weights.
         minutes: how long the whole command may take on this machine, from the audit to the report. It decides image
             size and epochs, which are written to config.yaml. With --init it is 15, unless image size and epochs are
             both set.
@@ -67,6 +70,7 @@ def run(
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
     began = time.monotonic()
+    preset, seed, init, method = as_recorded(config, preset=preset, seed=seed, init=init, method=method).values()
     method = method or ("vit" if init else "msmae")
     find_arm(method)
     if minutes is not None and not init:

@@ -8,7 +8,7 @@ from typing import Any
 from msmae.config import Settings, merge_layers
 from msmae.errors import UserError
 from msmae.runs.lock import alone
-from msmae.verbs.begin import Asked, audited, check_folder, check_machine, open_data, settings_of, write_start
+from msmae.verbs.begin import Asked, as_recorded, audited, check_folder, check_machine, open_data, settings_of, write_start
 
 OUTLINING = ("dataset", "model", "segment", "evaluate", "trainer")
 """The groups of settings that training a segmenter uses."""
@@ -21,9 +21,9 @@ def segment(
     from_: str,
     out: str,
     decoder: str | None = None,
-    preset: str = "auto",
+    preset: str | None = None,
     config: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     overwrite: bool = False,
     allow_leakage: bool = False,
     **settings: Any,
@@ -35,9 +35,10 @@ def segment(
         from_: the encoder: a name of `msmae encoders`, a file or folder of weights, a run, or `none`: random weights.
         out: folder of the new run; an unfinished run in it is continued.
         decoder: light (default) or setr-pup (the paper's); the same as segment.decoder.
-        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe.
-        config: YAML file of settings that override the preset's.
-        seed: seed of every random draw.
+        preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
+        config: YAML file of settings that override the preset's. Of a run's config.yaml also seed and preset are taken,
+            unless given here.
+        seed: seed of every random draw. Unless given: 0.
         overwrite: delete what the folder holds.
         allow_leakage: go on although test images or patients are also in training or validation.
         settings: groups of settings to change, for instance ``segment={"epochs": 5}``.
@@ -50,6 +51,7 @@ def segment(
         UserError: the data, a mask, a setting, the encoder or the folder is not usable; nothing is half-written.
     """
     folder = Path(out)
+    preset, seed = as_recorded(config, task="segmentation", preset=preset, seed=seed).values()
     from msmae.training.source import find_source
 
     source = find_source(from_)
