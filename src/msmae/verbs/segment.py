@@ -8,7 +8,16 @@ from typing import Any
 from msmae.config import Settings, merge_layers
 from msmae.errors import UserError
 from msmae.runs.lock import alone
-from msmae.verbs.begin import Asked, as_recorded, audited, check_folder, check_machine, open_data, settings_of, write_start
+from msmae.verbs.begin import (
+    Asked,
+    as_recorded,
+    audited,
+    check_folder,
+    check_machine,
+    open_data,
+    settings_of,
+    write_start,
+)
 
 OUTLINING = ("dataset", "model", "segment", "evaluate", "trainer")
 """The groups of settings that training a segmenter uses."""
