@@ -43,8 +43,8 @@ def pretrain(
         out: folder of the run; an unfinished one is continued.
         method: arm of the comparison; `vit` has no pre-training. Unless given: msmae.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
-        config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed and preset
-            are taken, unless given here.
+        config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed and
+            preset are taken, unless given here.
         seed: seed of every random draw. Unless given: 0.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run;
             `none`: random weights.

@@ -50,8 +50,8 @@ def run(
             msmae-released; with --init also probe, probe-knn, probe-attentive. Unless given: vit with --init, else
             msmae.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
-        config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed and preset
-            are taken, unless given here.
+        config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed and
+            preset are taken, unless given here.
         seed: seed of every random draw. Unless given: 0.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run;
             `none`: random weights.
