@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 from msmae.cli import main
@@ -107,23 +109,15 @@ def test_splits_that_check_cuts_itself_part_no_copies(tmp_path: Path) -> None:
     assert sum(row.get("test", 0) for row in content["splits"].values()) >= 10
 
 
-def test_a_class_too_small_to_be_split_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for i in range(20):
-        label = "rare" if i < 2 else "common"
-        (tmp_path / label).mkdir(exist_ok=True)
-        picture(i).save(tmp_path / label / f"{i}.png")
-    content = check(str(tmp_path))
-    assert content["small_classes"] == {"rare": 2}
-    assert content["splits"] == {"common": {"(none)": 18}, "rare": {"(none)": 2}}
-    assert "not split: too few images" in capsys.readouterr().out
-
-
-def test_an_unlabelled_folder_is_checked(tmp_path: Path) -> None:
+def test_an_unlabelled_folder_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(5):
         picture(min(i, 3)).save(tmp_path / f"{i}.png")
+    content = check(str(tmp_path))
+    assert (content["images"], content["classes"], content["identical_pairs"]) == (5, 0, 1)
     (tmp_path / "damaged.png").write_bytes(b"")
-    content = check(str(tmp_path), out=str(tmp_path / "audit"))
-    assert (content["images"], content["classes"], content["identical_pairs"], content["unreadable"]) == (6, 0, 1, 1)
+    assert exit_code("check", tmp_path, "--out", tmp_path / "audit") == 2
+    assert "1 image cannot be used" in capsys.readouterr().err
+    assert json.loads((tmp_path / "audit/audit.json").read_text())["unreadable"] == 1
 
 
 @pytest.mark.slow
@@ -213,7 +207,7 @@ def test_the_terminal_names_some_of_what_cannot_be_read_and_the_json_all(
         (leaking / f"train/a/empty{i}.png").touch()
     exit_code("check", leaking, "--out", tmp_path / "audit")
     shown = capsys.readouterr().out
-    assert sum("empty" in line for line in shown.splitlines()) == 5
+    assert sum("empty" in line and line.startswith("  ") for line in shown.splitlines()) == 5
     assert "and 4 more" in shown
     assert len(json.loads((tmp_path / "audit/audit.json").read_text())["details"]["unreadable"]) == 9
 
@@ -224,25 +218,77 @@ def test_what_stops_the_check_is_said_once(leaking: Path, capsys: pytest.Capture
     assert (shown.out + shown.err).count("leaks into the test split") == 1
 
 
-def test_what_a_run_would_refuse_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    noise = np.random.default_rng(0)
-    rows = [("a", "train"), ("b", "train"), ("a", "test"), ("b", "test"), ("c", "test"), ("", "train")] * 4
-    names = [f"{number}.png" for number in range(len(rows))]
-    for name in names:
-        Image.fromarray(noise.integers(0, 255, (32, 32), dtype=np.uint8)).save(tmp_path / name)
-    table = pd.DataFrame({"image_path": names, "label": [r[0] for r in rows], "split": [r[1] for r in rows]})
-    table.to_csv(tmp_path / "m.csv", index=False)
-    assert exit_code("check", tmp_path / "m.csv") == 0
-    shown = capsys.readouterr().out
-    assert "no training image of c: a classifier cannot learn it" in shown
-    assert "no image (patients are not known) of the test split is in training or validation" in shown
-    assert "a run stops there" not in shown
-    for split in ("test", "val"):
-        held = table.assign(split=table["split"].replace("test", split))
-        held["label"] = held["label"].where(held["split"] == "train", "")
-        held.to_csv(tmp_path / "m.csv", index=False)
-        assert exit_code("check", tmp_path / "m.csv") == 0
-        assert f"no image of the {split} split has a label: a run stops there" in capsys.readouterr().out
+def table_of(folder: Path, rows: list[tuple[str, str]]) -> pd.DataFrame:
+    """Labels and splits of pictures that lie in a folder."""
+    for i in range(len(rows)):
+        picture(i).save(folder / f"{i}.png")
+    labels, splits = zip(*rows, strict=True)
+    return pd.DataFrame({"image_path": [f"{i}.png" for i in range(len(rows))], "label": labels, "split": splits})
+
+
+FEW = [("a", "train"), ("b", "train"), ("a", "val"), ("b", "val"), ("a", "test"), ("b", "test")] * 4
+"""Rows that a run takes."""
+REFUSED: dict[str, Callable[[Path, pd.DataFrame], pd.DataFrame]] = {
+    "only one class": lambda folder, table: table[table["label"] == "a"],
+    "no training image of rare": lambda folder, table: table.assign(
+        label=table["label"].where(table.index != 4, "rare")
+    ),
+    "no image of the test split has a label": lambda folder, table: table.assign(
+        label=table["label"].where(table["split"] != "test", "")
+    ),
+    "no training image has a label": lambda folder, table: table.assign(
+        label=table["label"].where(table["split"] != "train", "")
+    ),
+    "too few images": lambda folder, table: table.assign(
+        split="", label=table["label"].where(table.index != 4, "rare")
+    ),
+    "3.png": lambda folder, table: [(folder / "3.png").write_bytes(b""), table][1],  # type: ignore[return-value]
+    "uint16": lambda folder, table: [deep(folder / "3.png"), table][1],  # type: ignore[return-value]
+    "channels": lambda folder, table: table.assign(
+        image_path=table["image_path"].where(table.index != 3, five_channels(folder))
+    ),
+    "mask": lambda folder, table: table.assign(mask_path=np.where(table.index == 3, mask(folder), "")),
+}  # fmt: skip
+"""What a run says -> what is done to pictures and table so that it does."""
+
+
+def deep(path: Path) -> None:
+    Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40)).save(path)
+
+
+def five_channels(folder: Path) -> str:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 40, 40), dtype=np.uint8)
+    tifffile.imwrite(folder / "five.tif", pixels, photometric="minisblack", planarconfig="separate")
+    return "five.tif"
+
+
+def mask(folder: Path) -> str:
+    Image.new("L", (7, 40)).save(folder / "mask.tif")
+    return "mask.tif"
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_check_refuses_what_a_run_refuses(said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = table_of(tmp_path, FEW)
+    data = tmp_path / "m.csv"
+    table.to_csv(data, index=False)
+    assert exit_code("check", data) == 0
+    REFUSED[said](tmp_path, table).to_csv(data, index=False)
+    capsys.readouterr()
+    assert exit_code("run", data, "--out", tmp_path / "run", "--preset", "tiny") == 2
+    assert said in capsys.readouterr().err
+    assert exit_code("check", data, "--out", tmp_path / "audit") == 2
+    assert said in capsys.readouterr().err
+    assert said in json.loads((tmp_path / "audit/audit.json").read_text())["obstacles"][0]
+
+
+def test_everything_that_a_run_would_refuse_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = table_of(tmp_path, FEW)
+    (tmp_path / "0.png").write_bytes(b"")
     table[table["label"] == "a"].to_csv(tmp_path / "m.csv", index=False)
-    assert exit_code("check", tmp_path / "m.csv") == 0
-    assert "there is one class only: a classifier needs two" in capsys.readouterr().out
+    assert exit_code("check", tmp_path / "m.csv") == 2
+    said = capsys.readouterr().err
+    assert "0.png" in said
+    assert "only one class" in said
+    assert exit_code("check", tmp_path / "m.csv", "--repair", tmp_path / "clean.csv") == 0
+    assert "only one class" in capsys.readouterr().out

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from msmae.config import ARMS, Arm, DatasetSettings, Settings, arm_of_run
+from msmae.config import Arm, DatasetSettings, Settings, arm_of_run
 from msmae.data.loader import Batches
 from msmae.data.manifest import SPLITS, Manifest, read_manifest
+from msmae.data.obstacles import WITHOUT_LABELS, Labelled, class_obstacles, label_obstacles, stop_on
 from msmae.data.opening import cache_folder, reading_of
 from msmae.data.reading.masks import MaskRule
 from msmae.data.store import ImageStore, open_store
@@ -134,7 +135,6 @@ def prepare(
     check_unit(settings.dataset.unit, manifest.table)
     prepared = decode(manifest, settings=settings, method=method, seed=seed, start=start)
     check_labels(prepared, pretrain_only=pretrain_only)
-    check_classes(prepared)
     return dataclasses.replace(prepared, settings=decide_schedules(prepared))
 
 
@@ -250,52 +250,20 @@ def decide_schedules(prepared: Prepared) -> Settings:
 
 
 def check_labels(prepared: Prepared, *, pretrain_only: bool) -> None:
-    """Raise ``UserError`` where no training image has a label and something is to be learned from labels, or where none
-    of validation or test has one and something is to be chosen or tested by them."""
-    if len(prepared.ids("train")) > 0:
-        for split in () if pretrain_only else ("val", "test"):
-            if len(prepared.ids(split)) == 0 and len(prepared.manifest.ids(split)) > 0:
-                raise UserError(
-                    f"no image of the {split} split has a label",
-                    where=prepared.manifest.where,
-                    mend="label them, or leave them out: `msmae predict` is for images without labels",
-                )
-        return
-    arms = [name for name, arm in ARMS.items() if arm.pretrains and arm.label_weight == 0]
-    without = f"`msmae pretrain` with --method {' or '.join(arms)} needs none"
+    """Raise ``UserError`` where the labels do not do for what is asked (``data.obstacles``); tell of a class that
+    validation or test lacks."""
+    labelled = Labelled(prepared.manifest, prepared.targets, {split: prepared.ids(split) for split in SPLITS})
     if not pretrain_only:
-        raise UserError("no training image has a label", where=prepared.manifest.where, mend=f"add labels; {without}")
-    if prepared.settings.pretrain.weight_of_labels(prepared.arm):
+        stop_on(label_obstacles(labelled))
+    elif not len(labelled.ids["train"]) and prepared.settings.pretrain.weight_of_labels(prepared.arm):
         raise UserError(
             f"no training image has a label, and the arm {prepared.method} learns from labels in pre-training",
             where=prepared.manifest.where,
-            mend=f"add labels; {without}",
+            mend=f"add labels; {WITHOUT_LABELS}",
         )
-
-
-def check_classes(prepared: Prepared) -> None:
-    """Raise ``UserError`` for a single class, or one without a training image; warn of one that another split lacks."""
-    classes = prepared.manifest.classes
-    if len(classes) == 1:
-        raise UserError(
-            f"there is only one class, '{classes[0]}'",
-            where=prepared.manifest.where,
-            mend="add images of another class; `msmae pretrain --method mae` needs none (table: --label-column '')",
-        )
-    for split in SPLITS:
-        targets = prepared.targets[prepared.ids(split)]
-        absent = [
-            name
-            for c, name in enumerate(classes)
-            if not ((targets == c).any() if targets.ndim == 1 else (targets[:, c] == 1).any())
-        ]
-        if absent and split == "train":
-            raise UserError(
-                f"no training image of {some(absent)}",
-                where=prepared.manifest.where,
-                mend="give every class training images, or leave the class out",
-            )
-        if absent:
+    stop_on(class_obstacles(labelled))
+    for split in ("val", "test"):
+        if absent := labelled.lacks(split):
             print(f"- the split {split} has no image of {some(absent)}: its figures say nothing of them")
 
 

@@ -30,7 +30,8 @@ def check(
 ) -> dict[str, Any]:
     """Audit a data set as a run would use it: files, duplicates, leakage between splits, contradictions, shortcuts.
 
-    It says first what was understood, and why. Splits that are not given are cut as ``run`` cuts them.
+    It says first what was understood, and why. Splits that are not given are cut as ``run`` cuts them. What ``run``
+    would refuse ends with exit code 2, leakage with 3; data without any label is only described.
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; labels are not needed.
@@ -54,11 +55,15 @@ def check(
     Raises:
         LeakageError: test images or patients are also in training or validation, and none of --allow-leakage, --repair
             and --folds was given.
-        UserError: the data or an option is not usable.
+        UserError: the data or an option is not usable; or `msmae run` would refuse the data (one class, an image that
+            cannot be read, ...), and neither --repair nor --folds was given.
     """
     from msmae.config import merge_layers
-    from msmae.data.audit import draw_worst_pairs, keep_together, list_obstacles, list_warnings, stop_on_leakage
+    from msmae.data.audit import draw_worst_pairs, keep_together, list_warnings, stop_on_leakage
+    from msmae.data.effects import check_cuts
     from msmae.data.folds import name_folds, write_folds
+    from msmae.data.manifest import printable
+    from msmae.data.obstacles import stop_on
     from msmae.data.opening import open_data, reading_of
     from msmae.runs.folder import check_writable, write_json
     from msmae.verbs.show import show_audit, show_folds, show_repair, show_understood
@@ -75,12 +80,19 @@ def check(
     cuts = Cuts(chosen.val_fraction, chosen.test_fraction, seed)
     manifest = open_data(data, settings)
     show_understood(manifest)
+    if repair is None and folds is None:
+        check_cuts(manifest, chosen)
     examined = examine(manifest, cuts, source=data, reading=reading, near_bits=near_bits)
     stops = target is None and folds is None
-    show_audit(examined.audit, stops=stops and not allow_leakage, said=manifest.notes)
+    refused = [str(obstacle) for obstacle in examined.obstacles]
+    leaks = examined.audit.leaks and not allow_leakage
+    show_audit(
+        examined.audit, obstacles=refused if leaks or not stops else [], stops=stops and leaks, said=manifest.notes
+    )
     content = {
         **examined.audit.to_dict(),
-        "warnings": [*list_obstacles(examined.audit), *list_warnings(examined.audit)],
+        "obstacles": list(map(printable, refused)),
+        "warnings": list_warnings(examined.audit),
     }
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
@@ -101,6 +113,7 @@ def check(
         write_json(Path(out) / "audit.json", content)
     if stops:
         stop_on_leakage(examined.audit, allow=allow_leakage)
+        stop_on(examined.obstacles)
     return content
 
 
@@ -121,13 +134,24 @@ class Examined:
     prints: Fingerprints
     duplicates: Duplicates
     audit: Audit
+    unsplit: tuple[UserError, ...] = ()
+    """Why the splits that are missing could not be cut."""
+
+    @property
+    def obstacles(self) -> list[UserError]:
+        """What a run would refuse of it."""
+        from msmae.data.obstacles import file_obstacles, obstacles
+
+        if self.unsplit:
+            return [*self.unsplit, *file_obstacles(self.audit)]
+        return obstacles(self.manifest, self.audit, self.prints.problems)
 
 
 def examine(manifest: Manifest, cuts: Cuts, *, source: str, reading: Reading, near_bits: int | None = None) -> Examined:
     """Decode (or take from the cache), compare, cut the splits that are missing, and audit.
 
     Identical and near-identical images are kept together by the cut, so that no leakage is of our own making. A class
-    too small to be cut is a finding here: the splits are then left as they are, and a note says why.
+    too small to be cut is an obstacle: the splits are then left as they are.
     """
     from msmae.data.audit import audit, find_duplicates, keep_together, take_fingerprints
     from msmae.data.opening import cache_folder
@@ -139,11 +163,13 @@ def examine(manifest: Manifest, cuts: Cuts, *, source: str, reading: Reading, ne
     )
     duplicates = find_duplicates(prints, near_bits=near_bits)
     groups = keep_together(manifest, duplicates, prints)
+    unsplit: tuple[UserError, ...] = ()
     try:
         manifest = assign_splits(manifest, **vars(cuts), groups=groups)
     except UserError as error:
-        manifest = manifest.with_columns({}, notes=[f"not split: {error}"])
-    return Examined(manifest, prints, duplicates, audit(manifest, prints=prints, duplicates=duplicates, source=source))
+        unsplit = (error,)
+    found = audit(manifest, prints=prints, duplicates=duplicates, source=source)
+    return Examined(manifest, prints, duplicates, found, unsplit)
 
 
 def mend(examined: Examined, cuts: Cuts, target: Path, *, near_bits: int | None) -> tuple[Repair, Audit]:

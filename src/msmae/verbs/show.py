@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from msmae.data.audit import Audit, describe_leakage, list_obstacles, list_warnings, mending_command
+from msmae.data.audit import Audit, describe_leakage, list_warnings, mending_command
 from msmae.data.manifest import SPLITS, LeftOut, Manifest, printable
 from msmae.data.repair import Repair, left_out_path
 from msmae.data.tables.listing import count, some
@@ -151,11 +151,18 @@ COUNTS = {
 }
 
 
-def show_audit(audit: Audit, *, stops: bool = False, said: Sequence[str] = (), console: Console | None = None) -> None:
+def show_audit(
+    audit: Audit,
+    *,
+    obstacles: Sequence[str] = (),
+    stops: bool = False,
+    said: Sequence[str] = (),
+    console: Console | None = None,
+) -> None:
     """Print an audit: notes, classes by split, counts, warnings, and the verdict on leakage.
 
-    ``said``: notes that were printed before. ``stops``: leakage ends the command with an error, which says what leaks
-    and how to mend it, so it is not said here.
+    ``obstacles``: what a run would refuse. ``said``: notes that were printed before. ``stops``: leakage ends the
+    command with an error, which says what leaks and how to mend it, so it is not said here.
     """
     console = console or Console(highlight=False)
     for note in further_notes([note for note in audit.notes if note not in said]):
@@ -172,8 +179,10 @@ def show_audit(audit: Audit, *, stops: bool = False, said: Sequence[str] = (), c
     console.print(counts)
     if not audit.test_near_pool:  # else the warning gives the reason
         console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
-    for warning in [*list_obstacles(audit), *list_warnings(audit)]:
+    for warning in list_warnings(audit):
         console.print(f"[yellow]warning[/yellow]: {escape(printable(warning))}", soft_wrap=True)
+    for obstacle in obstacles:
+        console.print(f"[yellow]a run stops at this[/yellow]: {escape(printable(obstacle))}", soft_wrap=True)
     for title, lines in _named(audit):
         console.print(f"{title}:", soft_wrap=True)
         for line in lines[:LISTED]:

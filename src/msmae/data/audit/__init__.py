@@ -8,7 +8,7 @@ from msmae.data.audit.duplicates import Duplicates, find_duplicates, keep_togeth
 from msmae.data.audit.findings import Audit, audit
 from msmae.data.audit.fingerprints import Fingerprints, take_fingerprints
 from msmae.data.audit.sheet import draw_worst_pairs
-from msmae.data.audit.verdict import describe_leakage, list_obstacles, list_warnings, mending_command, stop_on_leakage
+from msmae.data.audit.verdict import describe_leakage, list_warnings, mending_command, stop_on_leakage
 
 __all__ = [
     "Audit",
@@ -19,7 +19,6 @@ __all__ = [
     "draw_worst_pairs",
     "find_duplicates",
     "keep_together",
-    "list_obstacles",
     "list_warnings",
     "mending_command",
     "stop_on_leakage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,6 +45,7 @@ def list_details(
         "patients_crossing": [printable(patient) for patient in columns.crossing],
         "mask_problems": reasons(prints.mask_problems),
         "other_numbers": reasons(prints.other_numbers()),
+        "channels": [list(row) for row in sorted(Counter(prints.record["channels"][prints.readable].tolist()).items())],
     }
 
 

@@ -60,19 +60,6 @@ def list_warnings(audit: Audit) -> list[str]:
     return list(_warnings(audit))
 
 
-def list_obstacles(audit: Audit) -> list[str]:
-    """What keeps a classifier from being trained on this data."""
-    classes = {name: row for name, row in audit.splits.items() if name not in (NO_FINDING, NO_LABEL)}
-    unlearned = [name for name, row in classes.items() if not row.get("train") and (row.get("val") or row.get("test"))]
-    found = ["there is one class only: a classifier needs two"] if audit.classes == 1 else []
-    found += [f"no training image of {some(unlearned)}: a classifier cannot learn it"] * bool(unlearned)
-    labelled = [row for name, row in audit.splits.items() if name != NO_LABEL]
-    for split in ("val", "test"):
-        if labelled and audit.splits.get(NO_LABEL, {}).get(split) and not any(row.get(split) for row in labelled):
-            found.append(f"no image of the {split} split has a label: a run stops there; --repair cuts the splits anew")
-    return found
-
-
 def _warnings(audit: Audit) -> Iterator[str]:
     learned = audit.patients_crossing - audit.test_patients_in_pool
     for number, thing, what in (

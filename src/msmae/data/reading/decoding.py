@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -135,14 +135,8 @@ def common_channels(sources: list[ImageSource], *, workers: int) -> int:
 
     with ThreadPoolExecutor(workers) as pool:
         counts = list(pool.map(attempt, sources))
-    found = sorted(set(counts) - {0})
-    if not found:
-        return 1
-    if found != [1, 3] and len(found) > 1:
-        raise UserError(
-            f"the images have different numbers of channels ({', '.join(map(str, found))})",
-            mend="set channels, or keep only images of one kind",
-        )
+    found = set(counts) - {0}
+    channels = agreed_channels(found)
     if len(found) > 1:
         rarer = min(found, key=counts.count)
         log.warning(
@@ -152,7 +146,18 @@ def common_channels(sources: list[ImageSource], *, workers: int) -> int:
             *(("grey", "colour") if rarer == 1 else ("colour", "grey")),
             sources[counts.index(rarer)].path,
         )
-    return found[-1]
+    return channels
+
+
+def agreed_channels(found: Collection[int]) -> int:
+    """The channels that serve images of these numbers of channels. Raises ``UserError`` where none do."""
+    kinds = sorted(set(found))
+    if kinds != [1, 3] and len(kinds) > 1:
+        raise UserError(
+            f"the images have different numbers of channels ({', '.join(map(str, kinds))})",
+            mend="set --model.channels, or keep only images of one kind",
+        )
+    return kinds[-1] if kinds else 1
 
 
 def common_type(job: Job) -> np.dtype:
