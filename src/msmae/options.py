@@ -25,9 +25,8 @@ NOT_OFFERED = {
     "time_column": "survival analysis is not offered; msmae classifies and outlines",
 }
 """What people look for and will not find."""
-WITHOUT_EFFECT = ("ordinal", "unit", "on_error")
-"""How data is read, but not by `msmae check`, which lists what cannot be read, ranks no classes
-and pools no answers."""
+WITHOUT_EFFECT = ("ordinal", "on_error")
+"""How data is read, but not by `msmae check`, which lists what cannot be read and ranks no classes."""
 
 
 @dataclass(frozen=True)

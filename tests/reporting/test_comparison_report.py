@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from msmae.reporting.comparison import verdict
 from msmae.reporting.comparison.page import write_comparison
 from msmae.reporting.comparison.verdict import headline
 from msmae.statistics.predictions import write_predictions
+from msmae.statistics.units import gather, pool, unit_predictions
 from msmae.verbs.report import report
 from saved_run import add_panels, edit_metrics, put, write_run
 
@@ -78,6 +80,15 @@ def page_of(folder: Path, resamples: int = 200) -> Page:
     return page
 
 
+def by_patient(separation: float, seed: int) -> pd.DataFrame:
+    """The mean of each patient's images, as a run keeps it."""
+    frame = predict(separation, seed)
+    units = gather(frame, "patient_id", multilabel=False)
+    probabilities = frame[[f"prob_{name}" for name in CLASSES]].to_numpy()[units.rows]
+    pooled = pool(probabilities, units.members, len(units), "mean", multilabel=False)
+    return unit_predictions(units, frame, pooled, CLASSES, multilabel=False)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three arms, three seeds; tests leave it as it is."""
@@ -86,6 +97,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in (0, 1, 2):
             cheap = predict(ARMS[arm] / 2, seed + 10)
             write_predictions(cheap, made / arm / str(seed) / "predictions_linear_probe.csv")
+            write_predictions(by_patient(ARMS[arm], seed), made / arm / str(seed) / "predictions_patients.csv")
+            pooled = {"unit": "patient_id", "pooling": "mean", "splits": {}}
+            edit_metrics(made / arm / str(seed), lambda metrics, pooled=pooled: metrics.update(patients=pooled))
         caption = {"image_path": "images/000-0.png", "label": "benign", "predicted": "normal", "file": "0.png"}
         add_panels(made / arm / "0", [{**caption, "kind": "wrong", "probability": 0.8}])
     return made
@@ -132,6 +146,28 @@ def test_means_and_differences_are_those_of_the_predictions(folder: Path, page: 
     expected = np.mean([(f["label"] == f["predicted"]).mean() for f in probes])
     assert float(row("cheap", "mae", column="linear_probe")["value"]) == pytest.approx(expected, abs=1e-9)
     assert f"{100 * expected:.1f} %" in page.text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_patients_have_figures_of_their_own(folder: Path, page: Page) -> None:
+    table = pd.read_csv(folder / "table.csv", keep_default_na=False)
+    patients = table[(table["column"] == "patient") & (table["metric"] == "accuracy")].set_index(["kind", "first"])
+    reached = {
+        arm: np.mean([(f["label"] == f["predicted"]).mean() for f in (by_patient(ARMS[arm], s) for s in range(3))])
+        for arm in ARMS
+    }
+    for arm in ARMS:
+        assert float(patients.loc[("unit", arm), "value"]) == pytest.approx(reached[arm], abs=1e-9)
+    pair = patients.loc[("unit difference", "msmae")].query("second == 'mae'").iloc[0]
+    assert float(pair["value"]) == pytest.approx(reached["msmae"] - reached["mae"], abs=1e-9)
+    assert f"{100 * reached['mae']:.1f} %" in page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "60 test patients" in page.text
+
+
+def test_no_figures_of_patients_where_a_run_lacks_them(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "out"
+    shutil.copytree(folder, other)
+    (other / "mae" / "1" / "predictions_patients.csv").unlink()
+    assert "60 test patients" not in page_of(other).text
 
 
 def test_the_pictures_and_the_masks_side_by_side(page: Page) -> None:

@@ -39,7 +39,7 @@ class DatasetSettings(Group):
     label_column: str = "label"
     """Column of a CSV that holds the labels; several a finding each, separated by semicolons, and behind them what -1
     and empty cells count as ('Edema;Mass;unknown=zeros', or empty_zeros, ones; unless given: as not known). Or an
-    expression searched in the paths: 'path:_([01])\\.png'."""
+    expression searched in the paths: 'path:_([01])\\.png'. Or a table with a row a patient: patients.csv:diagnosis."""
     patient_column: str = "patient_id"
     """Column of a CSV that holds the patient; images of a patient stay in one split."""
     split_column: str = "split"
@@ -72,7 +72,7 @@ class DatasetSettings(Group):
     before 10)."""
     unit: str = "auto"
     """Column whose images also get one answer together, for instance lesion_id or study. auto: the patients, where they
-    are named; none: images only."""
+    are named; none: images only. Images without a label get the label of their unit's others where a column is named."""
     on_error: Literal["stop", "skip"] = "stop"
     """What happens at an unreadable image. stop: the run stops; skip: the image is left out and reported."""
 

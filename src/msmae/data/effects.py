@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from msmae.config import DatasetSettings
 from msmae.data.manifest import Manifest
 from msmae.data.tables.patients import is_dicom
+from msmae.data.unit_labels import label_table
 from msmae.errors import UserError
 
 TABLES = ("csv", "imagefolder", "tables")
@@ -45,8 +46,8 @@ def _without_effect(manifest: Manifest, chosen: DatasetSettings) -> Iterator[tup
             continue  # of a table beside class folders
         if name == "image_column" and manifest.rules.get("channels", "").endswith("as told"):
             continue  # it names a channel
-        if name == "label_column" and chosen.label_column.startswith("path:"):
-            continue  # an expression, which was refused if it matches nothing
+        if name == "label_column" and (chosen.label_column.startswith("path:") or label_table(chosen.label_column)):
+            continue  # an expression or a table, which was refused if it names nothing
         if manifest.layout not in TABLES:
             mend = "give the table as DATA, or leave the option out"
             if name == "label_column" and not chosen.label_column:

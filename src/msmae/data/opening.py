@@ -16,6 +16,7 @@ from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.patients import is_dicom
 from msmae.data.tables.slices import choose_channel, expand_slices
+from msmae.data.unit_labels import label_table, labels_by_table, labels_of_units
 from msmae.errors import UserError
 from msmae.progress import ProgressBar
 
@@ -85,12 +86,13 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
         folder = cache_folder() / "phantom"
         return make_phantom(folder)
     chosen = settings.dataset
+    table = label_table(chosen.label_column)
     manifest = open_dataset(
         data,
         layout=chosen.layout,
         patients=chosen.patients,
         image_column=chosen.image_column,
-        label_column=chosen.label_column,
+        label_column="" if table else chosen.label_column,
         patient_column=chosen.patient_column,
         split_column=chosen.split_column,
         mask_column=chosen.mask_column,
@@ -100,6 +102,11 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
     if manifest.layout not in TABLES:
         manifest = choose_channel(manifest, channel)
     manifest = expand_slices(manifest, slices=chosen.slices, channel=channel) if chosen.slices else manifest
+    if table:
+        beside = Path(data) if Path(data).is_dir() else Path(data).parent
+        manifest = labels_by_table(manifest, *table, unit=chosen.unit, beside=beside)
+    else:
+        manifest = labels_of_units(manifest, chosen.unit)
     check_effects(manifest, chosen)
     if chosen.class_order:
         manifest = manifest.with_order([name.strip() for name in chosen.class_order.split(";")])

@@ -26,6 +26,8 @@ class Analysis:
     """The pairs asked beforehand, corrected among themselves."""
     cheap: dict[str, dict[str, Any]]
     """Way to answer -> arm -> metric -> entry of `mean_over_seeds`."""
+    units: dict[str, Any] | None = None
+    """Of `compare_arms`, the planned pairs: the pooled answers for patients or other units."""
 
 
 def shown_metrics(files: ComparisonFiles) -> tuple[str, ...]:
@@ -55,13 +57,19 @@ def analyse(files: ComparisonFiles, *, resamples: int = RESAMPLES) -> Analysis:
         found = compare_arms(named, pairs=[], metrics=CHEAP_METRICS, resamples=resamples, **options)
         entries = list(found["arms"].values())[1:]
         cheap[column.name] = dict(zip(column.frames, entries, strict=True))
-    return Analysis(result=result, planned=as_family(result["differences"][: len(asked)]), cheap=cheap)
+    units = None
+    if files.units and all(frame["unit"].nunique() > 1 for of in files.units.frames.values() for frame in of):
+        units = compare_arms(
+            files.units.frames, pairs=asked, metrics=shown_metrics(files), resamples=resamples, **options
+        )
+    return Analysis(result, as_family(result["differences"][: len(asked)]), cheap, units)
 
 
 def as_table(files: ComparisonFiles, analysis: Analysis) -> pd.DataFrame:
     """Every number of the page, one a row.
 
-    Columns: ``kind`` (mean, difference, cheap), ``column`` (of cheap: which), ``first``, ``second`` (arms), ``metric``,
+    Columns: ``kind`` (mean, difference, cheap, unit, unit difference), ``column`` (of cheap: which; of units: what
+    names them), ``first``, ``second`` (arms), ``metric``,
     ``value``, ``low``, ``high``, ``method``, ``seed_sd``, ``p_value``, ``p_holm`` (over all pairs), ``p_holm_planned``
     (over the pairs asked beforehand), ``reason``; empty where there is none.
     """
@@ -79,6 +87,20 @@ def as_table(files: ComparisonFiles, analysis: Analysis) -> pd.DataFrame:
     for column, arms in analysis.cheap.items():
         rows += [
             _row("cheap", arm, name, entry) | {"column": column} for arm, e in arms.items() for name, entry in e.items()
+        ]
+    if analysis.units is not None and files.units is not None:
+        of_unit = {"column": files.units.name}
+        rows += [
+            _row("unit", arm, name, entry) | of_unit
+            for arm, of_arm in analysis.units["arms"].items()
+            for name, entry in of_arm.items()
+        ]
+        rows += [
+            _row("unit difference", pair["first"], name, entry)
+            | of_unit
+            | {"second": pair["second"], "p_holm_planned": entry["p_holm"]}
+            for pair in analysis.units["differences"]
+            for name, entry in pair["metrics"].items()
         ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -13,6 +13,7 @@ from msmae.errors import UserError
 from msmae.files import read_mapping
 from msmae.reporting.run_files import RunFiles, read_run_files
 from msmae.statistics.predictions import read_predictions, read_text_table
+from msmae.statistics.units import PATIENT, as_predictions
 
 PLAN = "comparison.json"
 CHEAP = {
@@ -43,6 +44,8 @@ class ComparisonFiles:
     seeds: tuple[int, ...]
     """The seeds that every arm shown has finished."""
     cheap: tuple[Column, ...]
+    units: Column | None
+    """The pooled answers for patients, or other units, by what names them; None unless every run has them."""
     audit: dict[str, Any] | None
     manifest: pd.DataFrame | None
     unfinished: tuple[str, ...]
@@ -134,6 +137,7 @@ def read_comparison(folder: str | Path) -> ComparisonFiles:
         runs=runs,
         seeds=seeds,
         cheap=tuple(column for name in CHEAP for column in [_cheap(name, runs)] if column.frames),
+        units=_units(runs),
         audit=audit,
         manifest=read_text_table(manifest) if manifest.is_file() else None,
         unfinished=tuple(_place(folder, path) for _, _, path in everything if not is_finished(path)),
@@ -169,6 +173,22 @@ def _cheap(name: str, runs: Mapping[str, list[list[RunFiles]]]) -> Column:
         if all(path.is_file() for folds in paths for path in folds):
             frames[arm] = [join_folds([read_predictions(path) for path in folds]) for folds in paths]
     return Column(name=name, frames=frames)
+
+
+def _units(runs: Mapping[str, list[list[RunFiles]]]) -> Column | None:
+    """The answers for units of every arm, seed and fold, as predictions of which each stands for an image."""
+    every = [run for seeds in runs.values() for folds in seeds for run in folds]
+    names = {str((run.metrics.get("patients") or {}).get("unit")) for run in every}
+    if len(names) > 1 or any(run.patients is None or not run.metrics.get("patients") for run in every):
+        return None
+    frames = {
+        arm: [
+            join_folds([as_predictions(run.patients) for run in folds if run.patients is not None]) for folds in seeds
+        ]
+        for arm, seeds in runs.items()
+    }
+    name = names.pop()
+    return Column("patient" if name == PATIENT else name, frames)
 
 
 def _folders(folder: Path, arm: str, seed: int, plan: Mapping[str, Any]) -> list[Path]:

@@ -52,6 +52,7 @@ def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
         "cautions": [*sections.cautions(files, analysis), *data.warnings(files.audit)],
         "means": sections.means(files, analysis),
         "cheap": sections.cheap(files, analysis),
+        "units": sections.units(files, analysis),
         "planned": sections.differences(files, analysis.planned),
         "every_pair": sections.differences(files, found["differences"]),
         "costs": sections.costs(files),

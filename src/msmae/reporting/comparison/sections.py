@@ -18,6 +18,7 @@ from msmae.reporting.run_files import Panel, different_software
 from msmae.reporting.sections.results import reasons
 from msmae.reporting.wording import describe, of
 from msmae.statistics.predictions import Predictions, to_arrays
+from msmae.statistics.units import SAYS
 
 COSTS = {
     "parameters": "Parameters",
@@ -51,6 +52,25 @@ def cheap(files: ComparisonFiles, analysis: Analysis) -> list[dict[str, Any]]:
         heads = [describe(metric) for metric in CHEAP_METRICS]
         tables.append({"title": CHEAP[name], "name": name, "heads": heads, "rows": rows, "reasons": reasons(rows)})
     return tables
+
+
+def units(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any] | None:
+    """The same for patients or other units, each with one pooled answer; None where the runs name none."""
+    if analysis.units is None or files.units is None:
+        return None
+    name, found = files.units.name, analysis.units
+    rows = [{"name": arm, "cells": _cells(entries, shown_metrics(files))} for arm, entries in found["arms"].items()]
+    pooling = sorted({str(run.metrics["patients"]["pooling"]) for run in files.all_runs})
+    return {
+        "title": "Patients" if name == "patient" else f"Units of the column {name}",
+        "plural": "patients" if name == "patient" else f"units of the column {name}",
+        "number": found["n"],
+        "pooling": [SAYS[how] for how in pooling],
+        "heads": [describe(metric) for metric in shown_metrics(files)],
+        "rows": rows,
+        "reasons": reasons(rows),
+        "differences": differences(files, found["differences"])[0] if found["differences"] else None,
+    }
 
 
 def differences(files: ComparisonFiles, pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

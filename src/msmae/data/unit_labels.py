@@ -1,0 +1,132 @@
+"""Labels that exist for patients (or studies, lesions) alone: each of their images gets them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from msmae.data.manifest import SEPARATOR, Manifest, plain, shown
+from msmae.data.tables.folders import check_labelled
+from msmae.data.tables.labels import check_classes, clean_labels, label_notes
+from msmae.data.tables.listing import count, some
+from msmae.data.tables.meaning import patient_column
+from msmae.data.tables.tables import read_table, same_names
+from msmae.errors import UserError
+
+PATIENT = "patient_id"
+TABLE = re.compile(r"(?P<table>.+\.(?:csv|tsv|txt|jsonl)):(?P<column>.+)", re.IGNORECASE)
+
+
+def label_table(label_column: str) -> tuple[str, str] | None:
+    """Table and column of ``--label-column patients.csv:diagnosis``; None where it says something else."""
+    match = TABLE.fullmatch(label_column)
+    return (match["table"], match["column"]) if match and not label_column.startswith("path:") else None
+
+
+def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, beside: Path) -> Manifest:
+    """Every image with the label that a table gives its unit.
+
+    Args:
+        table: relative to ``beside``, or absolute; it has a row a unit.
+        column: the table's column of labels.
+        unit: the column that names the units, in the manifest and in the table; ``auto``: the patients.
+
+    Raises:
+        UserError: the table or a column is not there, it names no unit of the images, or says two things of one.
+    """
+    file = beside / table
+    if not file.is_file():
+        raise UserError("there is no such table of labels", where=str(file), mend="name it as it lies beside the data")
+    cells, _ = read_table(file)
+    key = _key(manifest, unit)
+    names = same_names(key, map(str, cells.columns)) or ([patient_column(cells, "")] if key == PATIENT else [])
+    for wanted, found in ((column, column in cells), (key, bool(names and names[0]))):
+        if not found:
+            raise UserError(
+                f"the table has no column '{wanted}'; it has {', '.join(map(str, cells.columns))}",
+                where=str(file),
+                mend="name the label's column behind the colon"
+                if wanted == column
+                else f"rename the one that names the {'patients' if key == PATIENT else 'units'}",
+            )
+    given, told = clean_labels(cells[column])
+    check_classes(given, where=str(file))
+    of: dict[str, str] = {}
+    for name, label in zip(cells[names[0]], given, strict=True):
+        name = shown(plain(name))
+        if name and of.setdefault(name, label) != label:
+            raise UserError(
+                f"'{name}' has the labels '{of[name]}' and '{label}'",
+                where=str(file),
+                mend="leave one row, or several labels as a;b",
+            )
+    units = manifest.table[key].tolist()
+    pseudonyms = {hashlib.sha256(name.encode()).hexdigest()[:12]: label for name, label in of.items()}
+    of = pseudonyms if not set(units) & set(of) and set(units) & set(pseudonyms) else of  # of DICOM headers
+    labels = [of.get(name, "") if name else "" for name in units]
+    if not any(labels):
+        raise UserError(
+            f"the table names none of the {len(set(units) - {''})} in {key}: it has "
+            f"{some(sorted(of), at_most=2)}, the images {some(sorted(set(units) - {''}), at_most=2)}",
+            where=str(file),
+            mend="write the names alike",
+        )
+    check_labelled(sorted(set(labels) - {""}), where=str(file))
+    notes = [f"each image has the label of its {_word(key)}", *told]
+    if strange := sorted(set(filter(None, units)) - set(of)):
+        notes.append(f"{file.name} does not name {count(len(strange), _word(key))} of the images: {some(strange)}")
+    return _relabelled(manifest, labels, notes, rule=f"the column {column} of {file.name}, by {key}")
+
+
+def labels_of_units(manifest: Manifest, unit: str) -> Manifest:
+    """Images without a label get that of the other images of their unit, where ``unit`` names a column; several labels
+    together. Where those differ, and one image has one label, they stay without. ``auto``: only a note.
+    """
+    key = PATIENT if unit in ("auto", "none") else unit
+    if key not in manifest.table or not manifest.classes:
+        return manifest
+    of: dict[str, set[str]] = {}
+    for name, label in zip(manifest.table[key], manifest.table["label"], strict=True):
+        if name and label:
+            of.setdefault(name, set()).update(label.split(SEPARATOR) if manifest.multilabel else [label])
+    known = {
+        name: SEPARATOR.join(sorted(said - {""})) or SEPARATOR
+        for name, said in of.items()
+        if manifest.multilabel or len(said) == 1
+    }
+    labels = [
+        label or known.get(name, "") for name, label in zip(manifest.table[key], manifest.table["label"], strict=True)
+    ]
+    filled = sum(new != old for new, old in zip(labels, manifest.table["label"], strict=True))
+    if not filled or unit == "none":
+        return manifest
+    whose = f"{count(filled, 'image')} without a label of a {_word(key)} that has one"
+    if unit == "auto":
+        return manifest.with_columns({}, notes=[f"{whose}: --unit {key} gives them that label"])
+    rule = manifest.rules.get("label", "the images")
+    return _relabelled(manifest, labels, [f"{whose}: it is theirs too"], rule=f"{rule}, by {key}")
+
+
+def _relabelled(manifest: Manifest, labels: list[str], notes: list[str], *, rule: str) -> Manifest:
+    """The manifest with other labels, and what is to be said of them in place of what was."""
+    before = label_notes(manifest.table["label"])
+    manifest = replace(manifest, notes=tuple(note for note in manifest.notes if note not in before))
+    return manifest.with_columns({"label": labels}, notes=[*notes, *label_notes(labels)], rules={"label": rule})
+
+
+def _key(manifest: Manifest, unit: str) -> str:
+    """The manifest's column that names what the table labels."""
+    key = PATIENT if unit in ("auto", "none") else unit
+    if key not in manifest.table or not manifest.table[key].any():
+        raise UserError(
+            f"no image names its {_word(key)}, so a table cannot label it",
+            where=manifest.where,
+            mend="--patients or --patient-column names the patients, --unit another column of the data",
+        )
+    return key
+
+
+def _word(key: str) -> str:
+    return "patient" if key == PATIENT else key
