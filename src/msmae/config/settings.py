@@ -72,7 +72,7 @@ class DatasetSettings(Group):
     before 10)."""
     unit: str = "auto"
     """Column whose images also get one answer together, for instance lesion_id or study. auto: the patients, where they
-    are named; none: images only. Images without a label get the label of their unit's others where a column is named."""
+    are named; none: images only. Images without a label get their unit's, where a column is named."""
     on_error: Literal["stop", "skip"] = "stop"
     """What happens at an unreadable image. stop: the run stops; skip: the image is left out and reported."""
 
