@@ -27,9 +27,10 @@ def finding_columns(table: pd.DataFrame, *, fewest: int = FEWEST) -> list[str]:
 
 
 def offer(table: pd.DataFrame) -> str:
-    """The option that reads such a table; ``""`` where it is none."""
+    """What else ``--label-column`` may say of a table without the column that it names."""
     names = finding_columns(table)
-    return f"; a column a finding: --label-column '{SEPARATOR.join(names)}'" if names else ""
+    findings = f"; a column a finding: --label-column '{SEPARATOR.join(names)}'" if names else ""
+    return f", or patients.csv:NAME of a table with a row a patient, or '' for unlabelled data{findings}"
 
 
 def parse_labels(column: str) -> tuple[str, str, str]:

@@ -300,15 +300,10 @@ def _find_column(column: str, wanted: str, table: pd.DataFrame, *, where: str) -
             f"{' and '.join(map(repr, alike))} may both be the {column}", where=where, mend=f"name one: {flag} NAME"
         )
     if not alike and (column in ("image_path", "label") or wanted != column):
-        unlabelled = (
-            f", or patients.csv:NAME of a table with a row a patient, or '' for unlabelled data{offer(table)}"
-            if column == "label"
-            else ""
-        )
         raise UserError(
             f"there is no column '{wanted}' for the {column}; the columns are {', '.join(header)}",
             where=where,
-            mend=f"name the right one, {flag} NAME{unlabelled}",
+            mend=f"name the right one, {flag} NAME{offer(table) if column == 'label' else ''}",
         )
     return next(iter(alike), "")
 
