@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -66,10 +67,14 @@ VERBS = {
 
 def end(number: int, *_: object) -> NoReturn:
     """Answer SIGTERM or Ctrl-C: exit, after 20 s also from what a library's thread still holds up (files are written
-    whole or not at all, so nothing is cut).
+    whole or not at all, so nothing is cut). At SIGUSR1 the SLURM job goes back into the queue first.
     """
-    if number == signal.SIGINT:
-        print("\nmsmae: interrupted; the same command goes on, a training from its last checkpoint", file=sys.stderr)
+    what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"\nmsmae: {what}; the same command goes on, a training from its last checkpoint", file=sys.stderr)
+    if number not in (signal.SIGINT, signal.SIGTERM) and os.environ.get("SLURM_PROCID", "0") == "0":
+        array = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}" if "SLURM_ARRAY_JOB_ID" in os.environ else "{SLURM_JOB_ID}"
+        subprocess.run(["scontrol", "requeue", array.format(**os.environ)], check=False)
     late = threading.Timer(20, os._exit, (128 + number,))
     late.daemon = True
     late.start()
@@ -81,7 +86,8 @@ def ended_by_signals() -> Iterator[None]:
     """SIGTERM and Ctrl-C are answered by :func:`end`, unless they are ignored here. An exception in their place is not
     enough: the training library turns KeyboardInterrupt into an exit code of its own.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    asked = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
+    before = {number: signal.getsignal(number) for number in asked}
     for number, answer in before.items():
         if answer is not signal.SIG_IGN:
             signal.signal(number, end)

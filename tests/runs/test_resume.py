@@ -18,7 +18,6 @@ from msmae.runs.resume import (
     BEST,
     LAST,
     BestCheckpoint,
-    LastCheckpoint,
     WholeCheckpoints,
     forget_unless_best,
     is_sound,
@@ -74,8 +73,6 @@ def test_the_best_score_is_known_wherever_the_run_lies(tmp_path: Path) -> None:
     assert list(here.best_k_models) == [here.best_model_path] == [str(tmp_path / "here" / "checkpoints" / BEST)]
     assert here.state_key == there.state_key
     assert here.state_key.startswith("ModelCheckpoint{")
-    last = LastCheckpoint(tmp_path / "here")
-    last.load_state_dict(LastCheckpoint(tmp_path / "there").state_dict())
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 import msmae
 from msmae.config import make_settings
 from msmae.errors import UserError
-from msmae.runs import resume as training
-from msmae.runs.resume import LastCheckpoint
-from msmae.training import pretrain
+from msmae.runs import last as training
+from msmae.runs.last import LastCheckpoint
+from msmae.training import finetune, pretrain
 
 
 class Killed(Exception):
     """Stands for the end of the process."""
 
 
+def fake_trainer(epoch: int, epochs: int, saved: list[str], *, stops: bool = False, batches: int = 1) -> Any:
+    """What the callback asks a trainer; it notes in ``saved`` what is saved."""
+    return SimpleNamespace(
+        current_epoch=epoch, max_epochs=epochs, should_stop=stops, world_size=1, num_training_batches=batches,
+        accumulate_grad_batches=2, save_checkpoint=saved.append,
+    )  # fmt: skip
+
+
+def at(second: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: second))
+
+
 def saved_epochs(ends: list[float], monkeypatch: pytest.MonkeyPatch, *, stops: int | None = None) -> list[int]:
     """After which epochs a checkpoint is written, where epoch i ends at second ``ends[i]``; ``stops``: early, there."""
-    saved: list[int] = []
-    monkeypatch.setattr(
-        ModelCheckpoint, "on_train_epoch_end", lambda self, trainer, _: saved.append(trainer.current_epoch)
-    )
-    callback = LastCheckpoint(Path("nowhere"))
+    found = []
+    callback = LastCheckpoint(Path("nowhere"), 10)
     for epoch, end in enumerate(ends):
-        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda end=end: end))
-        trainer: Any = SimpleNamespace(
-            current_epoch=epoch, max_epochs=len(ends), should_stop=epoch == stops,
-            strategy=SimpleNamespace(broadcast=lambda said: said),
-        )  # fmt: skip
-        callback.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        at(end, monkeypatch)
+        saved: list[str] = []
+        callback.on_train_epoch_end(fake_trainer(epoch, len(ends), saved, stops=epoch == stops), None)  # type: ignore[arg-type]
+        found += [epoch] * len(saved)
         if epoch == stops:
             break
-    return saved
+    return found
 
 
 def test_epochs_of_seconds_are_saved_every_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,37 +61,119 @@ def test_the_epoch_that_a_training_stops_at_is_saved(monkeypatch: pytest.MonkeyP
     assert saved_epochs([1, 2, 3, 4, 5], monkeypatch, stops=2) == [0, 2]
 
 
-def test_all_processes_do_as_the_first_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their clocks differ, and a process that writes waits for the others."""
-    saved: list[int] = []
-    monkeypatch.setattr(ModelCheckpoint, "on_train_epoch_end", lambda *_: saved.append(1))
-    for said in (True, False):
-        trainer: Any = SimpleNamespace(
-            current_epoch=1, max_epochs=9, should_stop=False, strategy=SimpleNamespace(broadcast=lambda _, s=said: s)
+def test_a_long_epoch_is_saved_within_and_before_its_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten batches, two a step, a minute each; checkpoints every three minutes. After the last nothing is: it is
+    validated first."""
+    callback, saved = LastCheckpoint(Path("nowhere"), 3), []
+    callback.began = 1.0
+    for batch in range(10):
+        at(1.0 + 60 * (batch + 1), monkeypatch)
+        kept: list[str] = []
+        callback.on_train_batch_end(fake_trainer(0, 1, kept, batches=10), None, None, None, batch)  # type: ignore[arg-type]
+        saved += [batch] * len(kept)
+    assert saved == [3, 7]
+    assert callback.kept == "epoch 1, step 4 of 5"
+
+
+def test_all_processes_do_as_one_of_them_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their clocks differ, one alone may be told to end, and a process that writes waits for the others."""
+    trainer = fake_trainer(1, 9, [])
+    trainer.world_size = 2
+    for others in ([0, 0], [1, 0], [0, 15]):
+        trainer.strategy = SimpleNamespace(
+            root_device=torch.device("cpu"),
+            reduce=lambda mine, reduce_op, o=others: torch.maximum(mine, torch.tensor(o)),
         )
-        LastCheckpoint(Path("nowhere")).on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
-    assert len(saved) == 1
+        assert training.agreed(trainer, False, 0) == (bool(others[0]), others[1])
 
 
-def test_a_run_killed_epochs_after_its_checkpoint_ends_as_if_it_had_not_been(
-    data: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed in the third epoch, seconds after the first was saved: the second and third are learned again."""
+@pytest.fixture
+def kept(pretrained: Path) -> dict[str, Any]:
+    return torch.load(pretrained / "checkpoints" / "pretrain.ckpt", weights_only=True)
+
+
+OFTEN = {"checkpoint_minutes": 1e-6}
+
+
+@pytest.mark.parametrize(("often", "epoch"), [({}, 0), (OFTEN, 2)])
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    often: dict[str, float], epoch: int, data: Path, pretrained: Path, kept: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Killed within the third epoch, seconds after the first was saved, or a step after a checkpoint within it."""
 
     class Mortal(pretrain.PretrainModule):
         def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            if self.current_epoch == 2:
+            if (self.current_epoch, batch_idx) == (2, 1):
                 raise Killed
+            super().on_train_batch_start(batch, batch_idx)
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(pretrain, "PretrainModule", Mortal)
         with pytest.raises(Killed):
-            msmae.pretrain(str(data), out=str(out), preset="tiny")
-    assert torch.load(out / "checkpoints" / "last.ckpt", weights_only=False)["epoch"] == 0
-    msmae.pretrain(str(data), out=str(out), preset="tiny")
+            msmae.pretrain(str(data), out=str(out), preset="tiny", trainer=often)
+    assert torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == epoch
+    msmae.pretrain(str(data), out=str(out), preset="tiny", trainer=often)
     weights = [(run / "pretrained" / "model.safetensors").read_bytes() for run in (out, pretrained)]
     assert weights[0] == weights[1]
+    bank = torch.load(out / "checkpoints" / "pretrain.ckpt", weights_only=True)["map_bank"]
+    assert torch.equal(bank["maps"], kept["map_bank"]["maps"])
+
+
+def test_a_signal_saves_at_the_end_of_the_step(
+    data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fine-tuning is told to end within the first step of its second epoch, and goes on with the second."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    for name in ("model", "checkpoints"):
+        shutil.rmtree(run / name)
+    predictions = (run / "predictions.csv").read_bytes()
+    for name in ("metrics.json", "predictions.csv"):
+        (run / name).unlink()
+
+    class Told(finetune.FinetuneModule):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            super().on_train_batch_start(batch, batch_idx)
+            if self.current_epoch == 1:
+                signal.raise_signal(signal.SIGTERM)
+
+    def end(*_: object) -> None:
+        raise Killed
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(finetune, "FinetuneModule", Told)
+            with pytest.raises(Killed):
+                msmae.run(str(data), out=str(run), preset="tiny")
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert f"kept epoch 2, step 1 of 2, in {run / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err
+    msmae.run(str(data), out=str(run), preset="tiny")
+    assert "finetune: continued from epoch 2 of 2, batch 2 of 2" in capsys.readouterr().out
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run, finished)]
+    assert weights[0] == weights[1]
+    assert (run / "predictions.csv").read_bytes() == predictions
+
+
+def test_another_number_of_processes_goes_on_where_the_images_end(kept: dict[str, Any]) -> None:
+    """Two processes become one: half the images a step, so twice the steps, at half the rate."""
+    loop = kept["loops"]["fit_loop"]
+    kept["world"] = 2
+    loop["epoch_progress"]["current"] |= {"started": 4, "processed": 3}
+    loop["epoch_loop.batch_progress"]["current"] |= {"ready": 3, "started": 3, "processed": 3, "completed": 2}
+    rate, steps = kept["lr_schedulers"][0]["base_lrs"][0], kept["global_step"]
+    trainer = fake_trainer(3, 4, [])
+    module: Any = SimpleNamespace(train_dataloader=lambda: range(20))
+    LastCheckpoint(Path("nowhere"), 10).on_load_checkpoint(trainer, module, kept)
+    assert module.goes_on == (3, 6)
+    assert loop["epoch_loop.batch_progress"]["current"]["completed"] == 5
+    assert kept["lr_schedulers"][0]["base_lrs"][0] == rate / 2
+    assert kept["lr_schedulers"][0]["last_epoch"] == 2 * steps
+    assert kept["optimizer_states"][0]["param_groups"][0]["initial_lr"] == rate / 2
 
 
 class Mine:

@@ -118,19 +118,20 @@ def test_predict_writes_masks_of_the_inputs_size_and_overlays(finished: Path, tm
         assert (tmp_path / "out" / "overlays" / Path(mask).name).is_file()
 
 
-def test_a_stopped_run_goes_on_from_its_last_epoch(
+def test_a_stopped_run_goes_on_from_its_last_step(
     finished: Path, data: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = {"from_": str(pretrained), "out": str(tmp_path / "run"), "preset": "tiny"}
-    plain = training.SegmentModule.on_train_epoch_start
+    words: dict[str, Any] = {"from_": str(pretrained), "out": str(tmp_path / "run"), "preset": "tiny"}
+    words["trainer"] = {"checkpoint_minutes": 1e-6}
+    plain = training.SegmentModule.on_train_batch_start
 
-    def stop_at_the_third(module: training.SegmentModule) -> None:
-        if module.current_epoch == 2:
+    def stop_in_the_third(module: training.SegmentModule, batch: Any, number: int) -> None:
+        if (module.current_epoch, number) == (2, 1):
             raise RuntimeError("the power fails")
-        plain(module)
+        plain(module, batch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.SegmentModule, "on_train_epoch_start", stop_at_the_third)
+        patch.setattr(training.SegmentModule, "on_train_batch_start", stop_in_the_third)
         with pytest.raises(RuntimeError, match="the power fails"):
             segment(str(data), **words, segment={"epochs": 3})
     assert not (tmp_path / "run" / "model").exists()

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import msmae
 from msmae.method.segmenter import LightDecoder, SetrDecoder
+from msmae.training.optimiser import averaging_of
 from msmae.training.supervised import LEAST_VALIDATIONS, SupervisedModule, epochs_between_validations, train_supervised
-from msmae.training.trainer import averaging_of
 from spots import prepared_of, write_spots
 
 

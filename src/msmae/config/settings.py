@@ -310,6 +310,8 @@ class TrainerSettings(Group):
     """CPU threads. Unless given: all cores."""
     compile: bool = False
     """Compile the network (torch.compile). It takes a minute first; then steps are faster on a GPU, hardly on a CPU."""
+    checkpoint_minutes: Positive = 10.0
+    """Minutes after which a checkpoint is written within an epoch too. At its end: half a minute, if that is sooner."""
 
 
 @dataclass(frozen=True)

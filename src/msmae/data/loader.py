@@ -30,6 +30,7 @@ class Batches:
         targets: labels of all samples in the store (see ``Manifest.targets``).
         rank, world: this process's share in distributed training; ids are repeated to give all ranks equally many.
         chances: how likely each id is drawn, with replacement, when shuffling; None: each id once.
+        first: the batch that is begun with; those before it still count in the length.
         drop_last: leave out a last batch that is not full, unless it is the only one.
     """
 
@@ -42,6 +43,7 @@ class Batches:
     chances: np.ndarray | None = None
     seed: int = 0
     epoch: int = 0
+    first: int = 0
     rank: int = 0
     world: int = 1
 
@@ -63,7 +65,7 @@ class Batches:
             ids = self.order()
             ids = np.resize(ids, -(-len(ids) // self.world) * self.world)  # equally many for every rank
         ids = ids[self.rank :: self.world]
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+        for start in range(self.first * self.batch_size, len(self) * self.batch_size, self.batch_size):
             chosen = ids[start : start + self.batch_size]
             yield Batch(
                 ids=torch.from_numpy(chosen),

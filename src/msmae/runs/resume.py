@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from msmae.runs.checkpoint import read_checkpoint, unreadable_checkpoint
 log = logging.getLogger("msmae")
 
 LAST, BEFORE, BEST = "last.ckpt", "before.ckpt", "best.ckpt"
-SECONDS_BETWEEN_CHECKPOINTS = 30.0
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -46,30 +44,6 @@ def keep_before(last: Path) -> None:
             os.link(last, before)
         except OSError:  # a file system without links
             shutil.copyfile(last, before)
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps RUN/checkpoints/last.ckpt: what a killed run continues from.
-
-    It is written after the first epoch, after the last, and between them after an epoch's end no sooner than half a
-    minute since: a run whose epochs take seconds does not spend them on writing.
-    """
-
-    def __init__(self, run: Path) -> None:
-        super().__init__(
-            dirpath=run / "checkpoints", filename="last", save_top_k=1, monitor=None, enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )  # fmt: skip
-        self.due = 0.0
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.strategy.broadcast(last or time.monotonic() >= self.due):  # all processes write together
-            super().on_train_epoch_end(trainer, pl_module)
-            self.due = time.monotonic() + SECONDS_BETWEEN_CHECKPOINTS
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(lying_in(self.dirpath, state_dict))
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -108,12 +82,16 @@ class Halved(Callback):
     ) -> None:
         """Give the state that is loaded the rate of now."""
         before = int(checkpoint.get("callbacks", {}).get(self.state_key, {}).get("times", 0))
-        share = 0.5 ** max(0, self.times - before)
-        for scheduler in checkpoint.get("lr_schedulers", []):
-            scheduler["base_lrs"] = [share * rate for rate in scheduler["base_lrs"]]
-        for optimiser in checkpoint.get("optimizer_states", []):
-            for group in optimiser["param_groups"]:
-                group |= {name: share * group[name] for name in ("lr", "initial_lr") if name in group}
+        scale_rates(checkpoint, 0.5 ** max(0, self.times - before))
+
+
+def scale_rates(checkpoint: dict[str, Any], share: float) -> None:
+    """Let a checkpoint go on at this share of its learning rates."""
+    for scheduler in checkpoint.get("lr_schedulers", []):
+        scheduler["base_lrs"] = [share * rate for rate in scheduler["base_lrs"]]
+    for optimiser in checkpoint.get("optimizer_states", []):
+        for group in optimiser["param_groups"]:
+            group |= {name: share * group[name] for name in ("lr", "initial_lr") if name in group}
 
 
 def lying_in(folder: Any, state: dict[str, Any]) -> dict[str, Any]:

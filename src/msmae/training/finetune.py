@@ -18,12 +18,11 @@ from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import build_model, load_model, pretrained_part, save_model
 from msmae.training.cards import card_of
 from msmae.training.maps import refresh_bank
-from msmae.training.optimiser import layerwise_groups
+from msmae.training.optimiser import averaged_weights, layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.probe import fit_probe
 from msmae.training.start import fill
 from msmae.training.supervised import SupervisedModule, disagreement, train_supervised
-from msmae.training.trainer import averaged_weights
 from msmae.training.views import CYCLE, WHOLE, draw_for, follows_maps, share_of
 
 TEMPERATURE = 2.0
@@ -40,7 +39,6 @@ class FinetuneModule(SupervisedModule):
         self.bank = MapBank(torch.from_numpy(self.train_ids), model.encoder.grid)
 
     def on_train_epoch_start(self) -> None:
-        super().on_train_epoch_start()
         assert self.settings.refresh_every is not None
         if follows_maps(self.prepared) and self.current_epoch % self.settings.refresh_every == 0:
             self.refresh()  # before the first step too: then the maps are those of the start

@@ -1,11 +1,17 @@
-"""What the optimiser is given: every trained parameter with its learning rate and its weight decay."""
+"""What the optimiser is given: every trained parameter with its learning rate and its weight decay; and the average of
+the weights that it makes."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, WeightAveraging
+from torch import Tensor, nn
 
 
 def layerwise_groups(
@@ -41,3 +47,39 @@ def layer_of(name: str, top: int) -> int:
 def decayed(name: str, parameter: nn.Parameter) -> bool:
     """Whether weight decay applies: to weight matrices; not to biases, norms, tokens and positions."""
     return parameter.ndim > 1 and not name.endswith(("_token", "pos_embed"))
+
+
+def averaging_of(network: nn.Module, decay: float, *, warm: bool = False) -> list[Callback]:
+    """What averages the weights that are validated and kept; nothing where it is switched off or would do harm.
+
+    Layers that keep statistics of what they saw (batch normalisation) keep those of the weights as they are, which fit
+    no average of weights: in a short training such a network answers at chance.
+
+    Args:
+        warm: the decay begins small and grows with the steps, so that the average is not behind in a short training.
+    """
+    if not decay:
+        return []
+    if any(getattr(layer, "track_running_stats", False) for layer in network.modules()):
+        logging.getLogger("msmae").info("the weights are not averaged: batch statistics fit them as they are")
+        return []
+    if not warm:
+        return [EMAWeightAveraging(decay=decay)]
+
+    def average(mean: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
+        return new.lerp(mean, min(decay, (1 + float(steps)) / (10 + float(steps))))
+
+    return [WeightAveraging(avg_fn=average)]
+
+
+@contextmanager
+def averaged_weights(trainer: pl.Trainer, module: pl.LightningModule) -> Iterator[None]:
+    """The module with its averaged weights meanwhile, where they are averaged; else as it is."""
+    averaging = [c for c in trainer.callbacks if isinstance(c, WeightAveraging) and c._average_model is not None]  # type: ignore[attr-defined]
+    for callback in averaging:
+        callback._swap_models(module)
+    try:
+        yield
+    finally:
+        for callback in averaging:
+            callback._swap_models(module)

@@ -92,9 +92,16 @@ class Prepared:
         return ids[~np.isin(ids, list(self.store.excluded))]
 
     def batches(
-        self, ids: np.ndarray, batch_size: int, *, epoch: int | None = None, rank: int = 0, world: int = 1
+        self,
+        ids: np.ndarray,
+        batch_size: int,
+        *,
+        epoch: int | None = None,
+        first: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ) -> Batches:
-        """Batches over ids; shuffled if an epoch is given, else in order."""
+        """Batches over ids, from the ``first`` on; shuffled if an epoch is given, else in order."""
         return Batches(
             store=self.store,
             targets=self.targets,
@@ -104,6 +111,7 @@ class Prepared:
             drop_last=epoch is not None,
             seed=self.seed,
             epoch=epoch or 0,
+            first=first,
             rank=rank,
             world=world,
         )

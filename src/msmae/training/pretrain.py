@@ -17,7 +17,7 @@ from msmae.method.attention import MapBank, patch_maps
 from msmae.method.masking import Draw, PatchPlan
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model, save_model
-from msmae.runs.resume import BEFORE, LAST, LastCheckpoint
+from msmae.runs.resume import BEFORE, LAST
 from msmae.training.cards import card_of
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
@@ -68,7 +68,6 @@ class PretrainModule(StageModule):
         log.info("epoch %d: %s begins, %s", self.current_epoch + 1, kind, shares)
 
     def on_train_epoch_start(self) -> None:
-        super().on_train_epoch_start()
         if self.trainer.is_global_zero:
             self.say_what_begins()
         if self.refresh_due():
@@ -184,7 +183,7 @@ def pretrain_model(prepared: Prepared, run: Path) -> None:
         "pretrain",
         epochs=prepared.settings.pretrain.epochs,
         settings=prepared.settings.trainer,
-        callbacks=[LastCheckpoint(run)],
+        callbacks=[],
         accumulate=prepared.settings.pretrain.accumulate,
     )
     done, resume, before = (run / "checkpoints" / name for name in ("pretrain.ckpt", LAST, BEFORE))

@@ -20,16 +20,15 @@ from msmae.runs.resume import (
     BEST,
     LAST,
     BestCheckpoint,
-    LastCheckpoint,
     forget_unless_best,
 )
 from msmae.training.cards import card_of
-from msmae.training.optimiser import layerwise_groups
+from msmae.training.optimiser import averaging_of, layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers
 from msmae.training.start import fill
 from msmae.training.supervised import jitter
-from msmae.training.trainer import StageModule, averaging_of, check_trainer, fit, make_trainer
+from msmae.training.trainer import StageModule, check_trainer, fit, make_trainer
 
 AUXILIARY = 0.4
 """Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
@@ -141,7 +140,6 @@ def segment_model(prepared: Prepared, run: Path) -> None:
             *averaging_of(model, settings.ema),
             EarlyStopping("val_dice", mode="max", patience=settings.patience),
             BestCheckpoint(run, monitor="val_dice", mode="max"),
-            LastCheckpoint(run),
         ],
         accumulate=settings.accumulate,
     )

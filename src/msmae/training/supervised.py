@@ -22,13 +22,12 @@ from msmae.runs.resume import (
     BEST,
     LAST,
     BestCheckpoint,
-    LastCheckpoint,
     forget_unless_best,
 )
 from msmae.training.balance import decide_balance
-from msmae.training.optimiser import layerwise_groups
+from msmae.training.optimiser import averaging_of, layerwise_groups
 from msmae.training.prepare import Prepared
-from msmae.training.trainer import StageModule, averaging_of, fit, make_trainer
+from msmae.training.trainer import StageModule, fit, make_trainer
 
 
 class SupervisedModule(StageModule):
@@ -126,7 +125,6 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
             *averaging_of(module.model, settings.ema, warm=bool(module.prepared.origin)),
             LastIsValidated(),
             BestCheckpoint(run, monitor="val_loss", mode="min"),
-            LastCheckpoint(run),
         ],
         accumulate=settings.accumulate,
         validate_every=every,
@@ -159,7 +157,9 @@ def epochs_between_validations(train: int, val: int, epochs: int) -> int:
 class LastIsValidated(Callback):
     """The last epoch is validated, also where only every n-th is."""
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 

@@ -8,8 +8,7 @@ import pickle
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,17 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from msmae.config import FinetuneSettings, PretrainSettings, SegmentSettings, TrainerSettings, require
-from msmae.data.loader import Batches
+from msmae.data.loader import Batch, Batches
 from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 from msmae.machine import choose_precision, compile_network, is_out_of_memory, keep_freed_memory
 from msmae.runs.checkpoint import unreadable_checkpoint
+from msmae.runs.last import LastCheckpoint
 from msmae.runs.loggers import check_logger, loggers_of
 from msmae.runs.resume import Halved, WholeCheckpoints, sound_checkpoint
 from msmae.training.prepare import Prepared
@@ -60,7 +60,13 @@ def make_trainer(
         strategy=settings.strategy,
         num_nodes=settings.num_nodes,
         precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
-        callbacks=[*callbacks, Halved(), StageProgress(stage), EveryEpochLogged()],
+        callbacks=[
+            *callbacks,
+            LastCheckpoint(run, settings.checkpoint_minutes),
+            Halved(),
+            StageProgress(stage),
+            EveryEpochLogged(),
+        ],
         logger=loggers_of(settings.logger, run, stage, {"stage": stage, "epochs": epochs, **asdict(settings)}),
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
@@ -72,42 +78,6 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-def averaging_of(network: nn.Module, decay: float, *, warm: bool = False) -> list[Callback]:
-    """What averages the weights that are validated and kept; nothing where it is switched off or would do harm.
-
-    Layers that keep statistics of what they saw (batch normalisation) keep those of the weights as they are, which fit
-    no average of weights: in a short training such a network answers at chance.
-
-    Args:
-        warm: the decay begins small and grows with the steps, so that the average is not behind in a short training.
-    """
-    if not decay:
-        return []
-    if any(getattr(layer, "track_running_stats", False) for layer in network.modules()):
-        logging.getLogger("msmae").info("the weights are not averaged: batch statistics fit them as they are")
-        return []
-    if not warm:
-        return [EMAWeightAveraging(decay=decay)]
-
-    def average(mean: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
-        return new.lerp(mean, min(decay, (1 + float(steps)) / (10 + float(steps))))
-
-    return [WeightAveraging(avg_fn=average)]
-
-
-@contextmanager
-def averaged_weights(trainer: pl.Trainer, module: pl.LightningModule) -> Iterator[None]:
-    """The module with its averaged weights meanwhile, where they are averaged; else as it is."""
-    averaging = [c for c in trainer.callbacks if isinstance(c, WeightAveraging) and c._average_model is not None]  # type: ignore[attr-defined]
-    for callback in averaging:
-        callback._swap_models(module)
-    try:
-        yield
-    finally:
-        for callback in averaging:
-            callback._swap_models(module)
 
 
 def quiet_lightning() -> None:
@@ -225,20 +195,24 @@ class StageModule(pl.LightningModule):
         super().__init__()
         self.prepared, self.train_ids, self.warmup = prepared, ids, settings.lr_warmup
         self.batch_size, self.accumulate, self.base_lr = settings.batch_size, settings.accumulate, settings.base_lr
+        self.goes_on = (0, 0)  # the epoch in which a checkpoint lies, and how many of its batches are done
         shape = (1, -1, 1, 1)
         self.register_buffer("mean", torch.tensor(prepared.mean).reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(prepared.std).reshape(shape), persistent=False)
 
     def train_dataloader(self) -> Batches:
-        """This epoch's batches; the order depends on seed and epoch alone, so a resumed run sees the same."""
+        """This epoch's batches, without those before the checkpoint that training goes on from. The order depends on
+        seed and epoch alone, so a resumed run sees the same."""
+        epoch, batches = self.goes_on
         return self.prepared.batches(
             self.train_ids, self.batch_size, epoch=self.current_epoch, rank=self.global_rank,
-            world=self.trainer.world_size,
+            world=self.trainer.world_size, first=batches if epoch == self.current_epoch else 0,
         )  # fmt: skip
 
-    def on_train_epoch_start(self) -> None:
-        """Seed all randomness from (seed, epoch, rank)."""
-        seed = (self.prepared.seed * 1_000_003 + self.current_epoch * 1009 + self.global_rank) % 2**31
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed all randomness from (seed, epoch, batch, rank): a resumed run draws the same."""
+        place = (self.prepared.seed, self.current_epoch, batch_idx, self.global_rank)
+        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
         torch.manual_seed(seed)
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -277,7 +251,7 @@ class StageModule(pl.LightningModule):
         """The error that names the step, the batch's images and the checkpoint to go on from."""
         paths = [str(self.prepared.manifest.path(int(i))) for i in self.batch_ids]
         last = self.trainer.checkpoint_callbacks[-1]
-        kept = Path(last.best_model_path) if isinstance(last, ModelCheckpoint) and last.best_model_path else None
+        kept = last.path if isinstance(last, LastCheckpoint) and last.path.is_file() else None
         return Diverged(
             f"{what} at step {self.global_step} (epoch {self.current_epoch + 1})",
             where=f"{count(len(paths), 'image')} in the batch: {some(paths)}",
@@ -334,16 +308,19 @@ class StageProgress(Callback):
         self.due = 0.0  # when the next line is printed, where there is no terminal to draw a bar on
         self.foretold = False
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero and trainer.current_epoch:
-            print(f"{self.stage}: continued from epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", flush=True)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        self.first, self.images, self.began = pl_module.goes_on[1], 0, time.perf_counter()
+        if trainer.is_global_zero and (trainer.current_epoch or self.first):
+            within = f", batch {self.first + 1} of {trainer.num_training_batches}" if self.first else ""
+            epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            print(f"{self.stage}: continued from {epoch}{within}", flush=True)
         if trainer.is_global_zero and self.progress.console.is_terminal:
             total = int(trainer.max_epochs or 1) * int(trainer.num_training_batches)
             self.task = self.progress.add_task(self.stage, total=total, figures="")
             self.progress.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.images, self.began = 0, time.perf_counter()
+        self.first, self.images, self.began = 0, 0, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -362,7 +339,7 @@ class StageProgress(Callback):
         passed, of_epoch = time.perf_counter() - self.began, int(trainer.num_training_batches)
         if not self.foretold and passed > SECONDS_TO_FORETELL:
             left = int(trainer.max_epochs or 1) - trainer.current_epoch
-            minutes = passed / batches * left * of_epoch / 60
+            minutes = passed / (batches - self.first) * left * of_epoch / 60
             print(f"{self.stage}: about {minutes:.1f} minutes for {left} epochs, validation not counted", flush=True)
             self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
         elif passed > SECONDS_BETWEEN_LINES and time.monotonic() > self.due + 10 and batches < of_epoch:
