@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from filelock import FileLock
 from sklearn.metrics import balanced_accuracy_score
 
 import msmae
@@ -28,6 +27,7 @@ from msmae.comparison.budgets import Price, prices_in_gmacs, prices_in_seconds, 
 from msmae.config import make_settings
 from msmae.data.opening import divide
 from msmae.errors import UserError
+from msmae.runs.lock import held
 from msmae.statistics.predictions import read_predictions
 from msmae.training.prepare import Prepared, prepare
 from msmae.verbs.report import report
@@ -168,9 +168,9 @@ def test_a_run_that_another_process_makes_is_left_to_it(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "shared"
-    (out / ".locks").mkdir(parents=True)
+    out.mkdir()
     (out / "comparison.json").write_text("{}")
-    with FileLock(out / ".locks" / "majority-0"):
+    with held(out / "majority" / "0"):
         plan = msmae.compare(str(data), out=str(out), arms=["majority", "pca-svm"], seeds=[0], preset="tiny")
     assert plan["missing"] == ["majority/0"]
     assert "another process is at it" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from msmae.verbs.run import FINISHED
 
 HOLD = """
 import sys
+import threading
 from pathlib import Path
 from msmae.runs.lock import held
 with held(Path(sys.argv[1])):
@@ -48,6 +50,14 @@ def test_the_second_is_told_who_holds_a_folder_and_takes_over_from_the_dead(tmp_
         assert json.loads((folder / LOCK).read_text())["process"] == os.getpid()
         (folder / "config.yaml").touch()
     assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+
+
+def test_who_waits_comes_in_when_the_holder_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = holder(tmp_path / "comparison")
+    threading.Timer(0.3, other.kill).start()
+    with other, held(tmp_path / "comparison", wait=True):
+        assert other.wait() < 0
+    assert f"in use by process {other.pid}" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_refused_is_left_as_it_was(tmp_path: Path) -> None:

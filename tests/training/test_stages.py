@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_with_the_same_command(
     assert not (out / "metrics.json").exists()
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0
-    assert re.search(r"(pretrain|finetune): continued from epoch [2-9]\d* of \d", again.stdout), again.stdout
+    assert re.search(r"(pretrain|finetune): continued from epoch \d+ of \d", again.stdout), again.stdout
     assert figures(out) == figures(finished)
 
 

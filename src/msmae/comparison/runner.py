@@ -6,13 +6,12 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from msmae.comparison.baselines import BASELINE, NOT_CALIBRATED
 from msmae.comparison.budgets import (
@@ -35,6 +34,7 @@ from msmae.evaluation.train_and_test import train_and_test
 from msmae.files import read_mapping
 from msmae.runs.checkpoint import read_card
 from msmae.runs.folder import completed, describe_run, differences, read_run, write_json
+from msmae.runs.lock import InUse, held
 from msmae.training.cards import card_of
 from msmae.training.prepare import Prepared, prepare
 
@@ -114,17 +114,13 @@ def finished(folder: Path, part: Part) -> bool:
 @contextmanager
 def claimed(folder: Path, part: Part) -> Iterator[bool]:
     """Whether a run is ours to make for now, and no other process's."""
-    lock = FileLock(folder / ".locks" / part.name.replace("/", "-"), timeout=0)
-    (folder / ".locks").mkdir(exist_ok=True)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder / part.name))
+        except InUse:
+            yield False
+        else:
+            yield True
 
 
 class Bench:

@@ -37,15 +37,16 @@ def alone(argument: str) -> Callable[[Verb], Verb]:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a folder meanwhile; one that was made for that, and stays empty, is removed.
+def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder meanwhile; one that was made for that, and stays empty, is removed. ``wait``: for the process that
+    holds it.
 
     Raises:
-        UserError: another process holds it. The sentence says which, where and since when.
+        InUse: another process holds it. The sentence says which, where and since when.
     """
     from msmae.runs.folder import is_helper_process
 
-    handle = None if is_helper_process() or not may_hold(folder) else take(folder / LOCK)
+    handle = None if is_helper_process() or not may_hold(folder) else take(folder / LOCK, wait=wait)
     try:
         yield
     finally:
@@ -57,7 +58,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def may_hold(folder: Path) -> bool:
-    """Whether a folder is a run's, or may become one; it is made unless it is there."""
+    """Whether a folder is a run's or a comparison's, or may become one; it is made unless it is there."""
     if str(folder) in ("", "."):
         return False
     try:
@@ -65,10 +66,10 @@ def may_hold(folder: Path) -> bool:
         names = {path.name for path in folder.iterdir()}
     except OSError:  # the verb says what is wrong with it
         return False
-    return not names - {LOCK} or bool(names & {"config.yaml", "environment.json"})
+    return not names - {LOCK} or bool(names & {"config.yaml", "environment.json", "comparison.json"})
 
 
-def take(path: Path) -> int | None:
+def take(path: Path, *, wait: bool = False) -> int | None:
     """The lock, as a handle that holds it; None where the file system or the system knows none."""
     try:
         import fcntl
@@ -82,9 +83,12 @@ def take(path: Path) -> int | None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            who = os.read(handle, 1000)
-            os.close(handle)
-            raise in_use(path.parent, who) from None
+            other = in_use(path.parent, os.read(handle, 1000))
+            if not wait:
+                os.close(handle)
+                raise other from None
+            print(f"{other.what}: waiting", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
             os.close(handle)
             return None
@@ -97,13 +101,17 @@ def take(path: Path) -> int | None:
     return handle
 
 
-def in_use(folder: Path, who: bytes) -> UserError:
+class InUse(UserError):
+    """Another process holds the folder."""
+
+
+def in_use(folder: Path, who: bytes) -> InUse:
     """The error for a folder that another process holds, by what it wrote of itself."""
     try:
         told = json.loads(who)
         holder = f"process {int(told['process'])} on {str(told['machine'])[:80]!r} since {str(told['since'])[:30]!r}"
     except (ValueError, TypeError, KeyError):
         holder = "another process"
-    return UserError(
+    return InUse(
         f"the folder is in use by {holder}", where=str(folder), mend="wait for it, end it, or choose another --out"
     )

@@ -38,8 +38,8 @@ def compare(
 ) -> dict[str, Any]:
     """Compare arms on the same splits with the same compute budget. The same command continues a stopped comparison.
 
-    You may start the same command several times: the processes share the runs. You may add arms and seeds later. The
-    splits are drawn once, by the first seed.
+    You may start the same command several times: the processes share the runs, and one at a time plans and reports. You
+    may add arms and seeds later. The splits are drawn once, by the first seed.
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
@@ -79,27 +79,29 @@ def compare(
     folder = asked.folder
     check_machine(asked)
     from msmae.runs.folder import write_json
+    from msmae.runs.lock import held
     from msmae.training.pretrain import check_training
     from msmae.verbs.report import report
     from msmae.verbs.show import show_start
 
-    before = read_plan(folder)
-    first_seed = before.get("split_seed", request.seeds[0])
-    whole = open_data(asked, seed=first_seed, goes_on=False)
-    check_baselines(request.arms, whole)
-    manifests = cut_folds(whole, request, settings=asked.settings, seed=first_seed)
-    audits = [{**audited(asked, manifest).to_dict(), **known_to_start(asked, manifest)} for manifest in manifests]
-    borrowed = Path(encoders) if encoders else None
-    bench = Bench(data, manifests, chosen, given=asked.given, encoders=borrowed, start=start)
-    for arm in request.arms:
-        if arm in ARMS:
-            check_training(dataclasses.replace(bench.prepared[0], method=arm))
-    show_start(bench.prepared[0])
-    plan = bench.plan(request, before, where=folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / PLAN, plan)
-    write_json(folder / "audit.json", audits[0])
-    whole.write(folder / "manifest.csv")
+    with held(folder, wait=True):
+        before = read_plan(folder)
+        first_seed = before.get("split_seed", request.seeds[0])
+        whole = open_data(asked, seed=first_seed, goes_on=False)
+        check_baselines(request.arms, whole)
+        manifests = cut_folds(whole, request, settings=asked.settings, seed=first_seed)
+        audits = [{**audited(asked, manifest).to_dict(), **known_to_start(asked, manifest)} for manifest in manifests]
+        borrowed = Path(encoders) if encoders else None
+        bench = Bench(data, manifests, chosen, given=asked.given, encoders=borrowed, start=start)
+        for arm in request.arms:
+            if arm in ARMS:
+                check_training(dataclasses.replace(bench.prepared[0], method=arm))
+        show_start(bench.prepared[0])
+        plan = bench.plan(request, before, where=folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / PLAN, plan)
+        write_json(folder / "audit.json", audits[0])
+        whole.write(folder / "manifest.csv")
     parts = parts_of(plan)
     for number, part in enumerate(parts, start=1):
         with claimed(folder, part) as free:
@@ -107,12 +109,15 @@ def compare(
             print(f"run {number} of {len(parts)}: {part.name}: {state}", flush=True)
             if free:
                 bench.make(part, folder / part.name, plan, audit=audits[max(0, part.fold - 1)], columns=columns)
-        plan = {**plan, "missing": [part.name for part in parts if not finished(folder, part)]}
-        write_json(folder / PLAN, plan)
+        with held(folder, wait=True):
+            plan = read_plan(folder)  # another process may have added runs
+            plan["missing"] = [part.name for part in parts_of(plan) if not finished(folder, part)]
+            write_json(folder / PLAN, plan)
     if plan["missing"]:
         print(
             f"{len(plan['missing'])} of {len(parts)} runs are with another process: the last to finish writes the page"
         )
         return plan
-    print(f"  report           {report(str(folder))}")
+    with held(folder, wait=True):
+        print(f"  report           {report(str(folder))}")
     return plan
