@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,10 @@ from msmae.inference.exported import STATIC, ExportedClassifier, exported
 from msmae.inference.model import Model, load
 from msmae.inference.onnx_file import write_onnx
 from msmae.inference.proof import largest_difference
-from msmae.inference.timm_file import TimmFile, reread, write_timm
+from msmae.inference.timm_file import TimmFile, pretrained_encoder, reread, write_timm
 from msmae.method.classifier import Classifier
 from msmae.method.vit import VisionTransformer
-from msmae.runs.checkpoint import build_model
+from msmae.runs.checkpoint import build_model, load_model
 from msmae.selection.locator import Glance, Locator
 from msmae.selection.selectors import Selection
 from msmae.verbs.export import export
@@ -201,6 +202,20 @@ def test_what_timm_does_not_have_is_refused(run: Path, segmenter: Path, tmp_path
     with pytest.raises(UserError, match="no head that reads 'both'"):
         write_timm(tmp_path / "x", build_model(card), card, metadata={})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pre_trained_encoder_goes_out_without_a_head(run: Path, tmp_path: Path):
+    (tmp_path / "pre").mkdir()
+    shutil.copytree(run / "pretrained", tmp_path / "pre" / "model")
+    with pytest.raises(UserError, match="--format timm exports the encoder alone"):
+        export(str(tmp_path / "pre"))
+    path = Path(export(str(tmp_path / "pre"), format="timm"))
+    assert not any(name.startswith(("head.", "decoder")) for name in load_file(path))
+    with safe_open(path, "pt") as stream:
+        assert json.loads(stream.metadata()["model_args"])["num_classes"] == 0
+    tokens = load_model(run / "pretrained")[0].encoder((images := torch.rand(2, 1, 32, 32) * 255) / 50 - 80 / 50)
+    ours = pretrained_encoder(run / "pretrained").predict(images)
+    torch.testing.assert_close(ours, tokens[:, 0].detach(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from msmae.encoders.weights import load_into, open_weights
 from msmae.errors import UserError
 from msmae.files import whole
 from msmae.method.classifier import Classifier
+from msmae.method.msmae import MSMAE
 from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import load_model
 
 BASES = {(384, 14): "vit_small_patch14_dinov2", (768, 14): "vit_base_patch14_dinov2"}
 """(width, patch size) -> the model whose other settings fit, where it is not the plain one."""
@@ -45,7 +47,7 @@ def timm_arguments(network: Classifier, card: ModelCard) -> tuple[str, dict[str,
         UserError: the head reads what timm's cannot.
     """
     encoder = network.encoder
-    if network.pool not in ("cls", "mean") or not isinstance(network.head, nn.Linear):
+    if network.pool not in ("cls", "mean") or not isinstance(network.head, (nn.Linear, nn.Identity)):
         head = f"that reads '{network.pool}'" if isinstance(network.head, nn.Linear) else "of nearest neighbours"
         raise UserError(f"timm has no head {head}", where="--format timm", mend="export as onnx, torch or hub")
     extra: dict[str, Any] = {
@@ -60,7 +62,7 @@ def timm_arguments(network: Classifier, card: ModelCard) -> tuple[str, dict[str,
         "img_size": list(card.image_size),
         "patch_size": card.patch_size,
         "in_chans": card.channels,
-        "num_classes": len(card.classes),
+        "num_classes": len(card.classes) if isinstance(network.head, nn.Linear) else 0,
         "embed_dim": card.width,
         "depth": card.depth,
         "num_heads": card.heads,
@@ -97,12 +99,36 @@ def write_timm(path: Path, network: Classifier, card: ModelCard, *, metadata: di
         unfinished.chmod(mode)
 
 
+@dataclass(frozen=True)
+class PretrainedEncoder:
+    """An encoder that was only pre-trained: what a head would read of it."""
+
+    network: Classifier
+    card: ModelCard
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in the files' own units -> the class token, normalised [B, D]."""
+        mean, std = (torch.tensor(part).reshape(1, -1, 1, 1) for part in (self.card.mean, self.card.std))
+        features: Tensor = self.network((images - mean) / std)
+        return features
+
+
+def pretrained_encoder(folder: Path) -> PretrainedEncoder | None:
+    """The encoder of a pre-training's folder ``model``, without its decoder; None where it holds another model."""
+    network, card = load_model(folder)
+    if not isinstance(network, MSMAE):
+        return None
+    headless = Classifier(network.encoder, classes=0, pool="cls", head=nn.Identity())
+    return PretrainedEncoder(headless.eval().requires_grad_(False), card)
+
+
 class TimmFile(nn.Module):
     """A written file, read back: by timm where it is installed, else by what reads timm's published weights here."""
 
     def __init__(self, path: Path, card: ModelCard, network: Classifier) -> None:
         super().__init__()
-        self.multilabel = card.multilabel
+        self.multilabel, self.headless = card.multilabel, isinstance(network.head, nn.Identity)
         self.register_buffer("mean", torch.tensor(card.mean).reshape(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(card.std).reshape(1, -1, 1, 1))
         try:
@@ -117,10 +143,14 @@ class TimmFile(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] in the files' own units -> the network's own probabilities [B, classes]."""
+        """Images [B, C, H, W] in the files' own units -> the network's own probabilities [B, classes]; without a head
+        the class token [B, D].
+        """
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.std, Tensor)
         logits: Tensor = self.network((images - self.mean) / self.std)
+        if self.headless:
+            return logits
         return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
 
 
@@ -130,6 +160,8 @@ def reread(path: Path, card: ModelCard, network: Classifier) -> Classifier:
     norm_eps = card.encoder.get("norm_eps", weights.spec.norm_eps)
     encoder = build_encoder(replace(weights.spec, norm_eps=norm_eps))
     load_into(encoder, weights)
+    if isinstance(network.head, nn.Identity):
+        return Classifier(encoder, classes=0, pool=network.pool, head=nn.Identity())
     read = Classifier(encoder, classes=len(card.classes), pool=network.pool)
     tensors = load_file(path)
     read.head.load_state_dict({name: tensors[f"head.{name}"] for name in ("weight", "bias")})

@@ -13,6 +13,7 @@ from msmae.errors import UserError
 
 if TYPE_CHECKING:
     from msmae.inference.proof import Answer
+    from msmae.inference.timm_file import PretrainedEncoder
 
 FILES = {"onnx": "model.onnx", "timm": "model_timm.safetensors", "hub": "hub", "torch": "model.pt2"}
 """Format -> its file or folder, beside RUN/model unless --out names another."""
@@ -36,8 +37,9 @@ def export(
         out: the file, or the folder of the format hub. Unless given: model.onnx, model_timm.safetensors or model.pt2 in
             RUN/model, or RUN/hub.
         format: onnx: one file with normalisation, choice of the patches and calibration inside; segmenters too.
-            torch: the same as a torch.export program (.pt2). timm: the weights by timm's names, as safetensors. hub: a
-            folder for the Hugging Face hub, which msmae.load reads.
+            torch: the same as a torch.export program (.pt2). timm: the weights by timm's names, as safetensors; of a
+            run of `msmae pretrain` those of its encoder, without a head. hub: a folder for the Hugging Face hub, which
+            msmae.load reads.
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose (onnx, torch).
         selector: what chooses them: grid, self, early, merge, smaller or locator; the model's own unless given
             (onnx, torch).
@@ -58,7 +60,14 @@ def export(
     from msmae.inference.proof import images_of, largest_difference
     from msmae.runs.folder import check_writable
 
-    model = load(run)
+    encoder = _encoder_of(run)
+    if encoder and format != "timm":
+        raise UserError(
+            "this run was pre-trained only, and has no head to export",
+            where=run,
+            mend="--format timm exports the encoder alone; `msmae finetune` gives it a head",
+        )
+    model = encoder or load(run)
     folder = Path(run) if format == "hub" or not (Path(run) / "model").is_dir() else Path(run) / "model"
     path = Path(out) if out else folder / FILES[format]
     check_writable(path.parent)
@@ -70,11 +79,9 @@ def export(
         require(not path.is_dir(), f"{path} is a folder", where="--out", mend="name a file, as model.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     images, whose = images_of(Path(run), model.card)
-    calibrated = format != "timm"  # timm's file is the network alone
-    if isinstance(model, Model):
-        says: Answer = partial(model.predict, keep=keep, selector=selector, calibrated=calibrated)
-    else:
-        says = model.predict
+    says: Answer = model.predict
+    if isinstance(model, Model):  # timm's file is the network alone
+        says = partial(model.predict, keep=keep, selector=selector, calibrated=format != "timm")
     unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         file, by = WRITERS[format](Path(run), unfinished, model, keep, selector)
@@ -86,10 +93,19 @@ def export(
         if unfinished.is_dir():
             shutil.rmtree(unfinished)
         unfinished.unlink(missing_ok=True)
-    shown = f"largest difference of a probability {largest:.1e}, on {len(images)} {whose}"
+    what = "feature" if encoder else "probability"
+    shown = f"largest difference of a {what} {largest:.1e}, on {len(images)} {whose}"
     print(f"  checked          {by} against the model: {shown}")
     print(f"  exported         {path}")
     return str(path)
+
+
+def _encoder_of(run: str) -> PretrainedEncoder | None:
+    """The encoder of a run that was pre-trained only; None of any other."""
+    from msmae.inference.timm_file import pretrained_encoder
+
+    folder = Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
+    return None if run.startswith("hf:") else pretrained_encoder(folder)
 
 
 def _onnx(run: Path, path: Path, model: Any, keep: Any, selector: str | None) -> tuple[Answer, str]:
@@ -112,12 +128,13 @@ def _torch(run: Path, path: Path, model: Any, keep: Any, selector: str | None) -
 
 def _timm(run: Path, path: Path, model: Any, keep: Any, selector: str | None) -> tuple[Answer, str]:
     from msmae.inference.exported import described
-    from msmae.inference.model import Model
-    from msmae.inference.timm_file import TimmFile, write_timm
+    from msmae.inference.segmentation import SegmentationModel
+    from msmae.inference.timm_file import PretrainedEncoder, TimmFile, write_timm
 
-    if not isinstance(model, Model):
+    if isinstance(model, SegmentationModel):
         raise UserError("timm has no segmenters", where="--format timm", mend="export as onnx, torch or hub")
-    write_timm(path, model.network, model.card, metadata=described(model.card))
+    headless = {"task": "features"} if isinstance(model, PretrainedEncoder) else {}
+    write_timm(path, model.network, model.card, metadata=described(model.card) | headless)
     file = TimmFile(path, model.card, model.network)
     return file, file.by
 
