@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from msmae.cli import main
 from msmae.errors import UserError
-from msmae.files import LEFT_OVER, own_folder, whole, write_whole
+from msmae.files import LEFT_OVER, Steady, own_folder, whole, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -72,3 +74,30 @@ def test_what_a_kill_left_goes_after_an_hour(tmp_path: Path) -> None:
 
 def test_bytes_of_a_name_that_are_not_utf8_are_spelt_out(tmp_path: Path) -> None:
     assert write_whole(tmp_path / "x", "a\udcff").read_bytes() == b"a\\udcff"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_is_told_at_the_end_of_what_torch_writes() -> None:
+    """torch aborts the whole process where a write fails under it."""
+    import torch
+
+    with pytest.raises(OSError) as told, Steady(Path("/dev/full")) as stream:  # noqa: PT011
+        torch.save({"weights": torch.zeros(10_000)}, stream)
+    assert told.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_what_the_system_refuses_is_one_sentence(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def refused(words: object) -> int:
+        with whole(tmp_path / "model"):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("msmae.cli.dispatch", refused)
+    with pytest.raises(SystemExit) as ended:
+        main(["run"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"msmae: {os.strerror(number)} ({tmp_path / 'model'}): ")
+    assert told.count("\n") == 1

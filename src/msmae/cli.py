@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -99,6 +100,14 @@ def ended_by_signals() -> Iterator[None]:
                 signal.signal(number, answer)
 
 
+OF_THE_MACHINE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "ask for the right to it, or name another"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, and repeat the command"),
+    errno.EROFS: "name another place",
+}
+"""What a person can mend of what the system refuses."""
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 2 the input is wrong, 3 leakage, 130/143 interrupted and resumable."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -109,11 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except UserError as error:
         print(f"msmae: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except PermissionError as error:
-        print(f"msmae: {error.strerror} ({error.filename}): ask for the right to it, or name another", file=sys.stderr)
-        sys.exit(UserError.exit_code)
     except BrokenPipeError:
         os._exit(0)
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(visible(f"msmae: {error.strerror}{where}: {OF_THE_MACHINE[error.errno]}"), file=sys.stderr)
+        sys.exit(UserError.exit_code)
 
 
 def dispatch(words: Sequence[str]) -> int:

@@ -37,12 +37,50 @@ def whole(path: Path) -> Iterator[Path]:
         yield unfinished
         to_disk(unfinished)
         os.replace(unfinished, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             unfinished.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # what was written when the disk was full
         raise
     to_disk(path.parent)
     remove_left_over(path)
+
+
+class Steady:
+    """A file that takes whatever is written, and says at the end what failed: torch aborts where a write fails.
+
+    Raises:
+        OSError: at the end of its ``with`` block, what the first write that failed raised.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.stream = path.open("wb")
+        self.failed: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            if self.failed is None:
+                self.stream.write(data)
+        except OSError as error:
+            self.failed = error
+        return len(data)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self.failed = self.failed or error
+
+    def __enter__(self) -> Steady:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.flush()
+        with suppress(OSError):
+            self.stream.close()
+        if self.failed is not None:
+            raise self.failed
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:

@@ -83,3 +83,4 @@ def test_a_unit_s_label_is_that_of_all_its_images_where_the_unit_is_named(folder
     plain = opened(folder / "images.csv")
     assert labels(plain)["p0-b.png"] == ""
     assert any("--unit patient_id" in note for note in plain.notes)
+    assert any("1 patient with images of different labels" in note and "p2" in note for note in plain.notes)

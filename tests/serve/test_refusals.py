@@ -103,6 +103,15 @@ def test_a_dicom_bomb_is_refused(dicom_server: Served, changes: dict[str, object
     assert dicom_server.predict(("a.dcm", dicom(1, **changes))).status_code == 422
 
 
+def test_dicom_files_of_two_patients_are_refused_together(dicom_server: Served) -> None:
+    anna, bert, nobody = (dicom(1, PatientID=name) for name in ("anna", "bert", "ANONYMOUS"))
+    assert dicom_server.predict(("a.dcm", anna), ("b.dcm", nobody), ("c.dcm", anna)).status_code == 200
+    refused = dicom_server.predict(("a.dcm", anna), ("b.dcm", bert))
+    assert refused.status_code == 422
+    assert refused.json()["code"] == "patients"
+    assert "anna" not in refused.text
+
+
 def test_a_deflated_dicom_bomb_is_refused(dicom_server: Served) -> None:
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 

@@ -82,10 +82,11 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
 
 def labels_of_units(manifest: Manifest, unit: str) -> Manifest:
     """Images without a label get that of the other images of their unit, where ``unit`` names a column; several labels
-    together. Where those differ, and one image has one label, they stay without. ``auto``: only a note.
+    together. Where those differ, and one image has one label, they stay without. ``auto``: only a note. Units whose
+    images contradict each other are told.
     """
     key = PATIENT if unit in ("auto", "none") else unit
-    if key not in manifest.table or not manifest.classes:
+    if key not in manifest.table or not manifest.classes or unit == "none":
         return manifest
     of: dict[str, set[str]] = {}
     for name, label in zip(manifest.table[key], manifest.table["label"], strict=True):
@@ -96,11 +97,14 @@ def labels_of_units(manifest: Manifest, unit: str) -> Manifest:
         for name, said in of.items()
         if manifest.multilabel or len(said) == 1
     }
+    if mixed := sorted(set(of) - set(known)):
+        told = f"{count(len(mixed), _word(key))} with images of different labels, so without an answer of their own"
+        manifest = manifest.with_columns({}, notes=[f"{told}: {some(mixed, at_most=3)}"])
     labels = [
         label or known.get(name, "") for name, label in zip(manifest.table[key], manifest.table["label"], strict=True)
     ]
     filled = sum(new != old for new, old in zip(labels, manifest.table["label"], strict=True))
-    if not filled or unit == "none":
+    if not filled:
         return manifest
     whose = f"{count(filled, 'image')} without a label of a {_word(key)} that has one"
     if unit == "auto":

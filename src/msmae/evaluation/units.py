@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from msmae.data.manifest import Manifest
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
-from msmae.files import whole
 from msmae.inference.model import Model
+from msmae.runs.checkpoint import write_tensors
 from msmae.statistics.answers import name_classes
 from msmae.statistics.calibration import Calibrator, fit_calibrator
 from msmae.statistics.metrics import prepare
@@ -78,8 +78,7 @@ def evaluate_units(
     table = unit_predictions(units, frame, pooled.probabilities, classes, multilabel=multilabel, weights=pooled.weights)
     write_predictions(table, run / FILE)
     if chosen == "attention" and attention is not None and (run / "model").is_dir():
-        with whole(run / "model" / WEIGHTS) as unfinished:
-            save_file({name: part.contiguous() for name, part in attention.tensors().items()}, unfinished)
+        write_tensors(run / "model" / WEIGHTS, {name: part.contiguous() for name, part in attention.tensors().items()})
     options: dict[str, Any] = {
         "classes": classes,
         "resamples": prepared.settings.evaluate.resamples,

@@ -8,7 +8,6 @@ same parts, byte for byte, whoever computes them. The last process joins them to
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
 import json
@@ -155,7 +154,7 @@ def predict_parts(
         skip: leave out what cannot be read.
 
     Raises:
-        UserError: an image cannot be read and may not be left out, or the disk is full. The parts that are done stay.
+        UserError: an image cannot be read and may not be left out. The parts that are done stay.
     """
     mine = [number for number in range(plan.parts) if number % ranks.world == ranks.rank]
     done = sum(len(plan.part(number)) for number in mine if part_of(out, number).is_file())
@@ -195,25 +194,19 @@ def read_ahead(
 
 def write_part(plan: Plan, out: Path, number: int, frames: list[pd.DataFrame], unreadable: Unreadable[Item]) -> None:
     """Write what was left out of a part, then the part: it is done when its file is there."""
-    try:
-        own_folder(out)
-        own_folder(out / "parts")
-        if not (out / "parts" / "plan.json").is_file():
-            write_whole(out / "parts" / "plan.json", plan.described())
-        path = part_of(out, number)
-        if unreadable.reasons:
-            with whole(path.with_suffix(".left_out")) as unfinished:
-                rows = [(str(item), reason) for item, reason in unreadable.reasons.items()]
-                unfinished.write_bytes(text_of(rows).encode("utf-8", "surrogateescape"))
-        with whole(path) as unfinished:  # without an image that can be read it stays empty
-            if frames:
-                table = pd.concat(frames, ignore_index=True)
-                table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            mend = "make room, and repeat the command: it goes on"
-            raise UserError("the disk is full", where=str(out), mend=mend) from error
-        raise
+    own_folder(out)
+    own_folder(out / "parts")
+    if not (out / "parts" / "plan.json").is_file():
+        write_whole(out / "parts" / "plan.json", plan.described())
+    path = part_of(out, number)
+    if unreadable.reasons:
+        with whole(path.with_suffix(".left_out")) as unfinished:
+            rows = [(str(item), reason) for item, reason in unreadable.reasons.items()]
+            unfinished.write_bytes(text_of(rows).encode("utf-8", "surrogateescape"))
+    with whole(path) as unfinished:  # without an image that can be read it stays empty
+        if frames:
+            table = pd.concat(frames, ignore_index=True)
+            table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
 
 
 def text_of(rows: Sequence[Sequence[str]]) -> str:

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from msmae.encoders.spec import build_encoder
 from msmae.encoders.weights import load_into, open_weights
 from msmae.errors import UserError
-from msmae.files import whole
 from msmae.method.classifier import Classifier
 from msmae.method.msmae import MSMAE
 from msmae.runs.cards import ModelCard
-from msmae.runs.checkpoint import load_model
+from msmae.runs.checkpoint import load_model, write_tensors
 
 BASES = {(384, 14): "vit_small_patch14_dinov2", (768, 14): "vit_base_patch14_dinov2"}
 """(width, patch size) -> the model whose other settings fit, where it is not the plain one."""
@@ -93,10 +92,7 @@ def write_timm(path: Path, network: Classifier, card: ModelCard, *, metadata: di
     architecture, arguments = timm_arguments(network, card)
     header = {"architecture": architecture, "model_args": arguments, "mean": card.mean, "std": card.std, **metadata}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in header.items()}
-    with whole(path) as unfinished:
-        mode = unfinished.stat().st_mode
-        save_file(timm_state(network), unfinished, metadata={"format": "pt", **texts})
-        unfinished.chmod(mode)
+    write_tensors(path, timm_state(network), texts)
 
 
 @dataclass(frozen=True)

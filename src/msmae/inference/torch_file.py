@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from msmae.files import whole
+from msmae.files import write_whole
 
 DESCRIBED = "msmae.json"
 
@@ -21,8 +22,9 @@ def write_torch(path: Path, network: nn.Module, *, image_shape: tuple[int, int, 
     program = torch.export.export(
         network, (torch.zeros(2, *image_shape),), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
-    with whole(path) as unfinished, unfinished.open("wb") as stream:
-        torch.export.save(program, stream, extra_files={DESCRIBED: json.dumps(metadata)})
+    stream = io.BytesIO()  # of a file on a full disk torch aborts
+    torch.export.save(program, stream, extra_files={DESCRIBED: json.dumps(metadata)})
+    write_whole(path, stream.getvalue())
 
 
 def read_torch(path: Path) -> nn.Module:

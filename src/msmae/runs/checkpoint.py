@@ -6,8 +6,10 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shlex
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from msmae.encoders.fitting import fit_state, misfits
 from msmae.encoders.neighbours import NeighbourVote
@@ -81,11 +83,24 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a network's weights as safetensors, whole or not at all."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with whole(path) as unfinished:
-        mode = unfinished.stat().st_mode
-        save_file(weights, unfinished, metadata={"format": "pt"})
-        unfinished.chmod(mode)  # safetensors writes it for the owner only
+    write_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all; ``about`` stands in the file's header.
+
+    Raises:
+        OSError: the disk is full, ...
+    """
+    try:
+        with whole(path) as unfinished:
+            mode = unfinished.stat().st_mode
+            save_file(dict(tensors), unfinished, metadata={"format": "pt", **(about or {})})
+            unfinished.chmod(mode)  # safetensors writes it for the owner only
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

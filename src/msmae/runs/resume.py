@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-from msmae.files import own_folder, whole
+from msmae.files import Steady, own_folder, whole
 from msmae.runs.checkpoint import read_checkpoint, unreadable_checkpoint
 
 log = logging.getLogger("msmae")
@@ -31,8 +31,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         own_folder(path.parent)
         if path.name == LAST:
             keep_before(path)
-        with whole(path) as unfinished:
-            torch.save(checkpoint, unfinished)
+        with whole(path) as unfinished, Steady(unfinished) as stream:
+            torch.save(checkpoint, stream)
 
 
 def keep_before(last: Path) -> None:

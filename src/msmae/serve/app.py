@@ -120,6 +120,8 @@ async def predict(
     engine = service.engine
     refuse_useless_keep(engine, keep)
     decoded = await service.decode(files, pictures=pictures)
+    if len({item.patient for _, item in decoded} - {""}) > 1:
+        raise Refused(422, "patients", "the DICOM headers name more than one patient: send one patient at a time")
     compared = pictures and service.neighbours is not None
     answers = await asyncio.gather(
         *(

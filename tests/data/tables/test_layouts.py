@@ -148,7 +148,7 @@ def test_layout_unlabelled_ignores_class_folders(tmp_path):
     assert rows(manifest, "label") == [("",)]
 
 
-def write_dicom(path: Path, patient: str) -> None:
+def write_dicom(path: Path, patient: str, modality: str = "CT") -> None:
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -159,6 +159,7 @@ def write_dicom(path: Path, patient: str) -> None:
     )
     dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.PatientID, dataset.StudyInstanceUID, dataset.PatientSex = patient, f"1.2.{len(patient)}", "F"
+    dataset.Modality = modality
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
 
@@ -175,6 +176,18 @@ def test_a_dicom_series_is_unlabelled_and_its_patient_a_pseudonym(tmp_path):
     assert "Doe" not in manifest.table.to_csv()
     assert set(manifest.table["sex"]) == {"F"}
     assert any("1 patient by the PatientID" in note for note in manifest.notes)
+
+
+def test_several_modalities_and_a_study_of_two_patients_are_told(tmp_path):
+    write_dicom(tmp_path / "1.dcm", "anna")
+    write_dicom(tmp_path / "2.dcm", "anna", "MR")
+    plain = open_dataset(tmp_path)
+    assert any("several modalities" in note and "MR (1)" in note for note in plain.notes)
+    assert not any("more than one patient" in note for note in plain.notes)
+    write_dicom(tmp_path / "3.dcm", "bert")  # the same study
+    manifest = open_dataset(tmp_path)
+    assert any("1 study with images of more than one patient" in note for note in manifest.notes)
+    assert list(manifest.table["modality"]) == ["CT", "MR", "CT"]
 
 
 def test_folders_of_single_dicom_patients_are_no_classes(tmp_path):

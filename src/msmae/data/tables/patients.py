@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from msmae.data.manifest import Manifest, plain
+from msmae.data.reading.dicom import MODALITIES
 from msmae.data.reading.door import door
 from msmae.data.tables.labels import ANONYMISED, label_notes
-from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, without_suffix
+from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, some, without_suffix
 from msmae.data.tables.roles import told_apart
 from msmae.errors import UserError
 
@@ -35,12 +36,19 @@ COPY = re.compile(
 """What the name of a changed copy has behind the name of the picture that it was made of."""
 BEGINNINGS, SHARE = 10, 0.2
 """Beginnings from which they are taken for patients, and the share of the images that one may have at most."""
-DICOM_FIELDS = {"patient_id": "PatientID", "study_id": "StudyInstanceUID", "age": "PatientAge", "sex": "PatientSex"}
+DICOM_FIELDS = {
+    "patient_id": "PatientID",
+    "study_id": "StudyInstanceUID",
+    "age": "PatientAge",
+    "sex": "PatientSex",
+    "modality": "Modality",
+}
 FORMS = {
     "patient_id": re.compile(".*", re.DOTALL),  # kept as a pseudonym only
     "study_id": re.compile(r"[0-9.]{1,64}"),
     "age": re.compile(r"\d{3}[DWMY]"),
     "sex": re.compile("[MFO]"),
+    "modality": re.compile("|".join(("CT", *MODALITIES))),
 }
 """What each field looks like: a damaged header may hold anything there, a name too."""
 
@@ -244,12 +252,30 @@ def _by_header(manifest: Manifest) -> Manifest:
     known = {column: values for column, values in fields.items() if any(values) and column not in manifest.table}
     known["patient_id"] = fields["patient_id"]
     number = len(set(fields["patient_id"]) - {""})
+    doubts = header_doubts(fields, paths=manifest.table["image_path"].tolist())
     if not number:
-        return manifest.with_columns(known, notes=["the DICOM headers name no patient"])
+        return manifest.with_columns(known, notes=["the DICOM headers name no patient", *doubts])
     note = f"{count(number, 'patient')} by the PatientID of the DICOM headers, under a pseudonym"
     told = f"{note}; an ID that names nobody (ANONYMOUS, or one over most studies) counts as its study"
     rule = "the PatientID of the DICOM headers, or the study where that names nobody (under a pseudonym)"
-    return manifest.with_columns(known, notes=[told], rules={"patient_id": rule})
+    return manifest.with_columns(known, notes=[told, *doubts], rules={"patient_id": rule})
+
+
+def header_doubts(fields: Mapping[str, Sequence[str]], *, paths: Sequence[str]) -> list[str]:
+    """What of DICOM headers does not go together: several modalities, or a study with several patients."""
+    kinds = Counter(filter(None, fields["modality"]))
+    doubts = []
+    if len(kinds) > 1:
+        shown = some([f"{kind} ({number:,})" for kind, number in kinds.most_common()])
+        doubts.append(f"the images are of several modalities, which a model can tell apart: {shown}")
+    of: dict[str, dict[str, str]] = {}
+    for study, patient, path in zip(fields["study_id"], fields["patient_id"], paths, strict=True):
+        if study and patient:
+            of.setdefault(study, {}).setdefault(patient, path)
+    if mixed := [files for files in of.values() if len(files) > 1]:
+        first = some(list(mixed[0].values()), at_most=2)
+        doubts.append(f"{count(len(mixed), 'study')} with images of more than one patient ({first}): check the export")
+    return doubts
 
 
 def _by_expression(manifest: Manifest, paths: Sequence[str], expression: str, aside: Sequence[str]) -> Manifest:

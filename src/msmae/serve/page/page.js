@@ -36,7 +36,7 @@ function tellProblem(problem) {
   }
   const limits = state.info?.limits ?? {};
   const limit = { too_large: Math.floor(limits.upload_bytes / 2 ** 20), too_many: limits.files }[problem.code];
-  const known = ["too_large", "too_many", "busy", "slow", "gone"].includes(problem.code);
+  const known = ["too_large", "too_many", "patients", "busy", "slow", "gone"].includes(problem.code);
   const lines = problem.code === "unreadable"
     ? problem.files.map((file) => say("errors.unreadable", file))
     : [known ? say(`errors.${problem.code}`, { limit }) : say("errors.other", { error: problem.message })];

@@ -96,6 +96,7 @@ export const strings = {
     unreadable: "{name}: {reason}.",
     too_large: "The files are larger than {limit} MB together.",
     too_many: "At most {limit} images of one patient.",
+    patients: "The DICOM headers name more than one patient. Give the images of one patient at a time.",
     busy: "The server is busy. Try again in a moment.",
     slow: "The upload took too long.",
     gone: "The server does not answer. Is it still running?",
