@@ -212,3 +212,19 @@ def test_wrong_options_are_refused(
     names = {"run": run, "data": elsewhere, "evidence": evidence, "new": tmp_path / "new"}
     with pytest.raises(UserError, match=told):
         call_verb("evaluate", [word.format(**names) for word in words])
+
+
+def test_images_of_one_class_give_no_figure_that_compares_classes(
+    run: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(elsewhere, dtype=str, keep_default_na=False)
+    alone = str(table["label"].iloc[0])
+    table["image_path"] = [str(elsewhere.parent / path) for path in table["image_path"]]
+    table[table["label"] == alone][["image_path", "label"]].to_csv(tmp_path / "one.csv", index=False)
+    call_verb("evaluate", [str(run), str(tmp_path / "one.csv"), "--out", str(tmp_path / "out")])
+    said = f"every image is of one class, {alone}"
+    assert said in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["splits"]["external"]["metrics"]
+    assert metrics["accuracy"]["value"] is not None
+    assert (metrics["auroc"]["value"], metrics["balanced_accuracy"]["reason"]) == (None, said)
+    assert said[1:] in (tmp_path / "out" / "report.html").read_text()

@@ -19,8 +19,10 @@ from PIL import Image
 
 import msmae
 import msmae.inference.bulk
+import msmae.inference.reference
 from msmae.errors import UserError
 from msmae.inference.bulk import Ranks, choose_device
+from msmae.inference.reference import Reference, threshold_of
 from msmae.inference.rows import FLAGS, Rows
 from msmae.inference.sets import sets_of_run
 from msmae.runs.checkpoint import read_card, write_card
@@ -132,8 +134,9 @@ def test_a_manifest_is_read_as_in_training(finished: Path, data: Path, tmp_path:
 
 
 def test_what_is_unlike_the_training_images_is_flagged_and_neighbours_are_named(
-    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(msmae.inference.reference, "FEWEST", 10)
     train = pd.read_csv(data, dtype=str).query("split == 'train'")["image_path"].tolist()
     own, strange, grey = data.parent / train[0], tmp_path / "strange.png", tmp_path / "grey.png"
     Image.fromarray(np.indices((32, 32)).sum(axis=0).astype(np.uint8) % 2 * 255).save(strange)
@@ -151,12 +154,23 @@ def test_what_is_unlike_the_training_images_is_flagged_and_neighbours_are_named(
     assert found.loc[str(own), "neighbour_cosines"].split(";")[0] == "1.0000"
     assert float(found.loc[str(strange), "distance"]) > float(found.loc[str(own), "distance"])
     assert all(len(cell.split(";")) == 3 for cell in found["neighbour_labels"])
-    assert "which 1 in 100 of" in capsys.readouterr().out
+    assert "unlike_training: a distance above" in capsys.readouterr().out
     plain = msmae.predict(str(finished), [str(own), str(strange), str(grey)], out=str(tmp_path / "plain"), **SMALL)
     columns = [name for name in plain if name.startswith("prob_")]
     np.testing.assert_allclose(found[columns], plain[columns], atol=1e-6)
     for cell, answer in zip(found["set"], plain["predicted"], strict=True):
         assert answer in cell.split(";")
+
+
+def test_what_is_unlike_needs_enough_validation_images_and_says_how_many():
+    far = np.arange(1.0, 201.0)
+    assert threshold_of(far) == 199.0  # two of 201 images like them lie beyond
+    assert threshold_of(far[:30]) == 30.0
+    few = Reference(np.eye(2, dtype=np.float32), ["a", "b"], ["a", "b"], None, 4)
+    assert "left out" in few.says()
+    assert "4 validation images" in few.says()
+    assert "1 in 31" in dataclasses.replace(few, threshold=0.5, validation=30).says()
+    assert "1 in 100" in dataclasses.replace(few, threshold=0.5, validation=500).says()
 
 
 def test_sets_of_several_labels_hold_all_of_them_as_often_as_asked(tmp_path: Path):

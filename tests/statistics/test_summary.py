@@ -93,6 +93,20 @@ def test_an_absent_class_is_null_with_the_reason_and_a_note() -> None:
     assert "no image of c0: means over classes are over the other classes" in summary["notes"]
 
 
+def test_of_a_single_class_no_figure_is_given_that_compares_classes() -> None:
+    frame = several_images_each()
+    summary = summarise(frame[frame["label"] == "c1"], classes=CLASSES, resamples=100)["test"]
+    metrics = summary["metrics"]
+    assert {name for name, entry in metrics.items() if entry["value"] is not None} == {
+        "accuracy", "brier", "log_loss", "ece",
+    }  # fmt: skip
+    assert metrics["balanced_accuracy"]["reason"] == "every image is of one class, c1"
+    assert summary["per_class"]["c1"]["sensitivity"]["value"] == metrics["accuracy"]["value"]
+    assert any("every image is of one class, c1" in note for note in summary["notes"])
+    several = summarise(frame.assign(label="c1;"), classes=CLASSES, resamples=50, multilabel=True)["test"]
+    assert several["metrics"]["accuracy_labelwise"]["value"] is not None
+
+
 def test_a_label_never_predicted_is_said() -> None:
     frame = several_images_each()
     frame["predicted"] = "c2"

@@ -1,13 +1,15 @@
 """What a model's own images look like to it: how far a new image is from the training images, and which are nearest.
 
 The distance is one minus the mean cosine to the five nearest training images, by the features that the head reads. The
-threshold is the distance that one in a hundred validation images exceeds. Of a large run 5,000 training and 1,000
-validation images stand for all.
+threshold is the distance that one in a hundred images like the validation images exceeds; of fewer than 99 validation
+images it is their largest, and of fewer than 20 there is none. Of a large run 5,000 training and 1,000 validation
+images stand for all.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from torch import Tensor
 from msmae.data.manifest import Manifest, read_manifest
 from msmae.data.reading.decoding import image_sources
 from msmae.data.reading.images import Reading, load_image
+from msmae.data.tables.listing import count
 from msmae.errors import UserError
 from msmae.inference.features import cached
 from msmae.inference.model import Model
@@ -27,7 +30,9 @@ from msmae.runs.checkpoint import file_sha256
 TRAINING, VALIDATION = 5000, 1000
 NEAREST = 5
 FARTHEST = 0.99
-"""Share of the validation images that lie within the threshold."""
+"""Share of images like the validation images that lie within the threshold, where there are enough of them."""
+FEWEST = 20
+"""Validation images that a threshold needs: the largest distance of n is exceeded by 1 in n + 1 images like them."""
 BATCH = 64
 
 
@@ -41,18 +46,27 @@ class Reference:
     """Path of each, as the run's manifest has it."""
     labels: list[str]
     threshold: float | None
-    """None: no validation image can be read."""
+    """None: fewer than ``FEWEST`` validation images can be read."""
     validation: int
     """Validation images that the threshold comes from."""
+
+    def says(self) -> str:
+        """What the flag ``unlike_training`` rests on, or why it is left out, in a sentence."""
+        known = count(self.validation, "validation image")
+        if self.threshold is None:
+            return f"the flag unlike_training is left out: it needs {FEWEST} validation images, and the run has {known}"
+        often = min(round(1 / (1 - FARTHEST)), self.validation + 1)
+        told = f"about 1 in {often} images like them exceeds it"
+        return f"unlike_training: a distance above {self.threshold:.4f}, from {known}; {told}"
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """How far images with these features [m, D] are from the training images: [m] in 0..2."""
         return distances(features, self.features)
 
-    def nearest(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The ``count`` nearest training images of each: their places [m, count] and cosines, nearest first."""
+    def nearest(self, features: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ``number`` nearest training images of each: their places [m, number] and cosines, nearest first."""
         cosines = unit(features) @ self.features.T  # [m, n]
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :number]
         return order, np.take_along_axis(cosines, order, axis=1)
 
 
@@ -78,15 +92,22 @@ def reference_of(run: Path, model: Model) -> Reference:
         mend = "leave out --flags and --neighbours"
         raise UserError("none of the training images is where the manifest says", where=str(path), mend=mend)
     features = unit(found[: len(train)][known])
-    far = distances(found[len(train) :][held], features) if held.any() else None
+    far = distances(found[len(train) :][held], features) if held.sum() >= FEWEST else None
     table = manifest.table.loc[train[known]]
     return Reference(
         features,
         table["image_path"].tolist(),
         table["label"].tolist(),
-        None if far is None else float(np.quantile(far, FARTHEST)),
+        None if far is None else threshold_of(far),
         int(held.sum()),
     )
+
+
+def threshold_of(far: np.ndarray) -> float:
+    """The distance of the validation images [n] that a new image like them exceeds once in a hundred times at most;
+    the largest where n is too small for that."""
+    rank = min(len(far), math.ceil(FARTHEST * (len(far) + 1)))
+    return float(np.sort(far)[rank - 1])
 
 
 def read_features(model: Model, manifest: Manifest, rows: np.ndarray) -> np.ndarray:
@@ -130,17 +151,17 @@ def features_width(model: Model) -> int:
 
 def distances(features: np.ndarray, among: np.ndarray) -> np.ndarray:
     """One minus the mean cosine of each [m, D] to its nearest among [n, D] of length 1: [m]."""
-    count = min(NEAREST, len(among))
+    nearest = min(NEAREST, len(among))
     parts = []
     for start in range(0, len(features), 256):
         cosines = unit(features[start : start + 256]) @ among.T
-        parts.append(1 - np.partition(cosines, -count, axis=1)[:, -count:].mean(axis=1))
+        parts.append(1 - np.partition(cosines, -nearest, axis=1)[:, -nearest:].mean(axis=1))
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def some_of(ids: np.ndarray, count: int) -> np.ndarray:
+def some_of(ids: np.ndarray, most: int) -> np.ndarray:
     """At most so many of them, evenly spread."""
-    return ids if len(ids) <= count else ids[np.linspace(0, len(ids) - 1, count).astype(int)]
+    return ids if len(ids) <= most else ids[np.linspace(0, len(ids) - 1, most).astype(int)]
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from msmae.statistics.answers import Rule, say_rule
 from msmae.statistics.predictions import PREFIX
 
 FLAGS = {
-    "unlike_training": "Farther from the training images than 99 in 100 validation images.",
+    "unlike_training": "Farther from the training images than nearly all validation images (left out where too few).",
     "doubtful": "No class reaches the level of the conformal sets.",
     "flat": "The image is almost one grey level.",
     "unusual_brightness": "The image is far brighter or darker than the training images.",

@@ -187,6 +187,8 @@ def against_chance(run: RunFiles, rows: pd.DataFrame | None) -> list[str]:
     if rows is None or rows.empty or run.multilabel:
         return []
     shares = rows["label"].value_counts(normalize=True)
+    if len(shares) < 2:
+        return []
     found = [f"Accuracy of the commonest class “{shares.index[0]}” alone: {percentage(shares.iloc[0])}."]
     split = run.metrics["splits"][main_split(run.metrics)]
     entry = split.get("balanced", split)["metrics"].get("balanced_accuracy") or {}
@@ -219,7 +221,7 @@ def worse_than_constant(run: RunFiles, rows: pd.DataFrame | None) -> list[str]:
         return []
     entry = run.metrics["splits"][main_split(run.metrics)]["metrics"].get("accuracy") or {}
     shares = rows["label"].value_counts(normalize=True)
-    if entry.get("high") is None or entry["high"] >= shares.iloc[0]:
+    if len(shares) < 2 or entry.get("high") is None or entry["high"] >= shares.iloc[0]:
         return []
     return [
         f"Always answering “{shares.index[0]}” would be right more often than the model. If training gave rare classes "

@@ -149,7 +149,11 @@ def summarise_arrays(
     enough = predictions.patient_count > 1
     uncertainty = resample(metrics, predictions, resamples=resamples, seed=seed, areas=areas) if enough else None
 
+    alone = one_class(predictions)
+
     def overall(name: str, value: float) -> dict[str, Any]:
+        if alone and name not in OF_ONE_CLASS:
+            return undefined(f"every image is of one class, {alone}")
         if np.isnan(value):
             return undefined(_why_undefined(name))
         return entry(value, uncertainty.overall(name, value) if uncertainty else ONE_PATIENT)
@@ -172,6 +176,16 @@ def summarise_arrays(
         },
         "notes": _notes_on_classes(predictions),
     }
+
+
+OF_ONE_CLASS = frozenset({"accuracy", "brier", "log_loss", "ece", "mean_absolute_error"})
+"""What is still a figure where every image is of one class; all others compare classes."""
+
+
+def one_class(predictions: Predictions) -> str:
+    """The class of every image, where there is only one; ``""`` otherwise, and where images carry several labels."""
+    present = np.flatnonzero(predictions.truth.any(axis=0))
+    return predictions.classes[present[0]] if len(present) == 1 and not predictions.multilabel else ""
 
 
 def _line(predictions: Predictions, c: int) -> dict[str, Any]:
@@ -220,7 +234,9 @@ def _notes_on_classes(predictions: Predictions) -> list[str]:
     unsure = int((~predictions.judged).sum())
     if unsure:
         notes.append(f"{unsure} labels are not known (? in the label), and left out of the figures of their class")
-    if absent.any():
+    if alone := one_class(predictions):
+        notes.append(f"every image is of one class, {alone}: figures that compare classes are left out")
+    elif absent.any():
         notes.append(f"no image of {', '.join(names[absent])}: means over classes are over the other classes")
     if (unpredicted & ~absent).any():
         notes.append(f"never predicted: {', '.join(names[unpredicted & ~absent])}")

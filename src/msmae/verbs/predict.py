@@ -226,12 +226,14 @@ def rows_of(run: str, model: Model, *, share_is_whole: bool, options: dict[str, 
 
 def say_columns(rows: Rows) -> None:
     """What the columns that were asked for rest on."""
-    if rows.sets is not None:
+    if rows.sets is not None and rows.sets.level == 0:
+        few = f"{rows.sets.images:,} validation images are too few for a coverage of {rows.sets.coverage:g}"
+        print(f"- set: {few}: every set holds every class")
+    elif rows.sets is not None:
         tested = "" if rows.sets.on_test is None else f"; right of {rows.sets.on_test:.1%} of the run's test images"
         print(f"- set: every class from {rows.sets.level:.3f}, from {rows.sets.images:,} validation images{tested}")
-    if rows.flags and rows.reference is not None and rows.reference.threshold is not None:
-        known = f"{rows.reference.validation:,} validation images"
-        print(f"- unlike_training: a distance above {rows.reference.threshold:.4f}, which 1 in 100 of {known} exceeds")
+    if rows.flags and rows.reference is not None:
+        print(f"- {rows.reference.says()}")
 
 
 def reader(model: Model) -> Any:

@@ -73,8 +73,28 @@ def test_ids_without_suffix_or_folder_find_their_files(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_names_the_one_that_is(cell: str, tmp_path: Path) -> None:
     touch(tmp_path, "imgs/Scan1.png", "imgs/b.png")
     (tmp_path / "m.csv").write_text(f"image_path,label\n{cell},a\nimgs/b.png,b\n")
-    with pytest.raises(UserError, match=r"1 file missing: .*did you mean imgs/Scan1\.png"):
+    with pytest.raises(UserError, match=r"1 file missing: .*a file of this name is imgs/Scan1\.png"):
         open_dataset(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize(
+    ("cell", "there", "offered"),
+    [
+        ("imgs/scan_01.png", "imgs/scan_1.png", "did you mean imgs/scan_1.png?"),
+        ("./imgs/scan.jpg", "imgs/scan.png", "did you mean imgs/scan.png?"),
+        ("imgs/scan_01.png", "other/scan_1.png", ""),
+        ("imgs/scan.jpg", "other/scan.png", ""),
+        ("one/scan.png", "two/scan.png three/scan.png", ""),
+    ],
+)
+def test_a_similar_name_is_offered_in_the_same_folder_only(cell: str, there: str, offered: str, tmp_path: Path) -> None:
+    touch(tmp_path, *there.split(), "imgs/far.png")
+    (tmp_path / "m.csv").write_text(f"image_path,label\n{cell},a\nimgs/far.png,b\n")
+    with pytest.raises(UserError, match="1 file missing") as caught:
+        open_dataset(tmp_path / "m.csv")
+    said = str(caught.value)
+    assert offered in said
+    assert offered or not any(path in said for path in there.split())
 
 
 def test_two_files_of_one_name_are_not_guessed(tmp_path: Path) -> None:

@@ -52,12 +52,16 @@ class FilesThere:
 
     def nearest(self, cell: str) -> str:
         """What to do about a file that is not there: the one that may be meant, or ``""``."""
-        name = plain(cell.strip().replace("\\", "/")).rpartition("/")[2]
-        alike = [path for names in self._named.values() for path in names if _loosely(path) == _loosely(name)]
-        if not alike:
-            known = difflib.get_close_matches(name, list(self._named), n=1, cutoff=0.75)
-            alike = [path for other in known for path in self._named[other]]
-        return f"did you mean {alike[0]}? paths are taken relative to the folder of this table" if alike else ""
+        folder, _, name = plain(cell.strip().replace("\\", "/")).removeprefix("./").rpartition("/")
+        beside = {plain(path.rpartition("/")[2]): path for path in self._listed if _folder(path) == folder}
+        alike = [path for other, path in beside.items() if _loosely(other) == _loosely(name)]
+        alike += [beside[other] for other in difflib.get_close_matches(name, list(beside), n=1, cutoff=0.75)]
+        if alike:
+            return f"did you mean {alike[0]}? paths are taken relative to the folder of this table"
+        elsewhere = [path for other, paths in self._named.items() if other.lower() == name.lower() for path in paths]
+        if len(elsewhere) != 1:  # of several, or merely similar ones in other folders, none is likelier
+            return ""
+        return f"a file of this name is {elsewhere[0]}; paths are taken relative to the folder of this table"
 
     @cached_property
     def _listed(self) -> tuple[str, ...]:
@@ -99,6 +103,10 @@ def _spellings(path: str) -> list[str]:
     forms = [path, path.strip(), path.strip().replace("\\", "/"), readable(path).strip()]
     forms += [unicodedata.normalize(form, path.strip()) for form in ("NFC", "NFD") if not path.isascii()]
     return list(dict.fromkeys(forms))
+
+
+def _folder(path: str) -> str:
+    return plain(path.rpartition("/")[0])
 
 
 def _loosely(path: str) -> str:
