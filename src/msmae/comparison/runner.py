@@ -89,7 +89,7 @@ def listed(words: Any) -> list[Any]:
 def read_plan(folder: Path) -> dict[str, Any]:
     """The comparison.json of a comparison that was begun; empty where there is none."""
     path = folder / PLAN
-    return read_mapping(path, mend="choose another --out, or add --overwrite") if path.is_file() else {}
+    return read_mapping(path, mend="choose another --out, or delete it") if path.is_file() else {}
 
 
 def cut_folds(whole: Manifest, request: Request, *, settings: Settings, seed: int) -> list[Manifest]:

@@ -11,10 +11,10 @@ from msmae.data.splits import make_folds
 from msmae.errors import UserError
 
 
-def name_folds(out: str | None, *, folds: int, repeats: int, overwrite: bool) -> list[Path]:
+def name_folds(out: str | None, *, folds: int, repeats: int) -> list[Path]:
     """``OUT/fold-1.csv``, ... or, repeated, ``OUT/repeat-1-fold-1.csv``, ...
 
-    Raises ``UserError`` without a folder, for fewer than two folds or no repeat, and where one of the files exists.
+    Raises ``UserError`` without a folder, and for fewer than two folds or no repeat.
     """
     if out is None:
         raise UserError("the folds need a folder to be written to", where="--folds", mend="add --out DIR")
@@ -23,13 +23,7 @@ def name_folds(out: str | None, *, folds: int, repeats: int, overwrite: bool) ->
             f"{folds} folds, {repeats} repeats", where="--folds, --repeats", mend="at least 2 folds and 1 repeat"
         )
     starts = [f"repeat-{repeat + 1}-" if repeats > 1 else "" for repeat in range(repeats)]
-    paths = [Path(out) / f"{start}fold-{fold + 1}.csv" for start in starts for fold in range(folds)]
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise UserError(
-            "there is something of this name", where=str(there[0]), mend="choose another --out, or add --overwrite"
-        )
-    return paths
+    return [Path(out) / f"{start}fold-{fold + 1}.csv" for start in starts for fold in range(folds)]
 
 
 def write_folds(

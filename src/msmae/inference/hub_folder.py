@@ -51,10 +51,21 @@ def write_folder(run: Path, folder: Path, card: ModelCard) -> None:
     write_whole(folder / "README.md", readme(run, card) + USE)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ``UserError`` where the folder holds something already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError("there is something of this name", where=str(folder), mend="choose another --out")
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise ``UserError`` where the folder holds something already; with ``overwrite`` only where that is no export."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    ours = folder.is_dir() and {path.name for path in folder.iterdir()} <= {
+        "model.safetensors",
+        FILE,
+        "config.json",
+        "README.md",
+    }
+    if not ours:
+        raise UserError("there is something else of this name", where=str(folder), mend="choose another --out")
+    if not overwrite:
+        mend = "choose another --out, or add --overwrite"
+        raise UserError("the folder holds a model already", where=str(folder), mend=mend)
 
 
 def readme(run: Path, card: ModelCard) -> str:

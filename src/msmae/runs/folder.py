@@ -18,6 +18,7 @@ import yaml
 
 from msmae import __version__
 from msmae.config import Settings, as_of_today, merge_layers
+from msmae.data.tables.listing import some
 from msmae.errors import UserError
 from msmae.files import read_mapping, write_whole
 from msmae.records import check_recorded, write_recorded
@@ -96,6 +97,48 @@ def check_writable(folder: Path, *, flag: str = "--out") -> None:
         raise UserError(what, where=str(there), mend=f"choose another {flag}")
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UserError("nothing may be written here", where=str(there), mend=f"ask for the right, or another {flag}")
+
+
+def check_output(
+    out: Path, *, overwrite: bool, writes: Sequence[str] = (), goes_on: bool = False, flag: str = "--out"
+) -> None:
+    """Whether a file or a folder may be written, asked before any work; all verbs that make no run ask here.
+
+    Args:
+        out: the file; or the folder, in which the names in ``writes`` are made.
+        overwrite: what has these names may be replaced (see :func:`clear_output`); what else a folder holds stays.
+        goes_on: the folder holds the same work, unfinished.
+        flag: the option that named it.
+
+    Raises:
+        UserError: there is something, and it may not be replaced; the folder is a run's; or nothing may be written.
+    """
+    check_writable(out if writes else out.parent, flag=flag)
+    if not writes:
+        if out.is_dir():
+            raise UserError("this is a folder", where=str(out), mend=f"name a file with {flag}")
+        if out.exists() and not overwrite:
+            raise UserError(
+                "there is a file of this name", where=str(out), mend=f"choose another {flag}, or add --overwrite"
+            )
+        return
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if "environment.json" in names and "model.json" not in names:
+        raise UserError("this folder holds a run", where=str(out), mend=f"choose another {flag}")
+    if names and not overwrite and not goes_on:
+        replaced = sorted(names & set(writes))
+        what = f"the folder holds {some(replaced)} already" if replaced else f"the folder holds {some(sorted(names))}"
+        mend = "which replaces only that" if replaced else "which leaves that as it is"
+        raise UserError(what, where=str(out), mend=f"choose another {flag}, or add --overwrite, {mend}")
+
+
+def clear_output(out: Path, writes: Sequence[str]) -> None:
+    """Remove what an earlier call wrote under these names, so that nothing of it stands beside what is written now."""
+    for path in (out / name for name in writes):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def clear_run(run: Path) -> None:

@@ -13,6 +13,7 @@ from msmae.bench.turns import BUSY, Row, alone, device_name, spread
 from msmae.bench.work import DTYPES, Case, Place
 from msmae.errors import UserError
 from msmae.machine import cpu_has_bfloat16, keep_freed_memory
+from msmae.runs.folder import check_output
 
 CASES = {
     "cpu": Case("cpu", "micro", side=64, patch=8, batch=128, channels=1),
@@ -33,6 +34,7 @@ def bench(
     rounds: int = 5,
     threads: int | None = None,
     json: str | None = None,
+    overwrite: bool = False,
 ) -> list[Row]:
     """Time every stage and hold it against the matrix products and copies that this machine can do.
 
@@ -48,6 +50,7 @@ def bench(
         rounds: turns of each pair.
         threads: CPU threads. Unless given: as many as PyTorch takes.
         json: file to write the rows to as well.
+        overwrite: replace that file if it is there.
 
     Raises:
         UserError: an unknown case, dtype or device, or a batch that does not fit into memory (the error names one that
@@ -57,6 +60,8 @@ def bench(
     where = find_device(device)
     if rounds < 2:
         raise UserError(f"{rounds} round", where="--rounds", mend="at least 2, so that there is an interval")
+    if json is not None:
+        check_output(Path(json), overwrite=overwrite, flag="--json")
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from msmae.data.reading.images import Reading
     from msmae.data.repair import Repair
 
+WRITES = ("audit.json", "worst_pairs.png")
+"""What `--out` is given, beside the folds."""
+
 
 def check(
     data: str,
@@ -42,7 +45,7 @@ def check(
             data. Identical and nearly identical images, and images of a patient, stay in one fold.
         repeats: draw the folds this many times, each time with another seed.
         allow_leakage: end with exit code 0 although the data leaks into the test split.
-        overwrite: replace the CSVs if they exist.
+        overwrite: replace what OUT and --repair name, if it is there.
         near_bits: two pictures are near-duplicates if at most so many of 256 bits differ, 0 to 15. Unless given: the
             data decides.
         seed: seed of the splits.
@@ -65,15 +68,16 @@ def check(
     from msmae.data.manifest import printable
     from msmae.data.obstacles import stop_on
     from msmae.data.opening import open_data, reading_of
-    from msmae.runs.folder import check_writable, write_json
+    from msmae.runs.folder import check_output, clear_output, write_json
     from msmae.verbs.show import show_audit, show_folds, show_repair, show_understood
 
-    target = None if repair is None else _free(Path(repair), overwrite=overwrite)
+    target = None if repair is None else Path(repair)
     if target is not None:
-        check_writable(target.parent, flag="--repair")
+        check_output(target, overwrite=overwrite, flag="--repair")
+    files = [] if folds is None else name_folds(out, folds=folds, repeats=repeats)
+    writes = [*WRITES, *(file.name for file in files)]
     if out is not None:
-        check_writable(Path(out))
-    files = [] if folds is None else name_folds(out, folds=folds, repeats=repeats, overwrite=overwrite)
+        check_output(Path(out), overwrite=overwrite, writes=writes)
     settings = merge_layers([{"dataset": dict(dataset.pop("dataset", {})) | dataset}])
     chosen = settings.dataset
     reading = reading_of(settings)
@@ -96,6 +100,7 @@ def check(
     }
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
+        clear_output(Path(out), writes)
         write_json(Path(out) / "audit.json", content)
         draw_worst_pairs(examined.manifest, examined.duplicates, Path(out) / "worst_pairs.png", reading=reading)
     manifest, groups = examined.manifest, keep_together(examined.manifest, examined.duplicates, examined.prints)
@@ -188,10 +193,3 @@ def mend(examined: Examined, cuts: Cuts, target: Path, *, near_bits: int | None)
     stop_on_leakage(again)
     mended.write(target, original=examined.manifest)
     return mended, again
-
-
-def _free(target: Path, *, overwrite: bool) -> Path:
-    """``target``, if it may be written; a table of the user's own is never replaced unasked."""
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise UserError("there is something of this name", where=str(target), mend="choose another, or add --overwrite")
-    return target

@@ -17,6 +17,7 @@ def embed(
     image_size: int | None = None,
     layout: str = "auto",
     on_error: str = "stop",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compute two vectors an image with a frozen encoder: its class token (or what replaces it), and the patches' mean.
 
@@ -27,6 +28,7 @@ def embed(
         image_size: side in pixels at which images are seen. Unless given: a run's own, or the images' own up to 168.
         layout: how the folder or table is laid out, as in `msmae check`.
         on_error: what happens at an unreadable image. stop: the command stops; skip: it is left out and named.
+        overwrite: replace the file if it is there.
 
     Returns:
         {"out", "images", "width", "left_out"}.
@@ -39,6 +41,9 @@ def embed(
         raise UserError(f"{target.name} is neither .npz nor .parquet", where="--out", mend="name it features.npz")
     if target.suffix == ".parquet":
         check_parquet()
+    from msmae.runs.folder import check_output
+
+    check_output(target, overwrite=overwrite)
     import numpy as np
 
     from msmae.data.opening import cache_folder, open_data

@@ -168,20 +168,18 @@ def _evaluate_external(
     answers: Literal["plain", "balanced"],
 ) -> dict[str, Any]:
     """Check the options of an external test, and make it."""
+    from msmae.runs.folder import check_output, read_run
+
     if out is None:
         raise UserError("an external test needs a folder of its own", where="--out", mend="add --out DIR")
     target = Path(out)
-    if (target / "config.yaml").is_file() and not (target / "model.json").is_file():
-        raise UserError("this folder holds a run", where=out, mend="choose another --out")
-    if (target / "metrics.json").is_file() and not overwrite:
-        raise UserError("the folder holds an evaluation", where=out, mend="choose another --out, or add --overwrite")
+    check_output(target, overwrite=overwrite, writes=("metrics.json", "report.html"))
     groups = {name: dict(v) if isinstance(v, dict) else asdict(v) for name, v in given.items()}
     fixed = sorted(groups.keys() - {"dataset", "evaluate", "model"})
     fixed += [f"model.{name}" for name in groups.get("model", {}) if name != "channels"]
     if fixed:
         raise UserError(f"the settings {', '.join(fixed)} are fixed by the run", mend="leave them out")
     from msmae.evaluation.external import evaluate_elsewhere
-    from msmae.runs.folder import read_run
     from msmae.training.prepare import as_own_manifest
     from msmae.verbs.show import show_result
 

@@ -26,6 +26,7 @@ def export(
     format: Literal["onnx", "timm", "hub", "torch"] = "onnx",
     keep: float | Literal["auto"] = 1.0,
     selector: str | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Write a run's model as a file that other systems open: images in the files' own units in, probabilities out.
 
@@ -43,6 +44,7 @@ def export(
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose (onnx, torch).
         selector: what chooses them: grid, self, early, merge, smaller or locator; the model's own unless given
             (onnx, torch).
+        overwrite: replace the file, or the folder of an earlier export, if it is there.
 
     Returns:
         The path of the file or folder.
@@ -58,7 +60,7 @@ def export(
     )
     from msmae.inference.model import Model, load
     from msmae.inference.proof import images_of, largest_difference
-    from msmae.runs.folder import check_writable
+    from msmae.runs.folder import check_output, check_writable
 
     encoder = _encoder_of(run)
     if encoder and format != "timm":
@@ -70,13 +72,13 @@ def export(
     model = encoder or load(run)
     folder = Path(run) if format == "hub" or not (Path(run) / "model").is_dir() else Path(run) / "model"
     path = Path(out) if out else folder / FILES[format]
-    check_writable(path.parent)
     if format == "hub":
         from msmae.inference.hub_folder import check_folder
 
-        check_folder(path)
+        check_writable(path.parent)
+        check_folder(path, overwrite=overwrite)
     else:
-        require(not path.is_dir(), f"{path} is a folder", where="--out", mend="name a file, as model.onnx")
+        check_output(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     images, whose = images_of(Path(run), model.card)
     says: Answer = model.predict
@@ -87,7 +89,7 @@ def export(
         file, by = WRITERS[format](Path(run), unfinished, model, keep, selector)
         largest = largest_difference(images, file, says)
         if path.is_dir():
-            path.rmdir()  # empty, as was checked
+            shutil.rmtree(path)  # empty, or an earlier export, as was checked
         os.replace(unfinished, path)
     finally:
         if unfinished.is_dir():

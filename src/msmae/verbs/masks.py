@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 def masks(
-    source: str, *, out: str | None = None, images: int = 8, split: str = "test", preset: str = "auto", seed: int = 0
+    source: str,
+    *,
+    out: str | None = None,
+    images: int = 8,
+    split: str = "test",
+    preset: str = "auto",
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Picture some images: image, map, plan (kept, masked, dropped) and reconstruction; and the same as JSON.
 
@@ -33,6 +40,7 @@ def masks(
         split: train, val or test.
         preset: settings for DATA; a RUN has its own.
         seed: seed of the draw.
+        overwrite: replace the pictures that the folder holds.
 
     Returns:
         The content of masks.json.
@@ -43,12 +51,13 @@ def masks(
     import torch
 
     from msmae.evaluation.map_quality import lesion_patches, lesion_shares
-    from msmae.runs.folder import check_writable, write_json
+    from msmae.runs.folder import check_output, write_json
 
     if images < 1:
         raise UserError(f"{images} images to picture", where="--images", mend="give at least 1")
-    if out:
-        check_writable(Path(out))
+    target = Path(out) if out else Path(source) / "masks"
+    if out or (Path(source) / "pretrained").is_dir():
+        check_output(target, overwrite=overwrite, writes=("masks.json", "masks.png"))
     prepared, model = open_source(source, preset, out)
     ids = prepared.ids(split, labelled=False)
     if len(ids) == 0:
@@ -79,7 +88,6 @@ def masks(
         }
         for i, sample in enumerate(chosen)
     ]
-    target = Path(out) if out else Path(source) / "masks"
     own_folder(target)
     write_json(target / "masks.json", content)
     scene.draw(target / "masks.png", chosen, maps, plan)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from msmae.inference.model import Model
     from msmae.inference.rows import Rows
 
+WRITES = ("predictions.csv", "left_out.csv", "masks", "overlays", "dicom")
+"""What OUT is given, beside the parts of unfinished work."""
+
 
 def predict(
     run: str,
@@ -32,6 +35,7 @@ def predict(
     flags: bool = False,
     neighbours: int = 0,
     dicom: bool = False,
+    overwrite: bool = False,
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
@@ -62,6 +66,7 @@ def predict(
         neighbours: adds the paths and labels of so many nearest training images.
         dicom: also writes OUT/dicom, of DICOM files with one frame: a structured report and an overlay; of a
             segmentation run a segmentation object and an overlay (extra dicom-out).
+        overwrite: replace the predictions that OUT holds, and let its other files be.
 
     Returns:
         The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation
@@ -95,12 +100,12 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Any:
     if options["neighbours"] < 0:
         raise UserError(f"{options['neighbours']} neighbours", where="--neighbours", mend="give 0 or more")
     from msmae.inference.items import find_items
-    from msmae.runs.folder import check_writable
+    from msmae.runs.folder import check_output
 
-    check_writable(out)
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    goes_on = "parts" in there or there <= {"masks", "overlays"}  # as a killed command left it
+    check_output(out, overwrite=options["overwrite"], writes=WRITES, goes_on=goes_on)
     items = find_items(paths, on_error=options["on_error"])
-    if (out / "predictions.csv").exists() and not (out / "parts").is_dir():
-        raise UserError("the folder holds predictions already", where=str(out), mend="choose another --out")
     from msmae.inference.bulk import Ranks, choose_device
     from msmae.inference.model import load
     from msmae.inference.segmentation import SegmentationModel
@@ -145,12 +150,15 @@ def outline(model: Any, items: list[Item], out: Path, options: dict[str, Any]) -
     """What a segmentation run says of the files."""
     from msmae.evaluation.write_masks import write_masks
     from msmae.inference.unreadable import Unreadable
+    from msmae.runs.folder import clear_output
 
     if options["keep"] != 1 or options["selector"]:
         raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
     for name, plain in (("answers", "plain"), ("coverage", None), ("flags", False), ("neighbours", 0)):
         if options[name] != plain:
             raise UserError("a segmentation run answers no class", where=f"--{name}", mend="leave it out")
+    if options["overwrite"]:
+        clear_output(out, WRITES)
     unreadable: Unreadable[Path] = Unreadable(skip=options["on_error"] == "skip")
     files = [Path(item.source.path) for item in items]
     return write_masks(model, files, out, sliding=options["sliding"], unreadable=unreadable)
@@ -162,6 +170,7 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
     from msmae.inference.model import kept_tokens, share_and_selector
     from msmae.progress import ProgressBar
     from msmae.runs.checkpoint import file_sha256
+    from msmae.runs.folder import clear_output
     from msmae.statistics.answers import say_rule
 
     share, chosen_by = share_and_selector(model, options["keep"], options["selector"])
@@ -182,6 +191,8 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
         },
     )
     done = check_plan(plan, out)
+    if options["overwrite"] and not done and ranks.first:
+        clear_output(out, WRITES)
     if done and ranks.first:
         print(f"- {out}: {done} of {plan.parts} parts are there; the rest follows")
     with ranks.together() as together:
