@@ -141,8 +141,12 @@ def test_a_hub_folder_predicts_the_same(run: Path, tmp_path: Path):
     assert torch.equal(load(folder).predict(images), load(run).predict(images))
     assert str(run) not in "".join(file.read_text() for file in folder.glob("*.*") if file.suffix != ".safetensors")
     assert (folder / "README.md").read_text().startswith("---\n")
-    with pytest.raises(UserError, match="something of this name"):
+    with pytest.raises(UserError, match="--overwrite"):
         export(str(run), format="hub", out=str(folder))
+    export(str(run), format="hub", out=str(folder), overwrite=True)
+    (folder / "mine.txt").touch()
+    with pytest.raises(UserError, match="something else of this name"):
+        export(str(run), format="hub", out=str(folder), overwrite=True)
 
 
 def test_the_readme_of_a_tested_run_is_its_model_card(finished: Path, tmp_path: Path):
