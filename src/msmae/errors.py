@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
+from typing import Any
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -35,3 +38,14 @@ class LeakageError(UserError):
     """Test images or patients also occur in training or validation; exit code 3."""
 
     exit_code = 3
+
+
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """``did you mean 'epochs'?``, or all the known names where none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1) or [
+        other for other in names if str(name) in other.split("_")
+    ]
+    if near:
+        return f"did you mean {' or '.join(repr(other) for other in near)}?"
+    return f"known are {', '.join(names)}"

@@ -14,6 +14,7 @@ from msmae.data.audit.shortcuts import Shortcut
 from msmae.errors import UserError
 from msmae.verbs import begin
 from msmae.verbs.begin import as_recorded
+from msmae.verbs.check import check
 
 NOWHERE = "/no/such/data"
 """What stops at an image stops at this."""
@@ -32,6 +33,13 @@ def test_data_that_is_not_there_is_what_stops_a_run_that_is_right_otherwise(tmp_
         ({"segment": {"epochs": 3}}, "settings of segment have no effect here"),
         ({"seed": -1}, "-1 is negative"),
         ({"method": "msmae-twoview"}, "was retired"),
+        ({"method": "mmsae"}, "did you mean 'msmae'"),
+        ({"method": "probe"}, "needs a pretrained encoder"),
+        ({"method": "vit", "finetune": {"lora": 2}}, "no pretrained encoder to keep"),
+        ({"method": "supmae", "finetune": {"freeze": 9}}, "has 2 blocks"),
+        ({"method": "supmae", "pretrain": {"hints": 0.5}}, "nothing can be a hint"),
+        ({"pretrain": {"epochs": 2, "uniform_epochs": 2}}, "none is guided"),
+        ({"minutes": 3.0}, "pretrained encoder"),
         ({"model": {"image_size": 30, "patch_size": 8}}, "not a multiple of the patch size 8"),
     ],
 )
@@ -79,6 +87,37 @@ def test_of_a_config_of_another_task_or_of_plain_settings_only_the_settings_are_
 def test_a_recorded_encoder_that_is_gone_is_named(verb: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone: .*moved.*config.yaml.*--init"):
         verb(NOWHERE, out=str(tmp_path / "run"), config=recorded(tmp_path, init=str(tmp_path / "moved")))
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "said"),
+    [
+        (msmae.compare, {"arms": ["vit", "supmea"]}, "did you mean 'supmae'"),
+        (msmae.compare, {"arms": ["vit", "probe"]}, "probe needs a pretrained encoder"),
+        (msmae.compare, {"encoders": "/no/such"}, "no comparison in /no/such"),
+        (msmae.masks, {"split": "tset"}, "did you mean 'test'"),
+        (check, {"near_bits": 40}, "near_bits is 40"),
+        (check, {"seed": -1}, "-1 is negative"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_before_the_data(
+    verb: Any, given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        verb(NOWHERE, out=str(tmp_path / "out"), **given)
+
+
+@pytest.mark.parametrize("verb", [msmae.evaluate, msmae.export, msmae.predict])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"keep": 2.0}, "2.0 is no share of the tokens.*--keep"), ({"keep": 0.5, "selector": "gird"}, "mean 'grid'")],
+)
+def test_a_wrong_token_share_is_refused_before_the_model(
+    verb: Any, given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    more = {"paths": ["x.png"], "out": str(tmp_path / "out")} if verb is msmae.predict else {}
+    with pytest.raises(UserError, match=said):
+        verb(NOWHERE, **given, **more)
 
 
 def test_a_full_disk_is_told_before_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,11 @@ def check_baselines(arms: Sequence[str], manifest: Manifest) -> None:
     for name in arms:
         if manifest.multilabel and name in BASELINE and not BASELINE[name].multilabel:
             raise UserError(f"{name} names one class an image", where="--arms", mend=f"leave {name} out")
+
+
+def check_packages(arms: Sequence[str]) -> None:
+    """Raise ``UserError`` for a baseline whose packages are not installed."""
+    for name in arms:
         missing = (
             [package for package in BASELINE[name].packages if find_spec(package) is None] if name in BASELINE else []
         )

@@ -2,6 +2,7 @@
 
 from msmae.config.arms import ARMS, BASELINES, RETIRED, Arm, arm_of_run, find_arm
 from msmae.config.bounds import require
+from msmae.config.contradictions import check_adaptation, check_method
 from msmae.config.layers import GROUPS, as_of_today, make_settings, merge_layers, preset_layer, presets, read_settings
 from msmae.config.settings import (
     DatasetSettings,
@@ -31,6 +32,8 @@ __all__ = [
     "TrainerSettings",
     "arm_of_run",
     "as_of_today",
+    "check_adaptation",
+    "check_method",
     "check_patch_size",
     "find_arm",
     "make_settings",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from msmae.errors import UserError
+from msmae.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def find_arm(method: str) -> Arm:
     if method in RETIRED:
         raise UserError(f"the arm {method} was retired", where="--method", mend=RETIRED[method])
     if method not in ARMS:
-        raise UserError(f"no method '{method}'", where="--method", mend=f"choose one of {', '.join(ARMS)}")
+        raise UserError(f"no method '{method}'", where="--method", mend=nearest(method, ARMS))
     return ARMS[method]
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from msmae.config.bounds import THREE_D, example, may_be_none, types_of, words_for
 from msmae.config.settings import Settings
-from msmae.errors import UserError
+from msmae.errors import UserError, nearest
 from msmae.files import read_mapping
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -75,7 +74,7 @@ def extended(base: Any, files: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
         raise UserError(
             f"it extends '{base}', and there is no such recipe",
             where=str(files[-1]),
-            mend=f"extend one of {', '.join(presets())}",
+            mend=nearest(base, presets()),
         )
     path = RECIPES / f"{base}.yaml"
     if path in files:
@@ -98,7 +97,7 @@ def preset_layer(preset: str) -> dict[str, dict[str, Any]]:
 
         preset = "gpu" if torch.cuda.is_available() else "cpu"
     if preset not in presets():
-        raise UserError(f"no preset '{preset}'", where="--preset", mend=f"choose one of {', '.join(presets())}")
+        raise UserError(f"no preset '{preset}'", where="--preset", mend=nearest(preset, presets()))
     return read_settings(RECIPES / f"{preset}.yaml")
 
 
@@ -133,13 +132,13 @@ def merge_layers(layers: list[dict[str, dict[str, Any]]]) -> Settings:
     for layer in layers:
         for group, values in as_of_today(layer).items():
             if group not in GROUPS:
-                raise UserError(f"unknown group of settings '{group}'", mend=nearest(group, GROUPS))
+                raise UserError(f"unknown group of settings '{group}'", mend=nearest(group, sorted(GROUPS)))
             for name, value in values.items():
                 if f"{group}.{name}" in REMOVED:
                     raise removed(f"{group}.{name}")
                 if name not in types_of(GROUPS[group]):
                     raise UserError(
-                        f"unknown setting '{name}'", where=group, mend=nearest(name, types_of(GROUPS[group]))
+                        f"unknown setting '{name}'", where=group, mend=nearest(name, sorted(types_of(GROUPS[group])))
                     )
                 merged[group][name] = value
     return Settings(**{group: GROUPS[group](**typed(group, values)) for group, values in merged.items()})
@@ -187,14 +186,3 @@ def wrong_type(group: str, name: str, value: Any) -> UserError:
         where=f"{group}.{name}",
         mend=f"for instance {example(kind, name)}",
     )
-
-
-def nearest(name: Any, known: Iterable[str]) -> str:
-    """``did you mean 'epochs'?``, or all the known names where none is near."""
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1) or [
-        other for other in names if str(name) in other.split("_")
-    ]
-    if near:
-        return f"did you mean {' or '.join(repr(other) for other in near)}?"
-    return f"known are {', '.join(names)}"

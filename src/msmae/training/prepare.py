@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from msmae.config import Arm, DatasetSettings, Settings, arm_of_run
+from msmae.config.contradictions import none_guided
 from msmae.data.loader import Batches
 from msmae.data.manifest import SPLITS, Manifest, read_manifest
 from msmae.data.obstacles import WITHOUT_LABELS, Labelled, class_obstacles, label_obstacles, stop_on
 from msmae.data.opening import cache_folder, reading_of
 from msmae.data.reading.masks import MaskRule
 from msmae.data.store import ImageStore, open_store
-from msmae.data.tables.listing import count, some
+from msmae.data.tables.listing import some
 from msmae.encoders.weights import Weights
 from msmae.errors import UserError
 from msmae.files import read_mapping
@@ -132,14 +133,6 @@ def prepare(
     Raises:
         UserError: whatever is wrong with the data or the settings, before anything is written to the run's folder.
     """
-    arm = arm_of_run(method)
-    settings.pretrain.ratios(arm)
-    if settings.pretrain.hints and arm.pretrains and not arm.guided:
-        raise UserError(
-            f"the arm {method} draws without maps: nothing can be a hint",
-            where="pretrain.hints",
-            mend="leave it out, or choose msmae, amt or msmae-shuffled",
-        )
     check_unit(settings.dataset.unit, manifest.table)
     prepared = decode(manifest, settings=settings, method=method, seed=seed, start=start)
     check_labels(prepared, pretrain_only=pretrain_only)
@@ -244,11 +237,7 @@ def decide_schedules(prepared: Prepared) -> Settings:
         refresh_every=pre.refresh_every or share,
     )
     if prepared.arm.guided and (pre.uniform_epochs or 0) >= epochs:
-        raise UserError(
-            f"of {count(epochs, 'epoch')} of pre-training the first {pre.uniform_epochs} mask randomly: none is guided",
-            where="pretrain.epochs, pretrain.uniform_epochs",
-            mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
-        )
+        raise none_guided(epochs, pre.uniform_epochs)
     if labelled == 0:  # nothing to fine-tune on
         return dataclasses.replace(settings, pretrain=pre)
     epochs = fine.epochs or max(1, round(fine.presentations / labelled))

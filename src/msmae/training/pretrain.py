@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msmae.config import check_adaptation
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
-from msmae.errors import UserError
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.masking import Draw, PatchPlan
 from msmae.method.msmae import MSMAE, msmae_loss
@@ -130,42 +130,12 @@ def check_training(prepared: Prepared) -> None:
     Raises:
         UserError: the weights do not fit, Lightning refuses the trainer's settings, or a setting would have no effect.
     """
-    check_adaptation(prepared)
+    check_adaptation(prepared.settings, prepared.method, started=prepared.start is not None)
     model = build_model(card_of(prepared, "pretrained"))
     assert isinstance(model, MSMAE)
     if prepared.start is not None:
         fill(model.encoder, prepared.start)
     check_trainer(prepared.settings.trainer)
-
-
-def check_adaptation(prepared: Prepared) -> None:
-    """Raise ``UserError`` where a setting of fine-tuning would do nothing, or what is to be kept was never learned."""
-    fine, depth = prepared.settings.finetune, prepared.settings.model.depth
-    given = [f"finetune.{name}" for name in ("lora", "freeze") if getattr(fine, name)]
-    if prepared.arm.frozen:
-        check_probe(prepared, given)
-    if not given:
-        return
-    where = " and ".join(given)
-    if prepared.start is None and not prepared.arm.pretrains:
-        raise UserError("there is no pretrained encoder to keep", where=where, mend="add --init, or leave it out")
-    if fine.freeze > depth:
-        raise UserError(f"the encoder has {depth} blocks", where=f"finetune.freeze {fine.freeze}", mend=f"0 to {depth}")
-
-
-def check_probe(prepared: Prepared, given: list[str]) -> None:
-    """The same for an arm whose encoder stays as it is; ``given``: settings of what learns in the encoder."""
-    name, balance = prepared.method, prepared.settings.finetune.balance
-    if given:
-        where = " and ".join(given)
-        raise UserError(f"{name} trains a head only", where=where, mend="leave it out, or --method vit")
-    if prepared.start is None:
-        mend = "add --init, or choose --method vit"
-        raise UserError(f"{name} needs a pretrained encoder", where="--method", mend=mend)
-    followed = ["auto", "none", "class_weights"] + ["logit_adjustment"] * (prepared.arm.frozen == "attentive")
-    if balance not in followed:
-        mend = f"choose {', '.join(followed)}"
-        raise UserError(f"{name} does not follow {balance}", where="finetune.balance", mend=mend)
 
 
 def pretrain_model(prepared: Prepared, run: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msmae.config import GROUPS, Settings, require
 from msmae.data.tables.listing import count
-from msmae.errors import UserError
+from msmae.errors import UserError, nearest
 from msmae.files import read_mapping
 
 if TYPE_CHECKING:
@@ -78,6 +78,17 @@ def as_recorded(config: str | None, *, task: str | None = None, **given: Any) ->
         print(f"- from {config}: {', '.join(f'{name} {value}' for name, value in taken.items())}")
     chosen = {name: taken.get(name, USUAL.get(name) if value is None else value) for name, value in given.items()}
     return {name: None if (name, value) == ("init", "none") else value for name, value in chosen.items()}
+
+
+def check_keep(keep: float | str, selector: str | None) -> None:
+    """Raise ``UserError`` for what is no share of the tokens, or no selector: asked before a model is loaded."""
+    from msmae.selection.selectors import SELECTORS
+
+    share = keep == "auto" or (isinstance(keep, (int, float)) and 0 < keep <= 1)
+    mend = "give a share above 0, at most 1, or auto"
+    require(share, f"{keep} is no share of the tokens", where="--keep", mend=mend)
+    known = selector is None or selector in SELECTORS
+    require(known, f"no selector '{selector}'", where="--selector", mend=nearest(selector, SELECTORS))
 
 
 def settings_of(

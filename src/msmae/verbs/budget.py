@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msmae.config import require
-from msmae.errors import UserError
+from msmae.errors import UserError, nearest
 from msmae.evaluation.keep import check_answers, forget_selection, measure, points_of
 from msmae.inference.model import Model, load, share_for
 from msmae.runs.checkpoint import no_model
@@ -56,7 +56,7 @@ def budget(
     if presentations is not None:
         require(presentations >= 0, f"{presentations} is negative", where="--presentations", mend="give 0 or more")
     for name in selectors:
-        require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=f"known: {', '.join(DROPPING)}")
+        require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=nearest(name, DROPPING))
     if not (folder / "model").is_dir():
         raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
     config, settings = read_run(folder)

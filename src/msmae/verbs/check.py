@@ -61,8 +61,9 @@ def check(
         UserError: the data or an option is not usable; or `msmae run` would refuse the data (one class, an image that
             cannot be read, ...), and neither --repair nor --folds was given.
     """
-    from msmae.config import merge_layers
+    from msmae.config import merge_layers, require
     from msmae.data.audit import draw_worst_pairs, keep_together, list_warnings, stop_on_leakage
+    from msmae.data.audit.duplicates import check_near_bits
     from msmae.data.effects import check_cuts
     from msmae.data.folds import name_folds, write_folds
     from msmae.data.manifest import printable
@@ -71,6 +72,8 @@ def check(
     from msmae.runs.folder import check_output, clear_output, write_json
     from msmae.verbs.show import show_audit, show_folds, show_repair, show_understood
 
+    check_near_bits(near_bits)
+    require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     target = None if repair is None else Path(repair)
     if target is not None:
         check_output(target, overwrite=overwrite, flag="--repair")

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from msmae.config import ARMS
+from msmae.config import ARMS, check_adaptation, check_method, require
 from msmae.verbs.begin import (
     TRAINING,
     Asked,
@@ -68,13 +68,21 @@ def compare(
         LeakageError: test images or patients are also in training or validation.
         UserError: the data, a setting or the folder is not usable; a run was made with other settings.
     """
-    from msmae.comparison.baselines import check_baselines
+    from msmae.comparison.baselines import check_baselines, check_packages
     from msmae.comparison.runner import PLAN, Bench, Request, claimed, cut_folds, finished, parts_of, read_plan
 
     preset, init = as_recorded(config, preset=preset, init=init).values()
     request = Request.of(arms, seeds, folds=folds, budget=budget)
+    check_packages(request.arms)
+    borrowed = Path(encoders) if encoders else None
+    if borrowed is not None:
+        require(read_plan(borrowed) != {}, f"no comparison in {encoders}", where="--encoders", mend="name its --out")
     check_folder(out, data, finished=(), ours=(PLAN,))
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, weights=init)
+    for arm in request.arms:
+        if arm in ARMS:
+            check_adaptation(chosen, arm, started=start is not None)
+    check_method(chosen, "msmae", started=start is not None)  # whose draw all arms share
     asked = Asked(data, Path(out), chosen, start, allow_leakage=allow_leakage, preset=preset, init=init)
     folder = asked.folder
     check_machine(asked)
@@ -91,7 +99,6 @@ def compare(
         check_baselines(request.arms, whole)
         manifests = cut_folds(whole, request, settings=asked.settings, seed=first_seed)
         audits = [{**audited(asked, manifest).to_dict(), **known_to_start(asked, manifest)} for manifest in manifests]
-        borrowed = Path(encoders) if encoders else None
         bench = Bench(data, manifests, chosen, given=asked.given, encoders=borrowed, start=start)
         for arm in request.arms:
             if arm in ARMS:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msmae.config import merge_layers
 from msmae.errors import UserError
+from msmae.verbs.begin import check_keep
 
 
 def evaluate(
@@ -56,6 +57,7 @@ def evaluate(
     from msmae.runs.checkpoint import no_model
     from msmae.runs.folder import read_run
 
+    check_keep(keep, selector)
     folder = Path(run)
     if not (folder / "model").is_dir():
         raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from msmae.config import require
-from msmae.errors import UserError
+from msmae.errors import UserError, nearest
+from msmae.verbs.begin import check_keep
 
 if TYPE_CHECKING:
     from msmae.inference.proof import Answer
@@ -53,7 +54,8 @@ def export(
         UserError: no model, no ONNX packages, a share or selector that cannot be exported, a head that timm does not
             have, or a file that does not say what the model says.
     """
-    require(format in FILES, f"no format '{format}'", where="--format", mend=f"choose {', '.join(FILES)}")
+    require(format in FILES, f"no format '{format}'", where="--format", mend=nearest(format, FILES))
+    check_keep(keep, selector)
     whole = keep == 1 and selector is None
     require(
         whole or format in ("onnx", "torch"), f"{format} holds the whole model", where="--keep", mend="leave it out"

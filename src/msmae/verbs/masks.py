@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msmae.errors import UserError
+from msmae.errors import UserError, nearest
 from msmae.files import own_folder
 
 if TYPE_CHECKING:
@@ -50,9 +50,12 @@ def masks(
     """
     import torch
 
+    from msmae.data.manifest import SPLITS
     from msmae.evaluation.map_quality import lesion_patches, lesion_shares
     from msmae.runs.folder import check_output, write_json
 
+    if split not in SPLITS:
+        raise UserError(f"no split '{split}'", where="--split", mend=nearest(split, SPLITS))
     if images < 1:
         raise UserError(f"{images} images to picture", where="--images", mend="give at least 1")
     target = Path(out) if out else Path(source) / "masks"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msmae.data.tables.listing import count
 from msmae.errors import UserError
+from msmae.verbs.begin import check_keep
 
 if TYPE_CHECKING:
     from msmae.inference.items import Item
@@ -99,6 +100,7 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Any:
         raise UserError(f"on_error is '{options['on_error']}'", where="--on_error", mend="say stop or skip")
     if options["neighbours"] < 0:
         raise UserError(f"{options['neighbours']} neighbours", where="--neighbours", mend="give 0 or more")
+    check_keep(options["keep"], options["selector"])
     from msmae.inference.items import find_items
     from msmae.runs.folder import check_output
 

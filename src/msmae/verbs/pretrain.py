@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.config import find_arm
+from msmae.config import check_method, find_arm
 from msmae.errors import UserError
 from msmae.runs.lock import alone
 from msmae.verbs.begin import (
@@ -61,6 +61,7 @@ def pretrain(
         raise UserError(f"the arm {method} has no pre-training", where="--method", mend="choose another arm")
     check_folder(out, data, finished=("pretrained",), overwrite=overwrite)
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
+    check_method(chosen, method, started=start is not None)
     asked = Asked(
         data, Path(out), chosen, start, seed=seed, overwrite=overwrite, allow_leakage=allow_leakage, preset=preset,
         init=init,

@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msmae.config import find_arm
-from msmae.errors import UserError
+from msmae.config import check_method, find_arm
 from msmae.runs.lock import alone
 from msmae.verbs.begin import (
     TRAINING,
@@ -73,10 +72,9 @@ def run(
     preset, seed, init, method = as_recorded(config, preset=preset, seed=seed, init=init, method=method).values()
     method = method or ("vit" if init else "msmae")
     find_arm(method)
-    if minutes is not None and not init:
-        raise UserError("--minutes plans a training from a pretrained encoder", mend="add --init, or leave it out")
     check_folder(out, data, finished=FINISHED, overwrite=overwrite)
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
+    check_method(chosen, method, started=start is not None, minutes=minutes)
     asked = Asked(
         data, Path(out), chosen, start, seed=seed, overwrite=overwrite, allow_leakage=allow_leakage, preset=preset,
         init=init,

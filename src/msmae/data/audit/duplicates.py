@@ -71,16 +71,20 @@ class Duplicates:
         return np.asarray(np.append(pictures, False)[self.picture])  # -1, an unreadable image, shows none
 
 
+def check_near_bits(near_bits: int | None) -> None:
+    """Raise ``UserError`` for a distance that is none."""
+    if near_bits is not None and not 0 <= near_bits <= FARTHEST:
+        mend = f"give a number of bits from 0 to {FARTHEST}, or leave it out"
+        raise UserError(f"near_bits is {near_bits}", where="--near-bits", mend=mend)
+
+
 def find_duplicates(prints: Fingerprints, *, near_bits: int | None = None) -> Duplicates:
     """Find identical and near-identical images.
 
     ``near_bits`` sets the distance up to which two pictures are near, 0 to 15 of 256 bits; by default the data decides
     (see ``choose_threshold``). Raises UserError for any other number.
     """
-    if near_bits is not None and not 0 <= near_bits <= FARTHEST:
-        raise UserError(
-            f"near_bits is {near_bits}", mend=f"give a number of bits from 0 to {FARTHEST}, or leave it out"
-        )
+    check_near_bits(near_bits)
     readable = np.flatnonzero(prints.readable)
     picture = np.full(len(prints), -1, dtype=np.int64)
     _, at, numbers = np.unique(prints.record["digest"][readable], axis=0, return_index=True, return_inverse=True)

@@ -1,0 +1,83 @@
+"""Settings that contradict the arm or another setting: found before the data is opened, without a look at it."""
+
+from __future__ import annotations
+
+from msmae.config.arms import find_arm
+from msmae.config.settings import Settings
+from msmae.errors import UserError
+
+
+def check_method(settings: Settings, method: str, *, started: bool, minutes: float | None = None) -> None:
+    """Raise ``UserError`` where an arm cannot be trained with these settings, or a setting would do nothing.
+
+    Args:
+        started: a pretrained encoder is given.
+        minutes: the time that is asked for, if any.
+    """
+    check_draw(settings, method)
+    check_adaptation(settings, method, started=started)
+    if minutes is None:
+        return
+    if not started:
+        raise UserError("--minutes plans a training from a pretrained encoder", mend="add --init, or leave it out")
+    if minutes <= 0:
+        raise UserError(f"{minutes:g} minutes", where="--minutes", mend="give more than 0")
+    if find_arm(method).pretrains:
+        raise UserError(
+            f"{method} pre-trains, and --minutes plans fine-tuning and probes only",
+            where="--minutes",
+            mend="leave it out and give --pretrain.epochs, or choose --method vit",
+        )
+
+
+def check_draw(settings: Settings, method: str) -> None:
+    """The same for what decides pre-training's masks."""
+    pretrain, arm = settings.pretrain, find_arm(method)
+    pretrain.ratios(arm)
+    if pretrain.hints and arm.pretrains and not arm.guided:
+        raise UserError(
+            f"the arm {method} draws without maps: nothing can be a hint",
+            where="pretrain.hints",
+            mend="leave it out, or choose msmae, amt or msmae-shuffled",
+        )
+    if arm.guided and pretrain.epochs and (pretrain.uniform_epochs or 0) >= pretrain.epochs:
+        raise none_guided(pretrain.epochs, pretrain.uniform_epochs)
+
+
+def none_guided(epochs: int, uniform: int | None) -> UserError:
+    """The error for a guided arm whose maps would never be used."""
+    return UserError(
+        f"of {epochs} epochs of pre-training the first {uniform} mask randomly: none is guided",
+        where="pretrain.epochs, pretrain.uniform_epochs",
+        mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
+    )
+
+
+def check_adaptation(settings: Settings, method: str, *, started: bool) -> None:
+    """The same for fine-tuning: a setting that does nothing, or what is to be kept was never learned."""
+    fine, depth, arm = settings.finetune, settings.model.depth, find_arm(method)
+    given = [f"finetune.{name}" for name in ("lora", "freeze") if getattr(fine, name)]
+    if arm.frozen:
+        check_probe(settings, method, given, started=started)
+    if not given:
+        return
+    where = " and ".join(given)
+    if not started and not arm.pretrains:
+        raise UserError("there is no pretrained encoder to keep", where=where, mend="add --init, or leave it out")
+    if fine.freeze > depth:
+        raise UserError(f"the encoder has {depth} blocks", where=f"finetune.freeze {fine.freeze}", mend=f"0 to {depth}")
+
+
+def check_probe(settings: Settings, method: str, given: list[str], *, started: bool) -> None:
+    """The same for an arm whose encoder stays as it is; ``given``: settings of what learns in the encoder."""
+    balance = settings.finetune.balance
+    if given:
+        where = " and ".join(given)
+        raise UserError(f"{method} trains a head only", where=where, mend="leave it out, or --method vit")
+    if not started:
+        mend = "add --init, or choose --method vit"
+        raise UserError(f"{method} needs a pretrained encoder", where="--method", mend=mend)
+    followed = ["auto", "none", "class_weights"] + ["logit_adjustment"] * (find_arm(method).frozen == "attentive")
+    if balance not in followed:
+        mend = f"choose {', '.join(followed)}"
+        raise UserError(f"{method} does not follow {balance}", where="finetune.balance", mend=mend)
