@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msmae.config import PretrainSettings
+from msmae.config import PretrainSettings, check_method, make_settings
 from msmae.errors import UserError
 from msmae.method.masking import Draw, patch_counts
 from msmae.method.msmae import MSMAE
@@ -82,8 +82,8 @@ def test_pretraining_with_hints_keeps_what_is_attended(tmp_path: Path):
     assert (module.plan(maps).roles()[:, 18] == 2).all()
 
 
-def test_hints_are_a_share_and_need_a_map(tmp_path: Path):
+def test_hints_are_a_share_and_need_a_map():
     with pytest.raises(UserError, match=r"pretrain\.hints"):
         PretrainSettings(hints=1.5)
     with pytest.raises(UserError, match="draws without maps"):
-        prepared_of(write_spots(tmp_path), "supmae", pretrain={"hints": 0.5})
+        check_method(make_settings("tiny", None, {"pretrain": {"hints": 0.5}}), "supmae", started=False)

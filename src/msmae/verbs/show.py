@@ -191,8 +191,7 @@ def show_audit(
         if number:
             counts.add_row(f"{number:,}", words, style="bold red" if name in LEAKAGE and number else None)
     console.print(counts)
-    if not audit.test_near_pool:  # else the warning gives the reason
-        console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
+    console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
     for warning in list_warnings(audit):
         console.print(f"[yellow]warning[/yellow]: {escape(printable(warning))}", soft_wrap=True)
     for obstacle in obstacles:

@@ -60,8 +60,8 @@ def with_letter(pixels: np.ndarray) -> np.ndarray:
     [
         ("size", lambda pixels: pixels[:-4]),
         ("border", lambda pixels: np.pad(pixels[6:], ((6, 0), (0, 0)))),
-        ("marks at the edges", lambda pixels: with_letter(pixels)),
-        ("number of channels and kind of numbers", lambda pixels: np.stack([pixels, pixels, 255 - pixels], axis=-1)),
+        ("amount of marks at the edges", lambda pixels: with_letter(pixels)),
+        ("pixel format", lambda pixels: np.stack([pixels, pixels, 255 - pixels], axis=-1)),
     ],
 )
 def test_a_trait_that_gives_the_class_away_is_named(tmp_path: Path, trait: str, spoil: Any) -> None:

@@ -241,6 +241,18 @@ def test_a_name_that_was_asked_for_is_taken_to_the_letter(tmp_path: Path) -> Non
         read_csv_manifest(tmp_path / "m.csv", columns=ColumnNames(patient_id="case"))
 
 
+def test_the_columns_that_may_be_meant_are_offered(tmp_path: Path) -> None:
+    rows = [f"img {i}.png;{'good' if i % 2 else 'bad'};p{i};3,5" for i in range(12)]
+    (tmp_path / "semi.csv").write_text("\n".join(["Datei;Diagnose der Klinik;patient;dose", *rows]))
+    with pytest.raises(UserError, match=r"no column 'image_path'.*--image-column Datei$"):
+        read_csv_manifest(tmp_path / "semi.csv")
+    with pytest.raises(UserError, match=r"no column 'label'.*--label-column 'Diagnose der Klinik' \(bad, good\);"):
+        read_csv_manifest(tmp_path / "semi.csv", columns=ColumnNames(image_path="Datei"))
+    (tmp_path / "semi.csv").write_text("\n".join(["image_path;patient", *(f"{i}.png;p{i}" for i in range(12))]))
+    with pytest.raises(UserError, match=r"--label-column NAME; .*--label-column '' for unlabelled data"):
+        read_csv_manifest(tmp_path / "semi.csv")
+
+
 def test_a_column_that_may_name_patients_is_told_where_none_does(tmp_path: Path) -> None:
     (tmp_path / "1.png").touch()
     told = "no column names the patients; Subject may, and is not used: --patient-column NAME"

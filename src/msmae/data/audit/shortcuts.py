@@ -88,14 +88,16 @@ def measure_traits(manifest: Manifest, prints: Fingerprints) -> list[Trait]:
     made = record["acquisition"].tolist()
     return [
         Trait("size", _columns(record["height"], record["width"]), lambda rows: _median_size(record[rows])),
-        _categories("number of channels and kind of numbers", look),
+        _categories("pixel format", look),
         _categories("file format", [text.partition(" ")[0] for text in made]),
         _categories("device", made),
         _number("JPEG compression", record["coarseness"], "quantisation sum {:.0f}"),
         Trait("border", record["borders"].astype(np.float64), lambda rows: f"{frame[rows].mean():.1%} empty rim"),
         _number("brightness of the corners", record["corners"], "at {:.2f} of the range"),
         Trait(
-            "marks at the edges", _columns(record["marks"]), lambda rows: f"{record['marks'][rows].mean():.2%} steps"
+            "amount of marks at the edges",
+            _columns(record["marks"]),
+            lambda rows: f"{record['marks'][rows].mean():.2%} steps",
         ),
         _categories("site", manifest.table["site"].tolist()),
     ]

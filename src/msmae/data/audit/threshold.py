@@ -85,16 +85,14 @@ def _reason(bits: int, moved: int | None, known: np.ndarray, limit: int | None, 
     pieces = []
     if moved is not None:
         pieces.append(
-            "saving pictures of this data set again (as JPEG, at three quarters of the size, brighter) moves "
-            f"{COVERED:.0%} of {len(known)} by at most {moved} bits"
+            f"{COVERED:.0%} of {len(known)} pictures of this data set, saved again (as JPEG, smaller, brighter), stay "
+            f"within {moved} bits of themselves"
         )
     if typical is not None and limit is not None:
-        apart = f"two different ones are typically {typical} apart"
-        pieces.append(f"{apart}, so that up to {limit} bits chance brings none together" if limit >= 0 else apart)
+        by_chance = f", and none is expected within {limit} bits by chance" if limit >= 0 else ""
+        pieces.append(f"two different pictures are usually {typical} bits apart{by_chance}")
     if moved is not None and 0 <= bits < moved:
-        pieces.append(f"{float((known > bits).mean()):.0%} of pictures saved again would go unnoticed")
+        pieces.append(f"{float((known > bits).mean()):.0%} of the pictures saved again are farther away: not found")
     if bits < 0:
-        return (
-            f"none: these images are too alike for near-duplicates to be told from different ones; {'; '.join(pieces)}"
-        )
-    return f"at most {bits} of {BITS} bits apart: {'; '.join(pieces) or 'the usual distance, for want of images'}"
+        return f"none, because different pictures are as alike here as copies are: {'; '.join(pieces)}"
+    return f"at most {bits} of {BITS} bits apart: {'; '.join(pieces) or 'the usual limit, for want of images'}"

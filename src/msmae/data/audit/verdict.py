@@ -101,4 +101,4 @@ def _is_number(text: str) -> bool:
 
 def _by(audit: Audit) -> str:
     classes = ", ".join(f"{number:,} {name}" for name, number in audit.near_classes.items())
-    return f": {classes} ({audit.threshold.reason})"
+    return f": {classes}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from msmae.data.manifest import NO_FINDING, SEPARATOR
 from msmae.data.manifest import UNSURE as MARK
-from msmae.data.tables.listing import count, some
+from msmae.data.tables.listing import IMAGE_SUFFIXES, count, some
 from msmae.errors import UserError
 
 YES, NO, UNSURE, EMPTY = {"1", "1.0"}, {"0", "0.0"}, {"-1", "-1.0"}, {"", "nan", "NaN"}
@@ -26,11 +27,29 @@ def finding_columns(table: pd.DataFrame, *, fewest: int = FEWEST) -> list[str]:
     return [str(name) for name in found] if len(found) >= fewest else []
 
 
-def offer(table: pd.DataFrame) -> str:
-    """What else ``--label-column`` may say of a table without the column that it names."""
+def offer(column: str, table: pd.DataFrame) -> str:
+    """What to say with an option instead of a column that a table does not have: the columns that may be meant."""
+    flag = f"--{column.partition('_')[0]}-column"
+    cells = {str(name): {cell.strip() for cell in table[name]} - {""} for name in table.columns}
+    files = [name for name, those in cells.items() if those and all(map(is_image, those))]
+    if column == "image_path":
+        return f"say which names the files: {' or '.join(f'{flag} {shlex.quote(name)}' for name in files or ['NAME'])}"
+    if column != "label":
+        return f"name the right one, {flag} NAME"
     names = finding_columns(table)
-    findings = f"; a column a finding: --label-column '{SEPARATOR.join(names)}'" if names else ""
-    return f", or patients.csv:NAME of a table with a row a patient, or '' for unlabelled data{findings}"
+    findings = f"; a column a finding: {flag} '{SEPARATOR.join(names)}'" if names else ""
+    few = [name for name in cells if 2 <= len(cells[name]) <= max(2, len(table) // 4) and name not in [*files, *names]]
+    likely = [f"{flag} {shlex.quote(name)} ({some(sorted(cells[name]))})" for name in few[:3]]
+    named = " or ".join(likely) or f"{flag} NAME"
+    return (
+        f"say which holds the classes: {named}{findings}; {flag} patients.csv:NAME for a table with a row a patient, "
+        f"{flag} '' for unlabelled data"
+    )
+
+
+def is_image(cell: str) -> bool:
+    """Whether a cell names an image file."""
+    return cell.lower().endswith(IMAGE_SUFFIXES)
 
 
 def parse_labels(column: str) -> tuple[str, str, str]:

@@ -303,7 +303,7 @@ def _find_column(column: str, wanted: str, table: pd.DataFrame, *, where: str) -
         raise UserError(
             f"there is no column '{wanted}' for the {column}; the columns are {', '.join(header)}",
             where=where,
-            mend=f"name the right one, {flag} NAME{offer(table) if column == 'label' else ''}",
+            mend=offer(column, table),
         )
     return next(iter(alike), "")
 
