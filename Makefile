@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick check experiments-test docs results results-check bench-check long lowest format lock clean
+.PHONY: help install demo test quick check advisories experiments-test docs results results-check bench-check long lowest format lock clean
 # What `make long` runs besides the suite: the tests that read MSMAE_LONG, and those named here.
 LONG := tests/docs tests/test_wheel.py tests/fuzz
 
@@ -32,10 +32,15 @@ test: $(STAMP)   ## the whole test suite
 quick: $(STAMP)  ## the tests that take seconds (two minutes in all)
 	@$(PYTEST) -m "not slow"
 
-check: $(STAMP)  ## format, lint, types
+check: $(STAMP)  ## format, lint, types, and what bandit holds for unsafe
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+
+advisories: $(STAMP) ## known holes in the locked versions, as of today (pip-audit; needs a network)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@date -u +'%F %TZ' && $(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 docs: $(STAMP)   ## build the documentation site: docs/_build/html (Python 3.11 or newer)
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
+import pickle  # nosec B403 # for the error of a file that holds code, which is not run
 import sys
 import time
 import warnings

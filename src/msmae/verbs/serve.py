@@ -10,7 +10,7 @@ import secrets
 from msmae.errors import UserError
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart")
-TOKEN = "MSMAE_TOKEN"
+TOKEN = "MSMAE_TOKEN"  # nosec B105 # the name of the variable that holds it
 
 
 def serve(
