@@ -4,9 +4,8 @@
 
 A phantom of 336 px whose lesions are 9 px wide; DINOv2 ViT-S/14 from MSMAE_WEIGHTS, or ../shared/weights; eight epochs
 an arm. What differs is which 32 patches are seen close up: any (random), those in the middle (centre), those that the
-mask of the lesion touches (oracle: a bound, and no method), those that a small locator chooses (located). The locator
-learns from the gradients of the training loss which patches the answer hung on; in training it chooses half of the 32,
-chance the others. Rivals are whole images: 140 px, which cost as much, and 336 px. Runs go to
+mask of the lesion touches (oracle: a bound, and no method), those that a small locator chooses (located:
+`--finetune.draw coarse`). Rivals are whole images: 140 px, which cost as much, and 336 px. Runs go to
 runs/experiments/phantom-336+coarse/ARM/SEED, results to results/phantom-336+coarse.npz. Killed, the same command goes
 on.
 """
@@ -37,7 +36,7 @@ from msmae.evaluation.evaluate import predictions_frame
 from msmae.method.classifier import Classifier
 from msmae.runs.checkpoint import build_model
 from msmae.selection.cost import selection_macs
-from msmae.selection.locator import Glance, Locator
+from msmae.selection.locator import Glance, glance_of
 from msmae.selection.selectors import Selection
 from msmae.statistics.predictions import write_predictions
 from msmae.training.cards import card_of
@@ -49,10 +48,9 @@ from msmae.verbs.begin import TRAINING, settings_of
 
 STUDY = "phantom-336+coarse"
 IMAGES, SIDE, LESION, SEED = 2400, 336, 9 / 336, 20261129
-EPOCHS, FINE, COARSE = 8, 32, (8, 8)
+EPOCHS, FINE = 8, 32
 WHOLE = {"140-all": 140, "336-all": SIDE}
 ARMS = ("140-all", "coarse-oracle", "coarse-located", "coarse-random", "coarse-centre", "336-all")
-LOCATOR_RATE = 1e-3
 
 
 class CoarseFine(SupervisedModule):
@@ -63,9 +61,6 @@ class CoarseFine(SupervisedModule):
     def __init__(self, model: Selection, prepared: Prepared, *, chooses: str) -> None:
         super().__init__(model, prepared)
         self.chooses = chooses
-        self.seen: tuple[Tensor, Tensor, Tensor] | None = None
-        assert model.locator is not None
-        self.teach = torch.optim.AdamW(model.locator.parameters(), LOCATOR_RATE)
 
     def scores(self, images: Tensor, ids: Tensor, geometry: Geometry | None) -> Tensor:
         """What is looked at first, [B, N]: larger scores. Ties are broken by chance."""
@@ -73,10 +68,6 @@ class CoarseFine(SupervisedModule):
         rows, columns = encoder.grid
         count = len(images)
         chance = torch.rand(count, encoder.patches, generator=self.generator)
-        if self.chooses == "located":
-            assert self.model.locator is not None
-            with torch.no_grad(), torch.autocast("cpu", enabled=False):
-                return self.model.locator(images.float())
         if self.chooses == "centre":
             y, x = torch.meshgrid(torch.arange(rows) - (rows - 1) / 2, torch.arange(columns) - (columns - 1) / 2)
             return -(y**2 + x**2).flatten().expand(count, -1) + 0.1 * chance
@@ -88,51 +79,16 @@ class CoarseFine(SupervisedModule):
         return chance
 
     def positions(self, images: Tensor, ids: Tensor, geometry: Geometry | None = None) -> Tensor:
-        """The patches that are seen close up, [B, K]. In training the locator chooses half of them."""
-        first = self.scores(images, ids, geometry).topk(FINE, dim=1).indices
-        if geometry is None or self.chooses != "located":
-            return first
-        chance = torch.rand(len(images), self.model.model.encoder.patches, generator=self.generator)
-        return chance.scatter(1, first[:, : FINE // 2], 2.0).topk(FINE, dim=1).indices
-
-    def read(self, images: Tensor, positions: Tensor, *, taught: bool = False) -> Tensor:
-        """Logits [B, classes] from the glance and the patches at positions [B, K]."""
-        encoder, glance = self.model.model.encoder, self.model.glance
-        assert glance is not None
-        fine = encoder.embed(images, positions)  # [B, 1+K, D]
-        if taught:
-            fine.retain_grad()
-            self.seen = images.detach(), positions, fine
-        x = torch.cat([fine, glance(images, encoder)], dim=1)  # [B, 1+K+G, D]
-        for block in encoder.blocks:
-            x = block(x)
-        return self.model.model.classify(encoder.read(x))
+        """The patches that are seen close up, [B, K]."""
+        return self.scores(images, ids, geometry).topk(FINE, dim=1).indices
 
     def batch_loss(self, images: Tensor, batch: Batch, geometry: Geometry, number: int) -> Tensor:
-        positions = self.positions(images, batch.ids.cpu(), geometry)
-        logits = self.read(images, positions, taught=self.chooses == "located")
+        logits = self.model.read(images, self.positions(images, batch.ids.cpu(), geometry))
         return self.loss(logits.float(), batch.labels)
-
-    def on_after_backward(self) -> None:
-        """The locator foresees, among the patches that were seen, which ones the loss hung on."""
-        if self.seen is None:
-            return
-        images, positions, fine = self.seen
-        self.seen = None
-        assert fine.grad is not None
-        assert self.model.locator is not None
-        weight = (fine.grad.float() * fine.detach().float()).sum(dim=2).abs()[:, -FINE:]  # [B, K]
-        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-            scores = self.model.locator(images.float()).gather(1, positions)
-            loss = F.cross_entropy(scores, weight / weight.sum(dim=1, keepdim=True).clamp(min=1e-12))
-            self.teach.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.teach.step()
-            self.teach.zero_grad()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images = self.normalise(batch.images)
-        logits = self.read(images, self.positions(images, batch.ids.cpu()))
+        logits = self.model.read(images, self.positions(images, batch.ids.cpu()))
         self.val_outputs.append((logits.float(), batch.labels))
 
     def configure_optimizers(self) -> Any:
@@ -148,7 +104,9 @@ def answers(module: CoarseFine, split: str) -> pd.DataFrame:
     parts = []
     for some in np.array_split(rows, max(1, len(rows) // 32)):
         images = module.normalise(torch.from_numpy(prepared.store.fetch(some).astype(np.float32)))
-        parts.append(module.read(images, module.positions(images, torch.from_numpy(some))).double().softmax(dim=1))
+        parts.append(
+            module.model.read(images, module.positions(images, torch.from_numpy(some))).double().softmax(dim=1)
+        )
     return predictions_frame(torch.cat(parts).numpy(), prepared, rows)
 
 
@@ -173,8 +131,7 @@ def train(prepared: Prepared, run: Path, *, chooses: str) -> None:
     assert isinstance(model, Classifier)
     assert prepared.start is not None
     fill(model.encoder, prepared.start)
-    locator = Locator(model.encoder, width=64, cell=model.encoder.patch_size)
-    selection = Selection(model, selector="locator", locator=locator, glance=Glance(model.encoder, COARSE))
+    selection = Selection(model, selector="random", glance=Glance(model.encoder, glance_of(model.encoder)))
     module, began = CoarseFine(selection, prepared, chooses=chooses), time.process_time()
     train_supervised(module, run, save=lambda: None)
     seconds = time.process_time() - began
@@ -203,8 +160,12 @@ def main() -> None:
                 "finetune": {"epochs": asked.epochs},
             }
             if not (run / "metrics.json").is_file():
-                if arm in WHOLE:
-                    msmae.run(str(work / "phantom"), out=str(run), init=str(WEIGHTS), seed=seed, **given)
+                if arm in WHOLE or arm == "coarse-located":
+                    fine = given["finetune"] | ({} if arm in WHOLE else {"draw": "coarse"})
+                    msmae.run(
+                        str(work / "phantom"), out=str(run), init=str(WEIGHTS), seed=seed, model=given["model"],
+                        finetune=fine,
+                    )  # fmt: skip
                 else:
                     chosen, start = settings_of("auto", None, given, groups=TRAINING, seed=seed, weights=str(WEIGHTS))
                     prepared = prepare(manifest, settings=chosen, method="vit", seed=seed, start=start)

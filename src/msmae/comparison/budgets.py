@@ -199,7 +199,7 @@ def supervised_seconds(network: nn.Module, prepared: Prepared, images: torch.Ten
         keep = None if kept is None else torch.arange(kept).expand(len(images), -1)  # [B, K]
         return lambda: network(images, keep).float().square().mean()
 
-    seen = tokens_seen(prepared, network.encoder.patches)
+    seen = tokens_seen(prepared, network.encoder)
     return sum(often * timed_step(network, classify(kept)) for kept, often in seen.items())
 
 

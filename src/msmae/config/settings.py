@@ -226,12 +226,14 @@ class FinetuneSettings(SupervisedSchedule):
     group: ClassVar[str] = "finetune"
     label_smoothing: Annotated[float, Between(0, 0.99)] = 0.1
     """Share of each label's weight that goes to the other classes."""
-    draw: Literal["all", "uniform", "attention", "half", "own"] = "all"
+    draw: Literal["all", "uniform", "attention", "half", "own", "coarse"] = "all"
     """Patches seen in training. all; or a share, drawn at random (uniform), by the attention map (attention) or half by
-    each (half); or own: the patches that the arm's masking keeps (paper)."""
+    each (half); own: the patches that the arm's masking keeps (paper); coarse: the whole image at 112 px, and the
+    patches close up that a locator chooses, in prediction too."""
     share: TrueShare | Literal["mixed"] | None = None
     """Share of the patches that the draws uniform, attention and half keep. Unless given: a quarter. mixed: a quarter,
-    in every fourth batch a half, and all in the last eighth of the steps: one model for every token share."""
+    in every fourth batch a half, and all in the last eighth of the steps: one model for every token share. Of the draw
+    coarse: the whole image's tokens and those close up. Unless given: half as many close up."""
     pool: Literal["cls", "mean", "both", "attentive"] | None = None
     """What the head reads: the class token (cls), the mean of the patches, both, or what a learned query attends to
     (attentive). Unless given: the arm's own."""
@@ -253,6 +255,12 @@ class FinetuneSettings(SupervisedSchedule):
             f"the draw {self.draw} takes no share",
             where="finetune.share",
             mend="leave it out, or set --finetune.draw to uniform, attention or half",
+        )
+        require(
+            self.draw != "coarse" or self.share != "mixed",
+            "the draw coarse keeps as many tokens in every step",
+            where="finetune.share",
+            mend="give a number, or leave it out",
         )
 
 

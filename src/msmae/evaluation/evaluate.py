@@ -17,7 +17,7 @@ from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
 from msmae.evaluation.units import evaluate_units
 from msmae.files import whole
-from msmae.inference.model import Keep, Model, kept_tokens, load, selection_with
+from msmae.inference.model import Keep, Model, kept_tokens, load, own_way, selection_with
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
 from msmae.reporting.papers import write_checklists, write_model_card
@@ -39,8 +39,8 @@ class How:
 
     keep: float = 1.0
     """Share of the tokens that are encoded."""
-    selector: str = "all"
-    """What chooses them."""
+    selector: str | None = None
+    """What chooses them; None: the model's own way (``inference.model.own_way``)."""
     splits: tuple[str, ...] = ("val", "test")
     """Whose labelled images are predicted."""
 
@@ -98,6 +98,7 @@ def evaluate_kept(prepared: Prepared, run: Path, how: How, *, answers: Rule = DE
     Returns the content of metrics_keep.json.
     """
     model = load(run)
+    assert how.selector is not None
     selection = selection_with(model.network, model.prepared, how.selector)
     own, rate = evaluate(model, prepared, how)
     frame, calibrator, calibration = calibrate(own, prepared)
@@ -262,12 +263,15 @@ def count_cost(prepared: Prepared, run: Path, model: Model) -> dict[str, Any]:
     network = model.network
     patches = network.encoder.patches
     masked, _, quarter = prepared.draw.counts(patches)
+    share, selector = own_way(model.card)
+    own = selection_with(network, model.prepared, selector)
+    predict = selection_macs(own, kept_tokens(own, share)).total / 1e9
     cost: dict[str, Any] = {
         "parameters": sum(p.numel() for p in network.parameters()),
         "patches": patches,
         "patches_kept": quarter,
-        "gmacs_train": finetuning_macs(prepared, network) / 1e9,
-        "gmacs_predict": classifier_macs(network).total / 1e9,
+        "gmacs_train": finetuning_macs(prepared, network) / 1e9 if selector == "all" else predict,
+        "gmacs_predict": predict,
         "gmacs_predict_kept": classifier_macs(network, quarter).total / 1e9,
         "gmacs_map": map_macs(network.encoder).total / 1e9,
         "gmacs_pretrain": None,

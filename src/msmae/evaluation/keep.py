@@ -18,7 +18,7 @@ from msmae.errors import UserError
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.evaluate import predict_rows, predictions_frame
 from msmae.evaluation.panels import draw_selections
-from msmae.inference.model import Model, kept_tokens, load, selection_with
+from msmae.inference.model import Model, kept_tokens, load, own_way, selection_with
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import FILE, read_card, with_keep, write_card
 from msmae.runs.folder import write_json
@@ -41,7 +41,7 @@ class Point:
 
 def check_answers(model: Model, prepared: Prepared) -> None:
     """Raise ``UserError`` for a model that answers the same whatever it sees: by seeing less nothing can be lost."""
-    frame = predict_split(model, prepared, Point("all", 1.0), split="val")
+    frame = predict_split(model, prepared, own_point(model), split="val")
     answers = set(frame["predicted"])
     if len(answers) == 1 and frame["label"].nunique() > 1:
         answer = answers.pop()
@@ -105,8 +105,9 @@ def measure(folder: Path, prepared: Prepared, *, margin: float, points: list[Poi
 
 
 def points_of(model: Model, *, shares: list[float], selectors: list[str]) -> list[Point]:
-    """What is measured: all patches, then every selector at every share that leaves a patch to look at."""
-    points = [Point("all", 1.0)]
+    """What is measured: the model's own way of looking, usually at all patches; then every selector at every share that
+    leaves a patch to look at."""
+    points = [own_point(model)]
     for name in selectors:
         if name == "locator" and model.prepared is None:
             continue
@@ -114,7 +115,13 @@ def points_of(model: Model, *, shares: list[float], selectors: list[str]) -> lis
             selection = selection_with(model.network, model.prepared, name)
             if share * selection.model.encoder.patches >= selection.coarse + 1:
                 points.append(Point(name, share))
-    return points
+    return list(dict.fromkeys(points))
+
+
+def own_point(model: Model) -> Point:
+    """How a model looks unless told otherwise."""
+    share, selector = own_way(model.card)
+    return Point(selector, share)
 
 
 def looking(model: Model, point: Point) -> tuple[Selection, int]:

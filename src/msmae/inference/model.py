@@ -21,7 +21,7 @@ from msmae.method.classifier import Classifier
 from msmae.method.segmenter import Segmenter
 from msmae.runs.cards import ModelCard
 from msmae.runs.checkpoint import load_model, load_selection
-from msmae.selection.selectors import SELECTORS, WHOLE, Draw, Selection, own_draws
+from msmae.selection.selectors import SELECTORS, WHOLE, Draw, Selection, own_draws, share_for
 from msmae.statistics.answers import DEFAULT, RULES, Rule, name_classes
 from msmae.statistics.calibration import Calibrator
 
@@ -86,7 +86,8 @@ class Model:
         Args:
             images: float [B, channels, H, W] in the files' own units, of any size (normalised and resized here), or a
                 list of paths.
-            keep: share of the tokens that are encoded, in (0, 1]; or "auto": what `msmae budget` chose.
+            keep: share of the tokens that are encoded, in (0, 1]; or "auto": what `msmae budget` chose. 1: as the model
+                was fine-tuned; one that sees coarse and fine keeps its own share.
             selector: what chooses them (``msmae.selection.selectors``); None: the one the model was prepared with, else
                 `self`, which finds the most attended patches by a pass over all of them and so saves nothing.
             calibrated: False: as the network gives them.
@@ -240,6 +241,8 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
     if selector is not None and selector not in SELECTORS:
         raise UserError(f"no selector '{selector}'", where="selector", mend=f"choose one of {', '.join(SELECTORS)}")
     asked = selector is not None
+    if keep == 1 and not asked:
+        return own_way(model.card)
     if keep == "auto":
         choice = model.card.keep.get("choice")
         if not choice:
@@ -264,6 +267,13 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
     return float(keep), selector or (model.prepared.selector if model.prepared else "self")
 
 
+def own_way(card: ModelCard) -> tuple[float, str]:
+    """How a model looks unless told otherwise, as it was fine-tuned: share of the tokens and selector; at all of them,
+    or coarse and fine (``training.coarse``)."""
+    way = card.keep.get("own")
+    return (way["keep"], way["selector"]) if way else (1.0, "all")
+
+
 def calibration_at(card: ModelCard, share: float, selector: str) -> dict[str, Any]:
     """What calibrates the answers from a share of the tokens: what was fitted to them; at a share that was not
     measured, to the nearest of the same selector; else to all patches. Empty: nothing was fitted.
@@ -283,11 +293,6 @@ def selection_with(network: Classifier, prepared: Selection | None, selector: st
     if selector == prepared.selector:
         return prepared
     return Selection(prepared.model, selector=selector, glance=prepared.glance, guide=network).eval()
-
-
-def share_for(tokens: int, patches: int) -> float:
-    """The least share, of four digits, that keeps so many tokens."""
-    return math.ceil(1e4 * tokens / patches) / 1e4
 
 
 def kept_tokens(selection: Selection, share: float) -> int:

@@ -68,11 +68,14 @@ def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifie
     return Classifier(encoder, classes=len(card.classes), pool=card.pool, head=head)
 
 
-def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
-    """Write weights and card; the folder appears only when both are complete."""
+def save_model(folder: Path, model: nn.Module, card: ModelCard, *, selection: Selection | None = None) -> None:
+    """Write weights and card, those of a ``selection`` too; the folder appears only when all are complete."""
     unfinished = folder.with_name(f"{folder.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
     save_weights(model, unfinished / "model.safetensors")
+    if selection is not None:
+        save_weights(selection, unfinished / FILE)
+        card = with_keep(card, **describe_selection(selection), sha256=file_sha256(unfinished / FILE))
     write_card(unfinished, replace(card, sha256=file_sha256(unfinished / "model.safetensors")))
     if folder.exists():
         for file in folder.iterdir():
@@ -214,6 +217,16 @@ def build_selection(classifier: Classifier, described: dict[str, Any]) -> Select
         locator=Locator(encoder, **locator) if locator else None,
         glance=Glance(encoder, (glance[0], glance[1])) if glance else None,
     )
+
+
+def describe_selection(selection: Selection) -> dict[str, Any]:
+    """What :func:`build_selection` makes it anew from."""
+    locator, glance = selection.locator, selection.glance
+    return {
+        "selector": selection.selector,
+        "locator": None if locator is None else {"width": locator.position.shape[1], "cell": locator.cell},
+        "glance": None if glance is None else list(glance.grid),
+    }
 
 
 def save_selection(folder: Path, selection: Selection, card: ModelCard) -> None:

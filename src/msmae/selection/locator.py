@@ -1,14 +1,22 @@
 """A glance before the look: a very small network on a shrunken image says which patches are worth encoding.
 
-What it costs is under one percent of the encoder. It is taught by the model itself: see ``stages/adapt.py``.
+What it costs is under one percent of the encoder. It is taught by the model itself: see ``training/adapt.py`` and
+``training/coarse.py``.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 from msmae.method.vit import VisionTransformer, patchify
+
+GLANCE = 112
+"""Side in pixels of the image that the glance shows, of the longer side; at most half of the image's own."""
+CLOSE = 1 / 2
+"""Patches seen close up, over the tokens of the glance."""
 
 
 def averaging(length: int, cells: int) -> Tensor:
@@ -98,3 +106,24 @@ class Glance(nn.Module):
         tokens: Tensor = encoder.patch_embed(patchify(self.shrink(images), self.patch_size))
         placed: Tensor = tokens + positions + self.coarse
         return placed
+
+
+def locator_width(encoder: VisionTransformer) -> int:
+    """A sixth of the encoder's."""
+    return max(16, encoder.width // 6)
+
+
+def glance_of(encoder: VisionTransformer) -> tuple[int, int]:
+    """The glance's tokens (rows, columns)."""
+    share = min(1 / 2, GLANCE / (encoder.patch_size * max(encoder.grid)))
+    rows, columns = (max(1, round(share * side)) for side in encoder.grid)
+    return rows, columns
+
+
+def tokens_for(encoder: VisionTransformer, share: float | str | None) -> int:
+    """How many tokens are encoded, the glance's among them: as many as a share says, or half as many patches as the
+    glance has tokens beside them."""
+    coarse = math.prod(glance_of(encoder))
+    if share is None:
+        return coarse + max(1, round(CLOSE * coarse))
+    return math.floor(float(share) * encoder.patches + 1e-9)

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from zlib import crc32
 
@@ -133,10 +134,22 @@ class Selection(nn.Module):
     def read(self, images: Tensor, positions: Tensor | None) -> Tensor:
         """Logits [B, classes] from the patches at positions [B, K] and the glance."""
         encoder = self.model.encoder
+        last = encoder.blocks[-1](self.before_last(images, positions))
+        logits: Tensor = self.model.classify(encoder.read(last))
+        return logits
+
+    def before_last(self, images: Tensor, positions: Tensor | None) -> Tensor:
+        """What enters the last block: the leading tokens, the patches at positions [B, K], the glance:
+        [B, P+K+G, D]."""
+        encoder = self.model.encoder
         x = encoder.embed(images, positions)  # [B, P+K, D]
         if self.glance is not None:
             x = torch.cat([x, self.glance(images, encoder)], dim=1)  # [B, P+K+G, D]
-        for block in encoder.blocks:
+        for block in encoder.blocks[:-1]:
             x = block(x)
-        logits: Tensor = self.model.classify(encoder.read(x))
-        return logits
+        return x
+
+
+def share_for(tokens: int, patches: int) -> float:
+    """The least share, of four digits, that keeps so many tokens."""
+    return math.ceil(1e4 * tokens / patches) / 1e4

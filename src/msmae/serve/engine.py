@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from msmae.errors import UserError
-from msmae.inference.model import kept_tokens, load, share_and_selector, share_for
+from msmae.inference.model import kept_tokens, load, share_and_selector
 from msmae.inference.segmentation import SegmentationModel
 from msmae.method.msmae import pooled
+from msmae.selection.selectors import share_for
 from msmae.serve.decode import Task, png
 from msmae.serve.reconstruction import Reconstructor
 from msmae.serve.uncertainty import Uncertainty, read_uncertainty

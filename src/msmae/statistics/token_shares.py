@@ -53,13 +53,13 @@ ENDS = ("value", "low", "high")
 
 
 def choose(rows: Sequence[dict[str, Any]], *, margin: float) -> int:
-    """The fastest row whose loss is shown to be under the margin; the row of all patches is one of them.
+    """The fastest row whose loss is shown to be under the margin; the first, against which losses are taken, is one.
 
     A row without an interval is not shown to lose little, whatever its loss.
     """
 
     def not_inferior(row: dict[str, Any]) -> bool:
-        return row["selector"] == "all" or (row["high"] is not None and row["high"] <= margin)
+        return row is rows[0] or (row["high"] is not None and row["high"] <= margin)
 
     fitting = [number for number, row in enumerate(rows) if not_inferior(row)]
     return max(fitting, key=lambda number: rows[number]["images_per_s"])

@@ -19,19 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.method.attention import MapBank
 from msmae.method.classifier import Classifier
 from msmae.method.vit import VisionTransformer
-from msmae.runs.checkpoint import load_model, save_selection
+from msmae.runs.checkpoint import describe_selection, load_model, save_selection
 from msmae.runs.folder import write_json
-from msmae.selection.locator import Glance, Locator
+from msmae.selection.locator import Glance, Locator, locator_width
 from msmae.selection.selectors import Selection
 from msmae.selection.sensitivity import sensitivity, widened
+from msmae.training.locate import scaled_by, teach_locator
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.supervised import SupervisedModule, disagreement, train_supervised
@@ -44,7 +43,6 @@ TRIED = 0.2
 """Share of the preparing for which every glance is tried; the better one then has all of it."""
 GLANCES = (1 / 4, 3 / 8)
 """Sides of the glance over the patch grid's that are tried."""
-LOCATOR_RATE = 1e-2
 PRESENTATIONS = 2
 """Images shown for each that fine-tuning was, unless told otherwise: a quarter of the tokens is cheaper."""
 CELL = 4
@@ -94,8 +92,8 @@ def folder_of(run: Path, glance: str, *epochs: int) -> Path:
 
 
 def new_locator(encoder: VisionTransformer) -> Locator:
-    """A locator a sixth as wide as the encoder."""
-    return Locator(encoder, width=max(16, encoder.width // 6), cell=CELL)
+    """A locator that reads a shrunken image."""
+    return Locator(encoder, width=locator_width(encoder), cell=CELL)
 
 
 def glances(encoder: VisionTransformer) -> list[tuple[int, int]]:
@@ -111,48 +109,18 @@ def with_epochs(prepared: Prepared, epochs: int) -> Prepared:
     return dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, finetune=finetune))
 
 
-def describe_selection(selection: Selection) -> dict[str, Any]:
-    """What ``runs.checkpoint.build_selection`` makes it anew from."""
-    locator, glance = selection.locator, selection.glance
-    return {
-        "selector": selection.selector,
-        "locator": None if locator is None else {"width": locator.position.shape[1], "cell": locator.cell},
-        "glance": None if glance is None else list(glance.grid),
-    }
-
-
 def fit_locator(locator: Locator, classifier: Classifier, prepared: Prepared, *, presentations: int) -> float:
     """Teach a locator what the classifier's answers hang on; gives back how well it foresees it on validation.
 
     That is the share of the weight of the quarter most telling patches that the locator's quarter has.
     """
-    mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (prepared.mean, prepared.std))
-
-    def normalise(images: Tensor) -> Tensor:
-        return (images.float() - mean) / std
+    normalise = scaled_by(prepared)
 
     train = prepared.ids("train", labelled=False)
     bank = MapBank(torch.from_numpy(train), classifier.encoder.grid)
     for batch in prepared.batches(train, 256):
         bank.refresh(batch.ids, wanted_patches(classifier, normalise(batch.images)))
-    settings = prepared.settings.finetune
-    generator = torch.Generator().manual_seed(prepared.seed)
-    epochs = max(1, round(presentations / len(train)))
-    steps = epochs * len(prepared.batches(train, settings.batch_size, epoch=0))
-    optimiser = torch.optim.AdamW(locator.parameters(), LOCATOR_RATE, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LOCATOR_RATE, total_steps=steps)
-    for epoch in range(epochs):
-        for batch in prepared.batches(train, settings.batch_size, epoch=epoch):
-            geometry = random_geometry(
-                len(batch.ids), scale=settings.crop_scale, flip=settings.flip, generator=generator
-            )
-            images = geometry.apply(normalise(batch.images), prepared.image_size)
-            wanted = geometry.apply_to_maps(bank[batch.ids], bank.grid).flatten(1)  # [B, N]
-            loss = F.cross_entropy(locator(images), wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1e-12))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
+    teach_locator(locator, bank, train, prepared, presentations=presentations)
     shares = [
         foreseen(locator, classifier, normalise(batch.images)) for batch in prepared.batches(prepared.ids("val"), 256)
     ]

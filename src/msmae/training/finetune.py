@@ -15,8 +15,10 @@ from msmae.method.attention import MapBank, patch_maps
 from msmae.method.classifier import Classifier
 from msmae.method.lora import add_lora, freeze_first, merge_lora
 from msmae.method.msmae import MSMAE
-from msmae.runs.checkpoint import build_model, load_model, pretrained_part, save_model
+from msmae.runs.checkpoint import build_model, load_model, pretrained_part, save_model, with_keep
+from msmae.selection.selectors import Selection
 from msmae.training.cards import card_of
+from msmae.training.coarse import train_coarse
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import averaged_weights, layerwise_groups
 from msmae.training.prepare import Prepared
@@ -114,8 +116,12 @@ def finetune_model(prepared: Prepared, run: Path) -> None:
         add_lora(model.encoder, settings.lora)
     freeze_first(model.encoder, settings.freeze)
 
-    def save() -> None:
+    def save(selection: Selection | None = None, way: dict[str, Any] | None = None) -> None:
         merge_lora(model.encoder)
-        save_model(run / "model", model, card)
+        own = with_keep(card, own=way) if way else card
+        save_model(run / "model", model, own, selection=selection)
 
-    train_supervised(FinetuneModule(model, prepared), run, save=save)
+    if settings.draw == "coarse":
+        train_coarse(model, prepared, run, save=save)
+    else:
+        train_supervised(FinetuneModule(model, prepared), run, save=save)

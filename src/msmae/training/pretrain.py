@@ -14,11 +14,13 @@ from msmae.config import check_adaptation
 from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.method.attention import MapBank, patch_maps
+from msmae.method.classifier import Classifier
 from msmae.method.masking import Draw, PatchPlan
 from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model, save_model
 from msmae.runs.resume import BEFORE, LAST
 from msmae.training.cards import card_of
+from msmae.training.coarse import checked_tokens
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
@@ -136,6 +138,10 @@ def check_training(prepared: Prepared) -> None:
     if prepared.start is not None:
         fill(model.encoder, prepared.start)
     check_trainer(prepared.settings.trainer)
+    if prepared.settings.finetune.draw == "coarse":
+        classifier = build_model(card_of(prepared, "classifier"))
+        assert isinstance(classifier, Classifier)
+        checked_tokens(prepared, classifier)
 
 
 def pretrain_model(prepared: Prepared, run: Path) -> None:

@@ -1,10 +1,15 @@
-"""Which patches a step of fine-tuning sees: all, a share of them that chance or the map draws, or the arm's own."""
+"""Which patches a step of fine-tuning sees: all, a share of them that chance or the map draws, or the arm's own.
+
+What is coarse and fine is seen through a selection: ``coarse.py``.
+"""
 
 from __future__ import annotations
 
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
 from msmae.method.masking import Draw
+from msmae.method.vit import VisionTransformer
+from msmae.selection.locator import tokens_for
 from msmae.training.prepare import Prepared
 
 HINTS = {"half": 0.5, "attention": 1.0}
@@ -24,7 +29,7 @@ def draw_for(prepared: Prepared, share: float) -> Draw | None:
     what its masking keeps, whatever the share.
     """
     kind = prepared.settings.finetune.draw
-    if kind == "all":
+    if kind in ("all", "coarse"):
         return None
     if kind == "own":
         return prepared.draw
@@ -47,8 +52,11 @@ def views(prepared: Prepared) -> list[tuple[float, Draw | None]]:
     return [*batches, (WHOLE, None), (WHOLE, draw_for(prepared, CYCLE[0]))]
 
 
-def tokens_seen(prepared: Prepared, patches: int) -> dict[int | None, float]:
-    """Of so many patches, the numbers that fine-tuning runs the network on (None: all) -> how often a step."""
+def tokens_seen(prepared: Prepared, encoder: VisionTransformer) -> dict[int | None, float]:
+    """The numbers of tokens that fine-tuning runs the network on (None: all patches) -> how often a step."""
+    if prepared.settings.finetune.draw == "coarse":
+        return {tokens_for(encoder, prepared.settings.finetune.share): 1.0}
+    patches = encoder.patches
     found: dict[int | None, float] = {}
     for often, draw in views(prepared):
         kept = None if draw is None else draw.counts(patches)[2]
@@ -58,7 +66,7 @@ def tokens_seen(prepared: Prepared, patches: int) -> dict[int | None, float]:
 
 def finetuning_macs(prepared: Prepared, classifier: Classifier) -> float:
     """Multiply-accumulates of the forward passes of one image in a step of fine-tuning, the mean over the steps."""
-    seen = tokens_seen(prepared, classifier.encoder.patches)
+    seen = tokens_seen(prepared, classifier.encoder)
     return sum(often * classifier_macs(classifier, kept).total for kept, often in seen.items())
 
 

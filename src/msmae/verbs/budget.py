@@ -8,11 +8,11 @@ from typing import Any
 
 from msmae.config import require
 from msmae.errors import UserError, nearest
-from msmae.evaluation.keep import check_answers, forget_selection, measure, points_of
-from msmae.inference.model import Model, load, share_for
+from msmae.evaluation.keep import check_answers, forget_measured, forget_selection, measure, points_of
+from msmae.inference.model import Model, load
 from msmae.runs.checkpoint import no_model
 from msmae.runs.folder import read_run
-from msmae.selection.selectors import SELECTORS, WHOLE
+from msmae.selection.selectors import SELECTORS, WHOLE, share_for
 from msmae.training.adapt import adapt_model, glances
 from msmae.training.prepare import prepare_again
 
@@ -64,17 +64,23 @@ def budget(
         raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")
     if (folder / "budget.json").is_file() and not overwrite:
         raise UserError("the run's budget is measured already", where=run, mend="add --overwrite to do it again")
+    model = load(folder)
     if presentations is None and settings.finetune.share == "mixed":
         print("fine-tuning mixed the token shares: the model is measured as it is (--presentations N prepares a copy)")
         presentations = 0
-    model = load(folder)
+    if own := bool(model.card.keep.get("own")):
+        require(
+            not presentations, "the model sees coarse and fine already", where="--presentations", mend="leave it out"
+        )
+        print("the model sees coarse and fine: it is measured as it is, against the share it was fine-tuned on")
+        presentations = 0
     check_shares(
         model, shares, selectors, prepared=presentations != 0 or (model.prepared is not None and not overwrite)
     )
     prepared = prepare_again(folder)
     check_answers(model, prepared)
     if overwrite:
-        forget_selection(folder)
+        (forget_measured if own else forget_selection)(folder)
     if presentations != 0 and load(folder).prepared is None:
         adapt_model(prepared, folder, presentations=presentations)
     points = points_of(load(folder), shares=shares, selectors=list(selectors))
@@ -130,9 +136,7 @@ def show(content: dict[str, Any]) -> None:
     choice = content["choice"]
     print(f"auto: {choice['selector']}, keep {choice['keep']:g}, {choice['speedup']:.1f} times as fast", end="")
     print(
-        ""
-        if choice["selector"] != "all"
-        else "; for no other point the whole 95 % interval of the loss is below the margin"
+        "" if choice["speedup"] != 1 else "; for no other point the whole 95 % interval of the loss is below the margin"
     )
     for sentence in (choice["test"] or {}).get("cautions", []):
         print(f"- {sentence}")

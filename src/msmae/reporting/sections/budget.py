@@ -22,6 +22,8 @@ def budget(run: RunFiles) -> dict[str, Any] | None:
     return {
         "figure": budget_figure(found["rows"], choice),
         "choice": choice,
+        "base": "all patches" if found["rows"][0]["selector"] == "all" else "the share it was fine-tuned on",
+        "dropped": choice["speedup"] != 1,
         "margin": f"{100 * found['margin']:g}",
         "prepared": found.get("prepared"),
         "rows": [
