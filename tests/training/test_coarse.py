@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import msmae
+from budgeted import SHORT
 from msmae.config import FinetuneSettings
 from msmae.errors import UserError
 from msmae.inference.model import own_way
@@ -20,24 +21,26 @@ from msmae.selection.cost import selection_macs
 from msmae.selection.locator import glance_of, tokens_for
 from msmae.statistics.predictions import read_predictions
 from msmae.training.coarse import half_by, selection_for
+from spots import write_spots
 
 
 @pytest.fixture(scope="module")
-def coarse(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny run that sees coarse and fine: 8 x 8 patches, 4 x 4 coarse tokens, 8 patches close up."""
-    out = tmp_path_factory.mktemp("runs") / "coarse"
-    msmae.run(str(data), out=str(out), preset="tiny", method="vit", finetune={"draw": "coarse", "epochs": 12})
-    return out
+def coarse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run that sees coarse and fine: 8 x 8 patches, 4 x 4 coarse tokens, 8 patches close up."""
+    folder = tmp_path_factory.mktemp("coarse")
+    short = {**SHORT, "finetune": {**SHORT["finetune"], "draw": "coarse"}}
+    msmae.run(str(write_spots(folder)), out=str(folder / "run"), preset="tiny", **short)
+    return folder / "run"
 
 
-def test_a_run_looks_as_it_was_fine_tuned_unless_told_otherwise(coarse: Path, data: Path) -> None:
+@pytest.mark.slow
+def test_a_run_looks_as_it_was_fine_tuned_unless_told_otherwise(coarse: Path) -> None:
     model = msmae.load(coarse)
     patches = model.network.encoder.patches
     kept = tokens_for(model.network.encoder, None)
     assert own_way(model.card) == (kept / patches, "locator")
     frame = read_predictions(coarse / "predictions.csv")
-    manifest = data.parent
-    paths = [str(manifest / path) for path in frame["image_path"].tolist()[:20]]
+    paths = [str(coarse.parent / path) for path in frame["image_path"].tolist()[:20]]
     found = model.predict(paths)
     told = frame[[f"prob_{name}" for name in model.classes]].to_numpy()[:20]
     np.testing.assert_allclose(found.numpy(), told, atol=1e-6)
@@ -46,6 +49,7 @@ def test_a_run_looks_as_it_was_fine_tuned_unless_told_otherwise(coarse: Path, da
     assert model.looked_at(paths, 1.0).shape == (20, 8)  # without the sixteen coarse tokens
 
 
+@pytest.mark.slow
 def test_its_cost_is_that_of_what_it_looks_at(coarse: Path) -> None:
     cost = json.loads((coarse / "metrics.json").read_text())["cost"]
     assert cost["gmacs_train"] == cost["gmacs_predict"]
@@ -55,6 +59,7 @@ def test_its_cost_is_that_of_what_it_looks_at(coarse: Path) -> None:
     assert 1 / 7 < selection_macs(selection, 96).total / whole < 1 / 5, "96 of 576 tokens, locator and glance"
 
 
+@pytest.mark.slow
 def test_its_budget_is_measured_against_its_own_share(coarse: Path) -> None:
     found = msmae.budget(str(coarse), ratios=["0.5"], selectors=["locator", "smaller"])
     first = found["rows"][0]

@@ -65,9 +65,9 @@ def test_mixed_shares_change_by_batch_and_end_with_all_patches(data: Path, tmp_p
     kept = [None if len(step) == 1 or step[1] is None else step[1].shape[1] for step in steps]
     first = [16, 16, 16, 32] * 3 + [16, 16]  # 14 of 16 steps
     assert kept == [*first, None, 16, None, 16]
-    seen = tokens_seen(prepared, 64)
-    assert seen == pytest.approx({16: 7 / 8 * 3 / 4 + 1 / 8, 32: 7 / 8 / 4, None: 1 / 8})
     model = classifier()
+    seen = tokens_seen(prepared, model.encoder)
+    assert seen == pytest.approx({16: 7 / 8 * 3 / 4 + 1 / 8, 32: 7 / 8 / 4, None: 1 / 8})
     quarter, half, whole = (classifier_macs(model, count).total for count in (16, 32, None))
     expected = (3 * 7 / 32 + 1 / 8) * quarter + 7 / 32 * half + whole / 8
     assert finetuning_macs(prepared, model) == pytest.approx(expected)
