@@ -30,7 +30,7 @@ def teach_locator(locator: Locator, bank: MapBank, ids: np.ndarray, prepared: Pr
         presentations: images shown.
     """
     normalise, settings = scaled_by(prepared), prepared.settings.finetune
-    generator = torch.Generator().manual_seed(prepared.seed)
+    generator, device = torch.Generator().manual_seed(prepared.seed), locator.score.weight.device
     epochs = max(1, round(presentations / len(ids)))
     steps = epochs * len(prepared.batches(ids, settings.batch_size, epoch=0))
     optimiser = torch.optim.AdamW(locator.parameters(), RATE, weight_decay=settings.weight_decay)
@@ -40,8 +40,8 @@ def teach_locator(locator: Locator, bank: MapBank, ids: np.ndarray, prepared: Pr
             geometry = random_geometry(
                 len(batch.ids), scale=settings.crop_scale, flip=settings.flip, generator=generator
             )
-            images = geometry.apply(normalise(batch.images), prepared.image_size)
-            wanted = geometry.apply_to_maps(bank[batch.ids], bank.grid).flatten(1)  # [B, N]
+            images = geometry.apply(normalise(batch.images), prepared.image_size).to(device)
+            wanted = geometry.apply_to_maps(bank[batch.ids], bank.grid).flatten(1).to(device)  # [B, N]
             loss = F.cross_entropy(locator(images), wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1e-12))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -55,10 +55,13 @@ def foresee_encoder(locator: Locator, encoder: VisionTransformer, prepared: Prep
     normalise, train = scaled_by(prepared), prepared.ids("train", labelled=False)
     if len(train) > LOOKED_AT:
         train = np.sort(np.random.default_rng(prepared.seed).choice(train, LOOKED_AT, replace=False))
-    bank = MapBank(torch.from_numpy(train), encoder.grid)
+    bank, training = MapBank(torch.from_numpy(train), encoder.grid), encoder.training
+    encoder.eval()
     with torch.inference_mode():
         for batch in prepared.batches(train, prepared.settings.finetune.batch_size):
-            bank.refresh(batch.ids, middle_maps(encoder, normalise(batch.images)))
+            images = normalise(batch.images).to(encoder.pos_embed.device)
+            bank.refresh(batch.ids, middle_maps(encoder, images).float().cpu())
+    encoder.train(training)
     teach_locator(locator, bank, train, prepared, presentations=TIMES * len(train))
 
 
