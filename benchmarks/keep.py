@@ -31,7 +31,7 @@ from msmae.method.vit import SIZES, VisionTransformer
 from msmae.selection.cost import selection_macs
 from msmae.selection.locator import Glance
 from msmae.selection.selectors import Selection
-from msmae.training.adapt import glances, new_locator
+from msmae.training.selecting.adapt import glances, new_locator
 
 KEPT = 49
 WAYS = ("all", "locator", "given", "early", "merge", "self")

@@ -36,8 +36,8 @@ from msmae.data.opening import cache_folder
 from msmae.evaluation.keep import Point, forget_selection, predict_split
 from msmae.inference.model import Model, load
 from msmae.statistics.predictions import write_predictions
-from msmae.training.adapt import adapt_model
 from msmae.training.prepare import Prepared, prepare_again
+from msmae.training.selecting.adapt import adapt_model
 from msmae.verbs.budget import budget
 
 QUARTER, EVEN = Point("locator", 0.25), Point("grid", 0.25)

@@ -269,7 +269,7 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
 
 def own_way(card: ModelCard) -> tuple[float, str]:
     """How a model looks unless told otherwise, as it was fine-tuned: share of the tokens and selector; at all of them,
-    or coarse and fine (``training.coarse``)."""
+    or coarse and fine (``training.selecting.coarse``)."""
     way = card.keep.get("own")
     return (way["keep"], way["selector"]) if way else (1.0, "all")
 

@@ -18,11 +18,11 @@ from msmae.method.msmae import MSMAE
 from msmae.runs.checkpoint import build_model, load_model, pretrained_part, save_model, with_keep
 from msmae.selection.selectors import Selection
 from msmae.training.cards import card_of
-from msmae.training.coarse import train_coarse
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import averaged_weights, layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.probe import fit_probe
+from msmae.training.selecting.coarse import train_coarse
 from msmae.training.start import fill
 from msmae.training.supervised import SupervisedModule, disagreement, train_supervised
 from msmae.training.views import CYCLE, WHOLE, draw_for, follows_maps, share_of

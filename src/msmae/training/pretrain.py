@@ -20,10 +20,10 @@ from msmae.method.msmae import MSMAE, msmae_loss
 from msmae.runs.checkpoint import build_model, save_model
 from msmae.runs.resume import BEFORE, LAST
 from msmae.training.cards import card_of
-from msmae.training.coarse import checked_tokens
 from msmae.training.maps import refresh_bank
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
+from msmae.training.selecting.coarse import checked_tokens
 from msmae.training.start import fill
 from msmae.training.trainer import StageModule, check_trainer, fit, make_trainer
 

@@ -13,8 +13,8 @@ from msmae.inference.model import Model, load
 from msmae.runs.checkpoint import no_model
 from msmae.runs.folder import read_run
 from msmae.selection.selectors import SELECTORS, WHOLE, share_for
-from msmae.training.adapt import adapt_model, glances
 from msmae.training.prepare import prepare_again
+from msmae.training.selecting.adapt import adapt_model, glances
 
 RATIOS = ["0.125", "0.25", "0.375", "0.5", "0.75"]
 DROPPING = [name for name in SELECTORS if name != "all"]

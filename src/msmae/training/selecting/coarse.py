@@ -23,9 +23,9 @@ from msmae.data.loader import Batch
 from msmae.method.classifier import Classifier
 from msmae.selection.locator import Glance, Locator, glance_of, locator_width, tokens_for
 from msmae.selection.selectors import Selection, share_for
-from msmae.training.locate import foresee_encoder
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
+from msmae.training.selecting.locate import foresee_encoder
 from msmae.training.supervised import SupervisedModule, train_supervised
 
 

@@ -30,9 +30,9 @@ from msmae.runs.folder import write_json
 from msmae.selection.locator import Glance, Locator, locator_width
 from msmae.selection.selectors import Selection
 from msmae.selection.sensitivity import sensitivity, widened
-from msmae.training.locate import scaled_by, teach_locator
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
+from msmae.training.selecting.locate import scaled_by, teach_locator
 from msmae.training.supervised import SupervisedModule, disagreement, train_supervised
 
 LEAST, MOST = 0.125, 0.5

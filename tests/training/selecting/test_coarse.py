@@ -20,7 +20,7 @@ from msmae.method.vit import VisionTransformer
 from msmae.selection.cost import selection_macs
 from msmae.selection.locator import glance_of, tokens_for
 from msmae.statistics.predictions import read_predictions
-from msmae.training.coarse import half_by, selection_for
+from msmae.training.selecting.coarse import half_by, selection_for
 from spots import write_spots
 
 

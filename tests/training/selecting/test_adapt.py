@@ -12,8 +12,8 @@ import msmae
 from budgeted import SHORT
 from msmae.inference.model import load
 from msmae.method.vit import VisionTransformer
-from msmae.training.adapt import disagreement, fit_locator, glances, wanted_patches
 from msmae.training.prepare import prepare_again
+from msmae.training.selecting.adapt import disagreement, fit_locator, glances, wanted_patches
 from msmae.verbs.budget import budget
 from spots import SPLITS, looking_at_bright_patches, of_the_bright, prepared_of, write_spots
 
