@@ -1,7 +1,6 @@
 """A glance before the look: a very small network on a shrunken image says which patches are worth encoding.
 
-What it costs is under one percent of the encoder. It is taught by the model itself: see ``training/selecting/adapt.py`` and
-``training/selecting/coarse.py``.
+What it costs is under one percent of the encoder. It is taught by the model itself: see ``training/selecting``.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Training what looks at some of the tokens: a locator, a prepared copy, coarse and fine."""
+"""Training a selection of the tokens: a locator, a prepared copy, coarse and fine."""
