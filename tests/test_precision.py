@@ -1,15 +1,23 @@
-"""In which numbers `auto` trains."""
+"""In which numbers `auto` trains, and that each trains."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
+import msmae
 from msmae import machine as precision
+from msmae.config import make_settings
 from msmae.errors import UserError
 from msmae.machine import bfloat16_gain, choose_precision, prediction_dtype
+from msmae.runs.folder import precision_of
+from msmae.training import trainer
 
 
 def test_what_is_asked_for_is_used():
@@ -54,3 +62,45 @@ def test_prediction_takes_the_numbers_asked_for_where_the_processor_has_them(
     assert "no bfloat16" in record.message
     with pytest.raises(UserError, match="no precision 'fp8'"):
         prediction_dtype("fp8", cpu)
+
+
+FLOAT16 = pytest.param("16-mixed", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", FLOAT16])
+def test_each_precision_trains_without_a_network(
+    precision: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss falls and is finite; whoever looks up a name or opens a connection is told of."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        pytest.fail("the network is asked")
+
+    for name in ("connect", "connect_ex", "bind", "sendto"):
+        monkeypatch.setattr(f"socket.socket.{name}", forbidden)
+    monkeypatch.setattr("socket.getaddrinfo", forbidden)
+    settings = {"precision": precision, "accelerator": "gpu" if precision == "16-mixed" else "cpu"}
+    msmae.pretrain(str(data), out=str(tmp_path / "run"), preset="tiny", pretrain={"epochs": 2}, trainer=settings)
+    weights = load_file(tmp_path / "run" / "pretrained" / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    log = pd.read_csv(next((tmp_path / "run" / "logs").glob("pretrain/**/metrics.csv")))
+    losses = log["reconstruction"].dropna()
+    assert losses.iloc[-1] < losses.iloc[0]
+
+
+@pytest.mark.parametrize(("name", "said"), [("16-mixed", "does not train in float16"), ("16-true", "choose one of")])
+def test_a_precision_that_would_become_another_or_break_is_refused(name: str, said: str) -> None:
+    settings = dataclasses.replace(make_settings("tiny").trainer, precision=name, accelerator="cpu")
+    with pytest.raises(UserError, match=said):
+        trainer.check_trainer(settings)
+
+
+def test_a_run_keeps_to_the_precision_it_was_begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second measurement may come to another, and the model would be another."""
+    monkeypatch.setattr(precision, "choose_precision", lambda *_: "measured")
+    settings = make_settings("tiny").trainer
+    assert precision_of(tmp_path, settings) == "measured"
+    (tmp_path / "environment.json").write_text('{"auto_precision": "bf16-mixed"}')
+    assert precision_of(tmp_path, settings) == "bf16-mixed"
+    (tmp_path / "environment.json").write_text("7")
+    assert precision_of(tmp_path, settings) == "measured"

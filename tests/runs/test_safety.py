@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -205,6 +206,19 @@ def test_a_thread_that_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
         "threading.Thread(target=time.sleep, args=(300,)).start()\nos.kill(os.getpid(), signal.SIGTERM)\n"
     )
     assert subprocess.run([sys.executable, str(script)], timeout=60).returncode == 143
+
+
+def test_a_slurm_job_that_is_told_of_its_limit_is_queued_again(tmp_path: Path) -> None:
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os, signal\nfrom msmae.cli import ended_by_signals\nwith ended_by_signals():\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    job = {"SLURM_JOB_ID": "7", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert subprocess.run([sys.executable, str(script)], env={**os.environ, **job}).returncode == 128 + signal.SIGUSR1
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_any_work(data: Path, tmp_path: Path) -> None:

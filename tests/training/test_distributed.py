@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -78,3 +80,39 @@ def test_a_whole_run_on_two_processes(tmp_path: Path) -> None:
     bank = torch.load(tmp_path / "run" / "checkpoints" / "pretrain.ckpt", weights_only=False)["map_bank"]
     assert bank["refreshes"] == 3
     assert (bank["maps"].flatten(1).std(dim=1) > 0).all(), "every image's map was refreshed, whichever rank made it"
+
+
+def processes_of(parent: int) -> list[int]:
+    """The children of a process."""
+    return [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc")
+def test_a_dead_process_ends_all_in_a_sentence_and_one_goes_on(tmp_path: Path) -> None:
+    """Of two one is killed: the other says so and ends. The same command with one process goes on from there."""
+    make_phantom(tmp_path / "data", images=90, size=32)
+    run = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "msmae", "pretrain", str(tmp_path / "data" / "manifest.csv"), "--out", str(run),
+        "--preset", "tiny", "--trainer.accelerator", "cpu", "--pretrain.batch_size", "6", "--pretrain.epochs", "40",
+        "--trainer.checkpoint_minutes", "0.001", "--trainer.devices",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
+    environment["MSMAE_CACHE"] = str(tmp_path / "cache")
+    both = subprocess.Popen([*command, "2"], stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 240
+    while not (run / "checkpoints" / "before.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(processes_of(both.pid)[0], signal.SIGKILL)
+    killed = time.monotonic()
+    _, error = both.communicate(timeout=120)
+    assert time.monotonic() - killed < 60
+    assert both.returncode
+    assert "Traceback" not in error
+    assert error.count("another process of this training has ended") == 1, error
+    done = subprocess.run([*command, "1"], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "begun on 2 processes, this training goes on with 1" in done.stdout + done.stderr
+    assert "continued from epoch" in done.stdout
+    assert (run / "pretrained" / "model.safetensors").is_file()

@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from msmae import __version__
-from msmae.config import Settings, as_of_today, merge_layers
+from msmae.config import Settings, TrainerSettings, as_of_today, merge_layers
 from msmae.data.tables.listing import some
 from msmae.errors import UserError
 from msmae.files import read_mapping, write_whole
@@ -298,6 +299,21 @@ def environment() -> dict[str, Any]:
         "auto_precision": choose_precision("auto"),
         "packages": {package: installed(package) for package in PACKAGES},
     }
+
+
+def precision_of(run: Path, settings: TrainerSettings) -> str:
+    """Lightning's name of the precision; ``auto`` is what the run was begun with: a second measurement may differ."""
+    import torch
+
+    from msmae.machine import choose_precision
+
+    on_cpu = settings.accelerator == "cpu"
+    if settings.precision == "auto" and not (on_cpu and torch.cuda.is_available()):
+        with suppress(OSError, ValueError, TypeError, LookupError):  # an unreadable record was told of
+            begun = json.loads((run / "environment.json").read_text(encoding="utf-8"))["auto_precision"]
+            if begun in ("32-true", "bf16-mixed"):
+                return str(begun)
+    return choose_precision(settings.precision, settings.accelerator)
 
 
 def read_run(run: Path) -> tuple[dict[str, Any], Settings]:

@@ -27,6 +27,7 @@ from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 from msmae.machine import choose_precision, compile_network, is_out_of_memory, keep_freed_memory
 from msmae.runs.checkpoint import unreadable_checkpoint
+from msmae.runs.folder import precision_of
 from msmae.runs.last import LastCheckpoint
 from msmae.runs.loggers import check_logger, loggers_of
 from msmae.runs.resume import Halved, WholeCheckpoints, sound_checkpoint
@@ -59,7 +60,7 @@ def make_trainer(
         devices=settings.devices,
         strategy=settings.strategy,
         num_nodes=settings.num_nodes,
-        precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
+        precision=precision_of(run, settings),  # type: ignore[arg-type]
         callbacks=[
             *callbacks,
             LastCheckpoint(run, settings.checkpoint_minutes),
@@ -100,6 +101,12 @@ def check_trainer(settings: TrainerSettings) -> None:
     quiet_lightning()
     require(settings.threads is None or settings.threads >= 1, "too few", where="trainer.threads", mend="at least 1")
     check_logger(settings.logger)
+    known = ("auto", "32-true", "bf16-mixed", "16-mixed")
+    told = {"where": f"trainer.precision {settings.precision}", "mend": f"choose one of {', '.join(known)}"}
+    require(settings.precision in known, "not trained in", **told)
+    halves = settings.precision == "16-mixed" and settings.accelerator in ("auto", "cpu")
+    gpu = settings.accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
+    require(not halves or gpu, "a processor does not train in float16", **{**told, "mend": "bf16-mixed, or a GPU"})
     try:
         pl.Trainer(
             accelerator=settings.accelerator,
@@ -159,6 +166,9 @@ def fit_once(trainer: pl.Trainer, module: StageModule, checkpoints: Sequence[Pat
             mend="delete it, and the same command begins this stage again",
         ) from error
     except RuntimeError as error:
+        if trainer.world_size > 1 and is_lost_peer(error):
+            mend = "the same command goes on from the last checkpoint"
+            raise Lost("another process of this training has ended, and this one with it", mend=mend) from error
         if not is_out_of_memory(error):
             raise
         raise UserError(
@@ -170,6 +180,18 @@ def fit_once(trainer: pl.Trainer, module: StageModule, checkpoints: Sequence[Pat
 
 class Diverged(UserError):
     """A loss or a gradient is not finite."""
+
+
+class Lost(UserError):
+    """Another process of a distributed training has ended; exit code 1, for the input is not wrong."""
+
+    exit_code = 1
+
+
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether an error says that a process does not answer; gloo's have no class of their own."""
+    words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "TCPStore")
+    return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in words)
 
 
 def smaller_batch(batch_size: int, accumulate: int) -> str:
