@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from msmae.data.geometry import Geometry, random_geometry, whole_image
+from msmae.data.geometry import Geometry, random_geometry
 
 PATCH = 8
 GRIDS = [(8, 8), (6, 10), (9, 4)]
@@ -135,6 +135,13 @@ def test_a_mask_keeps_its_labels():
 
 
 # --- the image itself
+
+
+def whole_image(batch: int) -> Geometry:
+    """No crop, no flip."""
+    return Geometry(
+        centre=torch.full((batch, 2), 0.5), extent=torch.ones(batch, 2), flip=torch.zeros(batch, dtype=torch.bool)
+    )
 
 
 def test_the_whole_image_stays_as_it_is():

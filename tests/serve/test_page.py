@@ -18,7 +18,7 @@ LONG = bool(os.environ.get("MSMAE_LONG"))
 SIZES = [(1280, 900), (390, 844), (2560, 1440)] if LONG else [(1280, 900)]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; on Debian: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; on Debian: tests/serve/chromium.sh"),
 ]
 
 

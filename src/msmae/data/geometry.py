@@ -150,10 +150,3 @@ def random_geometry(
     centre = extent / 2 + (1 - extent) * draws[:, 2:4]
     turn = math.radians(rotate) * (2 * torch.rand(batch, generator=generator) - 1) if rotate else None
     return Geometry(centre=centre, extent=extent, flip=draws[:, 4] < flip, turn=turn)
-
-
-def whole_image(batch: int) -> Geometry:
-    """No crop, no flip: the geometry of evaluation and of map refreshes."""
-    return Geometry(
-        centre=torch.full((batch, 2), 0.5), extent=torch.ones(batch, 2), flip=torch.zeros(batch, dtype=torch.bool)
-    )

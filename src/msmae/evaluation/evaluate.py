@@ -15,7 +15,7 @@ import torch
 
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
-from msmae.evaluation.units import evaluate_units
+from msmae.evaluation.units import evaluate_units, summary_options
 from msmae.files import whole
 from msmae.inference.model import Keep, Model, kept_tokens, load, own_way, selection_with
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
@@ -129,13 +129,7 @@ def summarised(
     frame: pd.DataFrame, prepared: Prepared, *, classes: Sequence[str], multilabel: bool
 ) -> dict[str, dict[str, Any]]:
     """The ``splits`` of metrics.json, by both rules, under the run's settings."""
-    options: dict[str, Any] = {
-        "classes": classes,
-        "resamples": prepared.settings.evaluate.resamples,
-        "seed": prepared.seed,
-        "ordinal": bool(prepared.settings.dataset.ordinal),
-        "multilabel": multilabel,
-    }
+    options = summary_options(prepared, classes, multilabel=multilabel)
     return with_both_rules(summarise(frame, **options), frame, **options)
 
 

@@ -79,20 +79,14 @@ def evaluate_units(
     write_predictions(table, run / FILE)
     if chosen == "attention" and attention is not None and (run / "model").is_dir():
         write_tensors(run / "model" / WEIGHTS, {name: part.contiguous() for name, part in attention.tensors().items()})
-    options: dict[str, Any] = {
-        "classes": classes,
-        "resamples": prepared.settings.evaluate.resamples,
-        "seed": prepared.seed,
-        "ordinal": bool(prepared.settings.dataset.ordinal),
-        "multilabel": multilabel,
-    }
+    splits = summarise(as_predictions(table), **summary_options(prepared, classes, multilabel=multilabel))
     return {
         "unit": column,
         "pooling": chosen,
         "calibration": None if calibrator is None else asdict(calibrator),
         "poolings": reached,
         "notes": units.notes,
-        "splits": _in_units(summarise(as_predictions(table), **options)),
+        "splits": _in_units(splits),
     }
 
 
@@ -127,15 +121,7 @@ def evaluate_units_elsewhere(
         before = read_predictions(run / FILE)
         table = pd.concat([table, before.replace({"split": {"test": "internal"}})], ignore_index=True)
     write_predictions(table, out / FILE)
-    settings = prepared.settings
-    splits = summarise(
-        as_predictions(table),
-        classes=classes,
-        resamples=settings.evaluate.resamples,
-        seed=prepared.seed,
-        ordinal=bool(settings.dataset.ordinal),
-        multilabel=multilabel,
-    )
+    splits = summarise(as_predictions(table), **summary_options(prepared, classes, multilabel=multilabel))
     return {
         "unit": column,
         "pooling": chosen,
@@ -143,6 +129,17 @@ def evaluate_units_elsewhere(
         "poolings": known.get("poolings", {}),
         "notes": units.notes,
         "splits": _in_units({name: splits[name] for name in ("external", "internal", "val") if name in splits}),
+    }
+
+
+def summary_options(prepared: Prepared, classes: Sequence[str], *, multilabel: bool) -> dict[str, Any]:
+    """What `summarise` must know of a run's settings."""
+    return {
+        "classes": classes,
+        "resamples": prepared.settings.evaluate.resamples,
+        "seed": prepared.seed,
+        "ordinal": bool(prepared.settings.dataset.ordinal),
+        "multilabel": multilabel,
     }
 
 
