@@ -1,6 +1,7 @@
 """How many images a second `msmae serve` answers: 64 clients on loopback, in batches and one image at a time.
 
     python benchmarks/serving.py RUN --seconds 60
+    python benchmarks/serving.py RUN --seconds 400 --batch 32  # memory over many requests
 
 Prints answers a second, p50 and p99 of the time to an answer, errors, and the server's memory before and after.
 """
@@ -97,12 +98,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, nargs="+", default=[32, 1], help="images the model is given at most")
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--map", action="store_true")
     chosen = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    rates: dict[int, list[float]] = {32: [], 1: []}
+    rates: dict[int, list[float]] = {batch: [] for batch in chosen.batch}
     for batch in list(rates) * chosen.turns:
         here, there = context.Pipe()
         process = context.Process(target=serve, args=(chosen.run, batch, chosen.threads, there))
@@ -121,7 +123,9 @@ def main() -> None:
         print(f"batch {batch:2}: {rates[batch][-1]:.1f} images/s, p50 {p50:.0f} ms, p99 {p99:.0f} ms", end=", ")
         print(f"{each:.1f} processor ms an image, {len(times)} answers, {len(errors)} errors", end=", ")
         print(f"memory {before:.0f} -> {after:.0f} MB", flush=True)
-    print(f"batches give {np.median(rates[32]) / np.median(rates[1]):.2f} times as many")
+    if len(rates) > 1:
+        first, last = (np.median(rates[batch]) for batch in (chosen.batch[0], chosen.batch[-1]))
+        print(f"batches give {first / last:.2f} times as many")
 
 
 if __name__ == "__main__":
