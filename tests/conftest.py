@@ -18,6 +18,17 @@ from msmae.data.phantom import make_phantom
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+SLOW = {"budgeted", "dicom_server", "segment_server"}
+"""Fixtures that take many seconds: what needs one of them is slow. (A run, and one server, `make quick` has.)"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a slow fixture."""
+    for item in items:
+        if SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of public research data, where this machine has it; otherwise the test is skipped and says why."""

@@ -166,6 +166,7 @@ def test_messages_stand_above_a_progress_bar(monkeypatch: pytest.MonkeyPatch) ->
     assert shown.getvalue() == "done\n"
 
 
+@pytest.mark.slow
 def test_messages_go_to_a_file_where_standard_error_is_one() -> None:
     """Standard output a terminal with a bar on it, standard error a file."""
     code = """

@@ -189,7 +189,7 @@ def test_nothing_points_outside_and_no_torch(folder: Path, page: Page) -> None:
     assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 0
 
 
-def test_it_is_the_same_to_the_byte(folder: Path) -> None:
+def test_it_is_the_same_to_the_byte(folder: Path, drawn: None) -> None:
     files = ("report.html", "table.csv", "comparison_table.md")
     report(str(folder))
     first = [(folder / name).read_bytes() for name in files]
@@ -351,7 +351,7 @@ def test_the_arm_that_chance_allows_is_named_even_when_it_is_not_the_next() -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_without_sideways_scrolling(tmp_path: Path, width: int) -> None:
+def test_a_browser_shows_it_without_sideways_scrolling(tmp_path: Path, width: int, drawn: None) -> None:
     arms = {
         name: 0.5 + 0.2 * place for place, name in enumerate((*ARMS, "msmae-released", "msmae-shuffled", "resnet18"))
     }

@@ -47,7 +47,7 @@ def test_the_first_screen_says_what_was_asked_and_what_came_out(run: Path, page:
     assert "Before you use these figures" not in page.text
 
 
-def test_every_part_is_there(tmp_path: Path) -> None:
+def test_every_part_is_there(tmp_path: Path, drawn: None) -> None:
     frame = make_predictions()
     ages = [str(20 + i % 70) for i in range(len(frame))]
     run = write_run(tmp_path / "run", frame, columns={"site": ["A", "B"] * (len(frame) // 2), "age": ages})
@@ -71,7 +71,7 @@ def test_every_part_is_there(tmp_path: Path) -> None:
     assert any(source.startswith("data:image/png;base64,iVBOR") for source in page.attributes("src"))
 
 
-def test_the_same_files_give_the_same_bytes(run: Path, page: Page) -> None:
+def test_the_same_files_give_the_same_bytes(run: Path, page: Page, drawn: None) -> None:
     first = (run / "report.html").read_bytes()
     assert report(str(run)).read_bytes() == first
     assert not (run / "report.html.part").exists()
@@ -334,7 +334,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_pictures_stay_within_ten_megabytes(tmp_path: Path) -> None:
+def test_pictures_stay_within_ten_megabytes(tmp_path: Path, drawn: None) -> None:
     frame = make_predictions(classes=("benign", "normal"), patients=6)
     run = write_run(tmp_path / "run", frame)
     panels = [
@@ -380,7 +380,7 @@ def test_figures_of_another_task_are_shown_under_their_names(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_without_sideways_scrolling(tmp_path: Path, width: int) -> None:
+def test_a_browser_shows_it_without_sideways_scrolling(tmp_path: Path, width: int, drawn: None) -> None:
     frame = make_predictions(classes=[f"a rather long class name {i}" for i in range(9)], separation=1.0)
     run = write_run(tmp_path / "run", frame, columns={"site": ["north", "south"] * (len(frame) // 2)})
     write_report(run)

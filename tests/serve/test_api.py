@@ -157,6 +157,7 @@ def test_metrics_count_requests_and_images(server: Served) -> None:
     assert (value("msmae_images_total"), value("msmae_predict_seconds_count")) == (before[0] + 2, before[1] + 1)
 
 
+@pytest.mark.slow
 def test_it_ends_cleanly_and_leaves_nothing(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     with served(run) as found:
@@ -169,6 +170,7 @@ def test_it_ends_cleanly_and_leaves_nothing(tmp_path: Path) -> None:
     assert "a.png" not in log
 
 
+@pytest.mark.slow
 def test_a_model_changed_underneath_is_told_and_not_used(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     with served(run) as found:

@@ -241,6 +241,7 @@ def test_a_thousand_idle_connections_do_not_stop_it(server: Served) -> None:
             connection.close()
 
 
+@pytest.mark.slow
 def test_elsewhere_it_asks_for_its_token(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     with served(run, "--host", "0.0.0.0") as found:

@@ -16,7 +16,9 @@ from msmae.training.prepare import prepare_again
 from msmae.training.probe import regress
 
 
-@pytest.mark.parametrize("method", ["probe", "probe-knn", "probe-attentive"])
+@pytest.mark.parametrize(
+    "method", ["probe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("probe-knn", "probe-attentive"))]
+)
 def test_a_probe_is_a_run_whose_encoder_did_not_change(method: str, data: Path, finished: Path, tmp_path: Path) -> None:
     metrics = msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny", method=method, init=str(finished))
     before, after = load_model(finished / "model")[0], load_model(tmp_path / "run" / "model")[0]

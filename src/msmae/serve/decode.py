@@ -79,15 +79,16 @@ def serve_decoding(connection: Connection, folder: str, memory: int) -> None:
         path = Path(folder) / ("upload.dcm" if named_dicom else "upload")
         try:
             path.write_bytes(content)
-            connection.send(decode(path, content, task, pictures=pictures))
+            found: Decoded | str = decode(path, content, task, pictures=pictures)
         except UserError as error:
-            connection.send(sentence(error))
+            found = sentence(error)
         except MemoryError:
-            connection.send("the image needs more memory than is allowed")
+            found = "the image needs more memory than is allowed"
         except Exception:  # a decoder's own kind; its words may quote the file
-            connection.send("the file is damaged, or of a kind that cannot be read")
+            found = "the file is damaged, or of a kind that cannot be read"
         finally:
             path.unlink(missing_ok=True)
+        connection.send(found)
 
 
 def has_proc() -> bool:
