@@ -259,7 +259,7 @@ def test_damaged_validation_rows_are_refused_too(tmp_path: Path) -> None:
         write_report(run)
 
 
-def test_names_in_other_scripts_are_letters_not_boxes(tmp_path: Path) -> None:
+def test_names_in_other_scripts_are_letters_not_boxes(tmp_path: Path, drawn: None) -> None:
     names = ("良性", "恶性 肿瘤", "سليم")
     run = write_run(tmp_path / "run", make_predictions(classes=names))
     page = page_of(run)  # a warning of matplotlib's about missing letters would be an error here
