@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import msmae
 from msmae.cli import StandardError, main
-from msmae.data.manifest import Manifest
+from msmae.data.manifest import Manifest, printable
 from msmae.errors import visible
-from msmae.files import own_cell, safe_cell
-from msmae.statistics.predictions import read_predictions, write_predictions
+from msmae.files import fill_csv, own_cell, safe_cell
+from msmae.statistics.predictions import read_predictions, read_text_table, write_predictions
 
 
 @given(st.text(alphabet=st.sampled_from("=+-@'\t\rab1"), max_size=5))
@@ -33,6 +34,32 @@ def test_predictions_hold_no_formula_and_read_back(tmp_path: Path) -> None:
     cells = [cell for line in (tmp_path / "p.csv").read_text().splitlines()[1:] for cell in line.split(",")[:5]]
     assert not any(cell.startswith(tuple("=+-@")) for cell in cells)
     pd.testing.assert_frame_equal(read_predictions(tmp_path / "p.csv"), frame, check_dtype=False)
+
+
+def test_a_table_of_names_is_no_formula_and_reads_back(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "image_path": ["=cmd()", "a\rb.png", "f\udcff.png"],
+            "reason": ["@x", "-1", "plain, with a comma"],
+            "n": [-1, 2, 3],
+        }
+    )
+    fill_csv(tmp_path / "t.csv", frame)
+    found = read_text_table(tmp_path / "t.csv")
+    assert found["image_path"].tolist() == ["'=cmd()", "a\rb.png", "f\udcff.png"]
+    assert found["reason"].tolist() == ["'@x", "'-1", "plain, with a comma"]
+    assert found["n"].tolist() == ["-1", "2", "3"]
+    assert found.map(own_cell)["image_path"].tolist() == frame["image_path"].tolist()
+
+
+def test_every_table_is_written_by_this_function() -> None:
+    package = Path(msmae.__file__).parent
+    others = {path.name for path in package.rglob("*.py") if ".to_csv(" in path.read_text(encoding="utf-8")}
+    assert others == {"files.py", "prepare.py"}  # the latter for a check sum
+
+
+def test_what_the_audit_names_is_shown() -> None:
+    assert printable("a\x1b[31m\udcff.png") == r"a\x1b[31m\xff.png"
 
 
 def test_control_characters_of_labels_and_messages_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

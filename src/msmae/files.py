@@ -4,6 +4,7 @@ reading the small ones that hold names and values, so that a hostile one is refu
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import secrets
@@ -12,9 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msmae.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST = 64 << 20
 """Bytes that a file of names and values may have."""
@@ -104,6 +108,19 @@ def safe_cell(cell: str) -> str:
 def own_cell(cell: str) -> str:
     """The cell that ``safe_cell`` was given."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith((*FORMULA, "'")) else cell
+
+
+def fill_csv(path: Path, table: pd.DataFrame, *, float_format: str | None = None) -> None:
+    """Fill a file with a table of people's names and paths as CSV: UTF-8, undecodable bytes of file names as they are,
+    text as a spreadsheet may be given it (:func:`safe_cell`).
+    """
+    texts = [name for name in table if table[name].dtype.kind not in "biufc"]
+    cells = {str(name): [safe_cell(cell) if isinstance(cell, str) else cell for cell in table[name]] for name in texts}
+    returns = any("\r" in str(cell) for column in cells.values() for cell in column)  # left unquoted otherwise
+    table.assign(**cells).to_csv(
+        path, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n", float_format=float_format,
+        quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
+    )  # fmt: skip
 
 
 def own_folder(folder: Path) -> Path:

@@ -320,8 +320,9 @@ def plain(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` without the lone surrogates that stand for bytes of a file name that is not UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """``text`` without what a terminal obeys, and without the lone surrogates that stand for bytes of a file name that
+    is not UTF-8."""
+    return visible(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _check_rows(cells: pd.DataFrame, *, where: str) -> None:

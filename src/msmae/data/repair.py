@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from msmae.data.audit.columns import Columns
 from msmae.data.audit.counts import label_conflicts
 from msmae.data.audit.details import name_image
 from msmae.data.audit.duplicates import NEAR, Duplicates, find_duplicates, keep_together
 from msmae.data.audit.fingerprints import Fingerprints
-from msmae.data.manifest import Manifest, write_rows
+from msmae.data.manifest import Manifest
 from msmae.data.splits import assign_splits
 from msmae.data.tables.listing import count
 from msmae.errors import UserError
-from msmae.files import safe_cell
+from msmae.files import fill_csv, whole
 
 REASONS = (
     "cannot be read",
@@ -43,9 +44,8 @@ class Repair:
         """Write the clean manifest, and beside it ``<name>.left-out.csv`` with every image left out, and why."""
         self.manifest.write(csv_path)
         rows = [[name_image(original, sample), reason] for sample, reason in self.left_out.items()]
-        write_rows(
-            left_out_path(csv_path), [["image_path", "reason"], *([safe_cell(cell) for cell in row] for row in rows)]
-        )
+        with whole(left_out_path(csv_path)) as unfinished:
+            fill_csv(unfinished, pd.DataFrame(rows, columns=["image_path", "reason"]))
 
 
 def left_out_path(csv_path: Path) -> Path:

@@ -16,7 +16,7 @@ import torch
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.panels import draw_panels
 from msmae.evaluation.units import evaluate_units, summary_options
-from msmae.files import whole
+from msmae.files import fill_csv, whole
 from msmae.inference.model import Keep, Model, kept_tokens, load, own_way, selection_with
 from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
@@ -27,7 +27,7 @@ from msmae.runs.folder import write_json
 from msmae.selection.cost import selection_macs
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
 from msmae.statistics.labels import labels_to_check
-from msmae.statistics.predictions import safe_table, write_predictions
+from msmae.statistics.predictions import write_predictions
 from msmae.statistics.summary import summarise, with_both_rules
 from msmae.training.prepare import Prepared, data_fingerprint
 from msmae.training.views import finetuning_macs
@@ -182,9 +182,7 @@ def write_labels(frame: pd.DataFrame, folder: Path, *, classes: Sequence[str], m
     """Write FOLDER/labels_to_check.csv: the labels of validation and test images that the model believes least."""
     table = labels_to_check(frame, classes=classes, multilabel=multilabel)
     with whole(folder / "labels_to_check.csv") as unfinished:
-        safe_table(table).to_csv(
-            unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n"
-        )
+        fill_csv(unfinished, table)
 
 
 def described(prepared: Prepared) -> dict[str, Any]:

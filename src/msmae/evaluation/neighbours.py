@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from msmae.files import whole
+from msmae.files import fill_csv, whole
 from msmae.inference.model import Model
 from msmae.inference.reference import answer_with_features, reference_of
 from msmae.reporting.report import write_report
@@ -36,6 +36,6 @@ def write_neighbours(run: Path, model: Model, prepared: Prepared, count: int) ->
     table["neighbour_cosines"] = [";".join(f"{value:.4f}" for value in row) for row in cosines]
     path = run / "neighbours.csv"
     with whole(path) as unfinished:
-        table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
+        fill_csv(unfinished, table)
     write_report(run)
     return path

@@ -11,7 +11,7 @@ import pandas as pd
 
 from msmae.evaluation.evaluate import seconds_spent
 from msmae.evaluation.pictures import draw_outlines
-from msmae.files import own_folder, write_whole
+from msmae.files import fill_csv, own_folder, whole
 from msmae.inference.model import load
 from msmae.inference.segmentation import SegmentationModel
 from msmae.reporting.report import write_report
@@ -58,7 +58,8 @@ def evaluate_segmenter(prepared: Prepared, run: Path) -> dict[str, Any]:
             "seconds_finetune": seconds_spent(run)["seconds_finetune"],
         },
     }
-    write_whole(run / "segmentation.csv", frame.to_csv(index=False))
+    with whole(run / "segmentation.csv") as unfinished:
+        fill_csv(unfinished, frame)
     draw_cases(model, prepared, run, frame)
     write_json(run / "metrics.json", metrics)
     write_report(run)

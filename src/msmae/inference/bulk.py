@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 
 from msmae.errors import UserError
-from msmae.files import own_folder, whole, write_whole
+from msmae.files import fill_csv, own_folder, whole, write_whole
 from msmae.inference.items import Item
 from msmae.inference.unreadable import FILE, Unreadable
 
@@ -206,7 +206,7 @@ def write_part(plan: Plan, out: Path, number: int, frames: list[pd.DataFrame], u
     with whole(path) as unfinished:  # without an image that can be read it stays empty
         if frames:
             table = pd.concat(frames, ignore_index=True)
-            table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
+            fill_csv(unfinished, table)
 
 
 def text_of(rows: Sequence[Sequence[str]]) -> str:
@@ -240,7 +240,8 @@ def join_parts(plan: Plan, out: Path) -> tuple[int, int]:
         nothing.reasons = dict(reasons)
         nothing.check_any(0)
     if reasons:
-        write_whole(out / FILE, text_of([("image_path", "reason"), *reasons]).encode("utf-8", "surrogateescape"))
+        with whole(out / FILE) as unfinished:
+            fill_csv(unfinished, pd.DataFrame(reasons, columns=["image_path", "reason"]))
     rows = 0
     with whole(out / "predictions.csv") as unfinished, unfinished.open("wb") as target:
         for path in (path for path in parts if path.stat().st_size):

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import pandas as pd
 from torch import Tensor
 
-from msmae.data.manifest import write_rows
 from msmae.data.tables.listing import all_or_file, count
 from msmae.errors import UserError
+from msmae.files import fill_csv, whole
 
 FILE = "left_out.csv"
 Thing = TypeVar("Thing")
@@ -59,6 +60,7 @@ class Unreadable(Generic[Thing]):
     def write(self, out: Path) -> None:
         """Write OUT/left_out.csv and say so, where a file was left out."""
         if self.reasons:
-            rows = [["image_path", "reason"], *([str(file), reason] for file, reason in self.reasons.items())]
-            write_rows(out / FILE, rows)
+            rows = [(str(file), reason) for file, reason in self.reasons.items()]
+            with whole(out / FILE) as unfinished:
+                fill_csv(unfinished, pd.DataFrame(rows, columns=["image_path", "reason"]))
             print(f"{count(len(self.reasons), 'image')} left out, each with its reason: {out / FILE}")

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from msmae.errors import UserError
-from msmae.files import read_mapping
+from msmae.files import own_cell, read_mapping
 from msmae.records import check_recorded
 from msmae.statistics.answers import PLAIN
 from msmae.statistics.predictions import PREFIX, read_predictions, read_text_table
@@ -151,7 +151,7 @@ def read_run_files(run: Path) -> RunFiles:
     card = "model.json" if (run / "model.json").is_file() else "model/config.json"
     model = optional(card, "the shape of the model is unknown")
     audit = optional("audit.json", "the data were not audited, or the result was not kept")
-    manifest = _read_manifest(run / "manifest.csv")
+    manifest = _read_table(run / "manifest.csv")
     if manifest is not None and metrics.get("external"):
         manifest["split"] = manifest["split"].replace("test", "external")
     if manifest is None:
@@ -173,6 +173,7 @@ def read_run_files(run: Path) -> RunFiles:
         if (run / "budget.json").is_file()
         else {}
     )
+    near = _read_table(run / "neighbours.csv")
     looks, unseen = _read_panels(run / "looks") if measured else ((), [])
     return RunFiles(
         folder=run,
@@ -184,7 +185,7 @@ def read_run_files(run: Path) -> RunFiles:
         predictions=predictions,
         manifest=manifest,
         patients=pooled,
-        neighbours=read_text_table(run / "neighbours.csv") if (run / "neighbours.csv").is_file() else None,
+        neighbours=None if near is None else near.map(own_cell),
         logs=logs,
         panels=panels,
         budget=measured or None,
@@ -218,7 +219,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         raise ValueError(problem.what) from None
 
 
-def _read_manifest(path: Path) -> pd.DataFrame | None:
+def _read_table(path: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     return read_text_table(path)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.errors import UserError
-from msmae.files import own_cell, safe_cell
+from msmae.files import fill_csv, own_cell
 from msmae.records import check_recorded, recorded
 
 REQUIRED = ("image_path", "patient_id", "split", "label", "predicted")
@@ -122,19 +122,9 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
 def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
     """Write the frame, whole or not at all; probabilities as the shortest text that reads back as the same float64."""
     path = Path(path)
-    table = safe_table(frame)
-    for name in probability_columns(frame):
-        table[name] = frame[name].to_numpy(dtype=np.float64)
+    numbers = {name: frame[name].to_numpy(dtype=np.float64) for name in probability_columns(frame)}
     with recorded(path) as unfinished:
-        table.to_csv(unfinished, index=False, encoding="utf-8", errors="surrogateescape", lineterminator="\n")
-
-
-def safe_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with its text as a spreadsheet may be given it (``files.safe_cell``)."""
-    texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
-    return frame.assign(**{
-        str(name): [safe_cell(cell) if isinstance(cell, str) else cell for cell in frame[name]] for name in texts
-    })  # fmt: skip
+        fill_csv(unfinished, frame.assign(**numbers))
 
 
 def read_text_table(path: Path) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msmae.files import write_whole
+from msmae.files import fill_csv, whole, write_whole
 from msmae.reporting.comparison import sections, verdict
 from msmae.reporting.comparison.analysis import RESAMPLES, Analysis, analyse, as_table
 from msmae.reporting.comparison.files import ComparisonFiles, read_comparison
@@ -28,8 +28,8 @@ def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
     analysis = analyse(files, resamples=resamples)
     shown = content(files, analysis)
     page, table = make_page("comparison.html", **shown), render("comparison_table.md", **shown)
-    numbers = as_table(files, analysis).to_csv(index=False, lineterminator="\n", float_format=DIGITS)
-    write_whole(folder / "table.csv", numbers)
+    with whole(folder / "table.csv") as unfinished:
+        fill_csv(unfinished, as_table(files, analysis), float_format=DIGITS)
     write_whole(folder / "comparison_table.md", table)
     return write_whole(folder / "report.html", page)
 
