@@ -69,7 +69,7 @@ def test_a_killed_prediction_goes_on_to_the_same_bytes(
     assert len(calls) == 15 + killed  # 120 images: what was done was not done again but for a half part
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == whole_file
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["predictions.csv"]
-    with pytest.raises(UserError, match="holds predictions already"):
+    with pytest.raises(UserError, match=r"holds predictions\.csv already"):
         msmae.predict(str(finished), [str(data.parent / "images")], out=str(tmp_path / "out"), **SMALL)
 
 

@@ -86,20 +86,31 @@ TREES = (
         },
     ),
     Tree(
-        "MIMIC-CXR-JPG (labels of a study, by a key and not by the image)",
+        "MIMIC-CXR-JPG (labels of a study, by the number of its folder; tables as published, gzipped)",
         tuple(f"files/p{str(p)[:2]}/p{p}/s{s}/{s:08x}-{n}.jpg" for p, s in MIMIC for n in (1, 2)),
-        Read(16, patients=4, splits={"train": 16}),
+        Read(
+            16,
+            {"Atelectasis": 6, "Edema": 6, "No Finding": 4},
+            4,
+            {"train": 8, "val": 4, "test": 4},
+            cells={
+                f"s{MIMIC[1][1]}/{MIMIC[1][1]:08x}-2.jpg": {"label": "?Atelectasis;?No Finding;Edema", "split": "train"}
+            },
+        ),
         {
-            "mimic-cxr-2.0.0-chexpert.csv": lines(
-                "subject_id,study_id,Atelectasis,Edema,No Finding", *(f"{p},{s},1.0,,-1.0" for p, s in MIMIC)
+            "mimic-cxr-2.0.0-chexpert.csv.gz": lines(
+                "subject_id,study_id,Atelectasis,Edema,No Finding",
+                *(f"{p},{s},{('1.0,0.0,', '-1.0,1.0,', ',,1.0')[k % 3]}" for k, (p, s) in enumerate(MIMIC)),
             ),
-            "mimic-cxr-2.0.0-split.csv": lines(
+            "mimic-cxr-2.0.0-split.csv.gz": lines(
                 "dicom_id,study_id,subject_id,split",
-                *(f"{s:08x}-{n},{s},{p},train" for p, s in MIMIC for n in (1, 2)),
+                *(
+                    f"{s:08x}-{n},{s},{p},{('train', 'train', 'validate', 'test')[k // 2]}"
+                    for k, (p, s) in enumerate(MIMIC)
+                    for n in (1, 2)
+                ),
             ),
         },
-        refused="mimic-cxr-2.0.0-split.csv",
-        options={"label_column": ""},
     ),
     Tree(
         "RSNA pneumonia (a row a box, two tables of labels, sample submission)",
@@ -124,9 +135,9 @@ TREES = (
         options={"label_column": "Target"},
     ),
     Tree(
-        "VinDr-CXR (three readers an image, who differ)",
+        "VinDr-CXR (three readers an image, who differ: the majority counts)",
         tuple(f"train/{n:032x}.dicom" for n in range(5)) + tuple(f"test/{n:032x}.dicom" for n in range(50, 53)),
-        Read(8, patients=0, splits={"train": 5, "test": 3}),
+        Read(8, {"Atelectasis": 5, "No finding": 3}, splits={"train": 5, "test": 3}),
         {
             "annotations/image_labels_train.csv": lines(
                 "image_id,rad_id,Aortic enlargement,Atelectasis,No finding",
@@ -141,7 +152,7 @@ TREES = (
             ),
         },
         refused="annotations/image_labels_train.csv",
-        options={"layout": "unlabelled"},
+        options={"label_column": "Aortic enlargement;Atelectasis;No finding"},
     ),
     Tree(
         "COVID-19 radiography database",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,37 @@ def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> No
         write(tmp_path, f"reader{reader}.csv", "image,grade", *(f"{n}.jpg,{(n + reader) % 3}" for n in range(6)))
     with pytest.raises(UserError, match="6 images with several rows that differ in grade"):
         open_dataset(tmp_path)
+
+
+def test_of_several_readers_the_majority_counts_and_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.jpg" for n in range(4)))
+    said = {0: "aab", 1: "bbb", 2: "abc", 3: "a"}
+    lines = [f"{n}.jpg,R{k},{label},{n % 2}" for n, labels in said.items() for k, label in enumerate(labels)]
+    write(tmp_path, "m.csv", "image_path,reader,label,old", *lines)
+    told = "up to 3 readers an image (column reader): what more than half of them say counts; 1 cell where they are"
+    for manifest in (open_dataset(tmp_path / "m.csv"), open_dataset(tmp_path, label_column="label")):
+        assert manifest.table["label"].tolist() == ["a", "b", "", "a"]
+        assert noted(manifest, told)
+    assert open_dataset(tmp_path / "m.csv").table["old"].tolist() == ["0", "1", "0", "1"]
+    write(tmp_path, "m.csv", "image_path,site,label", *(line.rpartition(",")[0] for line in lines))
+    with pytest.raises(UserError, match="2 images with several rows"):
+        open_dataset(tmp_path / "m.csv")
+
+
+def test_a_spreadsheet_is_named_with_what_to_do(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.jpg" for n in range(4)), "labels.xlsx")
+    assert noted(open_dataset(tmp_path), "save labels.xlsx as CSV")
+    with pytest.raises(UserError, match=r"this is a spreadsheet.*save the sheet as CSV"):
+        open_dataset(tmp_path / "labels.xlsx")
+
+
+def test_a_gzipped_table_is_a_table(tmp_path: Path) -> None:
+    touch(tmp_path, "0.jpg", "1.jpg")
+    (tmp_path / "m.csv.gz").write_bytes(gzip.compress(b"image_path,label\n0.jpg,a\n1.jpg,b\n"))
+    assert open_dataset(tmp_path / "m.csv.gz").classes == ("a", "b")
+    (tmp_path / "m.csv.gz").write_bytes((tmp_path / "m.csv.gz").read_bytes()[:-9])
+    with pytest.raises(UserError, match="this table is damaged"):
+        open_dataset(tmp_path / "m.csv.gz")
 
 
 def test_two_tables_that_call_the_classes_otherwise_are_refused(tmp_path: Path) -> None:

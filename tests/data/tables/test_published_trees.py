@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def made(tree: Tree, root: Path) -> Path:
     """The tree's files below ``root``."""
     touch(root, *tree.files, *tree.tables)
     for path, text in tree.tables.items():
-        (root / path).write_text(text)
+        (root / path).write_bytes(gzip.compress(text.encode()) if path.endswith(".gz") else text.encode())
     return root
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from msmae.data.tables.files_there import LARGEST, raw_bytes
 from msmae.data.tables.listing import Listing, without_suffix
 from msmae.data.tables.naming import Names
 from msmae.data.tables.roles import split_of, words
 from msmae.data.tables.tables import SPLIT_NAMES, read_table
 from msmae.errors import UserError
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt", ".csv.gz", ".tsv.gz")
 LOOKED_AT = 40  # tables
-LARGEST = 200_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def _with_header(file: Path) -> pd.DataFrame | None:
 def _without_header(file: Path) -> pd.DataFrame | None:
     """A table without a line of column names, whose columns are then called by their numbers; None if it is none."""
     try:
-        text = file.read_bytes().decode("utf-8-sig", "replace")
-    except OSError:
+        text = raw_bytes(file).decode("utf-8-sig", "replace")
+    except (UserError, OSError):
         return None
     kept = [line for line in text.splitlines() if line.strip()]
     for delimiter in (",", "\t", ";", " "):

@@ -15,7 +15,7 @@ from msmae.data.tables.beside import TableBeside, find_tables_beside
 from msmae.data.tables.choosing import Chosen, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
-from msmae.data.tables.labels import check_classes, clean_labels, label_notes
+from msmae.data.tables.labels import READER, by_majority, check_classes, clean_labels, label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some
 from msmae.data.tables.meaning import (
     check_no_flag,
@@ -71,8 +71,9 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
     masked = bool(base.table["mask_path"].any()) or folders is not None
     chosen = _chosen(tables, columns, images=len(paths), masked=masked, folders=folders, where=where)
     try:
-        rows = _rows(chosen.tables, [*chosen.names], where=where) if chosen.names else pd.DataFrame()
+        rows, votes = _rows(chosen.tables, chosen.names, where=where) if chosen.names else (pd.DataFrame(), [])
         labels, notes, unknown = _labels(rows, chosen, len(paths), columns.unknown, where=where)
+        notes = [*votes, *notes]
     except UserError:
         if folders is None:
             raise
@@ -215,27 +216,30 @@ def _check_columns(tables: Sequence[TableBeside], columns: ColumnNames, *, where
                 )
 
 
-def _rows(tables: Sequence[TableBeside], used: Sequence[str], *, where: str) -> pd.DataFrame:
-    """The rows of the tables that name an image, one each, with the column ``_image``.
+def _rows(tables: Sequence[TableBeside], used: Sequence[str], *, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the tables that name an image, one each, with the column ``_image``; and how several readers' rows
+    became one.
 
     Raises ``UserError`` where rows of one image differ in a column that is ``used``.
     """
-    parts = []
+    parts, kept = [], [*used, *(n for table in tables for n in table.others if READER.fullmatch(n) and n not in used)]
     for table in tables:
-        part = table.table[[name for name in used if name in table.table]].assign(_image=table.images)
+        part = table.table[[name for name in dict.fromkeys(kept) if name in table.table]].assign(_image=table.images)
         parts.append(part[part["_image"] >= 0])
-    rows = pd.concat(parts, ignore_index=True).fillna("").drop_duplicates()
+    rows, votes = by_majority(pd.concat(parts, ignore_index=True).fillna("").drop_duplicates(), "_image", used)
+    rows = rows[[*(name for name in used if name in rows), "_image"]].drop_duplicates()
     twice = rows[rows.duplicated("_image", keep=False)]
     if len(twice):
         named = tables[0].table[tables[0].column]
         number = twice["_image"].nunique()
+        alike = f" of {some([table.path for table in tables])}" if len(tables) > 1 else ""
         raise UserError(
-            f"{count(number, 'image')} with several rows that differ in {some(list(used))} "
+            f"{count(number, 'image')} with several rows that differ in {some(list(used))}{alike} "
             f"({some(sorted({str(cell) for cell in named})[:2])})",
             where=f"{where}/{tables[0].path}",
-            mend="write a CSV with one row an image, and several labels as a;b; or --layout unlabelled",
+            mend="write a CSV, one row an image (several labels: a;b); or move a table away; or --layout unlabelled",
         )
-    return rows
+    return rows, votes
 
 
 def _labels(

@@ -1,16 +1,22 @@
-"""Which file a cell of a table means, however it is written; and where it is not there, which one may be meant."""
+"""What a table's file holds, in whatever encoding; which file a cell of it means, however it is written; and where that
+is not there, which one may be meant."""
 
 from __future__ import annotations
 
 import difflib
+import gzip
 import os
 import re
+import zlib
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
 from msmae.data.manifest import plain
 from msmae.data.tables.listing import count, list_folder, without_suffix
+from msmae.errors import UserError
+
+LARGEST = 200_000_000  # bytes of a table, unpacked
 
 
 class FilesThere:
@@ -111,3 +117,32 @@ def _folder(path: str) -> str:
 
 def _loosely(path: str) -> str:
     return without_suffix(path.rpartition("/")[2]).casefold()
+
+
+def raw_bytes(source: Path) -> bytes:
+    """What a table's file holds, unpacked where it is gzipped. Raises ``UserError`` for a damaged or huge one."""
+    if source.suffix.lower() != ".gz":
+        return source.read_bytes()
+    try:
+        with gzip.open(source) as stream:
+            raw = stream.read(LARGEST + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError("this table is damaged", where=str(source), mend="copy it again") from error
+    if len(raw) > LARGEST:
+        raise UserError("this table is too large", where=str(source), mend="write its columns that are needed as CSV")
+    return raw
+
+
+def decoded(source: Path) -> tuple[str, list[str]]:
+    """The text of a table's file, and how it was read where that is not plain."""
+    try:
+        raw = raw_bytes(source)
+    except PermissionError:
+        raise UserError("this table may not be read", where=str(source), mend="ask for the right to read it") from None
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", "replace"), []
+    try:
+        return raw.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        note = "the table is not UTF-8: file names are taken byte by byte, other cells as Windows-1252"
+        return raw.decode("utf-8-sig", "surrogateescape"), [note]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from msmae.data.manifest import NO_FINDING, SEPARATOR, UNSURE, plain
@@ -117,3 +119,53 @@ def _ordered(label: str) -> str:
     kept = sorted(piece for piece in pieces if piece.lower() not in UNKNOWN)
     joined = SEPARATOR.join(kept) or NO_FINDING
     return joined + SEPARATOR if len(kept) == 1 and joined.startswith(UNSURE) else joined
+
+
+def without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, int]:
+    """Drop exact duplicates and count them; raises ``UserError`` where an image has rows that differ."""
+    exact = table.duplicated().to_numpy()
+    table = table[~exact]
+    image = [column for column in ("image_path", "axis", "index", "frame") if column in table]
+    twice = table[table.duplicated(subset=image, keep=False)]
+    if len(twice):
+        images = sorted(set(twice["image_path"]))
+        raise UserError(
+            f"{count(len(images), 'image')} with several rows that differ: {some(images)}",
+            where=where,
+            mend="write one row an image, and several labels as a;b",
+        )
+    return table, int(np.count_nonzero(exact))
+
+
+READER = re.compile(
+    r"(rad|radiologist|reader|rater|annotator|observer|grader|doctor|expert|physician)s?[ _-]?(id|no|name|number)?",
+    re.IGNORECASE,
+)
+"""How a column is called that says whose reading a row is."""
+
+
+def by_majority(table: pd.DataFrame, image: str, said: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """A row an image of a table with a row a reader: what more than half of an image's readers say in the columns
+    ``said``, an empty cell where they are divided. Any other table as it is.
+    """
+    reader = next((str(name) for name in table if READER.fullmatch(str(name))), "")
+    said = [name for name in said if name in table]
+    if not reader or reader in said or not table.duplicated(image).any() or table.duplicated([image, reader]).any():
+        return table, []
+    divided = 0
+
+    def vote(cells: pd.Series) -> str:
+        nonlocal divided
+        (cell, number), *_ = Counter(cells).most_common(1)
+        divided += 2 * number <= len(cells)
+        return str(cell) if 2 * number > len(cells) else ""
+
+    def alike(cells: pd.Series) -> str:
+        return str(cells.iloc[0]) if cells.nunique() == 1 else ""
+
+    groups = table.groupby(image, sort=False)
+    how = {name: vote if name in said else alike for name in table if name != image}
+    most = int(groups.size().max())
+    joined = groups.agg(how).reset_index()[list(table)].drop(columns=reader).astype(object)
+    told = f"up to {count(most, 'reader')} an image (column {reader}): what more than half of them say counts"
+    return joined, [f"{told}; {count(divided, 'cell')} where they are divided left empty" if divided else told]

@@ -10,7 +10,7 @@ from msmae.data.manifest import Manifest
 from msmae.data.tables.by_tables import LAYOUT, read_by_tables
 from msmae.data.tables.findings import parse_labels
 from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
-from msmae.data.tables.listing import Listing, list_folder
+from msmae.data.tables.listing import Listing, left_out, list_folder, some
 from msmae.data.tables.patients import labels_as_told, suggest_patients, with_copies
 from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
 from msmae.data.tables.published.medmnist import read_medmnist
@@ -20,7 +20,8 @@ from msmae.errors import UserError
 FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", LAYOUT, *READERS)
 FILE_LAYOUTS = ("csv", "medmnist")
 WITHOUT_CLASSES = "without classes"
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl")
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".csv.gz", ".tsv.gz")
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 
 def open_dataset(
@@ -76,6 +77,13 @@ def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     masks = "" if columns.mask_path == ColumnNames.mask_path else columns.mask_path
     channel = "" if columns.image_path == ColumnNames.image_path else columns.image_path
     listing = replace(list_folder(path), masks=masks, channel=channel)
+    manifest = _open_listing(path, listing, layout, columns)
+    sheets = [name for name in listing.others if name.lower().endswith(SPREADSHEETS)]
+    why = f"which msmae does not read: save {some(sheets, at_most=2)} as CSV in the same folder if it names the images"
+    return manifest.with_columns({}, notes=left_out(len(sheets), "spreadsheet", why))
+
+
+def _open_listing(path: Path, listing: Listing, layout: str, columns: ColumnNames) -> Manifest:
     if layout in FILE_LAYOUTS:
         raise UserError(f"layout '{layout}' is a file, and this is a folder", where=str(path), mend="give the file")
     if layout == WITHOUT_CLASSES:
@@ -150,11 +158,13 @@ def _open_file(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     if layout == "medmnist" or (layout == "auto" and path.suffix.lower() == ".npz"):
         manifest = read_medmnist(path)
         return _as(manifest, path.name)
-    if layout == "csv" or (layout == "auto" and path.suffix.lower() in TABLE_SUFFIXES):
+    if layout == "csv" or (layout == "auto" and path.name.lower().endswith(TABLE_SUFFIXES)):
         manifest = read_csv_manifest(path, columns=columns)
         if columns.label:
             check_labelled(manifest.classes, where=str(path))
         return _as(manifest, f"{path.name}, a row an image")
+    if path.suffix.lower() in SPREADSHEETS:
+        raise UserError("this is a spreadsheet", where=str(path), mend="save the sheet as CSV, and give that")
     raise UserError(
         "a data set is a folder, a CSV or TSV table, or a MedMNIST .npz",
         where=str(path),

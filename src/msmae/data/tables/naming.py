@@ -71,7 +71,8 @@ class Names:
     def inside(self, cell: str) -> list[int]:
         """The images in the folder that a cell names, by its name or its path; splits and kinds are no such folders."""
         path = plain(cell.strip().replace("\\", "/").strip("/"))
-        found = self._inside.get(path.rpartition("/")[2], [])
+        name = path.rpartition("/")[2]
+        found = self._inside.get(name, []) or self._numbered.get(name, [])
         return [number for number in found if _in_folder(path, self.paths[number])] if "/" in path else found
 
     @cached_property
@@ -101,6 +102,16 @@ class Names:
                 if not (split_of(name) or kind_of(name)):
                     inside.setdefault(name, []).append(number)
         return inside
+
+    @cached_property
+    def _numbered(self) -> dict[str, list[int]]:
+        """Number of a folder that is called by a letter and a number of four digits or more (s50414267) -> its images;
+        nothing where several folders have it."""
+        lettered: dict[str, list[str]] = {}
+        for name in self._inside:
+            if re.fullmatch(r"[A-Za-z]\d{4,}", name):
+                lettered.setdefault(name[1:], []).append(name)
+        return {number: self._inside[names[0]] for number, names in lettered.items() if len(names) == 1}
 
     def folders(self, cells: Sequence[str]) -> list[list[int]]:
         """The images in the folder that every cell names, where each names one of its own, as a patient's; empty where

@@ -12,13 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from msmae.data.manifest import COLUMNS, SEPARATOR, Manifest, join_mask, split_mask
-from msmae.data.tables.files_there import FilesThere, exists, readable
+from msmae.data.tables.files_there import FilesThere, decoded, exists, readable
 from msmae.data.tables.findings import offer, read_findings
-from msmae.data.tables.labels import ANONYMISED, UNKNOWN, check_classes, clean_labels, label_notes, people_notes
+from msmae.data.tables.labels import (
+    ANONYMISED,
+    UNKNOWN,
+    by_majority,
+    check_classes,
+    clean_labels,
+    label_notes,
+    people_notes,
+    without_duplicates,
+)
 from msmae.data.tables.listing import Listing, all_or_file, count, left_out, some
 from msmae.errors import UserError
 
@@ -31,7 +39,7 @@ WHOLE_NUMBER = r"\d+(?:\.0*)?"
 WINDOW = r"-?[\d.]+\s*,\s*-?[\d.]+"
 SPLIT_NAMES = {
     **{"train": "train", "training": "train"},
-    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
+    **{"val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val"},
     **{"test": "test", "testing": "test"},
 }
 
@@ -71,6 +79,8 @@ def manifest_from_table(
 ) -> Manifest:
     """Make a manifest of a table whose paths are relative to ``root``; raises as :func:`read_csv_manifest` does."""
     findings = [name.strip() for name in columns.label.split(SEPARATOR)] if SEPARATOR in columns.label else []
+    image = _find_column("image_path", columns.image_path, table, where=where)
+    table, votes = by_majority(table, image, findings or [_find_column("label", columns.label, table, where=where)])
     found, unknown = [], ""
     if findings:
         read = read_findings(table, findings, where=where, policy=columns.unknown)
@@ -93,9 +103,10 @@ def manifest_from_table(
     empty += files.notes()
     table, planes = _planes(table)
     empty += planes
-    table, duplicates = _without_duplicates(table, where=where)
+    table, duplicates = without_duplicates(table, where=where)
     notes = [
         *notes,
+        *votes,
         *names,
         *empty,
         *left_out(duplicates, "row", "exact duplicates of another row"),
@@ -134,7 +145,7 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
     The delimiter is the one that gives the header a column ``expect``, or else the most columns. Cells lose stray
     spaces around them, except those of ``expect``, which may name a file.
     """
-    text, notes = _decode(source)
+    text, notes = decoded(source)
     if source.suffix.lower() == ".jsonl":
         return _read_lines(text, where=str(source)), notes
     told = re.match(r"[\r\n]*sep=(.)\r?\n", text)  # Excel's first line
@@ -219,20 +230,6 @@ def find_tables(listing: Listing, name: str, columns: Sequence[str], *, loosely:
     """
     named = [path for path in listing.others if re.fullmatch(name, path.rpartition("/")[2], re.IGNORECASE)]
     return [path for path in named if _has_columns(listing.root / path, columns, loosely=loosely)]
-
-
-def _decode(source: Path) -> tuple[str, list[str]]:
-    try:
-        raw = source.read_bytes()
-    except PermissionError:
-        raise UserError("this table may not be read", where=str(source), mend="ask for the right to read it") from None
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", "replace"), []
-    try:
-        return raw.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        note = "the table is not UTF-8: file names are taken byte by byte, other cells as Windows-1252"
-        return raw.decode("utf-8-sig", "surrogateescape"), [note]
 
 
 def _parse(text: str, delimiter: str, *, strict: bool = True) -> Any:
@@ -379,19 +376,3 @@ def _planes(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         else:
             table[column] = cells
     return table.rename(columns=renamed), told
-
-
-def _without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, int]:
-    """Drop exact duplicates and count them; raises ``UserError`` where an image has rows that differ."""
-    exact = table.duplicated().to_numpy()
-    table = table[~exact]
-    image = [column for column in ("image_path", "axis", "index", "frame") if column in table]
-    twice = table[table.duplicated(subset=image, keep=False)]
-    if len(twice):
-        images = sorted(set(twice["image_path"]))
-        raise UserError(
-            f"{count(len(images), 'image')} with several rows that differ: {some(images)}",
-            where=where,
-            mend="write one row an image, and several labels as a;b",
-        )
-    return table, int(np.count_nonzero(exact))
