@@ -64,7 +64,7 @@ def test_of_several_readers_the_majority_counts_and_is_said(tmp_path: Path) -> N
         assert noted(manifest, told)
     assert open_dataset(tmp_path / "m.csv").table["old"].tolist() == ["0", "1", "0", "1"]
     write(tmp_path, "m.csv", "image_path,site,label", *(line.rpartition(",")[0] for line in lines))
-    with pytest.raises(UserError, match="2 images with several rows"):
+    with pytest.raises(UserError, match="3 images with several rows"):
         open_dataset(tmp_path / "m.csv")
 
 
