@@ -9,20 +9,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from served_run import dicom, png
 
 import msmae
 import msmae.inference.bulk
 import msmae.inference.reference
 from msmae.errors import UserError
 from msmae.inference.bulk import Ranks, choose_device
-from msmae.inference.reference import Reference, threshold_of
+from msmae.inference.model import Model
+from msmae.inference.reference import Reference, modalities_of, threshold_of
 from msmae.inference.rows import FLAGS, Rows
 from msmae.inference.sets import sets_of_run
 from msmae.runs.checkpoint import read_card, write_card
@@ -229,3 +231,16 @@ def test_the_plan_names_what_answers_depend_on(finished: Path, data: Path, tmp_p
         msmae.predict(str(finished), [*images[:20], str(tmp_path / "zz.png")], out=str(tmp_path / "out"), **SMALL)
     plan = json.loads((tmp_path / "out" / "parts" / "plan.json").read_text())
     assert {"model", "card", "keep", "selector", "answers", "precision", "device", "images_sha256"} <= plan.keys()
+
+
+def test_a_modality_that_no_training_image_has_is_flagged(tmp_path: Path):
+    manifest = ["image_path,label,split,modality", "a.dcm,x,train,CT", "b.dcm,x,test,MR"]
+    (tmp_path / "manifest.csv").write_text("\n".join(manifest) + "\n")
+    known = modalities_of(tmp_path)
+    assert known == {"CT"}
+    for name, content in (("ct.dcm", dicom(1)), ("mr.dcm", dicom(1, Modality="MR")), ("plain.png", png(1))):
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in ("ct.dcm", "mr.dcm", "plain.png")]
+    rows = Rows(cast(Model, None), 1.0, None, "plain", flags=True, modalities=known)
+    assert rows.of_other_modality(paths).tolist() == [False, True, False]
+    assert not Rows(cast(Model, None), 1.0, None, "plain", flags=True).of_other_modality(paths).any()

@@ -70,6 +70,12 @@ class Reference:
         return order, np.take_along_axis(cosines, order, axis=1)
 
 
+def modalities_of(run: Path) -> frozenset[str]:
+    """The modalities of a run's training images; empty where its manifest names none."""
+    table = read_manifest(run / "manifest.csv").table
+    return frozenset(table["modality"][table["split"] == "train"]) - {""} if "modality" in table else frozenset()
+
+
 def reference_of(run: Path, model: Model) -> Reference:
     """The reference of a run, computed once for a model and its manifest, and kept in the cache.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from msmae.data.tables.patients import read_headers
 from msmae.inference.items import Item
 from msmae.inference.model import Model, share_and_selector
 from msmae.inference.reference import Reference, answer_with_features
@@ -21,6 +23,7 @@ FLAGS = {
     "doubtful": "No class reaches the level of the conformal sets.",
     "flat": "The image is almost one grey level.",
     "unusual_brightness": "The image is far brighter or darker than the training images.",
+    "other_modality": "A DICOM header names a modality that no training image has.",
 }
 
 
@@ -36,6 +39,8 @@ class Rows:
     reference: Reference | None = None
     flags: bool = False
     neighbours: int = 0
+    modalities: frozenset[str] = frozenset()
+    """Of the training images, where they are DICOM; empty: not known."""
 
     def __call__(self, items: list[Item], images: Tensor) -> pd.DataFrame:
         """Images [B, C, H, W] in the files' own units, of the model's size -> one row each."""
@@ -63,14 +68,22 @@ class Rows:
         if self.sets is not None:
             frame["set"] = self.sets.of(probabilities, model.classes, multilabel=card.multilabel)
         if self.flags:
-            frame["flags"] = self.flags_of(images.numpy(), probabilities, features)
+            other = self.of_other_modality([item.source.path for item in items])
+            frame["flags"] = self.flags_of(images.numpy(), probabilities, features, other)
         if self.flags and self.reference is not None and features is not None:
             frame["distance"] = np.round(self.reference.distances(features), 5)
         if self.neighbours and self.reference is not None and features is not None:
             self.add_neighbours(frame, features)
         return frame
 
-    def flags_of(self, images: np.ndarray, probabilities: np.ndarray, features: np.ndarray | None) -> list[str]:
+    def of_other_modality(self, paths: list[str]) -> np.ndarray:
+        """bool [B]: the header names a modality that no training image has; False where either is not known."""
+        known = read_headers([Path(path) for path in paths])["modality"] if self.modalities else [""] * len(paths)
+        return np.array([bool(name) and name not in self.modalities for name in known], dtype=bool)
+
+    def flags_of(
+        self, images: np.ndarray, probabilities: np.ndarray, features: np.ndarray | None, other: np.ndarray
+    ) -> list[str]:
         """Codes of ``FLAGS`` for each image, joined by ``;``."""
         card = self.model.card
         values = images.reshape(*images.shape[:2], -1).astype(np.float64)  # [B, C, H*W]
@@ -86,6 +99,7 @@ class Rows:
             "doubtful": doubtful,
             "flat": (values.std(axis=2) < spread / 20).all(axis=1),
             "unusual_brightness": (np.abs(values.mean(axis=2) - mean) > 2.5 * spread).any(axis=1),
+            "other_modality": other,
         }
         return [";".join(name for name, flags in held.items() if flags[row]) for row in range(len(images))]
 

@@ -62,8 +62,8 @@ def predict(
             the largest probability as trained, which finds more of the rare classes.
         coverage: adds the column `set`: the classes that are needed for the set to hold the true one in this share of
             images like the validation images (0.9: nine of ten).
-        flags: adds the columns `flags` (unlike_training, doubtful, flat, unusual_brightness) and `distance` from the
-            training images.
+        flags: adds the columns `flags` (unlike_training, doubtful, flat, unusual_brightness, other_modality) and
+            `distance` from the training images.
         neighbours: adds the paths and labels of so many nearest training images.
         dicom: also writes OUT/dicom, of DICOM files with one frame: a structured report and an overlay; of a
             segmentation run a segmentation object and an overlay (extra dicom-out).
@@ -222,7 +222,7 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
 
 def rows_of(run: str, model: Model, *, share_is_whole: bool, options: dict[str, Any]) -> Rows:
     """What makes rows of a batch; sets and the reference of training images where they are asked for."""
-    from msmae.inference.reference import reference_of
+    from msmae.inference.reference import modalities_of, reference_of
     from msmae.inference.rows import Rows
     from msmae.inference.sets import sets_of_run
 
@@ -234,7 +234,8 @@ def rows_of(run: str, model: Model, *, share_is_whole: bool, options: dict[str, 
     if options["flags"] or options["neighbours"]:
         reference = reference_of(Path(run), model)
     names = ("keep", "selector", "answers", "flags", "neighbours")
-    return Rows(model, sets=sets, reference=reference, **{name: options[name] for name in names})
+    known = modalities_of(Path(run)) if options["flags"] else frozenset()
+    return Rows(model, sets=sets, reference=reference, modalities=known, **{name: options[name] for name in names})
 
 
 def say_columns(rows: Rows) -> None:
