@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,39 @@ def test_of_several_readers_the_majority_counts_and_is_said(tmp_path: Path) -> N
     write(tmp_path, "m.csv", "image_path,site,label", *(line.rpartition(",")[0] for line in lines))
     with pytest.raises(UserError, match="3 images with several rows"):
         open_dataset(tmp_path / "m.csv")
+
+
+def test_a_column_of_split_words_is_the_split_however_it_is_called(tmp_path: Path) -> None:
+    root = ten(tmp_path / "a", "phase", "train", "train", "test")
+    for manifest in (
+        open_dataset(root),
+        open_dataset(root / "labels.csv", image_column="file", label_column="diagnosis"),
+    ):
+        assert Counter(manifest.table["split"]) == {"train": 7, "test": 3}
+        assert "the column phase" in manifest.rules["split"]
+    assert not open_dataset(root, split_column="").table["split"].any()
+    assert not open_dataset(ten(tmp_path / "b", "phase", "train", "other", "test")).table["split"].any()
+
+
+def test_a_number_names_the_file_of_that_number_zero_too(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.png" for n in range(6)))
+    write(tmp_path, "t.csv", "id,label", *(f"{n},{'ab'[n % 2]}" for n in range(6)))
+    assert open_dataset(tmp_path).table["label"].tolist() == [*"ababab"]
+
+
+def test_a_table_whose_names_several_images_have_is_told_apart_from_other_files(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{n}.png" for c in "ab" for n in range(4)), "notes.docx", "labels.xlsx")
+    write(tmp_path, "p.csv", "file,patient", *(f"{n}.png,p{n}" for n in range(4)))
+    manifest = open_dataset(tmp_path)
+    assert noted(manifest, "1 table left out, naming none of the images, or several by one name: p.csv")
+    assert noted(manifest, "1 file left out, no image by name: notes.docx")
+
+
+def test_a_column_that_may_hold_classes_is_offered(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.png" for n in range(12)))
+    write(tmp_path, "t.csv", "Datei,Befund,cm", *(f"{n}.png,{('gut', 'weg')[n % 2]},{n}.5" for n in range(12)))
+    with pytest.raises(UserError, match="--label-column 'Befund'"):
+        open_dataset(tmp_path)
 
 
 def test_a_spreadsheet_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ masks of the folders."""
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +15,7 @@ from msmae.data.tables.choosing import Chosen, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
 from msmae.data.tables.labels import READER, by_majority, check_classes, clean_labels, label_notes
-from msmae.data.tables.listing import Listing, count, left_out, some
+from msmae.data.tables.listing import SPREADSHEETS, Listing, count, left_out, some
 from msmae.data.tables.meaning import (
     check_no_flag,
     known_patients,
@@ -146,7 +145,8 @@ def _masked(base: Manifest, masks: dict[str, str]) -> Manifest:
 
 def _without_note_on_files(manifest: Manifest) -> Manifest:
     """The manifest without the note that no table was used."""
-    notes = [n for n in manifest.notes if not (isinstance(n, LeftOut) and n.why.startswith("no image by name"))]
+    told = ("no image by name", "naming none of the images")
+    notes = [n for n in manifest.notes if not (isinstance(n, LeftOut) and n.why.startswith(told))]
     return replace(manifest, notes=tuple(notes))
 
 
@@ -392,7 +392,6 @@ def _notes(
     folds = [name for table in used for name in table.others if re.fullmatch(r"(?:k|cv)?[-_ ]?folds?", name.lower())]
     notes += [f"the column {name} divides nothing here: kept as a column" for name in dict.fromkeys(folds)]
     known = {table.path for table in used} | (set(lists) if "the lists" in cut.rule else set())
-    others = tuple(printable(path) for path in listing.others if path not in known)
-    kinds = Counter(path.rpartition(".")[2] for path in others)
-    notes += left_out(len(others), "file", f"no image and not used: {some(others)}") if kinds else []
-    return notes
+    others = [printable(path) for path in listing.others if path not in known]
+    others = [path for path in others if not path.lower().endswith(SPREADSHEETS)]  # told by themselves
+    return [*notes, *left_out(len(others), "file", f"no image and not used: {some(others)}")]

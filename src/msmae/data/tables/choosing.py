@@ -9,7 +9,7 @@ import pandas as pd
 
 from msmae.data.manifest import SEPARATOR
 from msmae.data.tables.beside import TableBeside
-from msmae.data.tables.findings import finding_columns
+from msmae.data.tables.findings import few_values, finding_columns
 from msmae.data.tables.listing import left_out, some
 from msmae.data.tables.meaning import (
     anything_but_label,
@@ -136,7 +136,8 @@ def _unknown(several: Sequence[Chosen], tables: Sequence[TableBeside], *, where:
             f"{table.path} names the images, and none of its columns is known to be the label "
             f"({some(table.others, at_most=12)})"
         )
-        first = SEPARATOR.join(findings) if findings else "NAME"
+        few = few_values(table.table, without=[table.column, *_taken(table)])
+        first = SEPARATOR.join(findings) if findings else (few or ["NAME"])[0]
     return UserError(
         says,
         where=where,

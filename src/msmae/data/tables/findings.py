@@ -38,13 +38,19 @@ def offer(column: str, table: pd.DataFrame) -> str:
         return f"name the right one, {flag} NAME"
     names = finding_columns(table)
     findings = f"; a column a finding: {flag} '{SEPARATOR.join(names)}'" if names else ""
-    few = [name for name in cells if 2 <= len(cells[name]) <= max(2, len(table) // 4) and name not in [*files, *names]]
+    few = few_values(table, without=[*files, *names])
     likely = [f"{flag} {shlex.quote(name)} ({some(sorted(cells[name]))})" for name in few[:3]]
     named = " or ".join(likely) or f"{flag} NAME"
     return (
         f"say which holds the classes: {named}{findings}; {flag} patients.csv:NAME for a table with a row a patient, "
         f"{flag} '' for unlabelled data"
     )
+
+
+def few_values(table: pd.DataFrame, *, without: Sequence[str] = ()) -> list[str]:
+    """The columns that hold a few different values, as classes do."""
+    cells = {str(name): {cell.strip() for cell in table[name]} - {""} for name in table if name not in without}
+    return [name for name, those in cells.items() if 2 <= len(those) <= max(2, len(table) // 4)]
 
 
 def is_image(cell: str) -> bool:

@@ -10,7 +10,7 @@ from msmae.data.manifest import Manifest
 from msmae.data.tables.by_tables import LAYOUT, read_by_tables
 from msmae.data.tables.findings import parse_labels
 from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
-from msmae.data.tables.listing import Listing, left_out, list_folder, some
+from msmae.data.tables.listing import SPREADSHEETS, Listing, left_out, list_folder, some
 from msmae.data.tables.patients import labels_as_told, suggest_patients, with_copies
 from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
 from msmae.data.tables.published.medmnist import read_medmnist
@@ -21,7 +21,6 @@ FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", LAYOUT, *READERS)
 FILE_LAYOUTS = ("csv", "medmnist")
 WITHOUT_CLASSES = "without classes"
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".csv.gz", ".tsv.gz")
-SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 
 def open_dataset(

@@ -16,6 +16,8 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
     *(".pbm", ".pgm", ".pnm", ".ppm", ".nii", ".nii.gz", *DICOM_SUFFIXES),
 )
+TABLES = (".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz")
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 LEFTOVERS = {
     "__macosx",
     "@eadir",
@@ -45,7 +47,10 @@ class Listing:
 
     def notes(self) -> list[str]:
         """What was left out, in sentences."""
-        notes: list[str] = [*left_out(len(self.others), "file", f"no image by name: {some(self.others)}")]
+        tables = [path for path in self.others if path.lower().endswith(TABLES)]
+        others = [path for path in self.others if path not in tables and not path.lower().endswith(SPREADSHEETS)]
+        notes: list[str] = [*left_out(len(others), "file", f"no image by name: {some(others)}")]
+        notes += left_out(len(tables), "table", f"naming none of the images, or several by one name: {some(tables)}")
         if self.loops:
             notes.append(f"{count(len(self.loops), 'link')} not followed, leading back to where it came from: "
                          f"{some(self.loops)}")  # fmt: skip

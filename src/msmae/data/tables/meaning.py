@@ -11,7 +11,7 @@ from msmae.data.manifest import SPLITS
 from msmae.data.tables.findings import finding_columns
 from msmae.data.tables.labels import ANONYMISED, UNKNOWN
 from msmae.data.tables.roles import split_of, words
-from msmae.data.tables.tables import NOT_SAID, SPLIT_NAMES
+from msmae.data.tables.tables import NOT_SAID, SPLIT_NAMES, says_splits
 from msmae.errors import UserError
 
 LABEL = {
@@ -104,10 +104,11 @@ def split_word(cell: str) -> str:
 
 def split_column(table: pd.DataFrame, columns: Iterable[str]) -> str:
     """The column of the splits: it is called so, and one of its cells names one; ``""`` for none."""
+    columns = list(columns)
     for name in columns:
         if letters(name) in SPLIT and {split_word(cell) for cell in table[name]} & set(SPLITS):
             return name
-    return ""
+    return next((name for name in columns if says_splits(table[name])), "")
 
 
 def check_no_flag(table: pd.DataFrame, columns: Iterable[str], *, where: str) -> None:

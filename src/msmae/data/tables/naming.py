@@ -27,7 +27,7 @@ class Names:
                 self._named.setdefault(form, []).append(number)
         for number, path in enumerate(self.paths):
             name = without_suffix(path.rpartition("/")[2])
-            if name.isdecimal() and name.startswith("0"):  # 000012 is 12 where nothing is called 12
+            if name.isdecimal() and str(int(name)) != name:  # 000012 is 12 where nothing is called 12
                 self._named.setdefault(str(int(name)), []).append(number)
 
     def find(self, cell: str, *, split: str = "", folder: str = "", begins: bool = False) -> int:

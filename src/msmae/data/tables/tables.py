@@ -86,7 +86,7 @@ def manifest_from_table(
         read = read_findings(table, findings, where=where, policy=columns.unknown)
         found, unknown = read.notes, read.unknown
         table, columns = table.assign(label=read.labels), replace(columns, label="label")
-    table, names = _named(table, columns, where=where)
+    table, names, written = _named(table, columns, where=where)
     empty: list[str] = []
     ours = AS_WRITTEN in table and set(table[AS_WRITTEN]) == {"yes"}
     if not ours:
@@ -113,7 +113,6 @@ def manifest_from_table(
         *label_notes(table["label"]),
         *people_notes(table["patient_id"]),
     ]
-    written = {column: getattr(columns, column) for column in COLUMNS}
     rules = {column: f"the column {name}" for column, name in written.items() if name and table[column].any()}
     rules |= {"unknown": unknown} if unknown else {}
     return Manifest.from_table(table, root=root, layout=layout, notes=notes, source=where, rules=rules)
@@ -261,12 +260,15 @@ def _header(text: str, delimiter: str) -> set[str]:
     return {name.strip() for name in next(_parse(text, delimiter, strict=False), [])}
 
 
-def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.DataFrame, list[str]]:
-    """Give the table the manifest's column names, and say which were not written so; a column that had such a name
-    already becomes ``<name>_in_file``.
+def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    """Give the table the manifest's column names, say which were not written so, and how each was written (``""``: it
+    has none); a column that had such a name already becomes ``<name>_in_file``.
     """
     header = [str(name) for name in table.columns]
     found = {column: _find_column(column, getattr(names, column), table, where=where) for column in COLUMNS}
+    if names.split == ColumnNames.split and not found["split"]:
+        taken = set(found.values())
+        found["split"] = next((name for name in header if name not in taken and says_splits(table[name])), "")
     renamed = {source: column for column, source in found.items() if source}
     displaced = {column: f"{column}_in_file" for column in COLUMNS if column in table and column not in renamed}
     table = table.rename(columns={**displaced, **renamed})
@@ -282,7 +284,7 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.D
     maybe = [name for name in header if name not in renamed and re.search("patient|subject|person", name.lower())]
     if maybe and not found["patient_id"]:
         notes.append(f"no column names the patients; {some(maybe)} may, and is not used: --patient-column NAME")
-    return table.assign(**{column: "" for column in COLUMNS if column not in table}), notes
+    return table.assign(**{column: "" for column in COLUMNS if column not in table}), notes, found
 
 
 def _find_column(column: str, wanted: str, table: pd.DataFrame, *, where: str) -> str:
@@ -303,6 +305,12 @@ def _find_column(column: str, wanted: str, table: pd.DataFrame, *, where: str) -
             mend=offer(column, table),
         )
     return next(iter(alike), "")
+
+
+def says_splits(cells: Iterable[str]) -> bool:
+    """Whether a column, however it is called, says splits: train and another one, in every cell that says something."""
+    said = {SPLIT_NAMES.get(cell.strip().lower(), "") for cell in cells if cell.strip()}
+    return "train" in said and len(said) > 1 and "" not in said
 
 
 def same_names(name: str, header: Iterable[str]) -> list[str]:
