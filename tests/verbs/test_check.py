@@ -114,6 +114,7 @@ def test_an_unlabelled_folder_is_described(tmp_path: Path, capsys: pytest.Captur
         picture(min(i, 3)).save(tmp_path / f"{i}.png")
     content = check(str(tmp_path))
     assert (content["images"], content["classes"], content["identical_pairs"]) == (5, 0, 1)
+    assert "no image has a label: `msmae run` needs some" in capsys.readouterr().out
     (tmp_path / "damaged.png").write_bytes(b"")
     assert exit_code("check", tmp_path, "--out", tmp_path / "audit") == 2
     assert "1 image cannot be used" in capsys.readouterr().err

@@ -96,6 +96,10 @@ def check(
     show_audit(
         examined.audit, obstacles=refused if leaks or not stops else [], stops=stops and leaks, said=manifest.notes
     )
+    if not manifest.classes:
+        print(
+            "no image has a label: `msmae run` needs some; pretrain --method mae, segment (with masks), predict do not"
+        )
     content = {
         **examined.audit.to_dict(),
         "obstacles": list(map(printable, refused)),

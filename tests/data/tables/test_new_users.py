@@ -81,6 +81,21 @@ def test_a_column_of_split_words_is_the_split_however_it_is_called(tmp_path: Pat
     assert not open_dataset(ten(tmp_path / "b", "phase", "train", "other", "test")).table["split"].any()
 
 
+def test_a_column_of_folds_is_told_in_a_table_given_as_data_too(tmp_path: Path) -> None:
+    root = ten(tmp_path, "k-fold", "0", "1", "2")
+    for manifest in (
+        open_dataset(root),
+        open_dataset(root / "labels.csv", image_column="file", label_column="diagnosis"),
+    ):
+        assert noted(manifest, "the column k-fold divides nothing here")
+
+
+def test_a_table_with_the_capitals_of_windows_names_its_images(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"Scans/IMG_{n}.PNG" for n in range(6)))
+    write(tmp_path, "t.csv", "file,label", *(f"scans\\img_{n}.png,{'ab'[n % 2]}" for n in range(6)))
+    assert open_dataset(tmp_path).table["label"].tolist() == [*"ababab"]
+
+
 def test_a_number_names_the_file_of_that_number_zero_too(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{n}.png" for n in range(6)))
     write(tmp_path, "t.csv", "id,label", *(f"{n},{'ab'[n % 2]}" for n in range(6)))

@@ -3,7 +3,6 @@ masks of the folders."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,7 +26,7 @@ from msmae.data.tables.meaning import (
 )
 from msmae.data.tables.naming import Names
 from msmae.data.tables.roles import MASKS, words
-from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames
+from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames, folds_kept
 from msmae.errors import UserError
 
 LAYOUT = "tables"
@@ -389,8 +388,7 @@ def _notes(
     for table in chosen.tables:
         notes += left_out(sum(image < 0 for image in table.images), "row", f"of {table.path}, naming no image here")
     notes += [*chosen.notes]
-    folds = [name for table in used for name in table.others if re.fullmatch(r"(?:k|cv)?[-_ ]?folds?", name.lower())]
-    notes += [f"the column {name} divides nothing here: kept as a column" for name in dict.fromkeys(folds)]
+    notes += folds_kept(name for table in used for name in table.others)
     known = {table.path for table in used} | (set(lists) if "the lists" in cut.rule else set())
     others = [printable(path) for path in listing.others if path not in known]
     others = [path for path in others if not path.lower().endswith(SPREADSHEETS)]  # told by themselves

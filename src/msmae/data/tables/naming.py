@@ -38,11 +38,12 @@ class Names:
         """
         path = plain(cell.strip().replace("\\", "/")).removeprefix("./")
         name = path.rpartition("/")[2]
-        found = self._named.get(name, []) or self._folded.get(name.casefold(), [])
+        exact = self._named.get(name, [])
+        found = exact or self._folded.get(name.casefold(), [])
         if begins and not found and len(name) >= 4:
             found = self._begun.get(name, [])
         if "/" in path:
-            found = [number for number in found if _same_place(path, self.paths[number])]
+            found = [number for number in found if _same_place(path, self.paths[number], folded=not exact)]
         if len(found) > 1 and folder:
             found = [number for number in found if self.paths[number].startswith(f"{folder}/")] or found
         if len(found) > 1 and split:
@@ -132,8 +133,10 @@ def _in_folder(folder: str, path: str) -> bool:
     return f"/{inside}/".find(f"/{folder}/") >= 0 or f"/{folder}".endswith(f"/{inside}")
 
 
-def _same_place(written: str, path: str) -> bool:
-    """Whether one of two paths is the end of the other, with or without the file's suffix."""
+def _same_place(written: str, path: str, *, folded: bool) -> bool:
+    """Whether one of two paths is the end of the other, with or without the file's suffix; ``folded``: but for
+    capitals."""
+    written, path = (written.casefold(), path.casefold()) if folded else (written, path)
     for one in (path, without_suffix(path)):
         if f"/{one}".endswith(f"/{written.strip('/')}") or f"/{written}".endswith(f"/{one}"):
             return True

@@ -281,6 +281,7 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.D
     for column, source in found.items():
         others = [repr(name) for name in same_names(source, header) if source and name != source]
         notes += [f"the column '{source}' is taken for the {column}, not {some(others)}"] * bool(others)
+    notes += folds_kept(name for name in header if name not in renamed)
     maybe = [name for name in header if name not in renamed and re.search("patient|subject|person", name.lower())]
     if maybe and not found["patient_id"]:
         notes.append(f"no column names the patients; {some(maybe)} may, and is not used: --patient-column NAME")
@@ -305,6 +306,12 @@ def _find_column(column: str, wanted: str, table: pd.DataFrame, *, where: str) -
             mend=offer(column, table),
         )
     return next(iter(alike), "")
+
+
+def folds_kept(names: Iterable[str]) -> list[str]:
+    """What to say of columns that number folds."""
+    folds = [name for name in dict.fromkeys(names) if re.fullmatch(r"(?:k|cv)?[-_ ]?folds?", name.lower())]
+    return [f"the column {name} divides nothing here: kept as a column" for name in folds]
 
 
 def says_splits(cells: Iterable[str]) -> bool:
