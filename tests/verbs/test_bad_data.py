@@ -90,6 +90,28 @@ def test_bad_data_is_named(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("classes", "words", "said"),
+    [
+        (("a",), [], "only one class"),
+        (("a", "b"), ["--unit", "study"], "no column 'study'"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "compare"])
+def test_what_the_table_lacks_is_told_before_an_image_is_read(
+    verb: str, classes: tuple[str, ...], words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = class_folders(tmp_path / "data", classes=classes)
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(SystemExit):
+        main([verb, str(root), "--out", str(tmp_path / "out"), "--preset", "tiny", *words])
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "What was understood" in shown.out
+    assert "auditing" not in shown.out
+
+
 def test_a_single_small_image_is_named_or_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

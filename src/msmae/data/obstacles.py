@@ -63,15 +63,24 @@ def label_obstacles(labelled: Labelled) -> Iterator[UserError]:
 def class_obstacles(labelled: Labelled) -> Iterator[UserError]:
     """There is a single class, or one without a training image."""
     manifest = labelled.manifest
-    if len(manifest.classes) == 1:
+    if len(manifest.classes) == 1:  # whatever the splits
         yield UserError(
             f"there is only one class, '{manifest.classes[0]}'",
             where=manifest.where,
             mend="add images of another class; `msmae pretrain --method mae` needs none (table: --label-column '')",
         )
-    if absent := labelled.lacks("train"):
+    elif absent := labelled.lacks("train"):
         mend = "give every class training images, or leave the class out"
         yield UserError(f"no training image of {some(absent)}", where=manifest.where, mend=mend)
+
+
+def early_obstacles(manifest: Manifest) -> Iterator[UserError]:
+    """Those that show before an image is read: no label, one class; of data with splits of its own, what one lacks."""
+    splits = set(manifest.table["split"])
+    if not manifest.classes or {"train", "val", "test"} == splits:
+        yield from label_obstacles(Labelled.of(manifest, ()))
+    if len(manifest.classes) == 1 or {"train", "val", "test"} == splits:
+        yield from class_obstacles(Labelled.of(manifest, ()))
 
 
 def file_obstacles(audit: Audit) -> Iterator[UserError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from msmae.config import DatasetSettings, Settings
@@ -21,11 +22,19 @@ from msmae.errors import UserError
 from msmae.progress import ProgressBar
 
 
-def divide(data: str | Path, *, settings: Settings, seed: int = 0, takes: int | None = None) -> Manifest:
+def divide(
+    data: str | Path,
+    *,
+    settings: Settings,
+    seed: int = 0,
+    takes: int | None = None,
+    first: Callable[[Manifest], None] = lambda manifest: None,
+) -> Manifest:
     """Recognise the data and assign the splits that are missing; copies of a picture, like a patient, stay together.
 
     Args:
         takes: the channels that a pretrained encoder takes, where there is one.
+        first: what is checked of the data before its images are read.
 
     Raises:
         UserError: the data cannot be used, or its channels do not fit the encoder.
@@ -34,6 +43,7 @@ def divide(data: str | Path, *, settings: Settings, seed: int = 0, takes: int | 
     if takes is not None:
         check_channels(manifest, takes, settings.model.channels)
     check_cuts(manifest, chosen)
+    first(manifest)
     splits = set(manifest.table["split"])
     return assign_splits(
         manifest,

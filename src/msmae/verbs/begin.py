@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,10 +143,13 @@ def check_machine(asked: Asked) -> None:
     check_trainer(asked.settings.trainer)
 
 
-def open_data(asked: Asked, *, seed: int | None = None, goes_on: bool = True) -> Manifest:
+def open_data(
+    asked: Asked, *, first: Callable[[Manifest], None] | None = None, seed: int | None = None, goes_on: bool = True
+) -> Manifest:
     """The data with its splits; what was recognised, guessed and cut is printed.
 
     Args:
+        first: what is checked before an image is read, beside the column of units.
         seed: of the splits, where it is another than the run's.
         goes_on: the folder may hold an unfinished run, which must have been begun with the same images.
 
@@ -156,14 +159,31 @@ def open_data(asked: Asked, *, seed: int | None = None, goes_on: bool = True) ->
     from msmae.data.opening import divide
     from msmae.encoders.start import channels_of
     from msmae.runs.folder import check_same_images
+    from msmae.statistics.units import check_unit
     from msmae.verbs.show import show_understood
 
+    def check(manifest: Manifest) -> None:
+        try:
+            check_unit(asked.settings.dataset.unit, manifest.table)
+            if first is not None:
+                first(manifest)
+        except UserError:
+            show_understood(manifest)
+            raise
+
     seed = asked.seed if seed is None else seed
-    manifest = divide(asked.data, settings=asked.settings, seed=seed, takes=channels_of(asked.start))
+    manifest = divide(asked.data, settings=asked.settings, seed=seed, takes=channels_of(asked.start), first=check)
     if goes_on and not asked.overwrite:
         check_same_images(asked.folder, manifest, seed=asked.seed, settings=asked.settings)
     show_understood(manifest)
     return manifest
+
+
+def check_classifier(manifest: Manifest) -> None:
+    """Raise ``UserError`` where the data has not the labels that a classifier needs."""
+    from msmae.data.obstacles import early_obstacles, stop_on
+
+    stop_on(early_obstacles(manifest))
 
 
 def audited(asked: Asked, manifest: Manifest) -> Audit:

@@ -69,6 +69,7 @@ def check(
     from msmae.data.manifest import printable
     from msmae.data.obstacles import stop_on
     from msmae.data.opening import open_data, reading_of
+    from msmae.data.repair import left_out_path
     from msmae.runs.folder import check_output, clear_output, write_json
     from msmae.verbs.show import show_audit, show_folds, show_repair, show_understood
 
@@ -76,7 +77,8 @@ def check(
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
     target = None if repair is None else Path(repair)
     if target is not None:
-        check_output(target, overwrite=overwrite, flag="--repair")
+        for file in (target, left_out_path(target)):
+            check_output(file, overwrite=overwrite, flag="--repair")
     files = [] if folds is None else name_folds(out, folds=folds, repeats=repeats)
     writes = [*WRITES, *(file.name for file in files)]
     if out is not None:

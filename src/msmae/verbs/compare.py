@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msmae.config import ARMS, check_adaptation, check_method, require
 from msmae.verbs.begin import (
@@ -12,12 +12,16 @@ from msmae.verbs.begin import (
     Asked,
     as_recorded,
     audited,
+    check_classifier,
     check_folder,
     check_machine,
     known_to_start,
     open_data,
     settings_of,
 )
+
+if TYPE_CHECKING:
+    from msmae.data.manifest import Manifest
 
 
 def compare(
@@ -92,11 +96,15 @@ def compare(
     from msmae.verbs.report import report
     from msmae.verbs.show import show_start
 
+    def check_whole(manifest: Manifest) -> None:
+        check_baselines(request.arms, manifest)
+        if not request.folds:  # they set the splits of the data aside
+            check_classifier(manifest)
+
     with held(folder, wait=True):
         before = read_plan(folder)
         first_seed = before.get("split_seed", request.seeds[0])
-        whole = open_data(asked, seed=first_seed, goes_on=False)
-        check_baselines(request.arms, whole)
+        whole = open_data(asked, first=check_whole, seed=first_seed, goes_on=False)
         manifests = cut_folds(whole, request, settings=asked.settings, seed=first_seed)
         audits = [{**audited(asked, manifest).to_dict(), **known_to_start(asked, manifest)} for manifest in manifests]
         bench = Bench(data, manifests, chosen, given=asked.given, encoders=borrowed, start=start)

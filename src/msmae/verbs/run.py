@@ -13,6 +13,7 @@ from msmae.verbs.begin import (
     Asked,
     as_recorded,
     audited,
+    check_classifier,
     check_folder,
     check_machine,
     known_to_start,
@@ -87,7 +88,7 @@ def run(
     from msmae.training.pretrain import check_training
     from msmae.verbs.show import show_result, show_start
 
-    manifest = open_data(asked)
+    manifest = open_data(asked, first=check_classifier)
     found = audited(asked, manifest)
     known = known_to_start(asked, manifest)
     chosen, method = in_time(

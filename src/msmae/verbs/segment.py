@@ -82,8 +82,7 @@ def segment(
     from msmae.training.trainer import is_main_process
     from msmae.verbs.show import show_result
 
-    manifest = open_data(asked, goes_on=False)
-    check_masks(manifest)
+    manifest = open_data(asked, first=check_masks, goes_on=False)
     found = audited(asked, manifest)
     learned = refuse_leakage(manifest, source, asked.settings, allow=allow_leakage)
     prepared = prepare_masks(manifest, settings=asked.settings, arm=source.arm, seed=seed, start=start)
