@@ -8,7 +8,8 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quick check advisories experiments-test docs results results-check bench-check long lowest format lock clean
 # What `make long` runs besides the suite: the tests that read MSMAE_LONG, and those named here.
-LONG := tests/docs tests/test_wheel.py tests/fuzz tests/serve
+LONG := tests/docs tests/test_wheel.py tests/fuzz tests/serve \
+	tests/runs/test_kills.py tests/data/test_scale.py tests/training/test_many_steps.py
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,7 +47,7 @@ docs: $(STAMP)   ## build the documentation site: docs/_build/html (Python 3.11 
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-long: $(STAMP)   ## what takes longer than the suite: tutorials as printed, the wheel, the page, the lowest versions
+long: $(STAMP)   ## what takes longer than the suite: tutorials, the wheel, the page, fuzzing, kills, millions of images, lowest versions
 	@sh tests/serve/chromium.sh || echo "no Chromium could be installed: the tests of the page are skipped"
 	@MSMAE_LONG=1 $(BIN)/python -m pytest --numprocesses 0 --durations 10 $(LONG)
 	@$(MAKE) --no-print-directory lowest

@@ -12,10 +12,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file
 
 from msmae.data.loader import Batch
 from msmae.data.phantom import make_phantom
@@ -80,6 +82,33 @@ def test_a_whole_run_on_two_processes(tmp_path: Path) -> None:
     bank = torch.load(tmp_path / "run" / "checkpoints" / "pretrain.ckpt", weights_only=False)["map_bank"]
     assert bank["refreshes"] == 3
     assert (bank["maps"].flatten(1).std(dim=1) > 0).all(), "every image's map was refreshed, whichever rank made it"
+
+
+@pytest.mark.slow
+def test_one_two_and_three_processes_come_to_the_same(tmp_path: Path) -> None:
+    """A vision transformer at twelve images a step in all, without what each process draws for itself."""
+    make_phantom(tmp_path / "data", images=90, size=32)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MSMAE_CACHE": str(tmp_path / "cache")}
+    found = []
+    for world in (1, 2, 3):
+        run = tmp_path / str(world)
+        command = [
+            sys.executable, "-m", "msmae", "run", str(tmp_path / "data" / "manifest.csv"), "--out", str(run),
+            "--preset", "tiny", "--method", "vit", "--trainer.accelerator", "cpu", "--trainer.devices", str(world),
+            "--trainer.precision", "32-true", "--finetune.batch_size", str(12 // world), "--finetune.crop_scale", "1",
+            "1", "--finetune.flip", "0", "--finetune.jitter", "0", "--finetune.drop_path", "0",
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**environment, "MASTER_PORT": str(free_port())}, timeout=400
+        )
+        assert done.returncode == 0, done.stderr
+        losses = pd.read_csv(next((run / "logs" / "finetune").glob("**/metrics.csv")))["val_loss"].dropna().tolist()
+        found.append((losses, load_file(run / "model" / "model.safetensors"), pd.read_csv(run / "predictions.csv")))
+    (losses, weights, predictions), *others = found
+    for other_losses, other_weights, other_predictions in others:
+        assert other_losses == pytest.approx(losses, abs=1e-5)
+        assert list(other_predictions["image_path"]) == list(predictions["image_path"]), "each once, by one process"
+        assert all(torch.allclose(other_weights[name], weights[name], atol=1e-4) for name in weights)
 
 
 def processes_of(parent: int) -> list[int]:

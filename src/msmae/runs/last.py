@@ -150,7 +150,7 @@ def agreed(trainer: pl.Trainer, due: bool, asked: int) -> tuple[bool, int]:
     if trainer.world_size == 1:
         return due, asked
     said = torch.tensor([int(due), asked], device=trainer.strategy.root_device)
-    said = trainer.strategy.reduce(said, reduce_op="max")  # type: ignore[assignment]
+    said = trainer.strategy.reduce(said, reduce_op="max")
     return bool(said[0]), int(said[1])
 
 

@@ -32,7 +32,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         if path.name == LAST:
             keep_before(path)
         with whole(path) as unfinished, Steady(unfinished) as stream:
-            torch.save(checkpoint, stream)
+            torch.save(checkpoint, stream)  # type: ignore[arg-type]  # it needs no more than write and flush
 
 
 def keep_before(last: Path) -> None:
