@@ -60,6 +60,19 @@ def test_who_waits_comes_in_when_the_holder_ends(tmp_path: Path, capsys: pytest.
     assert f"in use by process {other.pid}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("rank", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])
+def test_the_processes_of_one_training_share_its_folder(
+    tmp_path: Path, rank: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(tmp_path / "run"):
+        monkeypatch.setenv(rank, "1")
+        with held(tmp_path / "run"):
+            pass
+        monkeypatch.setenv(rank, "0")
+        with pytest.raises(UserError, match="in use"), held(tmp_path / "run"):
+            pytest.fail("held twice")
+
+
 def test_a_folder_that_is_refused_is_left_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no"), held(tmp_path / "new"):
         raise UserError("no")

@@ -111,6 +111,30 @@ def test_one_two_and_three_processes_come_to_the_same(tmp_path: Path) -> None:
         assert all(torch.allclose(other_weights[name], weights[name], atol=1e-4) for name in weights)
 
 
+@pytest.mark.slow
+def test_two_launches_of_torchrun_train_one_model(tmp_path: Path) -> None:
+    """As on two machines that see one disk: only the first evaluates and writes."""
+    make_phantom(tmp_path / "data", images=90, size=32)
+    run, port = tmp_path / "run", str(free_port())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MSMAE_CACHE": str(tmp_path / "cache")}
+    launches = []
+    for node in ("0", "1"):
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", node, "--nproc-per-node",
+            "1", "--master-addr", "127.0.0.1", "--master-port", port, "-m", "msmae", "run",
+            str(tmp_path / "data" / "manifest.csv"), "--out", str(run), "--preset", "tiny", "--trainer.accelerator",
+            "cpu", "--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp",
+            "--pretrain.batch_size", "16", "--finetune.batch_size", "16",
+        ]  # fmt: skip
+        pipe = subprocess.PIPE
+        launches.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
+    (first, error), (second, other) = (launch.communicate(timeout=400) for launch in launches)
+    assert [launch.returncode for launch in launches] == [0, 0], error + other
+    assert "report.html" in first
+    assert "report.html" not in second
+    assert json.loads((run / "metrics.json").read_text())["splits"]["test"]["n"] > 0
+
+
 def processes_of(parent: int) -> list[int]:
     """The children of a process."""
     return [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]

@@ -154,8 +154,10 @@ def clear_run(run: Path) -> None:
 
 
 def is_helper_process() -> bool:
-    """Whether this is a process that distributed training started beside the main one, which has looked already."""
-    return os.environ.get("LOCAL_RANK", "0") != "0"
+    """Whether this is a process of distributed training beside the main one, whoever started it: Lightning on this
+    machine or another, torchrun or srun."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return any(os.environ.get(name, "0") != "0" for name in ranks)
 
 
 def describe_run(run: Path, *, data: str, method: str, seed: int, settings: Settings, given: dict[str, Any]) -> None:

@@ -237,15 +237,17 @@ def write_start(
     asked: Asked, prepared: Prepared, found: Audit, *, given: Mapping[str, Any] | None = None, **more: Any
 ) -> None:
     """Begin the run's folder: its settings, its manifest and the audit, to which ``more`` is added; what an
-    earlier run left is thrown away where that was asked for.
+    earlier run left is thrown away where that was asked for. Of several processes the main one does.
 
     Raises:
         UserError: an unfinished run in the folder was begun with other settings, or with other images.
     """
     from msmae.records import check_content
-    from msmae.runs.folder import clear_run, describe_run, write_json
+    from msmae.runs.folder import clear_run, describe_run, is_helper_process, write_json
 
     folder = asked.folder
+    if is_helper_process():  # the main process writes
+        return
     if asked.overwrite:
         clear_run(folder)
     describe_run(
