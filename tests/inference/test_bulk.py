@@ -23,6 +23,7 @@ import msmae.inference.bulk
 import msmae.inference.reference
 from msmae.errors import UserError
 from msmae.inference.bulk import Ranks, choose_device
+from msmae.inference.items import find_items
 from msmae.inference.model import Model
 from msmae.inference.reference import Reference, modalities_of, threshold_of
 from msmae.inference.rows import FLAGS, Rows
@@ -133,6 +134,27 @@ def test_a_manifest_is_read_as_in_training(finished: Path, data: Path, tmp_path:
     table.to_csv(tmp_path / "some.csv", index=False)
     with pytest.raises(UserError, match=r"missing\.png"):
         msmae.predict(str(finished), [str(tmp_path / "some.csv")], out=str(tmp_path / "out2"), **SMALL)
+
+
+def test_a_table_to_predict_needs_no_label_and_may_name_its_images_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).touch()
+    for text, said in (
+        ("image_path\n0.png\n1.png\n", ""),
+        ("id;file\n7;0.png\n8;1.png\n", "the column file names the"),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        assert [Path(str(item)).name for item in find_items([str(tmp_path / "t.csv")], on_error="stop")] == [
+            "0.png", "1.png",
+        ]  # fmt: skip
+        assert said in capsys.readouterr().out
+    (tmp_path / "t.csv").write_text("left,right\n0.png,1.png\n")
+    (tmp_path / "t.txt").write_text("0.png\n1.png\n")
+    for name, said in (("t.csv", "no column image_path; the columns are left, right"), ("t.txt", "write a CSV")):
+        with pytest.raises(UserError, match=said):
+            find_items([str(tmp_path / name)], on_error="stop")
 
 
 def test_what_is_unlike_the_training_images_is_flagged_and_neighbours_are_named(

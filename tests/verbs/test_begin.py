@@ -64,7 +64,7 @@ def test_what_a_runs_config_records_counts_where_nothing_else_is_given(
 ) -> None:
     config = recorded(tmp_path, init=str(tmp_path))
     assert as_recorded(config, **NOTHING) == {"method": "vit", "init": str(tmp_path), "seed": 7, "preset": "tiny"}
-    assert f"from {config}: method vit, init {tmp_path}, seed 7, preset tiny\n" in capsys.readouterr().out
+    assert f"from {config}: method vit, seed 7, init {tmp_path}, preset tiny\n" in capsys.readouterr().out
     given = {"method": "supmae", "init": "none", "seed": 0, "preset": "cpu"}
     assert as_recorded(config, **given) == {**given, "init": None}
     assert capsys.readouterr().out == ""

@@ -18,6 +18,11 @@ def test_a_runs_encoder_embeds_a_table(finished: Path, data: Path, tmp_path: Pat
         assert len(set(kept["image_path"])) == said["images"] == 120
         assert set(kept["split"]) <= {"train", "val", "test", ""}
         assert np.isfinite(kept["image"]).all()
+        paths = kept["image_path"][:5]
+    (data.parent / "few.csv").write_text("\n".join(["file;id", *(f"{path};{k}" for k, path in enumerate(paths))]))
+    embed(str(finished), str(data.parent / "few.csv"), out=str(tmp_path / "few.npz"))
+    with np.load(tmp_path / "few.npz", allow_pickle=False) as few:  # no labels, and another name of the column
+        assert few["image_path"].tolist() == paths.tolist()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,11 @@ from msmae.config import DatasetSettings, Settings
 from msmae.data.opening import open_data
 from msmae.data.reading.decoding import image_sources
 from msmae.data.reading.images import ImageSource
+from msmae.data.tables.findings import is_image
 from msmae.data.tables.folders import split_off_masks
-from msmae.data.tables.listing import count, list_folder
+from msmae.data.tables.listing import SPREADSHEETS, TABLES, count, list_folder
+from msmae.data.tables.tables import read_table as read_cells
+from msmae.data.tables.tables import same_names
 from msmae.errors import UserError
 
 
@@ -49,8 +52,11 @@ def find_items(paths: list[str], *, on_error: Literal["stop", "skip"]) -> list[I
             if len(inside) < len(images):
                 print(f"- {path}: {count(len(images) - len(inside), 'mask')} beside an image, not predicted")
             found += [Item(ImageSource(str(path / image))) for image in inside]
-        elif path.suffix.lower() in (".csv", ".tsv") and path.exists():
+        elif path.name.lower().endswith(TABLES) and path.exists():
             found += read_table(path, on_error=on_error)
+        elif path.name.lower().endswith((".txt", *SPREADSHEETS)) and path.exists():
+            mend = "write a CSV with a column image_path, and give that"
+            raise UserError("this is no image and no CSV", where=str(path), mend=mend)
         elif path.exists() or "#" in path.name:
             found.append(Item(ImageSource(str(path))))
         else:
@@ -60,6 +66,28 @@ def find_items(paths: list[str], *, on_error: Literal["stop", "skip"]) -> list[I
 
 def read_table(path: Path, *, on_error: Literal["stop", "skip"]) -> list[Item]:
     """The images of a CSV manifest, with their planes, patients, splits and labels."""
-    manifest = open_data(str(path), Settings(dataset=DatasetSettings(on_error=on_error)))
-    cells = manifest.table[["patient_id", "split", "label"]].to_numpy(dtype=object)
-    return [Item(source, *map(str, row)) for source, row in zip(image_sources(manifest), cells, strict=True)]
+    manifest = open_data(str(path), Settings(dataset=DatasetSettings(on_error=on_error, **columns_there(path))))
+    rows = manifest.table[["patient_id", "split", "label"]].to_numpy(dtype=object)
+    return [Item(source, *map(str, row)) for source, row in zip(image_sources(manifest), rows, strict=True)]
+
+
+def columns_there(path: Path) -> dict[str, str]:
+    """The settings under which a table is read where labels are not needed: without them if it has none, and with its
+    only column of image files, if none is called ``image_path``; that is said.
+
+    Raises:
+        UserError: several columns name files, or none does.
+    """
+    cells = read_cells(path)[0]
+    chosen = {} if same_names("label", cells) else {"label_column": ""}
+    if same_names("image_path", cells):
+        return chosen
+    files = [name for name in cells if name != "mask_path" and all(map(is_image, cells[name]))]
+    if len(files) != 1:
+        raise UserError(
+            f"there is no column image_path; the columns are {', '.join(cells)}",
+            where=str(path),
+            mend="give the column of the image files this name",
+        )
+    print(f"- {path}: the column {files[0]} names the images")
+    return {**chosen, "image_column": files[0]}

@@ -49,13 +49,17 @@ def embed(
     from msmae.data.opening import cache_folder, open_data
     from msmae.data.reading.images import Reading
     from msmae.data.store import open_store
+    from msmae.data.tables.listing import TABLES
     from msmae.files import whole
     from msmae.inference.features import features_of
+    from msmae.inference.items import columns_there
     from msmae.progress import ProgressBar
     from msmae.training.frozen import find_frozen
 
+    table = Path(data).is_file() and data.lower().endswith(TABLES)
+    columns: dict[str, Any] = columns_there(Path(data)) if table else {}
     settings = Settings(
-        dataset=DatasetSettings(layout=layout, on_error=on_error),  # type: ignore[arg-type]
+        dataset=DatasetSettings(layout=layout, on_error=on_error, **columns),  # type: ignore[arg-type]
         model=ModelSettings(image_limit=168),
     )
     manifest = open_data(data, settings)

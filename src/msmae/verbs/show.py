@@ -118,21 +118,21 @@ def show_result(
         table.add_row(label, *(figure(splits[name]["metrics"].get(key)) for name in shown))
     console.print(table)
     for reason, figures in undefined(splits, shown).items():
-        console.print(f"- no {', '.join(figures)}: {escape(printable(reason))}", highlight=False, soft_wrap=True)
+        console.print(f"- {escape(printable(reason))}: no {', '.join(figures)}", highlight=False, soft_wrap=True)
     for name in files:
         if (run / name).exists():
             console.print(f"  {name:24} {run / name}", highlight=False, soft_wrap=True)
 
 
 def undefined(splits: Mapping[str, dict[str, Any]], shown: Sequence[str]) -> dict[str, list[str]]:
-    """Why figures of the table are a dash: the reason -> the figures, each with its split where there are several."""
+    """Why figures of the table are a dash: the reason, with its split where there are several -> the figures."""
     found: dict[str, list[str]] = {}
     for name in shown:
         for key, label in SHOWN.items():
             entry = splits[name]["metrics"].get(key)
             if entry is not None and entry["value"] is None:
-                of_split = f"{label} ({name})" if len(shown) > 1 else label
-                found.setdefault(entry.get("reason") or "undefined", []).append(of_split)
+                reason = entry.get("reason") or "undefined"
+                found.setdefault(f"{name}: {reason}" if len(shown) > 1 else reason, []).append(label)
     return found
 
 
