@@ -92,9 +92,16 @@ def test_a_unit_that_the_manifest_does_not_name_stops_the_run_before_training(da
 
 @pytest.mark.slow
 def test_attention_is_chosen_where_one_of_five_images_shows_the_disease(tmp_path: Path):
+    """Labels that exist for patients alone, in a table of their own, train the encoder and the pooling."""
     data = write_patients(tmp_path / "data")
+    table = pd.read_csv(data, dtype=str)
+    table.groupby("patient_id")["label"].first().to_csv(tmp_path / "data" / "patients.csv")
+    table.drop(columns="label").to_csv(data, index=False)
     short: dict[str, Any] = {"epochs": 30, "base_lr": 1e-2, "batch_size": 32, "ema": 0, "jitter": 0.0}
-    metrics = msmae.run(str(data), out=str(tmp_path / "run"), method="vit", preset="tiny", finetune=short)
+    metrics = msmae.run(
+        str(data), out=str(tmp_path / "run"), method="vit", preset="tiny", finetune=short,
+        dataset={"label_column": "patients.csv:label"},
+    )  # fmt: skip
     found = metrics["patients"]
     reached = {how: figures["balanced_accuracy"] for how, figures in found["poolings"]["test"].items()}
     assert found["pooling"] == "attention"
