@@ -23,6 +23,16 @@ def test_runs_of_different_software_are_named_as_such(tmp_path: Path) -> None:
     assert f"{told} (msmae differ)" in page_of(folder).text
 
 
+def test_a_test_split_of_one_class_is_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "moles", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0, 1))
+    for file in folder.glob("*/*/metrics.json"):
+        metrics = json.loads(file.read_text())
+        nothing = {"value": None, "low": None, "high": None, "method": None, "reason": "every image is of one class, a"}
+        metrics["splits"]["test"]["metrics"]["balanced_accuracy"] = nothing
+        put(file, metrics)
+    assert "In the test split every image is of one class, a: the figures that compare" in page_of(folder).text
+
+
 def test_images_that_name_no_patient_are_not_called_patients(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "moles", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0, 1))
     for file in folder.glob("*/*/predictions.csv"):

@@ -201,6 +201,14 @@ def cautions(files: ComparisonFiles, analysis: Analysis) -> list[str]:
         )
     if files.unused:
         found.append(f"Left out until every arm has the same seeds: {', '.join(files.unused)}.")
+    tested = [run.metrics["splits"].get("test", {}).get("metrics", {}) for run in files.all_runs]
+    balanced = [figures.get("balanced_accuracy") or {"value": 0.0} for figures in tested]
+    for reason in sorted(
+        {str(entry["reason"]) for entry in balanced if entry["value"] is None and entry.get("reason")}
+    ):
+        found.append(
+            f"In the test split {reason}: the figures that compare classes, as balanced accuracy, say nothing."
+        )
     units, what = (
         analysis.result["patients"],
         "patient" if analysis.result["patients"] < analysis.result["n"] else "image",
