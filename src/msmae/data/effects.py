@@ -17,6 +17,10 @@ FOLDERS = ("tables", "folder", "patient-folders", "mask-folders", "unlabelled")
 COLUMNS = ("image_column", "label_column", "patient_column", "split_column", "mask_column", "site_column")
 
 
+EIGHT_BITS = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp")
+"""Formats of 8 bits a channel, whatever they show."""
+
+
 def check_effects(manifest: Manifest, chosen: DatasetSettings) -> None:
     """Raise ``UserError`` for options that could not change how this data was read."""
     _refuse(_without_effect(manifest, chosen), manifest)
@@ -57,6 +61,10 @@ def _without_effect(manifest: Manifest, chosen: DatasetSettings) -> Iterator[tup
             yield name, "an image folder's column of paths is file_name", "give its metadata.csv as DATA"
     if chosen.window == "none" and not any(map(is_dicom, manifest.table["image_path"])):
         yield "window", "no image is DICOM, the only kind with a window to switch off", "leave it out"
+    if chosen.window not in ("file", "none") and all(
+        str(path).lower().endswith(EIGHT_BITS) for path in manifest.table["image_path"]
+    ):
+        yield "window", "the files hold numbers of 8 bits, and no modality units", "leave it out"
     if chosen.ordinal and (manifest.multilabel or len(manifest.classes) < 2):
         what = "images carry several labels" if manifest.multilabel else "there are no two classes"
         yield "ordinal", f"{what}, and grades exclude one another", "leave it out"

@@ -96,6 +96,14 @@ def test_a_table_with_the_capitals_of_windows_names_its_images(tmp_path: Path) -
     assert open_dataset(tmp_path).table["label"].tolist() == [*"ababab"]
 
 
+def test_a_window_of_modality_units_is_refused_for_files_of_eight_bits(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{n}.jpg" for c in "ab" for n in range(3)))
+    with pytest.raises(UserError, match=r"--window .* has no effect: .*8 bits"):
+        open_data(tmp_path, Settings(dataset=DatasetSettings(window="lung")))
+    touch(tmp_path, "a/deep.png")
+    assert len(open_data(tmp_path, Settings(dataset=DatasetSettings(window="lung")))) == 7
+
+
 def test_a_number_names_the_file_of_that_number_zero_too(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{n}.png" for n in range(6)))
     write(tmp_path, "t.csv", "id,label", *(f"{n},{'ab'[n % 2]}" for n in range(6)))
