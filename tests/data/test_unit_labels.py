@@ -48,6 +48,8 @@ def test_a_table_of_patients_labels_each_of_their_images(folder: Path) -> None:
 def test_the_images_of_a_folder_too(folder: Path) -> None:
     (folder / "images.csv").unlink()
     found = opened(folder, label_column="patients.csv:diagnosis", patients=r"(p\d)-")
+    assert not any("patients.csv" in left.why for left in found.left_out)
+    assert not any("without labels" in note for note in found.notes)
     assert set(found.table["label"]) == {"ill", "well"}
 
 

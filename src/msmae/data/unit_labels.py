@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from msmae.data.manifest import SEPARATOR, Manifest, plain, shown
+from msmae.data.manifest import SEPARATOR, LeftOut, Manifest, plain, shown
 from msmae.data.tables.folders import check_labelled
 from msmae.data.tables.labels import check_classes, clean_labels, label_notes
 from msmae.data.tables.listing import count, some
@@ -77,7 +77,7 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
     notes = [f"each image has the label of its {_word(key)}", *told]
     if strange := sorted(set(filter(None, units)) - set(of)):
         notes.append(f"{file.name} does not name {count(len(strange), _word(key))} of the images: {some(strange)}")
-    return _relabelled(manifest, labels, notes, rule=f"the column {column} of {file.name}, by {key}")
+    return _relabelled(manifest, labels, notes, rule=f"the column {column} of {file.name}, by {key}", used=table)
 
 
 def labels_of_units(manifest: Manifest, unit: str) -> Manifest:
@@ -113,10 +113,15 @@ def labels_of_units(manifest: Manifest, unit: str) -> Manifest:
     return _relabelled(manifest, labels, [f"{whose}: it is theirs too"], rule=f"{rule}, by {key}")
 
 
-def _relabelled(manifest: Manifest, labels: list[str], notes: list[str], *, rule: str) -> Manifest:
-    """The manifest with other labels, and what is to be said of them in place of what was."""
+def _relabelled(manifest: Manifest, labels: list[str], notes: list[str], *, rule: str, used: str = "") -> Manifest:
+    """The manifest with other labels, and what is to be said of them in place of what was; ``used``: the table that
+    gave them, which is not left out."""
     before = label_notes(manifest.table["label"])
-    manifest = replace(manifest, notes=tuple(note for note in manifest.notes if note not in before))
+    kept = [
+        note for note in manifest.notes if note not in before and "without labels, for pre-training only" not in note
+    ]
+    kept = [note for note in kept if not (used and isinstance(note, LeftOut) and note.number == 1 and used in note.why)]
+    manifest = replace(manifest, notes=tuple(kept))
     return manifest.with_columns({"label": labels}, notes=[*notes, *label_notes(labels)], rules={"label": rule})
 
 
