@@ -109,7 +109,7 @@ OF_THE_MACHINE = {
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one verb and exit: 0 done, 2 the input is wrong, 3 leakage, 130/143 interrupted and resumable."""
+    """Run one verb and exit: 0 done, 2 the input is wrong, 3 leakage, 130/138/143 interrupted and resumable."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with ended_by_signals():

@@ -1,7 +1,7 @@
 """Ten million images, simulated: the table, the splits, the order, the store and the bank hold them.
 
 20,000 in the suite; ``MSMAE_LONG=1`` asks for 10,000,000, MSMAE_IMAGES for another number. ``python test_scale.py N``
-prints seconds and memory.
+prints CPU seconds and memory.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ GRID = (4, 4)
 
 
 def simulate(images: int, folder: Path) -> dict[str, float]:
-    """Take so many images of three a patient through all that is kept of each. Returns seconds of every part."""
+    """Take so many images of three a patient through all that is kept of each. Returns CPU seconds of every part."""
     took: dict[str, float] = {}
-    began = time.perf_counter()
+    began = time.process_time()
 
     def done(part: str) -> None:
         nonlocal began
-        took[part], began = time.perf_counter() - began, time.perf_counter()
+        took[part], began = time.process_time() - began, time.process_time()
 
     numbers = range(images)
     table = pd.DataFrame(
@@ -76,7 +76,7 @@ def simulate(images: int, folder: Path) -> dict[str, float]:
         assert (times[train] >= 1).all()
         assert times.sum() == -(-len(train) // world) * world, "every training image once, and what makes ranks equal"
     assert (store.fetch(marked)[:, 0, 0, 0] == marked % 251 + 1).all()
-    done("four epochs of batches")
+    done("an epoch for one and for three")
     bank = MapBank(torch.from_numpy(train), GRID)
     for start in range(0, len(train), 100_000):
         ids = torch.from_numpy(train[start : start + 100_000])
@@ -89,7 +89,7 @@ def simulate(images: int, folder: Path) -> dict[str, float]:
 
 
 def test_so_many_images_go_through_all_that_is_kept_of_each(tmp_path: Path) -> None:
-    assert sum(simulate(IMAGES, tmp_path).values()) < 60 + IMAGES / 10_000
+    assert sum(simulate(IMAGES, tmp_path).values()) < 30 + IMAGES / 20_000
 
 
 if __name__ == "__main__":
@@ -98,4 +98,4 @@ if __name__ == "__main__":
         figures = simulate(int(sys.argv[1]), Path(place))
     figures = {part: round(seconds, 2) for part, seconds in figures.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({**figures, "cpu seconds": round(time.process_time(), 1), "peak GiB": round(peak, 2)}))
+    print(json.dumps({**figures, "all": round(time.process_time(), 1), "peak GiB": round(peak, 2)}))
