@@ -44,8 +44,8 @@ def commands() -> str:
     """A section a verb: what it does, how it is called, its own options."""
     parts = [
         "# Commands\n\nHyphens do as well as underscores. An option of true or false that is given no value is true. "
-        "Exit codes: 0 done, 2 the input is wrong, 3 leakage between splits, 130, 138 or 143 interrupted (the same command "
-        "continues).\n\nCommands that train also take the [settings](settings.md).\n"
+        "Exit codes: 0 done, 2 the input is wrong, 3 leakage between splits, 130, 138 or 143 "
+        "interrupted (the same command continues).\n\nCommands that train also take the [settings](settings.md).\n"
     ]
     for name, verb in VERBS.items():
         function = find_function(name)
