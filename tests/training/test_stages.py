@@ -5,13 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,41 +130,6 @@ def test_the_maps_drawn_from_are_those_just_computed(
     for bank, computed in later:
         assert torch.allclose(bank, computed, atol=2e-2)
         assert bank.std() > 0.01
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT])
-def test_a_killed_run_goes_on_with_the_same_command(
-    number: signal.Signals, data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By Ctrl-C, and by SLURM before its limit of time: the job is queued again."""
-    out = tmp_path / "killed"
-    if number == signal.SIGUSR1:
-        names = {"JOB_ID": "7", "JOB_NAME": "mine", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
-        for name, value in names.items():
-            monkeypatch.setenv(f"SLURM_{name}", value)
-        (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
-        (tmp_path / "scontrol").chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    command = [sys.executable, "-m", "msmae", "run", str(data), "--out", str(out), "--preset", "tiny"]
-    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's background job does not
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
-    deadline = time.monotonic() + 120
-    while not (out / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, error
-    assert "the same command goes on" in error
-    assert re.search(r"msmae: kept epoch \d", error), error
-    assert "Traceback" not in error
-    assert number != signal.SIGUSR1 or (tmp_path / "asked").read_text() == "requeue 7\n"
-    assert not list(Path().glob("hpc_ckpt*")), "the training library's own checkpoint of a SLURM job"
-    assert not (out / "metrics.json").exists()
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0
-    assert re.search(r"(pretrain|finetune): continued from epoch \d+ of \d", again.stdout), again.stdout
-    assert figures(out) == figures(finished)
 
 
 def test_a_finished_run_is_not_overwritten_unless_told(finished: Path, data: Path) -> None:
