@@ -201,7 +201,7 @@ def test_a_pool_that_is_not_here_is_told(run: Path, elsewhere: Path, tmp_path: P
         (["{run}", "{data}"], "folder of its own"),
         (["{run}", "--out", "x"], "--out is for external data"),
         (["{run}", "{data}", "--out", "{run}"], "this folder holds a run"),
-        (["{run}", "{data}", "--out", "{evidence}"], "holds an evaluation"),
+        (["{run}", "{data}", "--out", "{evidence}"], "holds metrics.json, report.html already"),
         (["{run}", "{data}", "--out", "{new}", "--finetune.epochs", "3"], "finetune"),
         (["{run}", "{data}", "--out", "{new}", "--model.width", "48"], "settings model.width are fixed"),
     ],

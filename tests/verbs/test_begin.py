@@ -83,6 +83,19 @@ def test_of_a_config_of_another_task_or_of_plain_settings_only_the_settings_are_
         assert as_recorded(config, **NOTHING) == as_recorded(None, **NOTHING)
 
 
+@pytest.mark.parametrize("wrong", [{"seed": "q"}, {"seed": True}, {"method": 3}, {"init": {"a": 1}}, {"preset": [1]}])
+def test_a_recorded_value_of_another_type_is_named(wrong: dict[str, Any], tmp_path: Path) -> None:
+    (name,) = wrong
+    with pytest.raises(UserError, match=rf"{name} is '.*config\.yaml.*give --{name}"):
+        as_recorded(recorded(tmp_path, **wrong), **NOTHING)
+
+
+def test_a_runs_folder_in_place_of_its_config_is_told(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    with pytest.raises(UserError, match=r"no such settings file .*: give .*config\.yaml"):
+        msmae.run(NOWHERE, out=str(tmp_path / "run"), config=str(tmp_path))
+
+
 @pytest.mark.parametrize("verb", [msmae.run, msmae.pretrain, msmae.compare])
 def test_a_recorded_encoder_that_is_gone_is_named(verb: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone: .*moved.*config.yaml.*--init"):

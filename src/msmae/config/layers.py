@@ -58,7 +58,9 @@ def read_settings(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, dict
         UserError: a missing or malformed file, no such recipe, or one that extends itself in the end.
     """
     if not path.is_file():
-        raise UserError("no such settings file", where=str(path), mend="check the path")
+        own = path / "config.yaml"
+        mend = f"give {own}" if own.is_file() else "check the path"
+        raise UserError("no such settings file", where=str(path), mend=mend)
     content = read_mapping(path, mend="mend the file: groups of `name: value`") if path.read_bytes().strip() else {}
     if isinstance(content.get("settings"), dict):
         content = content["settings"]  # a run's config.yaml

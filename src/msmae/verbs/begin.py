@@ -60,7 +60,7 @@ def as_recorded(config: str | None, *, task: str | None = None, **given: Any) ->
         task: what the verb does, as the runs that it makes record it.
 
     Raises:
-        UserError: the encoder that is recorded is no longer there.
+        UserError: the encoder that is recorded is no longer there, or a value is of another type.
     """
     from msmae.encoders.catalogue import find_known
 
@@ -71,6 +71,10 @@ def as_recorded(config: str | None, *, task: str | None = None, **given: Any) ->
     if record and record.get("task") != task:
         print(f"- {config} is of another task: its settings are taken, and not its {', '.join(taken)}")
         taken = {}
+    for name, value in taken.items():
+        kind, words = (int, "a whole number") if name == "seed" else (str, "text")
+        whole = isinstance(value, kind) and not isinstance(value, bool)
+        require(whole, f"{name} is '{value}', not {words}", where=str(config), mend=f"correct it, or give --{name}")
     init = str(taken.get("init", ""))
     if init and not Path(init).exists() and find_known(init) is None:
         raise UserError(f"the encoder that it began with is gone: {init}", where=str(config), mend="name it: --init")
