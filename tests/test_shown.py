@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 import msmae
 from msmae.cli import StandardError, main
@@ -16,6 +18,7 @@ from msmae.data.manifest import Manifest, printable
 from msmae.errors import visible
 from msmae.files import fill_csv, own_cell, safe_cell
 from msmae.statistics.predictions import read_predictions, read_text_table, write_predictions
+from msmae.verbs.show import show_result
 
 
 @given(st.text(alphabet=st.sampled_from("=+-@'\t\rab1"), max_size=5))
@@ -60,6 +63,14 @@ def test_every_table_is_written_by_this_function() -> None:
 
 def test_what_the_audit_names_is_shown() -> None:
     assert printable("a\x1b[31m\udcff.png") == r"a\x1b[31m\xff.png"
+
+
+def test_a_folder_in_brackets_is_printed_whole(tmp_path: Path) -> None:
+    run, shown = tmp_path / "[red]runs", io.StringIO()
+    run.mkdir()
+    (run / "metrics.json").touch()
+    show_result({"arm": "vit", "seed": 0, "splits": {}}, run, console=Console(file=shown))
+    assert str(run / "metrics.json") in shown.getvalue()
 
 
 def test_control_characters_of_labels_and_messages_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

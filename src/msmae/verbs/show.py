@@ -121,7 +121,7 @@ def show_result(
         console.print(f"- {escape(printable(reason))}: no {', '.join(figures)}", highlight=False, soft_wrap=True)
     for name in files:
         if (run / name).exists():
-            console.print(f"  {name:24} {run / name}", highlight=False, soft_wrap=True)
+            console.print(f"  {name:24} {escape(str(run / name))}", highlight=False, soft_wrap=True)
 
 
 def undefined(splits: Mapping[str, dict[str, Any]], shown: Sequence[str]) -> dict[str, list[str]]:

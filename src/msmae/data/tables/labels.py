@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -152,20 +151,16 @@ def by_majority(table: pd.DataFrame, image: str, said: Sequence[str]) -> tuple[p
     said = [name for name in said if name in table]
     if not reader or reader in said or not table.duplicated(image).any() or table.duplicated([image, reader]).any():
         return table, []
-    divided = 0
-
-    def vote(cells: pd.Series) -> str:
-        nonlocal divided
-        (cell, number), *_ = Counter(cells).most_common(1)
-        divided += 2 * number <= len(cells)
-        return str(cell) if 2 * number > len(cells) else ""
-
-    def alike(cells: pd.Series) -> str:
-        return str(cells.iloc[0]) if cells.nunique() == 1 else ""
-
-    groups = table.groupby(image, sort=False)
-    how = {name: vote if name in said else alike for name in table if name != image}
-    most = int(groups.size().max())
-    joined = groups.agg(how).reset_index()[list(table)].drop(columns=reader).astype(object)
+    groups, divided = table.groupby(image, sort=False), 0
+    readers = groups.size()  # of every image, in its order
+    joined = groups.first().where(groups.nunique() == 1, "")
+    for name in said:
+        votes = table.groupby([image, name], sort=False).size().rename("votes").reset_index()
+        best = votes.sort_values("votes").drop_duplicates(image, keep="last").set_index(image).loc[readers.index]
+        clear = 2 * best["votes"] > readers
+        joined[name] = best[name].where(clear, "")
+        divided += int((~clear).sum())
+    joined = joined.reset_index()[list(table)].drop(columns=reader).astype(object)
+    most = int(readers.max())
     told = f"up to {count(most, 'reader')} an image (column {reader}): what more than half of them say counts"
     return joined, [f"{told}; {count(divided, 'cell')} where they are divided left empty" if divided else told]
