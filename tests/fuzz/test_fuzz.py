@@ -33,7 +33,7 @@ from msmae.errors import UserError
 from msmae.runs.checkpoint import read_checkpoint
 
 CASES = int(os.environ.get("MSMAE_FUZZ", 100_000 if os.environ.get("MSMAE_LONG") else 120))
-SECONDS = 5.0
+SECONDS = 5.0  # of the processor: machines may be busy
 MEMORY = 1 << 30
 
 
@@ -126,10 +126,10 @@ def test_damaged_files_are_read_or_refused(name: str, tmp_path: Path, monkeypatc
         (tmp_path / f"{letter}.png").write_bytes(b"x")
     start = int(os.environ.get("MSMAE_FUZZ_START", 0))
     for number in range(start, start + CASES):
-        began = time.monotonic()
+        began = time.process_time()
         try:
             case(target, files, number, tmp_path)
-            assert CASES < 1000 or time.monotonic() - began < SECONDS  # the short form runs on machines that are busy
+            assert time.process_time() - began < SECONDS
         except BaseException as error:
             error.add_note(f"case {number} of {name}") if hasattr(error, "add_note") else None
             raise
