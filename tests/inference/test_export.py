@@ -119,7 +119,7 @@ def test_a_failed_export_leaves_the_file_of_before(run: Path, tmp_path: Path, mo
     monkeypatch.setattr("msmae.inference.proof.LARGEST", -1.0)
     (tmp_path / "vit.safetensors").write_text("before")
     with pytest.raises(UserError, match="differ"):
-        export(str(run), format="timm", out=str(tmp_path / "vit.safetensors"))
+        export(str(run), format="timm", out=str(tmp_path / "vit.safetensors"), overwrite=True)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("vit.safetensors", "before")]
 
 

@@ -150,7 +150,11 @@ def test_means_and_differences_are_those_of_the_predictions(folder: Path, page: 
 
 def test_patients_have_figures_of_their_own(folder: Path, page: Page) -> None:
     table = pd.read_csv(folder / "table.csv", keep_default_na=False)
-    patients = table[(table["column"] == "patient") & (table["metric"] == "accuracy")].set_index(["kind", "first"])
+    patients = (
+        table[(table["column"] == "patient") & (table["metric"] == "accuracy")]
+        .set_index(["kind", "first"])
+        .sort_index()
+    )
     reached = {
         arm: np.mean([(f["label"] == f["predicted"]).mean() for f in (by_patient(ARMS[arm], s) for s in range(3))])
         for arm in ARMS

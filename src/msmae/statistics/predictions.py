@@ -189,7 +189,8 @@ def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
                 where=f"the kind of column is {frame[name].dtype}",
                 mend='read the file with read_predictions; an unknown patient or label is ""',
             )
-    twice = frame.duplicated([*identity_columns(frame), "split"])
+    rows = frame[[*identity_columns(frame), "split"]].itertuples(index=False, name=None)
+    twice = pd.Series(list(rows), index=frame.index, dtype=object).duplicated()  # a file name need not be UTF-8
     if twice.any():
         raise UserError(
             f"{int(twice.sum())} images are in the predictions more than once",

@@ -120,12 +120,17 @@ def _ordered(label: str) -> str:
     return joined + SEPARATOR if len(kept) == 1 and joined.startswith(UNSURE) else joined
 
 
+def cells_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """A tuple a row: pandas before 3.1 takes several columns of names that are not UTF-8 for equal."""
+    return pd.Series(list(table[columns].itertuples(index=False, name=None)), index=table.index, dtype=object)
+
+
 def without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, int]:
     """Drop exact duplicates and count them; raises ``UserError`` where an image has rows that differ."""
-    exact = table.duplicated().to_numpy()
+    exact = cells_of(table, list(table)).duplicated().to_numpy()
     table = table[~exact]
     image = [column for column in ("image_path", "axis", "index", "frame") if column in table]
-    twice = table[table.duplicated(subset=image, keep=False)]
+    twice = table[cells_of(table, image).duplicated(keep=False).to_numpy()]
     if len(twice):
         images = sorted(set(twice["image_path"]))
         raise UserError(
