@@ -99,7 +99,7 @@ def test_a_recipe_that_is_not_there_or_leads_back_to_itself_is_named(
 ) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("extends: papre\n")
-    with pytest.raises(UserError, match=r"extends 'papre', and there is no such recipe.*mine\.yaml.*, paper, "):
+    with pytest.raises(UserError, match=r"extends 'papre'.*no such recipe.*mine\.yaml.*did you mean .paper."):
         make_settings("tiny", mine)
     mine.write_text("extends: [paper, tiny]\n")
     with pytest.raises(UserError, match=r"there is no such recipe.*mine\.yaml"):

@@ -73,6 +73,8 @@ def test_where_nothing_can_be_compiled_it_is_said_at_once(data: str, tmp_path: P
 class Full:
     """A trainer on a device whose memory is full."""
 
+    world_size = 1
+
     def fit(self, module: object, *, ckpt_path: str | None, weights_only: bool) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
