@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -90,55 +89,12 @@ def test_a_column_of_folds_is_told_in_a_table_given_as_data_too(tmp_path: Path) 
         assert noted(manifest, "the column k-fold divides nothing here")
 
 
-def test_a_table_with_the_capitals_of_windows_names_its_images(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"Scans/IMG_{n}.PNG" for n in range(6)))
-    write(tmp_path, "t.csv", "file,label", *(f"scans\\img_{n}.png,{'ab'[n % 2]}" for n in range(6)))
-    assert open_dataset(tmp_path).table["label"].tolist() == [*"ababab"]
-
-
-def test_a_window_of_modality_units_is_refused_for_files_of_eight_bits(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{c}/{n}.jpg" for c in "ab" for n in range(3)))
-    with pytest.raises(UserError, match=r"--window .* has no effect: .*8 bits"):
-        open_data(tmp_path, Settings(dataset=DatasetSettings(window="lung")))
-    touch(tmp_path, "a/deep.png")
-    assert len(open_data(tmp_path, Settings(dataset=DatasetSettings(window="lung")))) == 7
-
-
-def test_a_number_names_the_file_of_that_number_zero_too(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{n}.png" for n in range(6)))
-    write(tmp_path, "t.csv", "id,label", *(f"{n},{'ab'[n % 2]}" for n in range(6)))
-    assert open_dataset(tmp_path).table["label"].tolist() == [*"ababab"]
-
-
-def test_a_table_whose_names_several_images_have_is_told_apart_from_other_files(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{c}/{n}.png" for c in "ab" for n in range(4)), "notes.docx", "labels.xlsx")
-    write(tmp_path, "p.csv", "file,patient", *(f"{n}.png,p{n}" for n in range(4)))
-    manifest = open_dataset(tmp_path)
-    assert noted(manifest, "1 table left out, naming none of the images, or several by one name: p.csv")
-    assert noted(manifest, "1 file left out, no image by name: notes.docx")
-
-
-def test_a_column_that_may_hold_classes_is_offered(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{n}.png" for n in range(12)))
-    write(tmp_path, "t.csv", "Datei,Befund,cm", *(f"{n}.png,{('gut', 'weg')[n % 2]},{n}.5" for n in range(12)))
-    with pytest.raises(UserError, match="--label-column 'Befund'"):
-        open_dataset(tmp_path)
-
-
-def test_a_spreadsheet_is_named_with_what_to_do(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{n}.jpg" for n in range(4)), "labels.xlsx")
-    assert noted(open_dataset(tmp_path), "save labels.xlsx as CSV")
-    with pytest.raises(UserError, match=r"this is a spreadsheet.*save the sheet as CSV"):
-        open_dataset(tmp_path / "labels.xlsx")
-
-
-def test_a_gzipped_table_is_a_table(tmp_path: Path) -> None:
-    touch(tmp_path, "0.jpg", "1.jpg")
-    (tmp_path / "m.csv.gz").write_bytes(gzip.compress(b"image_path,label\n0.jpg,a\n1.jpg,b\n"))
-    assert open_dataset(tmp_path / "m.csv.gz").classes == ("a", "b")
-    (tmp_path / "m.csv.gz").write_bytes((tmp_path / "m.csv.gz").read_bytes()[:-9])
-    with pytest.raises(UserError, match="this table is damaged"):
-        open_dataset(tmp_path / "m.csv.gz")
+def test_an_image_in_two_splits_is_refused_in_a_table_beside_too(tmp_path: Path) -> None:
+    root = ten(tmp_path, "split", "train", "test")
+    with (root / "labels.csv").open("a") as table:
+        table.write("0.png,a,test\n")
+    with pytest.raises(UserError, match=r"0\.png is train in another row, and the column split says 'test'"):
+        open_dataset(root)
 
 
 def test_two_tables_that_call_the_classes_otherwise_are_refused(tmp_path: Path) -> None:

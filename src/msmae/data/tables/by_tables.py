@@ -323,6 +323,7 @@ def _splits(
                 if image >= 0:
                     told[image] = table.split
         rule = "the names of the tables"
+    said = dict(enumerate(folders))  # image -> its split by its folder, or by a row before
     for table in tables if columns.split else ():
         given = columns.split if columns.split != ColumnNames.split else ""
         name = given if given in table.table else "" if given else split_column(table.table, table.others)
@@ -330,15 +331,15 @@ def _splits(
             check_no_flag(table.table, table.others, where=f"{where}/{table.path}")
         for image, cell in zip(table.images, table.table[name], strict=True) if name else ():
             word = split_word(cell)
-            if image >= 0 and word and folders[image] not in ("", word):
+            if image >= 0 and word and said[image] not in ("", word):
+                before = f"lies under {said[image]}" if folders[image] else f"is {said[image]} in another row"
                 raise UserError(
-                    f"{base.table['image_path'].iloc[image]} lies under {folders[image]}, and the column {name} says "
-                    f"'{cell}'",
+                    f"{base.table['image_path'].iloc[image]} {before}, and the column {name} says '{cell}'",
                     where=f"{where}/{table.path}",
-                    mend="correct one of them, or --split-column '' for the folders",
+                    mend="correct one of them, or --split-column '' leaves the column out",
                 )
             if image >= 0 and word:
-                told[image] = word
+                told[image] = said[image] = word
             rule = f"the column {name}"
     wrong = sorted(set(told) - {*SPLITS, ""})
     if wrong:
