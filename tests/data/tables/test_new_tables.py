@@ -21,6 +21,16 @@ def test_a_spreadsheet_is_named_with_what_to_do(tmp_path: Path) -> None:
         open_dataset(tmp_path / "labels.xlsx")
 
 
+def test_all_masks_of_an_image_are_kept_and_none_is_an_image(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"img/{n}.png" for n in range(4)), *(f"found/{n}-{k}.png" for n in range(4) for k in range(2)))
+    lines = [f"{n}.png,{n}-{k}.png,{'ab'[n % 2]}" for n in range(4) for k in range(2)]
+    write(tmp_path, "t.csv", "image,lesion_mask,label", *lines)
+    manifest = open_dataset(tmp_path)
+    assert manifest.table["image_path"].tolist() == [f"img/{n}.png" for n in range(4)]
+    assert manifest.table["mask_path"].tolist() == [f"found/{n}-0.png;found/{n}-1.png" for n in range(4)]
+    assert manifest.table["label"].tolist() == [*"abab"]
+
+
 def test_a_gzipped_table_is_a_table(tmp_path: Path) -> None:
     touch(tmp_path, "0.jpg", "1.jpg")
     (tmp_path / "m.csv.gz").write_bytes(gzip.compress(b"image_path,label\n0.jpg,a\n1.jpg,b\n"))

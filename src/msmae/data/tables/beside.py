@@ -13,7 +13,7 @@ import pandas as pd
 from msmae.data.tables.files_there import LARGEST, raw_bytes
 from msmae.data.tables.listing import Listing, without_suffix
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import split_of, words
+from msmae.data.tables.roles import MASKS, split_of, words
 from msmae.data.tables.tables import SPLIT_NAMES, read_table
 from msmae.errors import UserError
 
@@ -76,12 +76,17 @@ def _named(path: str, file: Path, names: Names) -> TableBeside | None:
         if header and any(_is_data(str(name), table[name].tolist(), names, split) for name in table):
             continue
         columns = {str(name): names.column(table[name].tolist(), split=split, folder=folder) for name in table}
-        best = max(columns, key=lambda name: len(set(columns[name])))
+        best = max(columns, key=lambda name: (bool(columns[name]) and not says_mask(name), len(set(columns[name]))))
         if columns[best]:
             return TableBeside(path, table, best, columns[best], header, split)
         if by_folder := _of_folders(path, table, names, header=header, split=split):
             return by_folder
     return None
+
+
+def says_mask(name: str) -> bool:
+    """Whether a column is called as one of masks is."""
+    return bool(set(words(name)) & MASKS) or "mask" in name.lower()
 
 
 def _is_data(name: str, cells: list[str], names: Names, split: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from msmae.data.manifest import COLUMNS, SEPARATOR, SPLITS, LeftOut, Manifest, printable
-from msmae.data.tables.beside import TableBeside, find_tables_beside
+from msmae.data.tables.beside import TableBeside, find_tables_beside, says_mask
 from msmae.data.tables.choosing import Chosen, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
@@ -25,7 +25,7 @@ from msmae.data.tables.meaning import (
     split_word,
 )
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import MASKS, words
+from msmae.data.tables.roles import words
 from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames, folds_kept
 from msmae.errors import UserError
 
@@ -59,7 +59,7 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
     where = str(listing.root)
     masks = _masks(tables, names, columns, where=where)
     if masks:
-        base = _masked(base, {paths[image]: paths[mask] for image, mask in masks.items()})
+        base = _masked(base, {paths[image]: [paths[mask] for mask in those] for image, those in masks.items()})
         paths, splits = base.table["image_path"].tolist(), base.table["split"].tolist()
         names = Names(paths, splits)
         tables = _with_image_column(find_tables_beside(listing, names), columns, names)
@@ -107,21 +107,24 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
     return base.with_columns(told, notes=notes, rules=rules)
 
 
-def _masks(tables: Sequence[TableBeside], names: Names, columns: ColumnNames, *, where: str) -> dict[int, int]:
-    """Image -> mask, by a second column of a table that names pictures and is called so.
+def _masks(tables: Sequence[TableBeside], names: Names, columns: ColumnNames, *, where: str) -> dict[int, list[int]]:
+    """Image -> its masks, by a second column of a table that names pictures and is called so.
 
     Raises ``UserError`` for one that is not: a row has several images.
     """
-    found: dict[int, int] = {}
+    found: dict[int, list[int]] = {}
     for table in tables:
         own = {image for image in table.images if image >= 0}
         for name in table.others:
             others = names.column(table.table[name].tolist(), split=table.split)
-            pairs = {image: other for image, other in zip(table.images, others, strict=False) if image >= 0 <= other}
-            if not pairs or set(pairs.values()) & own or 2 * len(set(pairs.values())) < len(own):
+            both = zip(table.images, others, strict=False)
+            pairs = dict.fromkeys((image, other) for image, other in both if image >= 0 <= other)
+            theirs = {other for _, other in pairs}
+            if not pairs or theirs & own or 2 * len(theirs) < len(own):
                 continue
-            if set(words(name)) & MASKS or "mask" in letters(name):
-                found |= pairs
+            if says_mask(name):
+                for image, other in pairs:
+                    found.setdefault(image, []).append(other)
             elif columns.image_path == ColumnNames.image_path:
                 raise UserError(
                     f"a row names several images, in the columns {table.column} and {name}",
@@ -131,14 +134,13 @@ def _masks(tables: Sequence[TableBeside], names: Names, columns: ColumnNames, *,
     return found
 
 
-def _masked(base: Manifest, masks: dict[str, str]) -> Manifest:
+def _masked(base: Manifest, masks: dict[str, list[str]]) -> Manifest:
     """The images with these masks, which are no longer among them."""
-    taken = set(masks.values())
+    taken = {mask for those in masks.values() for mask in those}
     kept = [row for row, path in enumerate(base.table["image_path"]) if path not in taken]
     images = base.select(kept)
-    cells = [
-        masks.get(path, cell) for path, cell in zip(images.table["image_path"], images.table["mask_path"], strict=True)
-    ]
+    both = zip(images.table["image_path"], images.table["mask_path"], strict=True)
+    cells = [SEPARATOR.join(masks.get(path, [cell])) for path, cell in both]
     return images.with_columns({"mask_path": cells}, rules={"mask_path": "a column of the table"})
 
 
