@@ -224,7 +224,7 @@ def describe_selection(selection: Selection) -> dict[str, Any]:
     locator, glance = selection.locator, selection.glance
     return {
         "selector": selection.selector,
-        "locator": None if locator is None else {"width": locator.position.shape[1], "cell": locator.cell},
+        "locator": None if locator is None else locator.described,
         "glance": None if glance is None else list(glance.grid),
     }
 

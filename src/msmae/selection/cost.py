@@ -68,8 +68,13 @@ def shrink_macs(shrink: Shrink, channels: int) -> float:
 def locator_macs(locator: Locator, encoder: VisionTransformer) -> Macs:
     """A score for every patch."""
     tokens, width = encoder.patches, locator.score.in_features
-    a_patch: list[nn.Module] = [locator.embed, locator.near, locator.far, locator.score]
-    layers = tokens * sum(weights_of(part) for part in a_patch) + width**2
+    a_patch: list[nn.Module] = [locator.near, locator.far, locator.score]
+    embedding = weights_of(locator.embed)
+    if isinstance(locator.embed, nn.Sequential):  # its first layer at every pixel, the others at every fourth
+        embedding = locator.cell**2 * weights_of(locator.embed[0]) + (locator.cell // 2) ** 2 * weights_of(
+            locator.embed[1:]
+        )
+    layers = tokens * (embedding + sum(weights_of(part) for part in a_patch)) + width**2
     return Macs(layers + shrink_macs(locator.shrink, encoder.channels), 0)
 
 

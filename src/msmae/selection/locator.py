@@ -6,6 +6,7 @@ What it costs is under one percent of the encoder. It is taught by the model its
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,31 +54,60 @@ class Locator(nn.Module):
         encoder: gives image size, patch grid and channels.
         width: features a patch.
         cell: pixels to which a patch's side is shrunk.
+        textures: convolutions and a maximum read each patch, which find what is small wherever it lies in it; else one
+            linear layer does. ``cell`` is even then.
     """
 
-    def __init__(self, encoder: VisionTransformer, *, width: int, cell: int = 4) -> None:
+    def __init__(self, encoder: VisionTransformer, *, width: int, cell: int = 4, textures: bool = False) -> None:
         super().__init__()
+        self.textures = textures
         rows, columns = self.grid = encoder.grid
         self.cell = min(cell, encoder.patch_size)
         size = (rows * encoder.patch_size, columns * encoder.patch_size)
         self.shrink = Shrink(size, (rows * self.cell, columns * self.cell))
-        self.embed = nn.Linear(encoder.channels * self.cell**2, width)
+        self.embed = (
+            textures_of(encoder.channels, width, self.cell)
+            if textures
+            else nn.Linear(encoder.channels * self.cell**2, width)
+        )
         self.position = nn.Parameter(torch.zeros(1, width, rows, columns))
         self.near = nn.Conv2d(width, width, 3, padding=1)
         self.far = nn.Conv2d(width, width, 3, padding=2, dilation=2)
         self.whole = nn.Linear(width, width)
         self.score = nn.Linear(width, 1)
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What it is made anew from, beside the encoder."""
+        about = {"width": self.position.shape[1], "cell": self.cell}
+        return {**about, "textures": True} if self.textures else about
+
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images [B, C, H, W] -> scores [B, N], larger = keep first."""
-        x = self.embed(patchify(self.shrink(images), self.cell))  # [B, N, width]
-        x = x.transpose(1, 2).reshape(x.shape[0], -1, *self.grid) + self.position  # [B, width, h, w]
+        small = self.shrink(images)  # [B, C, h*cell, w*cell]
+        if self.textures:
+            x = self.embed(small)  # [B, width, h, w]
+        else:
+            x = self.embed(patchify(small, self.cell)).transpose(1, 2).reshape(len(images), -1, *self.grid)
+        x = x + self.position
         x = x + self.near(x.relu())
         x = x + self.far(x.relu())
         x = x.flatten(2).transpose(1, 2)  # [B, N, width]
         x = x + self.whole(x.mean(dim=1, keepdim=True).relu())
         scores: Tensor = self.score(x.relu()).squeeze(2)
         return scores
+
+
+def textures_of(channels: int, width: int, cell: int) -> nn.Sequential:
+    """Images [B, C, h*cell, w*cell] -> features of their patches [B, width, h, w]."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, width, 1),
+        nn.MaxPool2d(cell // 2),
+    )
 
 
 class Glance(nn.Module):

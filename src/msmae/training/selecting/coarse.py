@@ -25,14 +25,18 @@ from msmae.selection.locator import Glance, Locator, glance_of, locator_width, t
 from msmae.selection.selectors import Selection, share_for
 from msmae.training.optimiser import layerwise_groups
 from msmae.training.prepare import Prepared
-from msmae.training.selecting.locate import foresee_encoder
+from msmae.training.selecting.locate import foresee_encoder, sharpened
 from msmae.training.supervised import SupervisedModule, train_supervised
+
+CELL = 8
+"""Pixels to which the locator shrinks a patch's side: what is small must still be seen."""
 
 
 def selection_for(model: Classifier) -> Selection:
     """A glance and a locator with fresh weights around a classifier."""
     encoder = model.encoder
-    locator = Locator(encoder, width=locator_width(encoder), cell=encoder.patch_size)  # it reads every pixel
+    cell = min(CELL, encoder.patch_size) // 2 * 2
+    locator = Locator(encoder, width=locator_width(encoder), cell=cell, textures=True)
     return Selection(model, selector="locator", locator=locator, glance=Glance(encoder, glance_of(encoder)))
 
 
@@ -61,7 +65,9 @@ class CoarseFineModule(SupervisedModule):
         positions = half_by(scores.detach(), self.count, self.generator)  # [B, K]
         x = self.model.before_last(images, positions)  # [B, P+K+G, D]
         logits = self.model.model.classify(encoder.read(encoder.blocks[-1](x)))
-        looked = encoder.class_row(len(encoder.blocks) - 1, x.detach()).detach().mean(dim=1)[:, : self.count]  # [B, K]
+        with torch.no_grad():
+            row = encoder.class_row(len(encoder.blocks) - 1, x).mean(dim=1)  # [B, K+G]
+        looked = sharpened(row[:, : self.count])  # [B, K]
         foreseen = F.cross_entropy(scores.gather(1, positions), looked / looked.sum(dim=1, keepdim=True))
         return self.loss(logits.float(), batch.labels) + foreseen
 

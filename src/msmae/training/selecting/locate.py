@@ -16,6 +16,9 @@ from msmae.selection.locator import Locator
 from msmae.training.prepare import Prepared
 
 RATE = 1e-2
+RATE_OF_TEXTURES = 3e-3
+SHARP = 3
+"""Power of an attention that a locator foresees: the few patches that stand out count, not the many that do not."""
 LOOKED_AT = 2000
 """Images whose attention an encoder is asked for, at most, before it is fine-tuned."""
 TIMES = 10
@@ -33,8 +36,9 @@ def teach_locator(locator: Locator, bank: MapBank, ids: np.ndarray, prepared: Pr
     generator, device = torch.Generator().manual_seed(prepared.seed), locator.score.weight.device
     epochs = max(1, round(presentations / len(ids)))
     steps = epochs * len(prepared.batches(ids, settings.batch_size, epoch=0))
-    optimiser = torch.optim.AdamW(locator.parameters(), RATE, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    rate = RATE_OF_TEXTURES if locator.textures else RATE
+    optimiser = torch.optim.AdamW(locator.parameters(), rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     for epoch in range(epochs):
         for batch in prepared.batches(ids, settings.batch_size, epoch=epoch):
             geometry = random_geometry(
@@ -60,9 +64,15 @@ def foresee_encoder(locator: Locator, encoder: VisionTransformer, prepared: Prep
     with torch.inference_mode():
         for batch in prepared.batches(train, prepared.settings.finetune.batch_size):
             images = normalise(batch.images).to(encoder.pos_embed.device)
-            bank.refresh(batch.ids, middle_maps(encoder, images).float().cpu())
+            maps = middle_maps(encoder, images).float().cpu()  # [B, h, w]
+            bank.refresh(batch.ids, sharpened(maps.flatten(1)).reshape(maps.shape))
     encoder.train(training)
     teach_locator(locator, bank, train, prepared, presentations=TIMES * len(train))
+
+
+def sharpened(attention: Tensor) -> Tensor:
+    """Attention [B, N] over its mean, to the power that lets few patches count."""
+    return (attention / attention.mean(dim=1, keepdim=True)) ** SHARP
 
 
 def middle_maps(encoder: VisionTransformer, images: Tensor) -> Tensor:
