@@ -10,7 +10,7 @@ import packed
 import pytest
 import results
 from sklearn.metrics import balanced_accuracy_score
-from study_tables import claims
+from study_tables import claims, coarse
 from study_tables.pooled_difference import Draws
 
 from msmae.statistics.predictions import write_predictions
@@ -94,3 +94,22 @@ def test_speed_is_a_claim_of_its_own(tmp_path: Path) -> None:
     (row,) = claims.claims(tmp_path, Draws())
     assert (row.claim, row.unit, row.folds, row.answer) == (3, "times", 9, "shown")
     assert "2.00 (1.90 to 2.10) times" in claims.claims_table([row])
+
+
+def test_coarse_and_fine_stand_beside_the_whole_image_at_equal_cost(tmp_path: Path) -> None:
+    arms = {"140-all": 0.4, "coarse-located": 2.6}
+    study = write_study(tmp_path / "phantom-336+coarse", arms, folds=1)
+    for arm in arms:
+        (study / arm / "1").rename(study / arm / "0")
+        cost = {"gmacs_train": 2.2, "gmacs_predict": 2.25}
+        (study / arm / "0" / "metrics.json").write_text(json.dumps({"cost": cost, "lesions_found": 0.5}))
+    rows = [line.split(" | ") for line in coarse.table_of(study).splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| 140 px, all 100 patches", f"| {coarse.NAMES['coarse-located']}"]
+    assert rows[0][2] == ""
+    values = [
+        balanced_accuracy_score(frame["label"], frame["predicted"])
+        for frame in (claims.tested(study, arm, ["0"]) for arm in ("coarse-located", "140-all"))
+    ]
+    assert rows[1][2].startswith(f"+{100 * (values[0] - values[1]):.1f} (")
+    assert rows[1][4] == "50 % |"
+    assert coarse.table_of(tmp_path / "none") == "*Not run yet.*"

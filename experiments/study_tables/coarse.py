@@ -1,0 +1,61 @@
+"""Coarse and fine on a phantom of small lesions: what each way of choosing reached, beside whole images. Seed 0."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from msmae.statistics.paired import matched, resample_together
+from msmae.statistics.predictions import classes_of
+from study_tables.claims import METRIC, common_folds, paired, tested
+from study_tables.markdown import NOT_YET, table
+from study_tables.pooled_difference import own_seed
+
+NAMES = {
+    "112-all": "112 px, all 64 patches",
+    "140-all": "140 px, all 100 patches",
+    "336-all": "336 px, all 576 patches",
+    "coarse-random": "coarse, and 32 of 576 at random",
+    "coarse-centre": "coarse, and the 32 in the middle",
+    "coarse-located": "coarse, and the 32 that the locator chooses (`--finetune.draw coarse`)",
+    "coarse-oracle": "coarse, and those that the lesion's mask touches (a bound)",
+}
+RIVAL = "140-all"
+SEED = ["0"]
+
+
+def table_of(study: Path) -> str:
+    """A Markdown table, an arm a row; "*Not run yet.*" where there is none."""
+    lines = [line(study, arm) for arm in NAMES if any((study / arm).glob("*/predictions.csv"))]
+    heads = [
+        "seen",
+        "balanced accuracy, % (95 % CI)",
+        "points above 140 px",
+        "GMAC an image",
+        "lesion patches seen",
+    ]
+    return table(heads, lines) if lines else NOT_YET
+
+
+def line(study: Path, arm: str) -> list[str]:
+    """An arm's row."""
+    frame = tested(study, arm, SEED)
+    runs = matched([frame], classes=classes_of(frame), split="test")
+    (found,) = resample_together(runs, seed=own_seed(study), areas=False)
+    draws = 100 * found.draws.overall[METRIC]
+    low, high = (float(pd.Series(draws).quantile(q)) for q in (0.025, 0.975))
+    value = 100 * float(found.value.overall[METRIC][0])
+    beside = ""
+    if arm != RIVAL and common_folds(study, [arm, RIVAL]):
+        points = [
+            100 * one for one in paired([tested(study, name, SEED) for name in (arm, RIVAL)], seed=own_seed(study))
+        ]
+        beside = "{:+.1f} ({:+.1f} to {:+.1f})".format(*points).replace("-", "−")
+    told = json.loads((study / arm / SEED[0] / "metrics.json").read_text())
+    seen = told.get("lesions_found")
+    return [
+        NAMES[arm], f"{value:.1f} ({low:.1f} to {high:.1f})", beside,
+        f"{told['cost']['gmacs_predict']:.2f}", "" if seen is None else f"{100 * seen:.0f} %",
+    ]  # fmt: skip
