@@ -30,6 +30,7 @@ from msmae.errors import UserError
 from msmae.runs.lock import held
 from msmae.statistics.predictions import read_predictions
 from msmae.training.prepare import Prepared, prepare
+from msmae.training.supervised import SupervisedModule
 from msmae.verbs.report import report
 
 ARMS = ["majority", "pca-svm", "small-cnn", "vit", "msmae"]
@@ -246,6 +247,12 @@ def test_the_pretrained_cnn_sees_grey_images_as_three_equal_channels(prepared: P
     assert grey._conv_stem.weight.std() > 0.1, "the weights are those of the package, not drawn"
     with pytest.raises(UserError, match="channels"):
         build_network(replaced_channels(prepared, 4))
+
+
+def test_a_baseline_is_trained_beside_arms_that_start_from_an_encoder(prepared: Prepared) -> None:
+    started = dataclasses.replace(prepared, origin={"name": "an encoder"})
+    for name in ("small-cnn", "efficientnet-lite0"):
+        SupervisedModule(torch.nn.Identity(), dataclasses.replace(started, method=name))
 
 
 def replaced_channels(prepared: Prepared, channels: int) -> Prepared:

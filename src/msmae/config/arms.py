@@ -71,5 +71,8 @@ def find_arm(method: str) -> Arm:
 
 def arm_of_run(method: str) -> Arm:
     """The arm of a run that exists, to use its model. All retired arms masked, dropped and kept as many patches as
-    ``msmae`` and pooled as it does; nothing else of an arm matters to a finished model."""
+    ``msmae`` and pooled as it does; nothing else of an arm matters to a finished model. A baseline is trained on whole
+    images from the labels alone, as ``vit`` is."""
+    if method in BASELINES:
+        return ARMS["vit"]
     return ARMS["msmae"] if method in RETIRED else find_arm(method)
