@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from msmae.config import DatasetSettings, Settings
 from msmae.data.opening import open_data
@@ -71,7 +71,7 @@ def read_table(path: Path, *, on_error: Literal["stop", "skip"]) -> list[Item]:
     return [Item(source, *map(str, row)) for source, row in zip(image_sources(manifest), rows, strict=True)]
 
 
-def columns_there(path: Path) -> dict[str, str]:
+def columns_there(path: Path) -> dict[str, Any]:
     """The settings under which a table is read where labels are not needed: without them if it has none, and with its
     only column of image files, if none is called ``image_path``; that is said.
 
@@ -79,13 +79,14 @@ def columns_there(path: Path) -> dict[str, str]:
         UserError: several columns name files, or none does.
     """
     cells = read_cells(path)[0]
-    chosen = {} if same_names("label", cells) else {"label_column": ""}
-    if same_names("image_path", cells):
+    header = [str(name) for name in cells.columns]
+    chosen: dict[str, Any] = {} if same_names("label", header) else {"label_column": ""}
+    if same_names("image_path", header):
         return chosen
-    files = [name for name in cells if name != "mask_path" and all(map(is_image, cells[name]))]
+    files = [name for name in header if name != "mask_path" and all(map(is_image, cells[name]))]
     if len(files) != 1:
         raise UserError(
-            f"there is no column image_path; the columns are {', '.join(cells)}",
+            f"there is no column image_path; the columns are {', '.join(header)}",
             where=str(path),
             mend="give the column of the image files this name",
         )

@@ -79,8 +79,8 @@ def as_recorded(config: str | None, *, task: str | None = None, **given: Any) ->
     if init and not Path(init).exists() and find_known(init) is None:
         raise UserError(f"the encoder that it began with is gone: {init}", where=str(config), mend="name it: --init")
     if taken:
-        said = [f"{name} {taken[name]}" for name in ("method", "seed", "init", "preset") if name in taken]
-        print(f"- from {config}: {', '.join(said)}")
+        told = [f"{name} {taken[name]}" for name in ("method", "seed", "init", "preset") if name in taken]
+        print(f"- from {config}: {', '.join(told)}")
     chosen = {name: taken.get(name, USUAL.get(name) if value is None else value) for name, value in given.items()}
     return {name: None if (name, value) == ("init", "none") else value for name, value in chosen.items()}
 

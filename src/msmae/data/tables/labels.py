@@ -127,7 +127,7 @@ def cells_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
 
 def without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, int]:
     """Drop exact duplicates and count them; raises ``UserError`` where an image has rows that differ."""
-    exact = cells_of(table, list(table)).duplicated().to_numpy()
+    exact = cells_of(table, list(table.columns)).duplicated().to_numpy()
     table = table[~exact]
     image = [column for column in ("image_path", "axis", "index", "frame") if column in table]
     twice = table[cells_of(table, image).duplicated(keep=False).to_numpy()]
@@ -165,7 +165,7 @@ def by_majority(table: pd.DataFrame, image: str, said: Sequence[str]) -> tuple[p
         clear = 2 * best["votes"] > readers
         joined[name] = best[name].where(clear, "")
         divided += int((~clear).sum())
-    joined = joined.reset_index()[list(table)].drop(columns=reader).astype(object)
+    joined = joined.reset_index()[list(table.columns)].drop(columns=reader).astype(object)
     most = int(readers.max())
     told = f"up to {count(most, 'reader')} an image (column {reader}): what more than half of them say counts"
     return joined, [f"{told}; {count(divided, 'cell')} where they are divided left empty" if divided else told]
