@@ -55,9 +55,9 @@ long: $(STAMP)   ## what takes longer than the suite: tutorials, the wheel, the 
 lowest: $(STAMP) ## the quick tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
-	@$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --group dev --editable '.[onnx,hub]'
+	@$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --group dev --editable '.[onnx,hub,serve]'
 	@.venv-lowest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow" \
-		-W ignore::DeprecationWarning -W ignore::FutureWarning  # old packages warn of what is newest beside them
+		-W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning  # old packages warn of what is newest beside them
 
 experiments-test: $(STAMP) ## the tests of experiments/ and results/ (a minute)
 	@$(PYTEST) experiments/tests
