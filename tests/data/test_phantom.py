@@ -75,6 +75,7 @@ def test_pixels_do_not_give_the_class_away(phantom: Drawn):
     assert balanced_accuracy_score(targets[test], model.predict(pixels[test])) <= 0.60
 
 
+@pytest.mark.slow
 def test_mean_brightness_of_a_lesion_is_that_of_its_surroundings(phantom: Drawn):
     """The texture has mean zero: over many images a lesion is neither brighter nor darker than benign nodules."""
     from scipy.ndimage import binary_dilation

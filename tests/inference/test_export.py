@@ -123,6 +123,7 @@ def test_a_failed_export_leaves_the_file_of_before(run: Path, tmp_path: Path, mo
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("vit.safetensors", "before")]
 
 
+@pytest.mark.slow
 def test_a_torch_program_says_what_the_model_says(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = export(str(run), format="torch", out=str(tmp_path / "model.pt2"))
     assert "6 train images of the run" in capsys.readouterr().out

@@ -193,6 +193,7 @@ def test_nothing_points_outside_and_no_torch(folder: Path, page: Page) -> None:
     assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_it_is_the_same_to_the_byte(folder: Path, drawn: None) -> None:
     files = ("report.html", "table.csv", "comparison_table.md")
     report(str(folder))

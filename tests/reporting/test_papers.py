@@ -202,6 +202,7 @@ def test_each_way_to_balance_is_described() -> None:
     assert set(BALANCE) == set(get_args(get_type_hints(FinetuneSettings)["balance"]))
 
 
+@pytest.mark.slow
 def test_the_verb_writes_page_and_papers_and_gives_the_same_bytes(run: Path, drawn: None) -> None:
     names = ("report.html", "model_card.md", "claim_2024.md", "tripod_ai.md")
     assert report(str(run)) == run / "report.html"

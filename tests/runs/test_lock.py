@@ -52,6 +52,7 @@ def test_the_second_is_told_who_holds_a_folder_and_takes_over_from_the_dead(tmp_
     assert [path.name for path in folder.iterdir()] == ["config.yaml"]
 
 
+@pytest.mark.slow
 def test_who_waits_comes_in_when_the_holder_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = holder(tmp_path / "comparison")
     threading.Timer(0.3, other.kill).start()

@@ -128,6 +128,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert torch.equal(bank["maps"], kept["map_bank"]["maps"])
 
 
+@pytest.mark.slow
 def test_a_signal_saves_at_the_end_of_the_step(
     data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
