@@ -19,9 +19,9 @@ RATE = 1e-2
 RATE_OF_TEXTURES = 3e-3
 SHARP = 3
 """Power of an attention that a locator foresees: the few patches that stand out count, not the many that do not."""
-LOOKED_AT = 2000
+LOOKED_AT = 1000
 """Images whose attention an encoder is asked for, at most, before it is fine-tuned."""
-TIMES = 10
+TIMES = 5
 """How often the locator is shown each of them."""
 
 
@@ -59,6 +59,7 @@ def foresee_encoder(locator: Locator, encoder: VisionTransformer, prepared: Prep
     normalise, train = scaled_by(prepared), prepared.ids("train", labelled=False)
     if len(train) > LOOKED_AT:
         train = np.sort(np.random.default_rng(prepared.seed).choice(train, LOOKED_AT, replace=False))
+    print(f"locator: it learns where the encoder looks, in {len(train):,} images")
     bank, training = MapBank(torch.from_numpy(train), encoder.grid), encoder.training
     encoder.eval()
     with torch.inference_mode():
