@@ -26,6 +26,7 @@ from msmae.encoders.weights import load_into
 from msmae.inference.packed import packed
 from msmae.method.classifier import Classifier
 from msmae.selection.selectors import Selection
+from msmae.training.selecting.coarse import selection_for
 
 CPU = torch.device("cpu")
 WAYS = {
@@ -34,19 +35,24 @@ WAYS = {
     "224 px, a quarter, attended early": (224, "early", 0.25),
     "224 px, a quarter, by a map of the whole image (paper)": (224, "self", 0.25),
 }
-"""Name -> side in pixels, selector, share of the tokens."""
-CLAIMED = [name for name in WAYS if "quarter" in name]
-RIVALS = [name for name in WAYS if "quarter" not in name]
+LARGE = {
+    "336 px, all": (336, "all", 1.0),
+    "140 px, all": (140, "all", 1.0),
+    "336 px, coarse and fine": (336, "coarse", 96 / 576),
+}
+"""Name -> side in pixels, selector, share of the tokens. ``coarse``: as `--finetune.draw coarse` looks."""
+TRIALS = [(WAYS, (1, 8, 64)), (LARGE, (1, 8))]
+"""Ways that take turns, at these batches."""
 
 
-def way(name: str, batch: int) -> Callable[[], float]:
+def way(size: int, selector: str, share: float, batch: int) -> Callable[[], float]:
     """Seconds of one prediction of a batch."""
-    size, selector, share = WAYS[name]
     start = open_start(str(WEIGHTS))
     encoder = build_encoder(start.spec, (size, size), channels=3)
     load_into(encoder, start)
-    selection = packed(Selection(Classifier(encoder, classes=4).eval(), selector=selector).eval())
-    images, kept = torch.randn(batch, 3, size, size), int(share * encoder.patches)
+    model = Classifier(encoder, classes=4).eval()
+    selection = packed((selection_for(model) if selector == "coarse" else Selection(model, selector=selector)).eval())
+    images, kept = torch.randn(batch, 3, size, size), round(share * encoder.patches)
 
     def predict() -> None:
         with torch.inference_mode():
@@ -61,10 +67,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=21)
     asked = parser.parse_args()
     rows = []
-    for batch in (1, 8, 64):
-        seconds = dict(zip(WAYS, in_turns([way(name, batch) for name in WAYS], rounds=asked.rounds), strict=True))
-        for name in CLAIMED:
-            for rival in RIVALS:
+    for ways, batch in [(ways, batch) for ways, batches in TRIALS for batch in batches]:
+        taken = in_turns([way(*given, batch) for given in ways.values()], rounds=asked.rounds)
+        seconds = dict(zip(ways, taken, strict=True))
+        for name in [name for name in ways if not name.endswith("all")]:
+            for rival in [name for name in ways if name.endswith("all")]:
                 pairs = [theirs / ours for ours, theirs in zip(seconds[name], seconds[rival], strict=True)]
                 found = zip(("ratio", "low", "high"), (round(x, 3) for x in median_interval(pairs)), strict=True)
                 rows.append({"name": name, "against": rival, "batch": batch, **dict(found)})
