@@ -28,6 +28,9 @@ NAMES = {
     "224-quarter-uniform": "224 px, a quarter at random",
     "224-mixed-half": "224 px, mixed shares, half attended",
     "efficientnet-lite0": "EfficientNet-Lite0 from ImageNet, 224 px",
+    "140-all": "140 px, all",
+    "coarse-located": "336 px, coarse and fine",
+    "coarse-random": "336 px, coarse and 32 of 576 at random",
 }
 """Arms of the pretrained study as a reader meets them."""
 ASKED = {"": "all", "early": "a quarter, attended", "grid": "a quarter, evenly spread"}
@@ -79,6 +82,8 @@ PRETRAINED = (
     (2, "224-mixed-half+early", "112-all", 0.0),
     (2, "224-mixed-half+early", "224-mixed-half+grid", 0.0),
 )
+COARSE = ((2, "coarse-located", "140-all", 0.0), (2, "coarse-located", "coarse-random", 0.0))
+"""The same of coarse and fine, on a phantom; its folds are seeds."""
 RIVAL = "112-all"
 """The smaller image at the cost of a quarter."""
 SPEED = "dinov2-small+speed"
@@ -90,6 +95,8 @@ def claims(results: Path, draws: Draws) -> list[Row]:
     rows = [row for asked in FROM_NOTHING if (row := from_nothing(results, *asked, draws))]
     for study in sorted(results.glob("*+pretrained")):
         rows += [row for asked in PRETRAINED if (row := pretrained(study, *asked))]
+    for study in sorted(results.glob("*+coarse")):
+        rows += [row for asked in COARSE if (row := pretrained(study, *asked))]
     return rows + faster(results / SPEED / "speed.json")
 
 

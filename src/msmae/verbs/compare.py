@@ -111,7 +111,7 @@ def compare(
         for arm in request.arms:
             if arm in ARMS:
                 check_training(dataclasses.replace(bench.prepared[0], method=arm))
-        show_start(bench.prepared[0])
+        show_start(bench.prepared[0], request.arms)
         plan = bench.plan(request, before, where=folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, plan)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from msmae.config import ARMS
 from msmae.data.audit import Audit, describe_leakage, list_warnings, mending_command
 from msmae.data.manifest import SPLITS, LeftOut, Manifest, printable
 from msmae.data.repair import Repair, left_out_path
@@ -51,8 +52,11 @@ def show_understood(manifest: Manifest) -> None:
         print(f"- {printable(note)}")
 
 
-def show_start(prepared: Prepared) -> None:
-    """Print what training begins with and what was decided for it, and warn of a licence that limits its use."""
+def show_start(prepared: Prepared, arms: Sequence[str] = ()) -> None:
+    """Print what training begins with and what was decided for it, and warn of a licence that limits its use.
+
+    ``arms``: of a comparison; else it is a run of one arm.
+    """
     if prepared.start is None:
         return
     weights, settings = prepared.start, prepared.settings
@@ -62,12 +66,12 @@ def show_start(prepared: Prepared) -> None:
     rate = fine.base_lr * fine.batch_size * fine.accumulate / 256
     batch = fine.batch_size * fine.accumulate
     training = f"{fine.epochs} epochs in batches of {batch}, learning rate {rate:.2g}, layer decay {fine.layer_decay:g}"
-    if prepared.arm.pretrains:
+    if any(ARMS[arm].pretrains for arm in arms if arm in ARMS) if arms else prepared.arm.pretrains:
         training = f"{settings.pretrain.epochs} epochs of pre-training first; {training}"
     scale = f"normalised ({weights.spec.normalisation_from}; {prepared.origin['scale']})"
     print(f"- the encoder is {weights.name or weights.path}: {weights.spec.describe()}")
     print(
-        f"- decided: {prepared.method}, images of {height} x {width} px ({height // patch} x {width // patch} patches) "
+        f"- decided: {', '.join(arms) or prepared.method}; images of {height} x {width} px ({height // patch} x {width // patch} patches) "
         f"{scale}, {training}"
     )
     licence = prepared.origin["licence"]
