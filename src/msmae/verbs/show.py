@@ -70,10 +70,8 @@ def show_start(prepared: Prepared, arms: Sequence[str] = ()) -> None:
         training = f"{settings.pretrain.epochs} epochs of pre-training first; {training}"
     scale = f"normalised ({weights.spec.normalisation_from}; {prepared.origin['scale']})"
     print(f"- the encoder is {weights.name or weights.path}: {weights.spec.describe()}")
-    print(
-        f"- decided: {', '.join(arms) or prepared.method}; images of {height} x {width} px ({height // patch} x {width // patch} patches) "
-        f"{scale}, {training}"
-    )
+    who, patches = ", ".join(arms) or prepared.method, f"{height // patch} x {width // patch} patches"
+    print(f"- decided: {who}; images of {height} x {width} px ({patches}) {scale}, {training}")
     licence = prepared.origin["licence"]
     print(f"- licence of the encoder: {licence or 'not known; look it up before you share the model'}")
     if prepared.origin["limited"]:
