@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from msmae.data.manifest import Manifest
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
-from msmae.inference.model import Model
+from msmae.inference.model import Model, kept_tokens, own_way
 from msmae.runs.checkpoint import write_tensors
 from msmae.statistics.answers import name_classes
 from msmae.statistics.calibration import Calibrator, fit_calibrator
@@ -29,6 +29,8 @@ from msmae.statistics.units import Units, as_predictions, gather, pool, unit_col
 from msmae.training.prepare import Prepared
 
 FILE = "predictions_patients.csv"
+BATCH = 64
+"""Images whose features are computed at a time."""
 WEIGHTS = "patients.safetensors"
 LEAST_BAGS = 20
 """Training units of several images below which no attention is fitted."""
@@ -220,12 +222,16 @@ def _attention(
 
 @torch.inference_mode()
 def features(model: Model, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
-    """Frozen features float32 [n, 2D + C] of images of the store: class token, mean patch, and the logits."""
+    """Frozen features float32 [n, 2D + C] of images of the store, seen as the model sees them: class token, mean of the
+    patches, and the logits."""
+    share, name = own_way(model.card)
+    selection = model.selection(name)
+    close = kept_tokens(selection, share) - selection.coarse
     parts = []
-    for start in range(0, len(rows), 256):
-        images = prepared.store.fetch(rows[start : start + 256]).astype(np.float32)
-        tokens = model.network.encoder(model.to_scale(torch.from_numpy(images)))
-        read = [tokens[:, 0], tokens[:, 1:].mean(dim=1), model.network.classify(tokens)]
+    for start in range(0, len(rows), BATCH):
+        images = model.to_scale(torch.from_numpy(prepared.store.fetch(rows[start : start + BATCH]).astype(np.float32)))
+        tokens = selection.tokens(images, selection.choose(images, close))  # [B, 1+K, D]
+        read = [tokens[:, 0], tokens[:, 1:].mean(dim=1), selection.model.classify(tokens)]
         parts.append(torch.cat(read, dim=1).float().cpu().numpy())
     return np.concatenate(parts)
 

@@ -133,10 +133,13 @@ class Selection(nn.Module):
 
     def read(self, images: Tensor, positions: Tensor | None) -> Tensor:
         """Logits [B, classes] from the patches at positions [B, K] and the glance."""
-        encoder = self.model.encoder
-        last = encoder.blocks[-1](self.before_last(images, positions))
-        logits: Tensor = self.model.classify(encoder.read(last))
+        logits: Tensor = self.model.classify(self.tokens(images, positions))
         return logits
+
+    def tokens(self, images: Tensor, positions: Tensor | None) -> Tensor:
+        """Normalised tokens [B, 1+K+G, D], what stands for the image first."""
+        encoder = self.model.encoder
+        return encoder.read(encoder.blocks[-1](self.before_last(images, positions)))
 
     def before_last(self, images: Tensor, positions: Tensor | None) -> Tensor:
         """What enters the last block: the leading tokens, the patches at positions [B, K], the glance:
