@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from arms import PUBLIC, REPOSITORY
 from collect import add, files_of
+from PIL import Image
 from pretrained import WEIGHTS
 from torch import Tensor
 
@@ -49,7 +50,7 @@ from msmae.verbs.begin import TRAINING, settings_of
 
 STUDY = "phantom-336+coarse"
 IMAGES, SIDE, LESION, SEED = 2400, 336, 9 / 336, 20261129
-EPOCHS, FINE = 8, 32
+EPOCHS, FINE, PATCH = 8, 32, 14
 WHOLE = {"140-all": 140, "336-all": SIDE}
 ARMS = ("140-all", "coarse-oracle", "coarse-located", "coarse-random", "coarse-centre", "336-all")
 
@@ -125,6 +126,28 @@ def lesions_found(module: CoarseFine) -> float | None:
     return found / every if every else None
 
 
+def tell_fixed_rules(phantom: Path, out: Path) -> Path:
+    """Of the test images' patches with lesion in them, the share among the 32 that a rule without learning puts first:
+    the middle, the darkest, and those with the largest contrast to their 5 x 5 surroundings. OUT holds them."""
+    table = pd.read_csv(phantom / "manifest.csv", keep_default_na=False)
+    table = table[(table["split"] == "test") & (table["mask_path"] != "")]
+    found, every = dict.fromkeys(("middle", "dark", "contrast"), 0.0), 0.0
+    rows = torch.arange(SIDE // PATCH) - (SIDE / PATCH - 1) / 2
+    middle = -(rows[:, None] ** 2 + rows**2).flatten()  # [N]
+    for image, mask in zip(table["image_path"], table["mask_path"], strict=True):
+        pixels, lesion = (
+            torch.from_numpy(np.asarray(Image.open(phantom / name))).float()[None, None] for name in (image, mask)
+        )
+        touched = F.max_pool2d(lesion, PATCH).flatten() > 0
+        contrast = (pixels - F.avg_pool2d(pixels, 5, 1, 2)).abs()
+        dark = -F.avg_pool2d(pixels, PATCH).flatten()
+        for name, scores in (("middle", middle), ("dark", dark), ("contrast", F.max_pool2d(contrast, PATCH).flatten())):
+            found[name] += float(touched[scores.topk(FINE).indices].sum())
+        every += float(touched.sum())
+    out.write_text(json.dumps({name: value / every for name, value in found.items()}) + "\n")
+    return out
+
+
 def tell_lesions_found(run: Path) -> None:
     """The same of a finished run of msmae, added to RUN/metrics.json."""
     prepared, model = prepare_again(run), load(run)
@@ -168,6 +191,8 @@ def main() -> None:
     asked = parser.parse_args()
     work = REPOSITORY / "runs" / "experiments" / STUDY
     manifest = make_phantom(work / "phantom", images=IMAGES, size=SIDE, lesion=LESION, seed=SEED)
+    rules = tell_fixed_rules(work / "phantom", work / "rules.json")
+    add(work, [rules], REPOSITORY / "results", STUDY, roots=[work])
     for seed in asked.seeds:
         for arm in asked.arms:
             run = work / arm / str(seed)

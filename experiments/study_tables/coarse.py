@@ -22,6 +22,11 @@ NAMES = {
     "coarse-located": "coarse, and the 32 that the locator chooses (`--finetune.draw coarse`)",
     "coarse-oracle": "coarse, and those that the lesion's mask touches (a bound)",
 }
+RULES = {
+    "middle": "the 32 patches in the middle",
+    "dark": "the 32 darkest",
+    "contrast": "the 32 with the largest contrast to what is around",
+}
 RIVAL = "140-all"
 SEED = ["0"]
 
@@ -36,6 +41,8 @@ def table_of(study: Path) -> str:
         "GMAC an image",
         "lesion patches seen",
     ]
+    rules = json.loads((study / "rules.json").read_text()) if (study / "rules.json").is_file() else {}
+    lines += [[f"no model: {RULES[name]}", "", "", "", f"{100 * seen:.0f} %"] for name, seen in rules.items()]
     return table(heads, lines) if lines else NOT_YET
 
 
