@@ -88,7 +88,7 @@ class Locator(nn.Module):
         if self.textures:
             x = self.embed(small)  # [B, width, h, w]
         else:
-            x = self.embed(patchify(small, self.cell)).transpose(1, 2).reshape(len(images), -1, *self.grid)
+            x = self.embed(patchify(small, self.cell)).transpose(1, 2).reshape(images.shape[0], -1, *self.grid)
         x = x + self.position
         x = x + self.near(x.relu())
         x = x + self.far(x.relu())
