@@ -214,7 +214,7 @@ def main() -> None:
                     prepared = prepare(manifest, settings=chosen, method="vit", seed=seed, start=start)
                     run.mkdir(parents=True, exist_ok=True)
                     train(prepared, run, chooses=arm.removeprefix("coarse-"))
-            add(work, files_of(run), REPOSITORY / "results", STUDY, roots=[PUBLIC, work, REPOSITORY])
+            add(work, files_of(run), REPOSITORY / "results", STUDY, roots=[PUBLIC, WEIGHTS.parent, work, REPOSITORY])
 
 
 if __name__ == "__main__":

@@ -39,7 +39,10 @@ def main() -> None:
         run = work / "vit" / str(seed)
         if not (run / "metrics.json").is_file():
             msmae.run(str(data), out=str(run), init=str(WEIGHTS), minutes=asked.minutes, seed=seed)
-        print(collect(work, REPOSITORY / "results", f"{asked.data}+minutes", roots=[PUBLIC, REPOSITORY]), "runs")
+        print(
+            collect(work, REPOSITORY / "results", f"{asked.data}+minutes", roots=[PUBLIC, WEIGHTS.parent, REPOSITORY]),
+            "runs",
+        )
 
 
 if __name__ == "__main__":

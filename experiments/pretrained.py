@@ -72,7 +72,7 @@ def main() -> None:
             files = files_of(run)
             if arm.startswith("224"):
                 files += [answers_from_a_quarter(run, work / f"{arm}+{name}" / str(fold), name) for name in QUARTERS]
-            add(work, files, REPOSITORY / "results", STUDY, roots=[PUBLIC, REPOSITORY])
+            add(work, files, REPOSITORY / "results", STUDY, roots=[PUBLIC, WEIGHTS.parent, REPOSITORY])
 
 
 def answers_from_a_quarter(run: Path, out: Path, selector: str) -> Path:

@@ -26,6 +26,7 @@ from msmae.config import make_settings
 from msmae.data.opening import divide
 from msmae.errors import UserError
 from msmae.runs.folder import differences, write_json
+from msmae.runs.lock import InUse
 
 ARMS = ["msmae", "supmae", "mae", "none"]
 PAIRS = [["msmae", "none"], ["msmae", "mae"], ["msmae", "supmae"], ["supmae", "none"], ["mae", "none"]]
@@ -54,11 +55,13 @@ def main() -> None:
     bench = Bench(asked, manifest=split_of(asked), work=work)
     try:
         for part in [Part(arm, seed, 0) for seed in asked.seeds for arm in asked.arms]:
-            with claimed(work, part) as free:
-                state = "another process is at it" if not free else "done before" if finished(work, part) else "starts"
-                print(f"{part.name}: {state}", flush=True)
-                if free and not finished(work, part):
-                    bench.make(part)
+            print(f"{part.name}: {'done before' if finished(work, part) else 'starts'}", flush=True)
+            if finished(work, part):
+                continue
+            try:
+                bench.make(part)
+            except InUse as other:
+                print(f"{part.name}: {other.what}", flush=True)
     finally:
         roots = [PUBLIC, asked.data.resolve().parent, REPOSITORY, asked.encoders.resolve().parent, work.parent]
         print(f"{collect(work, results, NAME, roots=roots)} runs in {results / NAME}.npz")
