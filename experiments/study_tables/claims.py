@@ -215,16 +215,20 @@ def arms_table(study: Path) -> str:
     return table(heads, lines) if lines else NOT_YET
 
 
+def accuracy(study: Path, arm: str, folds: Sequence[str]) -> tuple[float, float, float]:
+    """Balanced accuracy of an arm on these folds, in percent, with its interval."""
+    frame = tested(study, arm, folds)
+    runs = matched([frame], classes=classes_of(frame), split="test")
+    (found,) = resample_together(runs, seed=own_seed(study), areas=False)
+    low, high = (float(pd.Series(100 * found.draws.overall[METRIC]).quantile(q)) for q in (0.025, 0.975))
+    return 100 * float(found.value.overall[METRIC][0]), low, high
+
+
 def arm_line(study: Path, arm: str) -> list[str]:
     """An arm's row."""
     base, _, asked = arm.partition("+")
     folds = common_folds(study, [arm])
-    frame = tested(study, arm, folds)
-    runs = matched([frame], classes=classes_of(frame), split="test")
-    (found,) = resample_together(runs, seed=own_seed(study), areas=False)
-    draws = 100 * found.draws.overall[METRIC]
-    low, high = (float(pd.Series(draws).quantile(q)) for q in (0.025, 0.975))
-    value = 100 * float(found.value.overall[METRIC][0])
+    value, low, high = accuracy(study, arm, folds)
     costs = [json.loads((study / base / fold / "metrics.json").read_text())["cost"] for fold in folds]
     minutes = sum(cost["seconds_finetune"] for cost in costs) / len(costs) / 60
     beside = "" if arm == RIVAL else pretrained(study, 2, arm, RIVAL, 0.0)

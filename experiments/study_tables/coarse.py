@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
-
-from msmae.statistics.paired import matched, resample_together
-from msmae.statistics.predictions import classes_of
-from study_tables.claims import METRIC, common_folds, paired, tested
+from study_tables.claims import accuracy, common_folds, paired, tested
 from study_tables.markdown import NOT_YET, table
 from study_tables.pooled_difference import own_seed
 
@@ -48,12 +44,7 @@ def table_of(study: Path) -> str:
 
 def line(study: Path, arm: str) -> list[str]:
     """An arm's row."""
-    frame = tested(study, arm, SEED)
-    runs = matched([frame], classes=classes_of(frame), split="test")
-    (found,) = resample_together(runs, seed=own_seed(study), areas=False)
-    draws = 100 * found.draws.overall[METRIC]
-    low, high = (float(pd.Series(draws).quantile(q)) for q in (0.025, 0.975))
-    value = 100 * float(found.value.overall[METRIC][0])
+    value, low, high = accuracy(study, arm, SEED)
     beside = ""
     if arm != RIVAL and common_folds(study, [arm, RIVAL]):
         points = [

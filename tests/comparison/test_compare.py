@@ -252,7 +252,9 @@ def test_the_pretrained_cnn_sees_grey_images_as_three_equal_channels(prepared: P
 def test_a_baseline_is_trained_beside_arms_that_start_from_an_encoder(prepared: Prepared) -> None:
     started = dataclasses.replace(prepared, origin={"name": "an encoder"})
     for name in ("small-cnn", "efficientnet-lite0"):
-        SupervisedModule(torch.nn.Identity(), dataclasses.replace(started, method=name))
+        module = SupervisedModule(torch.nn.Identity(), dataclasses.replace(started, method=name))
+        beside = SupervisedModule(torch.nn.Identity(), dataclasses.replace(started, method="vit"))
+        assert module.balance.remedy == beside.balance.remedy
 
 
 def replaced_channels(prepared: Prepared, channels: int) -> Prepared:

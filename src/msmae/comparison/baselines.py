@@ -191,7 +191,7 @@ def residual_network(prepared: Prepared) -> nn.Module:
 def efficientnet(prepared: Prepared) -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights and a new head; grey images reach it as three equal channels.
 
-    Source: Tan and Le, arXiv 1905.11946; the package is MIT-licensed, the weights Apache-2.0.
+    Source: Tan and Le, arXiv 1905.11946; package and weights are licensed under Apache-2.0.
 
     Raises:
         UserError: images of another number of channels than 1 or 3.

@@ -16,6 +16,9 @@ def check_method(settings: Settings, method: str, *, started: bool, minutes: flo
     """
     check_draw(settings, method)
     check_adaptation(settings, method, started=started)
+    if find_arm(method).frozen and settings.finetune.draw != "all":
+        mend = "leave it out, or --method vit"
+        raise UserError(f"{method} sees whole images, whatever is drawn", where="finetune.draw", mend=mend)
     if minutes is None:
         return
     if not started:

@@ -11,7 +11,7 @@ import torch
 
 import msmae
 from budgeted import SHORT
-from msmae.config import FinetuneSettings
+from msmae.config import FinetuneSettings, check_method, make_settings
 from msmae.errors import UserError
 from msmae.inference.model import own_way
 from msmae.method.classifier import Classifier
@@ -112,6 +112,13 @@ def test_shares_that_leave_nothing_close_up_are_refused_before_training(
             str(data), out=str(tmp_path / "x"), preset="tiny", method="vit", finetune={"draw": "coarse", **finetune}
         )
     assert not (tmp_path / "x" / "logs").exists()
+
+
+def test_a_probe_takes_no_draw() -> None:
+    settings = make_settings("tiny", None, {"finetune": {"draw": "coarse"}})
+    check_method(settings, "vit", started=True)
+    with pytest.raises(UserError, match="whole images"):
+        check_method(settings, "probe", started=True)
 
 
 def test_coarse_is_a_draw_of_its_own() -> None:
