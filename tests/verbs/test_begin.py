@@ -78,9 +78,23 @@ def test_of_a_config_of_another_task_or_of_plain_settings_only_the_settings_are_
     assert as_recorded(config, **NOTHING) == as_recorded(None, **NOTHING)
     assert "of another task" in capsys.readouterr().out
     assert as_recorded(config, task="segmentation", seed=None)["seed"] == 7
+    assert as_recorded(config, task="segmentation", **{"from": None})["from"] is None
     for text in ("", "pretrain:\n  epochs: 3\n"):
         (tmp_path / "config.yaml").write_text(text)
         assert as_recorded(config, **NOTHING) == as_recorded(None, **NOTHING)
+
+
+def test_a_segmentation_starts_where_the_recorded_one_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"not named \(--from\)"):
+        msmae.segment(NOWHERE, out=str(tmp_path / "run"), preset="tiny")
+    config = recorded(tmp_path, task="segmentation", method="none", **{"from": "none"})
+    for given, said in (({}, f"from {config}: from none, seed 7, preset tiny"), ({"from_": "none"}, "seed 7, preset")):
+        with pytest.raises(UserError, match="no such"):
+            msmae.segment(NOWHERE, out=str(tmp_path / "run"), config=config, **given)
+        assert said in capsys.readouterr().out
+    gone = recorded(tmp_path, task="segmentation", **{"from": str(tmp_path / "moved")})
+    with pytest.raises(UserError, match=r"gone: .*moved.*--from"):
+        msmae.segment(NOWHERE, out=str(tmp_path / "run"), config=gone)
 
 
 @pytest.mark.parametrize("wrong", [{"seed": "q"}, {"seed": True}, {"method": 3}, {"init": {"a": 1}}, {"preset": [1]}])

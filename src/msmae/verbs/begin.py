@@ -75,11 +75,13 @@ def as_recorded(config: str | None, *, task: str | None = None, **given: Any) ->
         kind, words = (int, "a whole number") if name == "seed" else (str, "text")
         whole = isinstance(value, kind) and not isinstance(value, bool)
         require(whole, f"{name} is '{value}', not {words}", where=str(config), mend=f"correct it, or give --{name}")
-    init = str(taken.get("init", ""))
-    if init and not Path(init).exists() and find_known(init) is None:
-        raise UserError(f"the encoder that it began with is gone: {init}", where=str(config), mend="name it: --init")
+    for name in ("init", "from"):
+        began = str(taken.get(name, "none"))
+        if began != "none" and not Path(began).exists() and find_known(began) is None:
+            mend = f"name it: --{name}"
+            raise UserError(f"the encoder that it began with is gone: {began}", where=str(config), mend=mend)
     if taken:
-        told = [f"{name} {taken[name]}" for name in ("method", "seed", "init", "preset") if name in taken]
+        told = [f"{name} {taken[name]}" for name in ("method", "from", "seed", "init", "preset") if name in taken]
         print(f"- from {config}: {', '.join(told)}")
     chosen = {name: taken.get(name, USUAL.get(name) if value is None else value) for name, value in given.items()}
     return {name: None if (name, value) == ("init", "none") else value for name, value in chosen.items()}

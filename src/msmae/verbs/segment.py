@@ -27,8 +27,8 @@ OUTLINING = ("dataset", "model", "segment", "evaluate", "trainer")
 def segment(
     data: str,
     *,
-    from_: str,
     out: str,
+    from_: str | None = None,
     decoder: str | None = None,
     preset: str | None = None,
     config: str | None = None,
@@ -41,12 +41,13 @@ def segment(
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; the masks are in the manifest's mask_path.
-        from_: the encoder: a name of `msmae encoders`, a file or folder of weights, a run, or `none`: random weights.
         out: folder of the new run; an unfinished run in it is continued.
+        from_: the encoder: a name of `msmae encoders`, a file or folder of weights, a run, or `none`: random weights.
+            Unless given: that of the segmentation run whose config.yaml --config names.
         decoder: light (default) or setr-pup (the paper's); the same as segment.decoder.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
-        config: YAML file of settings that override the preset's. Of a run's config.yaml also seed and preset are taken,
-            unless given here.
+        config: YAML file of settings that override the preset's. Of a segmentation's config.yaml also from, seed and
+            preset are taken, unless given here.
         seed: seed of every random draw. Unless given: 0.
         overwrite: delete what the folder holds.
         allow_leakage: go on although test images or patients are also in training or validation.
@@ -60,7 +61,11 @@ def segment(
         UserError: the data, a mask, a setting, the encoder or the folder is not usable; nothing is half-written.
     """
     folder = Path(out)
-    preset, seed = as_recorded(config, task="segmentation", preset=preset, seed=seed).values()
+    given = {"from": from_, "preset": preset, "seed": seed}
+    from_, preset, seed = as_recorded(config, task="segmentation", **given).values()
+    if from_ is None:
+        mend = "a run's folder, a file of weights, a name of `msmae encoders`, or none: random weights"
+        raise UserError("the encoder to start from is not named", where="--from", mend=mend)
     from msmae.training.source import find_source
 
     source = find_source(from_)
