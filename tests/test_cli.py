@@ -112,7 +112,7 @@ def test_only_what_was_given_reaches_the_verb() -> None:
         (["run", "phantom", "--out", "{tmp}/r", "--methd", "mae"], "did you mean --method?"),
         (["run", "phantom", "--out", "{tmp}/r", "--finetune.lr", "1"], "did you mean --finetune.base_lr"),
         (["run", "phantom", "--out", "{tmp}/r", "--segment.epochs", "1"], "no effect"),
-        (["check", "{data}", "--on-error", "skip"], "there is no option --on-error"),
+        (["check", "phantom", "--method", "vit"], "there is no option --method"),
         (["run", "phantom", "--out", "{tmp}/r", "--task", "regression"], "not offered"),
         (["run", "phantom", "--out", "{tmp}/r", "--model.patch_size", "4", "4", "4"], "3-D patches are not offered"),
         (["run", "phantom", "--out", "{tmp}/r", "--finetune.crop_scale", "0.6"], "--finetune.crop_scale 0.5 1.0"),

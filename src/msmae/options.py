@@ -25,8 +25,8 @@ NOT_OFFERED = {
     "time_column": "survival analysis is not offered; msmae classifies and outlines",
 }
 """What people look for and will not find."""
-WITHOUT_EFFECT = ("ordinal", "on_error")
-"""How data is read, but not by `msmae check`, which lists what cannot be read and ranks no classes."""
+WITHOUT_EFFECT = ("ordinal",)
+"""How data is read, but not by `msmae check`, which ranks no classes."""
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,10 @@ def test_an_unlabelled_folder_is_described(tmp_path: Path, capsys: pytest.Captur
         picture(min(i, 3)).save(tmp_path / f"{i}.png")
     content = check(str(tmp_path))
     assert (content["images"], content["classes"], content["identical_pairs"]) == (5, 0, 1)
-    assert "no image has a label: `msmae run` needs some" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "msmae run       no: no training image has a label" in said
+    assert "msmae segment   no: the data has no masks" in said
+    assert "msmae pretrain  yes, with --method mae or" in said
     (tmp_path / "damaged.png").write_bytes(b"")
     assert exit_code("check", tmp_path, "--out", tmp_path / "audit") == 2
     assert "1 image cannot be used" in capsys.readouterr().err
@@ -293,3 +296,31 @@ def test_everything_that_a_run_would_refuse_is_named(tmp_path: Path, capsys: pyt
     assert "only one class" in said
     assert exit_code("check", tmp_path / "m.csv", "--repair", tmp_path / "clean.csv") == 0
     assert "only one class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "masks", "code", "stopped"),
+    [
+        ("ab", 24, 0, ""),
+        ("ab", 12, 0, "segment"),
+        ("a", 24, 0, "run pretrain"),
+        ("a", 0, 2, "run segment pretrain"),
+        ("", 24, 0, "run"),
+        ("", 12, 2, "run segment"),
+        ("", 0, 0, "run segment"),
+    ],
+)
+def test_check_says_which_verbs_can_train_and_ends_as_the_one_that_the_data_is_for(
+    labels: str, masks: int, code: int, stopped: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = table_of(tmp_path, FEW).assign(label=[labels[i % len(labels)] if labels else "" for i in range(len(FEW))])
+    Image.new("L", (40, 40)).save(tmp_path / "mask.tif")
+    table.assign(mask_path=["mask.tif" if i < masks else "" for i in range(len(FEW))]).to_csv(tmp_path / "m.csv")
+    words = [tmp_path / "m.csv", *([] if labels else ["--label-column", ""])]
+    assert exit_code("check", *words, "--out", tmp_path / "audit") == code
+    trains = json.loads((tmp_path / "audit/audit.json").read_text())["trains"]
+    assert " ".join(verb for verb, found in trains.items() if found) == stopped
+    said = capsys.readouterr().out
+    assert [f"msmae {verb:8}  no: " in said for verb in trains] == [bool(found) for found in trains.values()]
+    if (labels, masks) == ("", 12):
+        assert exit_code("check", *words, "--on-error", "skip") == 0, "training leaves them out"

@@ -1,23 +1,21 @@
-"""What keeps a classifier from being trained on a data set: a run stops at the first, `msmae check` names them all."""
+"""What keeps a model from being trained on a data set: a run stops at the first, `msmae check` names them all."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from msmae.config import ARMS
+from msmae.config import ARMS, Settings
 from msmae.data.audit import Audit
 from msmae.data.manifest import SPLITS, Manifest
 from msmae.data.reading.decoding import agreed_channels
 from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 
-WITHOUT_LABELS = (
-    "`msmae pretrain` with --method "
-    f"{' or '.join(name for name, arm in ARMS.items() if arm.pretrains and arm.label_weight == 0)} needs none"
-)
+LABEL_FREE = f"--method {' or '.join(name for name, arm in ARMS.items() if arm.pretrains and arm.label_weight == 0)}"
+WITHOUT_LABELS = f"`msmae pretrain` with {LABEL_FREE} needs none"
 
 
 @dataclass(frozen=True)
@@ -83,13 +81,25 @@ def early_obstacles(manifest: Manifest) -> Iterator[UserError]:
         yield from class_obstacles(Labelled.of(manifest, ()))
 
 
-def file_obstacles(audit: Audit) -> Iterator[UserError]:
+def mask_obstacles(manifest: Manifest, *, healthy: str = "", skip: bool = False) -> Iterator[UserError]:
+    """No image has a mask; or some have none and their class is not one of ``healthy`` (``a,b``)."""
+    masks, labels = manifest.table["mask_path"], manifest.table["label"].str.lower()
+    lacking = int(((masks == "") & ~labels.isin({name.strip().lower() for name in healthy.split(",")} - {""})).sum())
+    if not masks.any():
+        mend = "lay a_mask.png beside a.png, or masks/a.png beside images/a.png; a table names them in mask_path"
+        yield UserError("the data has no masks", where=manifest.where, mend=mend)
+    elif lacking and not skip:
+        mend = "give each a mask (black: nothing to outline); or leave them out with --on-error skip"
+        yield UserError(f"{count(lacking, 'image')} without a mask", where=manifest.where, mend=mend)
+
+
+def file_obstacles(audit: Audit, *, skip: bool = False) -> Iterator[UserError]:
     """Images that cannot be read, masks that cannot be used, numbers of another type, channels that do not fit. A run
-    finds them when it decodes the images.
+    finds them when it decodes the images; under ``skip`` (``dataset.on_error``) it leaves out all but the last.
     """
     lines = [why for name in ("unreadable", "mask_problems") for _, why in audit.details[name]]
     lines += [f"{image} holds {what}" for image, what in audit.details["other_numbers"]]
-    if lines:
+    if lines and not (skip and audit.unreadable < audit.images):
         first = f"{'the first' if len(lines) > 1 else 'it'}: {lines[0]}"
         mend = "mend or remove what audit.json names (--out DIR); a run leaves it out with --on-error skip"
         yield UserError(f"{count(len(lines), 'image')} cannot be used, {first}", mend=mend)
@@ -99,19 +109,39 @@ def file_obstacles(audit: Audit) -> Iterator[UserError]:
         yield error
 
 
-def obstacles(manifest: Manifest, audit: Audit, unreadable: Collection[int]) -> list[UserError]:
-    """Everything in the data that a run would stop at, in the order in which it would. Data without labels, or of one
-    class and with masks, is no classifier's, and is not held to what one needs.
+def obstacles_of(
+    manifest: Manifest,
+    audit: Audit,
+    unreadable: Collection[int],
+    *,
+    settings: Settings,
+    unsplit: Sequence[UserError] = (),
+) -> dict[str, list[UserError]]:
+    """Each verb that trains -> all that it would stop at in the data, in that order; nothing where it trains.
+
+    ``unsplit``: why splits could not be cut.
     """
-    found = list(file_obstacles(audit))
-    if manifest.classes and not (len(manifest.classes) == 1 and audit.masks):
-        labelled = Labelled.of(manifest, unreadable)
-        found += [*label_obstacles(labelled), *class_obstacles(labelled)]
-    return found
+    skip = settings.dataset.on_error == "skip"
+    files = [*unsplit, *file_obstacles(audit, skip=skip)]
+    labelled = Labelled.of(manifest, unreadable)
+    classes = [] if unsplit else list(class_obstacles(labelled))
+    return {
+        "run": files + ([] if unsplit else [*label_obstacles(labelled), *classes]),
+        "segment": [*files, *mask_obstacles(manifest, healthy=settings.segment.healthy, skip=skip)],
+        "pretrain": files + classes,
+    }
+
+
+def made_for(manifest: Manifest) -> str:
+    """The verb that data of this kind is for: ``run`` where there are classes; of one class or none, ``segment`` where
+    there are masks; of no class, ``pretrain``."""
+    if len(manifest.classes) < 2 and manifest.table["mask_path"].any():
+        return "segment"
+    return "run" if manifest.classes else "pretrain"
 
 
 def stop_on(obstacles: Iterable[UserError]) -> None:
-    """Raise ``UserError`` for what keeps a classifier from being trained: the one there is, or all in one."""
+    """Raise ``UserError`` for what keeps a model from being trained: the one there is, or all in one."""
     found = list(obstacles)
     if len(found) == 1:
         raise found[0]

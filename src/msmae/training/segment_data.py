@@ -8,6 +8,7 @@ import numpy as np
 
 from msmae.config import Settings
 from msmae.data.manifest import SPLITS, Manifest
+from msmae.data.obstacles import mask_obstacles, stop_on
 from msmae.data.reading.masks import MaskRule, split_layers
 from msmae.data.tables.listing import count, some
 from msmae.encoders.weights import Weights
@@ -46,9 +47,7 @@ def prepare_masks(
 
 def check_masks(manifest: Manifest) -> None:
     """Raise ``UserError`` where no image has a mask."""
-    if not manifest.table["mask_path"].any():
-        mend = "lay a_mask.png beside a.png, or masks/a.png beside images/a.png; a table names them in mask_path"
-        raise UserError("the data has no masks", where=manifest.where, mend=mend)
+    stop_on(mask_obstacles(manifest, skip=True))
 
 
 def left_out(prepared: Prepared) -> list[str]:

@@ -33,8 +33,9 @@ def check(
 ) -> dict[str, Any]:
     """Audit a data set as a run would use it: files, duplicates, leakage between splits, contradictions, shortcuts.
 
-    It says first what was understood, and why. Splits that are not given are cut as ``run`` cuts them. What ``run``
-    would refuse ends with exit code 2, leakage with 3; data without any label is only described.
+    It says first what was understood, and why, and last which verbs can train on it. Splits that are not given are cut
+    as ``run`` cuts them. Exit code 2: the verb that such data is for would refuse it: ``run`` where there are classes;
+    where there is one or none, ``segment`` if there are masks; ``pretrain`` if there is none. Exit code 3: it leaks.
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; labels are not needed.
@@ -58,8 +59,8 @@ def check(
     Raises:
         LeakageError: test images or patients are also in training or validation, and none of --allow-leakage, --repair
             and --folds was given.
-        UserError: the data or an option is not usable; or `msmae run` would refuse the data (one class, an image that
-            cannot be read, ...), and neither --repair nor --folds was given.
+        UserError: the data or an option is not usable; or the verb that the data is for would refuse it (one class, an
+            image that cannot be read, ...), and neither --repair nor --folds was given.
     """
     from msmae.config import merge_layers, require
     from msmae.data.audit import draw_worst_pairs, keep_together, list_warnings, stop_on_leakage
@@ -67,11 +68,11 @@ def check(
     from msmae.data.effects import check_cuts
     from msmae.data.folds import name_folds, write_folds
     from msmae.data.manifest import printable
-    from msmae.data.obstacles import stop_on
+    from msmae.data.obstacles import made_for, obstacles_of, stop_on
     from msmae.data.opening import open_data, reading_of
     from msmae.data.repair import left_out_path
     from msmae.runs.folder import check_output, clear_output, write_json
-    from msmae.verbs.show import show_audit, show_folds, show_repair, show_understood
+    from msmae.verbs.show import show_audit, show_folds, show_repair, show_trains, show_understood
 
     check_near_bits(near_bits)
     require(seed >= 0, f"{seed} is negative", where="--seed", mend="give 0 or more")
@@ -93,18 +94,20 @@ def check(
         check_cuts(manifest, chosen)
     examined = examine(manifest, cuts, source=data, reading=reading, near_bits=near_bits)
     stops = target is None and folds is None
-    refused = [str(obstacle) for obstacle in examined.obstacles]
+    trains = obstacles_of(
+        examined.manifest, examined.audit, examined.prints.problems, settings=settings, unsplit=examined.unsplit
+    )
+    refused = [str(obstacle) for obstacle in trains[made_for(manifest)]]
     leaks = examined.audit.leaks and not allow_leakage
     show_audit(
         examined.audit, obstacles=refused if leaks or not stops else [], stops=stops and leaks, said=manifest.notes
     )
-    if not manifest.classes:
-        print(
-            "no image has a label: `msmae run` needs some; pretrain --method mae, segment (with masks), predict do not"
-        )
+    if not leaks:
+        show_trains(trains, labels=bool(manifest.classes))
     content = {
         **examined.audit.to_dict(),
         "obstacles": list(map(printable, refused)),
+        "trains": {verb: [printable(str(error)) for error in found] for verb, found in trains.items()},
         "warnings": list_warnings(examined.audit),
     }
     if out is not None:
@@ -127,7 +130,7 @@ def check(
         write_json(Path(out) / "audit.json", content)
     if stops:
         stop_on_leakage(examined.audit, allow=allow_leakage)
-        stop_on(examined.obstacles)
+        stop_on(trains[made_for(manifest)])
     return content
 
 
@@ -150,15 +153,6 @@ class Examined:
     audit: Audit
     unsplit: tuple[UserError, ...] = ()
     """Why the splits that are missing could not be cut."""
-
-    @property
-    def obstacles(self) -> list[UserError]:
-        """What a run would refuse of it."""
-        from msmae.data.obstacles import file_obstacles, obstacles
-
-        if self.unsplit:
-            return [*self.unsplit, *file_obstacles(self.audit)]
-        return obstacles(self.manifest, self.audit, self.prints.problems)
 
 
 def examine(manifest: Manifest, cuts: Cuts, *, source: str, reading: Reading, near_bits: int | None = None) -> Examined:

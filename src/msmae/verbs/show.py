@@ -15,6 +15,7 @@ from rich.table import Table
 from msmae.config import ARMS
 from msmae.data.audit import Audit, describe_leakage, list_warnings, mending_command
 from msmae.data.manifest import SPLITS, LeftOut, Manifest, printable
+from msmae.data.obstacles import LABEL_FREE
 from msmae.data.repair import Repair, left_out_path
 from msmae.data.tables.listing import count, some
 from msmae.data.understood import understand
@@ -22,6 +23,7 @@ from msmae.statistics.answers import say_rule
 from msmae.statistics.summary import figures_by
 
 if TYPE_CHECKING:
+    from msmae.errors import UserError
     from msmae.training.prepare import Prepared
 
 log = logging.getLogger("msmae")
@@ -219,6 +221,19 @@ def show_audit(
         console.print(f"[green]{whom} of the test split is in training or validation[/green]")
     else:
         console.print("there is no test split: nothing can leak into it")
+
+
+def show_trains(
+    trains: Mapping[str, Sequence[UserError]], *, labels: bool, console: Console | None = None
+) -> None:
+    """Print which verbs can train on the data, and why others cannot: each verb with what it would stop at."""
+    console = console or Console(highlight=False)
+    console.print("Can it be trained on?")
+    for verb, found in trains.items():
+        how = f", with {LABEL_FREE}" if verb == "pretrain" and not labels else ""
+        more = f", and {len(found) - 1} more" if found[1:] else ""
+        said = f"no: {escape(printable(found[0].what))}{more}" if found else f"yes{how}"
+        console.print(f"  msmae {verb:8}  {said}", soft_wrap=True)
 
 
 def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console | None = None) -> None:

@@ -216,7 +216,7 @@ def check_not_empty(listing: Listing) -> None:
 def check_labelled(classes: Sequence[str], *, where: str) -> None:
     """Raise ``UserError`` where no image has a label. One class is enough to test on; training asks for two."""
     if not classes:
-        mend = "put the images into one folder a class, or say layout=unlabelled to pre-train on it"
+        mend = "label the images; without labels: --label-column '' for a table, --layout unlabelled for a folder"
         raise UserError("no image has a label", where=where, mend=mend)
 
 
