@@ -223,9 +223,7 @@ def show_audit(
         console.print("there is no test split: nothing can leak into it")
 
 
-def show_trains(
-    trains: Mapping[str, Sequence[UserError]], *, labels: bool, console: Console | None = None
-) -> None:
+def show_trains(trains: Mapping[str, Sequence[UserError]], *, labels: bool, console: Console | None = None) -> None:
     """Print which verbs can train on the data, and why others cannot: each verb with what it would stop at."""
     console = console or Console(highlight=False)
     console.print("Can it be trained on?")
