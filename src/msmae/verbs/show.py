@@ -121,23 +121,29 @@ def show_result(
             continue
         table.add_row(label, *(figure(splits[name]["metrics"].get(key)) for name in shown))
     console.print(table)
-    for reason, figures in undefined(splits, shown).items():
-        console.print(f"- {escape(printable(reason))}: no {', '.join(figures)}", highlight=False, soft_wrap=True)
+    for line in doubts(splits, shown):
+        console.print(f"- {escape(printable(line))}", highlight=False, soft_wrap=True)
     for name in files:
         if (run / name).exists():
             console.print(f"  {name:24} {escape(str(run / name))}", highlight=False, soft_wrap=True)
 
 
-def undefined(splits: Mapping[str, dict[str, Any]], shown: Sequence[str]) -> dict[str, list[str]]:
-    """Why figures of the table are a dash: the reason, with its split where there are several -> the figures."""
-    found: dict[str, list[str]] = {}
+def doubts(splits: Mapping[str, dict[str, Any]], shown: Sequence[str]) -> list[str]:
+    """Why figures of the table are a dash, and what else the figures do not say (a class without images, ...): a line a
+    reason and a note, with the splits that it is of where there are several."""
+    dashes: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for name in shown:
+        of = f"{name}: " if len(shown) > 1 else ""
         for key, label in SHOWN.items():
             entry = splits[name]["metrics"].get(key)
             if entry is not None and entry["value"] is None:
-                reason = entry.get("reason") or "undefined"
-                found.setdefault(f"{name}: {reason}" if len(shown) > 1 else reason, []).append(label)
-    return found
+                dashes.setdefault(of + (entry.get("reason") or "undefined"), []).append(label)
+        for note in splits[name].get("notes", ()):
+            if not any(reason.removeprefix(of) in note for reason in dashes):
+                notes.setdefault(note, []).append(name)
+    said = [f"{reason}: no {', '.join(figures)}" for reason, figures in dashes.items()]
+    return said + [f"{', '.join(of)}: {note}" if len(shown) > 1 else note for note, of in notes.items()]
 
 
 def figure(entry: dict[str, Any] | None) -> str:
