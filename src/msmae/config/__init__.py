@@ -2,7 +2,7 @@
 
 from msmae.config.arms import ARMS, BASELINES, RETIRED, Arm, arm_of_run, find_arm
 from msmae.config.bounds import require
-from msmae.config.contradictions import check_adaptation, check_method
+from msmae.config.contradictions import check_adaptation, check_ensemble, check_method
 from msmae.config.layers import GROUPS, as_of_today, make_settings, merge_layers, preset_layer, presets, read_settings
 from msmae.config.settings import (
     DatasetSettings,
@@ -33,6 +33,7 @@ __all__ = [
     "arm_of_run",
     "as_of_today",
     "check_adaptation",
+    "check_ensemble",
     "check_method",
     "check_patch_size",
     "find_arm",

@@ -33,6 +33,23 @@ def check_method(settings: Settings, method: str, *, started: bool, minutes: flo
         )
 
 
+def check_ensemble(settings: Settings, method: str, *, folds: int | None, ensemble: bool) -> None:
+    """Raise ``UserError`` where several models cannot be trained to answer together, or only one would be."""
+    if folds is None and not ensemble:
+        return
+    if not ensemble:
+        mend = "add --ensemble; or, to test every image once, `msmae compare DATA --folds 5 --arms vit`"
+        raise UserError("--folds alone has no effect here", where="--folds", mend=mend)
+    if folds is None or folds < 2:
+        raise UserError("how many models answer together?", where="--ensemble", mend="add --folds 5 (2 or more)")
+    arm = find_arm(method)
+    if arm.pretrains or arm.frozen:
+        what = "learns from all folds in pre-training" if arm.pretrains else "trains a head only"
+        raise UserError(f"{method} {what}", where="--ensemble", mend="leave it out, or choose --method vit")
+    if settings.finetune.draw == "coarse":
+        raise UserError("an ensemble looks at whole images", where="finetune.draw", mend="leave out one of them")
+
+
 def check_draw(settings: Settings, method: str) -> None:
     """The same for what decides pre-training's masks."""
     pretrain, arm = settings.pretrain, find_arm(method)

@@ -100,17 +100,27 @@ def make_folds(
         )
     manifests = []
     for repeat in range(repeats):
-        grouped = group_images(manifest, seed=seed + repeat, names=groups)
-        everywhere = np.ones(len(grouped.counts), dtype=bool)
-        _check_sizes(manifest, grouped, everywhere, least=folds, cuts=[f"{folds} folds"])
-        targets = np.repeat(grouped.counts.sum(axis=0)[:, None] / folds, folds, axis=1)  # [C, folds]
-        fold = deal(grouped.counts, grouped.order, targets=targets, least=np.ones(folds, dtype=np.int64))  # [G]
+        fold = deal_folds(manifest, folds, seed=seed + repeat, groups=groups)
         for number in range(folds):
             note = f"fold {number + 1} of {folds} is the test split" + (f", repeat {repeat + 1}" if repeats > 1 else "")
-            tested = manifest.with_splits(np.where(fold[grouped.of] == number, "test", ""), notes=[note])
+            tested = manifest.with_splits(np.where(fold == number, "test", ""), notes=[note])
             cut = assign_splits(tested, val_fraction=val_fraction, test_fraction=0, seed=seed + repeat, groups=groups)
             manifests.append(cut)
     return manifests
+
+
+def deal_folds(manifest: Manifest, folds: int, *, seed: int, groups: Sequence[str] | None = None) -> np.ndarray:
+    """The fold of each image, int64 [n] in 0..folds-1 (-1: an image without a label): stratified, groups kept whole.
+
+    Raises ``UserError`` for a class with fewer groups than folds.
+    """
+    grouped = group_images(manifest, seed=seed, names=groups)
+    everywhere = np.ones(len(grouped.counts), dtype=bool)
+    _check_sizes(manifest, grouped, everywhere, least=folds, cuts=[f"{folds} folds"])
+    targets = np.repeat(grouped.counts.sum(axis=0)[:, None] / folds, folds, axis=1)  # [C, folds]
+    pile = deal(grouped.counts, grouped.order, targets=targets, least=np.ones(folds, dtype=np.int64))  # [G]
+    fold: np.ndarray = pile[grouped.of]
+    return fold
 
 
 def group_images(manifest: Manifest, *, seed: int, names: Sequence[str] | None = None) -> Groups:

@@ -29,6 +29,7 @@ from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_pl
 from msmae.statistics.labels import labels_to_check
 from msmae.statistics.predictions import write_predictions
 from msmae.statistics.summary import summarise, with_both_rules
+from msmae.training.ensemble import member
 from msmae.training.prepare import Prepared, data_fingerprint
 from msmae.training.views import finetuning_macs
 
@@ -51,7 +52,16 @@ def evaluate(model: Model, data: Prepared, how: How) -> tuple[pd.DataFrame, floa
     began = time.perf_counter()
     probabilities = predict_rows(model, data, rows, keep=how.keep, selector=how.selector)
     rate = len(rows) / (time.perf_counter() - began)
-    return predictions_frame(probabilities, data, rows, classes=model.classes, multilabel=model.card.multilabel), rate
+    kind: dict[str, Any] = {"classes": model.classes, "multilabel": model.card.multilabel}
+    frame = predictions_frame(probabilities, data, rows, **kind)
+    if not data.folds or "val" not in how.splits:
+        return frame, rate
+    parts = [frame[frame["split"] != "val"]]
+    for number, one in enumerate(model.members(), start=1):  # what each has not learned from
+        view = member(data, number)
+        rows = view.ids("val")
+        parts.insert(-1, predictions_frame(predict_rows(one, view, rows), view, rows, **kind))
+    return pd.concat(parts, ignore_index=True), rate
 
 
 def evaluate_model(
@@ -84,7 +94,7 @@ def evaluate_model(
         calibration=calibration,
         answers=answers,
         thresholds=card.thresholds,
-        model=model,
+        model=None if prepared.folds else model,  # the first one's features know the others' images
     )
     write_model_card(run)
     write_checklists(run)
@@ -292,13 +302,18 @@ def peak_memory() -> int:
 
 
 def seconds_spent(run: Path) -> dict[str, float | None]:
-    """Training time of both stages, from their checkpoints; None for a stage that did not run."""
+    """Training time of both stages, from their checkpoints, of an ensemble that of all its models; None for a stage
+    that did not run."""
 
-    def seconds(name: str) -> float | None:
-        path = run / "checkpoints" / name
+    def seconds(path: Path) -> float | None:
         if not path.is_file():
             return None
         callbacks = read_checkpoint(path)["callbacks"]
         return next((float(s["seconds"]) for key, s in callbacks.items() if key.startswith("StageProgress")), None)
 
-    return {"seconds_pretrain": seconds("pretrain.ckpt"), "seconds_finetune": seconds("last.ckpt")}
+    last = [run / "checkpoints" / "last.ckpt", *sorted(run.glob("folds/*/checkpoints/last.ckpt"))]
+    known = [spent for path in last if (spent := seconds(path)) is not None]
+    return {
+        "seconds_pretrain": seconds(run / "checkpoints" / "pretrain.ckpt"),
+        "seconds_finetune": sum(known) if known else None,
+    }

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from msmae.evaluation.pictures import Views, draw_selection, draw_strip
+from msmae.evaluation.units import rows_of
 from msmae.files import own_folder
 from msmae.inference.model import Model, load
 from msmae.method.masking import plan_patches
@@ -33,9 +34,8 @@ def draw_panels(
     folder = run / "panels"
     own_folder(folder)
     model = model or load(run)
-    rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
     chosen = choose_cases(frame, each)
-    samples = rows[[position for position, _ in chosen]]
+    samples = rows_of(prepared.manifest, frame.iloc[[position for position, _ in chosen]])
     images = prepared.store.fetch(samples).astype(np.float32)
     maps = model.attention(images)
     arm = prepared.arm

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from msmae.evaluation.evaluate import evaluate_model
+from msmae.training.ensemble import train_ensemble
 from msmae.training.finetune import finetune_model
 from msmae.training.prepare import Prepared
 from msmae.training.pretrain import pretrain_model
@@ -20,5 +21,5 @@ def train_and_test(prepared: Prepared, folder: Path) -> dict[str, Any]:
     if prepared.arm.pretrains and not (folder / "pretrained").is_dir():
         pretrain_model(prepared, folder)
     if not (folder / "model").is_dir():
-        finetune_model(prepared, folder)
+        (train_ensemble if prepared.folds else finetune_model)(prepared, folder)
     return evaluate_model(prepared, folder) if is_main_process() else {}

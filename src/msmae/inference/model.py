@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from msmae.inference.packed import packed
 from msmae.machine import prediction_dtype
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
+from msmae.method.ensemble import Ensemble
 from msmae.method.segmenter import Segmenter
 from msmae.runs.cards import ModelCard
 from msmae.runs.checkpoint import load_model, load_selection
@@ -63,6 +65,13 @@ class Model:
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles pack their weights themselves."""
         return {**self.__dict__, "packed": None}
+
+    def members(self) -> list[Model]:
+        """The models that answer together, each alone; itself, where it is one."""
+        if not isinstance(self.network, Ensemble):
+            return [self]
+        card = replace(self.card, members=1)
+        return [Model(member, card, device=self.device) for member in self.network.members()]
 
     @property
     def classes(self) -> list[str]:
@@ -143,9 +152,14 @@ class Model:
 
     @torch.inference_mode()
     def attention(self, images: Images, *, batch_size: int = 256) -> Tensor:
-        """Maps [B, h, w] in [0, 1]: where the class token looks in the last block. Images as in :meth:`predict`."""
-        batches = self.prepared_batches(images, batch_size)
-        return torch.cat([patch_maps(self.network.encoder, batch).float() for batch in batches]).cpu()
+        """Maps [B, h, w] in [0, 1]: where the class token looks in the last block; of an ensemble the mean of them.
+        Images as in :meth:`predict`."""
+        encoders = [member.network.encoder for member in self.members()]
+        maps = [
+            torch.stack([patch_maps(encoder, batch).float() for encoder in encoders]).mean(dim=0)
+            for batch in self.prepared_batches(images, batch_size)
+        ]
+        return torch.cat(maps).cpu()
 
     @torch.inference_mode()
     def looked_at(self, images: Images, keep: Keep = "auto", *, selector: str | None = None) -> Tensor:
@@ -243,6 +257,9 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
     asked = selector is not None
     if keep == 1 and not asked:
         return own_way(model.card)
+    if model.card.members > 1:
+        what = "selector" if keep == 1 else "keep"
+        raise UserError("an ensemble looks at whole images", where=what, mend="leave it out, or name one of RUN/folds")
     if keep == "auto":
         choice = model.card.keep.get("choice")
         if not choice:

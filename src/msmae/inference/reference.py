@@ -144,8 +144,8 @@ def answer_with_features(model: Model, images: Tensor) -> tuple[Tensor, np.ndarr
     float32 [B, D] that they come from: what stands for the image (with ``pool`` "mean" the mean of the patches).
     """
     network = model.selection("all").model
-    tokens = network.encoder(model.to_scale(images))  # [B, 1+N, D]
-    logits = network.classify(tokens).float()
+    logits, tokens = network.answer(model.to_scale(images))  # [B, classes], [B, 1+N, D]
+    logits = logits.float()
     probabilities = (logits.sigmoid() if model.card.multilabel else logits.softmax(dim=1)).cpu()
     read = tokens[:, 1:].mean(dim=1) if network.pool == "mean" else tokens[:, 0]
     return probabilities, read.float().cpu().numpy()

@@ -50,8 +50,12 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Images [B, C, H, W], seen at positions keep [B, K] or whole -> logits [B, classes]."""
-        logits: Tensor = self.classify(self.encoder(images, keep))
-        return logits
+        return self.answer(images, keep)[0]
+
+    def answer(self, images: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The logits [B, classes], and the encoder's normalised tokens [B, 1+K, D] that they come from."""
+        tokens = self.encoder(images, keep)
+        return self.classify(tokens), tokens
 
     def classify(self, tokens: Tensor) -> Tensor:
         """The encoder's normalised tokens [B, 1+K, D] -> logits [B, classes]."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from torch import nn
 
 from msmae.method.classifier import Classifier
+from msmae.method.ensemble import Ensemble
 from msmae.method.msmae import MSMAE
 from msmae.method.vit import Block, VisionTransformer
 
@@ -63,6 +64,9 @@ def head_macs(model: Classifier | MSMAE) -> int:
 
 def classifier_macs(model: Classifier, kept: int | None = None, *, embed_all: bool = False) -> Macs:
     """One prediction from ``kept`` patches (all when None)."""
+    if isinstance(model, Ensemble):
+        each = [classifier_macs(member, kept, embed_all=embed_all) for member in model.members()]
+        return Macs(sum(cost.linear for cost in each), sum(cost.attention for cost in each))
     encoder = encoder_macs(model.encoder, kept, embed_all=embed_all)
     linear, attention = encoder.linear + head_macs(model), encoder.attention
     if model.attentive is not None:

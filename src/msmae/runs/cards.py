@@ -11,7 +11,7 @@ from msmae.errors import UserError, visible
 
 FORMAT_VERSION = 1
 KINDS = ("classifier", "segmenter", "pretrained")
-LARGEST = {"patch_size": 4096, "channels": 1024, "width": 65536, "depth": 1024, "heads": 4096}
+LARGEST = {"patch_size": 4096, "channels": 1024, "width": 65536, "depth": 1024, "heads": 4096, "members": 100}
 """What these numbers are at most: beyond lies no network that a machine could hold."""
 LARGEST_SIDE = 65536
 
@@ -54,6 +54,8 @@ class ModelCard:
     """What of the encoder's architecture a plain one does not have (``VisionTransformer``): registers, SwiGLU, ..."""
     start: dict[str, Any] = field(default_factory=dict)
     """The pretrained encoder that training began with: name, path, checksum, licence; empty: none."""
+    members: int = 1
+    """Classifiers that answer together (``method.ensemble``)."""
     sha256: str = ""
     """Of model.safetensors beside the card; "" in models saved before it was kept."""
     format_version: int = FORMAT_VERSION
@@ -74,6 +76,8 @@ def checked_card(content: dict[str, Any], path: Path) -> ModelCard:
     for name, entry in known.items():
         kind = str(entry.type)
         if name not in content:
+            if name == "members":
+                continue  # an older card: one
             if kind.startswith(("dict", "str", "bool")) and name not in ("kind", "method", "pool", "multilabel"):
                 continue
             raise refuse(name)

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from msmae.encoders.neighbours import NeighbourVote
 from msmae.errors import UserError
 from msmae.files import read_mapping, whole, write_whole
 from msmae.method.classifier import Classifier
+from msmae.method.ensemble import Ensemble
 from msmae.method.msmae import MSMAE
 from msmae.method.segmenter import Segmenter
 from msmae.method.vit import VisionTransformer
@@ -65,7 +66,17 @@ def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifie
     head = None
     if "remembers" in card.decoder:
         head = NeighbourVote(card.decoder["remembers"], card.width, len(card.classes), several=card.multilabel)
-    return Classifier(encoder, classes=len(card.classes), pool=card.pool, head=head)
+    classifier = Classifier(encoder, classes=len(card.classes), pool=card.pool, head=head)
+    if card.members == 1:
+        return classifier
+    others = [build_model(replace(card, members=1)) for _ in range(card.members - 1)]
+    return joined([classifier, *others], card)
+
+
+def joined(members: Sequence[nn.Module], card: ModelCard) -> Ensemble:
+    """Classifiers of one card, to answer together."""
+    assert all(isinstance(member, Classifier) for member in members)
+    return Ensemble(members, several=card.multilabel)  # type: ignore[arg-type]
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard, *, selection: Selection | None = None) -> None:

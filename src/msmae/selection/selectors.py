@@ -104,6 +104,8 @@ class Selection(nn.Module):
         encoder = self.model.encoder
         if not self.coarse < kept <= encoder.patches:
             raise ValueError(f"{kept} of {encoder.patches} tokens, {self.coarse} of them coarse")
+        if self.selector == "all":
+            return self.model(images), None
         if self.selector == "merge":
             return self.model.classify(merge_tokens(encoder, images, kept)), None
         if self.selector == "smaller":

@@ -214,8 +214,10 @@ def in_time(
     preset: str,
     began: float,
     folder: Path | None,
+    models: int = 1,
 ) -> tuple[Settings, str]:
-    """Settings and method that end in time; an unfinished run in ``folder`` goes on with what it decided."""
+    """Settings and method that end in time; an unfinished run in ``folder`` goes on with what it decided. ``models``:
+    so many are trained, one after the other."""
     if start is None:
         if minutes is None:
             return settings, method
@@ -233,11 +235,18 @@ def in_time(
     if minutes is None:
         minutes = 15.0
         print("no --minutes: planning for 15")
-    return settings_within(minutes, manifest, settings, start, method=method, began=began)
+    return settings_within(minutes, manifest, settings, start, method=method, began=began, models=models)
 
 
 def settings_within(
-    minutes: float, manifest: Manifest, settings: Settings, start: Weights, *, method: str, began: float
+    minutes: float,
+    manifest: Manifest,
+    settings: Settings,
+    start: Weights,
+    *,
+    method: str,
+    began: float,
+    models: int = 1,
 ) -> tuple[Settings, str]:
     """The settings and the method that fit into a time, said in one line.
 
@@ -271,12 +280,15 @@ def settings_within(
         size=candidates[0], machine=settings.trainer,
     )  # fmt: skip
     train, val, test = (len(manifest.ids(split)) for split in ("train", "val", "test"))
-    amounts = Amounts(train, val, test, time.monotonic() - began, reading)
+    amounts = Amounts(models * train, models * val, models * test, time.monotonic() - began, reading)
     epochs, shown = settings.finetune.epochs, settings.finetune.presentations
     if epochs is None and shown != RECIPE["presentations"]:  # as the user says
         epochs = max(1, round(shown / train))
     found = decide(minutes, candidates, rates, amounts, epochs=epochs, frozen=bool(arm.frozen))
-    print(found.line(minutes))
+    if models > 1 and not found.epochs:
+        what, mend = f"--minutes {minutes:g} is too little for {models} models", "give more, or fewer --folds"
+        raise UserError(what, where="--minutes", mend=mend)
+    print(found.line(minutes) + (f", for each of {models} models" if models > 1 else ""))
     model, fine = settings.model, settings.finetune
     if asked is None:
         model = dataclasses.replace(model, image_size=found.size)

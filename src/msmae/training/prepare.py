@@ -55,6 +55,9 @@ class Prepared:
     """What its architecture has that a plain one has not (``EncoderSpec.parts``)."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Where it came from, for the model's card; empty: nowhere."""
+    folds: int = 0
+    """Models that are trained to answer together, each validated on a fold of its own (``training.ensemble``); 0: one
+    model is trained."""
 
     @property
     def arm(self) -> Arm:
@@ -186,7 +189,7 @@ def prepare_again(run: Path, *, pretrain_only: bool = False, unit: str | None = 
     prepared = prepare(
         manifest, settings=settings, method=config["method"], seed=config["seed"], pretrain_only=pretrain_only
     )
-    return as_started(prepared, run)
+    return as_started(dataclasses.replace(prepared, folds=config.get("folds", 0)), run)
 
 
 def as_started(prepared: Prepared, run: Path) -> Prepared:

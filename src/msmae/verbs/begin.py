@@ -44,11 +44,14 @@ class Asked:
     allow_leakage: bool = False
     preset: str = "auto"
     init: str | None = None
+    folds: int = 0
+    """Models that are to answer together (``training.ensemble``); 0: one is trained."""
 
     @property
     def given(self) -> dict[str, Any]:
         """What was given beside data, method, seed and settings."""
-        return {"init": self.init, "preset": self.preset, "allow_leakage": self.allow_leakage}
+        given = {"init": self.init, "preset": self.preset, "allow_leakage": self.allow_leakage}
+        return {**given, "folds": self.folds} if self.folds else given
 
 
 def as_recorded(config: str | None, *, task: str | None = None, **given: Any) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def as_recorded(config: str | None, *, task: str | None = None, **given: Any) ->
         print(f"- {config} is of another task: its settings are taken, and not its {', '.join(taken)}")
         taken = {}
     for name, value in taken.items():
-        kind, words = (int, "a whole number") if name == "seed" else (str, "text")
+        kind, words = (int, "a whole number") if name in ("seed", "folds") else (str, "text")
         whole = isinstance(value, kind) and not isinstance(value, bool)
         require(whole, f"{name} is '{value}', not {words}", where=str(config), mend=f"correct it, or give --{name}")
     for name in ("init", "from"):
@@ -81,7 +84,8 @@ def as_recorded(config: str | None, *, task: str | None = None, **given: Any) ->
             mend = f"name it: --{name}"
             raise UserError(f"the encoder that it began with is gone: {began}", where=str(config), mend=mend)
     if taken:
-        told = [f"{name} {taken[name]}" for name in ("method", "from", "seed", "init", "preset") if name in taken]
+        order = ("method", "from", "seed", "init", "preset", "folds")
+        told = [f"{name} {taken[name]}" for name in order if name in taken]
         print(f"- from {config}: {', '.join(told)}")
     chosen = {name: taken.get(name, USUAL.get(name) if value is None else value) for name, value in given.items()}
     return {name: None if (name, value) == ("init", "none") else value for name, value in chosen.items()}
@@ -163,10 +167,11 @@ def open_data(
     Raises:
         UserError: the data cannot be read, or an unfinished run in the folder was begun with other images.
     """
-    from msmae.data.opening import divide
+    from msmae.data.opening import divide, whole_groups
     from msmae.encoders.start import channels_of
     from msmae.runs.folder import check_same_images
     from msmae.statistics.units import check_unit
+    from msmae.training.ensemble import with_folds
     from msmae.verbs.show import show_understood
 
     def check(manifest: Manifest) -> None:
@@ -180,6 +185,8 @@ def open_data(
 
     seed = asked.seed if seed is None else seed
     manifest = divide(asked.data, settings=asked.settings, seed=seed, takes=channels_of(asked.start), first=check)
+    if asked.folds:
+        manifest = with_folds(manifest, asked.folds, seed=seed, groups=whole_groups(manifest, asked.settings))
     if goes_on and not asked.overwrite:
         check_same_images(asked.folder, manifest, seed=asked.seed, settings=asked.settings)
     show_understood(manifest)

@@ -68,6 +68,8 @@ def budget(
     if presentations is None and settings.finetune.share == "mixed":
         print("fine-tuning mixed the token shares: the model is measured as it is (--presentations N prepares a copy)")
         presentations = 0
+    if model.card.members > 1:
+        raise UserError("an ensemble looks at whole images", where=run, mend="train one model, without --folds")
     if own := bool(model.card.keep.get("own")):
         require(
             not presentations, "the model sees coarse and fine already", where="--presentations", mend="leave it out"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
-from msmae.config import check_method, find_arm
+from msmae.config import check_ensemble, check_method, find_arm
 from msmae.runs.lock import alone
 from msmae.verbs.begin import (
     TRAINING,
@@ -37,6 +38,8 @@ def run(
     seed: int | None = None,
     init: str | None = None,
     minutes: float | None = None,
+    folds: int | None = None,
+    ensemble: bool = False,
     overwrite: bool = False,
     allow_leakage: bool = False,
     **settings: Any,
@@ -50,14 +53,16 @@ def run(
             msmae-released; with --init also probe, probe-knn, probe-attentive. Unless given: vit with --init, else
             msmae.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
-        config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed and
-            preset are taken, unless given here.
+        config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed, preset
+            and folds are taken, unless given here.
         seed: seed of every random draw. Unless given: 0.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run;
             `none`: random weights.
         minutes: how long the whole command may take on this machine, from the audit to the report. It decides image
             size and epochs, which are written to config.yaml. With --init it is 15, unless image size and epochs are
             both set.
+        folds: with ensemble: so many models are trained, each validated on a fold of its own.
+        ensemble: these models answer together, with the mean of their probabilities.
         overwrite: delete what the folder holds.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
@@ -70,15 +75,18 @@ def run(
         UserError: the data, a setting or the folder is not usable; nothing is half-written.
     """
     began = time.monotonic()
-    preset, seed, init, method = as_recorded(config, preset=preset, seed=seed, init=init, method=method).values()
+    known = as_recorded(config, preset=preset, seed=seed, init=init, method=method, folds=folds)
+    preset, seed, init, method = (known[name] for name in ("preset", "seed", "init", "method"))
+    ensemble, folds = ensemble or (folds is None and known["folds"] is not None), known["folds"]
     method = method or ("vit" if init else "msmae")
     find_arm(method)
     check_folder(out, data, finished=FINISHED, overwrite=overwrite)
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
     check_method(chosen, method, started=start is not None, minutes=minutes)
+    check_ensemble(chosen, method, folds=folds, ensemble=ensemble)
     asked = Asked(
         data, Path(out), chosen, start, seed=seed, overwrite=overwrite, allow_leakage=allow_leakage, preset=preset,
-        init=init,
+        init=init, folds=folds or 0,
     )  # fmt: skip
     check_machine(asked)
     from msmae.evaluation.train_and_test import train_and_test
@@ -92,10 +100,11 @@ def run(
     found = audited(asked, manifest)
     known = known_to_start(asked, manifest)
     chosen, method = in_time(
-        minutes, manifest, chosen, start, method=method, preset=preset, began=began,
+        minutes, manifest, chosen, start, method=method, preset=preset, began=began, models=asked.folds or 1,
         folder=None if overwrite and not is_helper_process() else asked.folder,
     )  # fmt: skip
     prepared = prepare(manifest, settings=chosen, method=method, seed=seed, start=start)
+    prepared = dataclasses.replace(prepared, folds=asked.folds)
     check_training(prepared)
     show_start(prepared)
     write_start(asked, prepared, found, **known)

@@ -1,0 +1,44 @@
+"""Classifiers that answer together: the mean of their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from msmae.method.classifier import Classifier
+
+SMALLEST = 1e-7
+"""Least probability that a mean is cut to where labels are independent, so that its logit is finite in float32."""
+
+
+class Ensemble(Classifier):
+    """Several classifiers of one architecture. It answers with the mean of their probabilities; its encoder, and so its
+    features, are the first one's.
+
+    Args:
+        members: the classifiers.
+        several: an image may have several labels, so that each class is a question of its own.
+    """
+
+    def __init__(self, members: Sequence[Classifier], *, several: bool) -> None:
+        first = members[0]
+        super().__init__(first.encoder, classes=1, pool=first.pool, head=first.head)
+        self.attentive = first.attentive
+        self.others = nn.ModuleList(members[1:])
+        self.several = several
+
+    def members(self) -> list[Classifier]:
+        """The classifiers, each alone, on the same weights."""
+        first = Classifier(self.encoder, classes=1, pool=self.pool, head=self.head)
+        first.attentive = self.attentive
+        return [first.train(self.training), *self.others]
+
+    def answer(self, images: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The logits [B, classes] whose probabilities are the mean of the members'; the first one's tokens."""
+        logits, tokens = super().answer(images, keep)
+        each = torch.stack([logits, *(member(images, keep) for member in self.others)]).float()  # [M, B, classes]
+        if self.several:
+            return each.sigmoid().mean(dim=0).clamp(SMALLEST, 1 - SMALLEST).logit(), tokens
+        return each.log_softmax(dim=2).exp().mean(dim=0).log(), tokens

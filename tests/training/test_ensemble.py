@@ -1,0 +1,175 @@
+"""Models that answer together: each validated on images of its own, and none judged by what it learned from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import msmae
+from msmae.data.phantom import make_phantom
+from msmae.errors import UserError
+from msmae.inference.exported import exported
+from msmae.inference.model import load
+from msmae.method.classifier import Classifier
+from msmae.method.cost import classifier_macs
+from msmae.method.ensemble import Ensemble
+from msmae.method.vit import VisionTransformer
+from msmae.runs.folder import read_run
+from msmae.training.ensemble import COLUMN, folder_of, member
+from msmae.training.finetune import finetune_model
+from msmae.training.prepare import prepare_again
+
+FOLDS = 3
+ASKED: dict[str, Any] = {"method": "vit", "preset": "tiny", "finetune": {"epochs": 1}, "evaluate": {"resamples": 100}}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ensemble") / "phantom"
+    make_phantom(folder, images=96, size=32)
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def run(images: Path) -> Path:
+    """An ensemble of three, trained for an epoch: the tests leave it as it is."""
+    out = images.parent.parent / "run"
+    msmae.run(str(images), out=str(out), folds=FOLDS, ensemble=True, **ASKED)
+    return out
+
+
+def probabilities(frame: pd.DataFrame) -> np.ndarray:
+    return frame[[name for name in frame if name.startswith("prob_")]].to_numpy(dtype=float)
+
+
+def of(frame: pd.DataFrame, split: str) -> pd.DataFrame:
+    return frame[frame["split"] == split].reset_index(drop=True)
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, by the names of their files."""
+    return frame.set_index(frame["image_path"].map(lambda path: Path(path).name))
+
+
+def built(count: int, *, several: bool) -> tuple[list[Classifier], Ensemble]:
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"image_size": (16, 16), "patch_size": 8, "channels": 1, "width": 8, "depth": 1, "heads": 2}
+    members = [Classifier(VisionTransformer(**shape), classes=3).eval() for _ in range(count)]
+    for one in members:
+        torch.nn.init.normal_(one.head.weight)  # type: ignore[union-attr, arg-type]
+    return members, Ensemble(members, several=several).eval()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_answer_is_the_mean_of_the_probabilities(several: bool) -> None:
+    members, together = built(3, several=several)
+    images = torch.randn(5, 1, 16, 16)
+
+    def says(logits: Tensor) -> Tensor:
+        return logits.sigmoid() if several else logits.softmax(dim=1)
+
+    mean = torch.stack([says(one(images)) for one in members]).mean(dim=0)
+    torch.testing.assert_close(says(together(images)), mean)
+    assert classifier_macs(together).total == pytest.approx(3 * classifier_macs(members[0]).total)
+    alone = [one(images) for one in together.members()]
+    assert all(torch.equal(one(images), other) for one, other in zip(members, alone, strict=True))
+
+
+def test_every_image_outside_the_test_split_validates_one_model_and_patients_stay_whole(run: Path) -> None:
+    table = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False)
+    assert set(table.loc[table["split"] == "test", COLUMN]) == {""}
+    assert set(table.loc[table["split"] == "val", COLUMN]) == {"1"}
+    assert set(table.loc[table["split"] == "train", COLUMN]) == {"2", "3"}
+    assert (table.groupby("patient_id")[COLUMN].nunique() == 1).all()
+    prepared = prepare_again(run)
+    for number in range(1, FOLDS + 1):
+        view = member(prepared, number)
+        learns, judged = set(view.ids("train")), set(view.ids("val"))
+        assert judged
+        assert not learns & judged
+        assert len(learns | judged) == (table["split"] != "test").sum()
+
+
+def test_validation_answers_are_of_the_model_that_did_not_learn_from_the_image_and_test_answers_the_mean(run: Path):
+    """What the run says, held against its models loaded one by one."""
+    frame, prepared, together = pd.read_csv(run / "predictions.csv"), prepare_again(run), load(run)
+    alone = [load(folder_of(run, number)) for number in range(1, FOLDS + 1)]
+    table = prepared.manifest.table
+    names = np.array([Path(path).name for path in table["image_path"]])
+    assert len(of(frame, "val")) == (table["split"] != "test").sum()
+    for number, one in enumerate(alone, start=1):
+        rows = np.flatnonzero(table[COLUMN] == str(number))
+        own = one.predict(prepared.store.fetch(rows).astype(np.float32), calibrated=False)
+        said = named(of(frame, "val")).loc[names[rows]]
+        torch.testing.assert_close(
+            together.calibrate(own).double(), torch.from_numpy(probabilities(said)), atol=1e-5, rtol=0
+        )
+    rows = prepared.ids("test")
+    pixels = prepared.store.fetch(rows).astype(np.float32)
+    mean = torch.stack([one.predict(pixels, calibrated=False) for one in alone]).mean(dim=0)
+    said = named(of(frame, "test")).loc[names[rows]]
+    torch.testing.assert_close(
+        together.calibrate(mean).double(), torch.from_numpy(probabilities(said)), atol=1e-5, rtol=0
+    )
+
+
+def test_the_first_model_is_the_one_that_is_trained_alone(run: Path, images: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    finetune_model(member(prepare_again(run), 1), alone)
+    first = (folder_of(run, 1) / "model" / "model.safetensors").read_bytes()
+    assert (alone / "model" / "model.safetensors").read_bytes() == first
+    assert first != (folder_of(run, 2) / "model" / "model.safetensors").read_bytes()
+
+
+def test_killed_between_two_models_it_goes_on_with_the_rest(run: Path, images: Path) -> None:
+    """The run itself: what was deleted is made again, to the same bytes."""
+    weights = run / "model" / "model.safetensors"
+    before, kept = weights.read_bytes(), (folder_of(run, 1) / "model" / "model.safetensors").stat().st_mtime_ns
+    for gone in (run / "model", folder_of(run, 3)):
+        shutil.rmtree(gone)
+    for file in ("metrics.json", "report.html", "predictions.csv", "record.json"):
+        (run / file).unlink()
+    msmae.run(str(images), out=str(run), folds=FOLDS, ensemble=True, **ASKED)
+    assert weights.read_bytes() == before
+    assert (folder_of(run, 1) / "model" / "model.safetensors").stat().st_mtime_ns == kept
+
+
+def test_exported_and_read_again_it_answers_alike(run: Path) -> None:
+    model = load(run)
+    assert read_run(run)[0]["folds"] == FOLDS
+    assert model.card.members == FOLDS
+    images = torch.rand(2, model.card.channels, *model.card.image_size) * 255
+    network, _ = exported(model)
+    torch.testing.assert_close(network(images), model.predict(images), atol=1e-6, rtol=0)
+    assert model.attention(images).shape == (2, *model.network.encoder.grid)
+    with pytest.raises(UserError, match="ensemble"):
+        model.predict(images, 0.25)
+    for verb in (msmae.budget, msmae.export):
+        options = {"format": "timm"} if verb is msmae.export else {}
+        with pytest.raises(UserError, match="ensemble"):
+            verb(str(run), **options)
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"folds": 3}, "folds"),
+        ({"ensemble": True}, "ensemble"),
+        ({"folds": 1, "ensemble": True}, "ensemble"),
+        ({"folds": 3, "ensemble": True, "method": "msmae"}, "ensemble"),
+        ({"folds": 3, "ensemble": True, "finetune": {"draw": "coarse"}}, "draw"),
+        ({"folds": 90, "ensemble": True}, None),
+    ],
+)
+def test_what_cannot_answer_together_is_refused(asked: dict[str, Any], where: str | None, images: Path, tmp_path: Path):
+    with pytest.raises(UserError) as error:
+        msmae.run(str(images), out=str(tmp_path / "run"), **{**ASKED, **asked})
+    assert where is None or where in (error.value.where or "")
+    assert not (tmp_path / "run" / "config.yaml").exists()
