@@ -49,6 +49,8 @@ class Baseline:
     predict: Callable[[Prepared, Path, np.ndarray], Answers]
     network: Callable[[Prepared], nn.Module] | None = None
     multilabel: bool = True
+    ranks_validation: bool = False
+    """It fits its probabilities to validation images, which must be of two classes."""
     packages: tuple[str, ...] = ()
     """What of the extra ``baselines`` it imports."""
 
@@ -61,6 +63,22 @@ def check_baselines(arms: Sequence[str], manifest: Manifest) -> None:
     for name in arms:
         if manifest.multilabel and name in BASELINE and not BASELINE[name].multilabel:
             raise UserError(f"{name} names one class an image", where="--arms", mend=f"leave {name} out")
+
+
+def without_rivals(arms: Sequence[str], cuts: Sequence[Prepared]) -> tuple[str, ...]:
+    """The arms that can be fitted in every cut of the data; each of the others is said.
+
+    Raises:
+        UserError: none is left.
+    """
+    alone = any(len(np.unique(cut.targets[cut.ids("val")])) < 2 for cut in cuts if not cut.manifest.multilabel)
+    idle = [arm for arm in arms if alone and arm in BASELINE and BASELINE[arm].ranks_validation]
+    why = "the validation images are of one class, and it fits its probabilities to them"
+    for arm in idle:
+        print(f"- {arm} is left out: {why}")
+    if len(idle) == len(arms):
+        raise UserError(f"{' and '.join(idle)}: {why}", where="--arms", mend="name other arms, or another split")
+    return tuple(arm for arm in arms if arm not in idle)
 
 
 def check_packages(arms: Sequence[str]) -> None:
@@ -262,7 +280,7 @@ def network_macs(network: nn.Module, shape: tuple[int, ...]) -> float:
 
 BASELINE = {
     "majority": Baseline(classical(predict_majority)),
-    "pca-svm": Baseline(classical(predict_pca_svm), multilabel=False),
+    "pca-svm": Baseline(classical(predict_pca_svm), multilabel=False, ranks_validation=True),
     "resnet18": Baseline(run_network, residual_network, packages=("monai",)),
     "small-cnn": Baseline(run_network, small_cnn, packages=("monai",)),
     "efficientnet-lite0": Baseline(

@@ -72,7 +72,7 @@ def compare(
         LeakageError: test images or patients are also in training or validation.
         UserError: the data, a setting or the folder is not usable; a run was made with other settings.
     """
-    from msmae.comparison.baselines import check_baselines, check_packages
+    from msmae.comparison.baselines import check_baselines, check_packages, without_rivals
     from msmae.comparison.runner import PLAN, Bench, Request, claimed, cut_folds, finished, parts_of, read_plan
 
     preset, init = as_recorded(config, preset=preset, init=init).values()
@@ -108,6 +108,7 @@ def compare(
         manifests = cut_folds(whole, request, settings=asked.settings, seed=first_seed)
         audits = [{**audited(asked, manifest).to_dict(), **known_to_start(asked, manifest)} for manifest in manifests]
         bench = Bench(data, manifests, chosen, given=asked.given, encoders=borrowed, start=start)
+        request = dataclasses.replace(request, arms=without_rivals(request.arms, bench.prepared))
         for arm in request.arms:
             if arm in ARMS:
                 check_training(dataclasses.replace(bench.prepared[0], method=arm))
