@@ -31,6 +31,7 @@ from msmae.inference.sets import sets_of_run
 from msmae.runs.checkpoint import read_card, write_card
 from msmae.statistics.conformal import conformal_level_several
 from msmae.statistics.predictions import read_predictions, write_predictions
+from msmae.verbs.predict import outline
 
 SMALL: dict[str, Any] = {"batch_size": 8, "device": "cpu"}
 
@@ -155,6 +156,26 @@ def test_a_table_to_predict_needs_no_label_and_may_name_its_images_otherwise(
     for name, said in (("t.csv", "no column image_path; the columns are left, right"), ("t.txt", "write a CSV")):
         with pytest.raises(UserError, match=said):
             find_items([str(tmp_path / name)], on_error="stop")
+
+
+def test_volumes_are_cut_into_slices_as_in_training_and_stacks_are_named_in_a_table(tmp_path: Path) -> None:
+    import nibabel
+
+    for name, side in (("a.nii.gz", 5), ("b.nii.gz", 3)):
+        volume = np.zeros((8, 8, side), np.int16)
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / name)
+    (tmp_path / "c.png").write_bytes(png(0))
+    items = find_items([str(tmp_path)], on_error="stop", slices="axial:2")
+    named = [(Path(item.source.path).name, item.source.plane.index, item.patient_id) for item in items]
+    assert named == [("a.nii.gz", 1, "a"), ("a.nii.gz", 3, "a"), ("b.nii.gz", 1, "b"), ("c.png", None, "")]
+    (tmp_path / "t.csv").write_text("image_path,frame\nc.png,\na.nii.gz,0\n")
+    cut = find_items([str(tmp_path / "t.csv")], on_error="stop", slices="sagittal")
+    assert [(item.source.plane.frame, item.source.plane.axis) for item in cut] == [(None, None), *[(0, 0)] * 8]
+    with pytest.raises(UserError, match="no image is a NIfTI volume"):
+        find_items([str(tmp_path / "c.png")], on_error="stop", slices="axial")
+    options = {"keep": 1, "selector": None, "answers": "plain", "coverage": None, "flags": False, "neighbours": 0}
+    with pytest.raises(UserError, match="outlines whole files"):
+        outline(None, items, tmp_path / "out", {**options, "overwrite": False, "on_error": "stop"})
 
 
 def test_what_is_unlike_the_training_images_is_flagged_and_neighbours_are_named(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from msmae.config import DatasetSettings, Settings
+from msmae.data.manifest import Manifest
 from msmae.data.opening import open_data
 from msmae.data.reading.decoding import image_sources
 from msmae.data.reading.images import ImageSource
 from msmae.data.tables.findings import is_image
 from msmae.data.tables.folders import split_off_masks
 from msmae.data.tables.listing import SPREADSHEETS, TABLES, count, list_folder
+from msmae.data.tables.slices import expand_slices
 from msmae.data.tables.tables import read_table as read_cells
 from msmae.data.tables.tables import same_names
 from msmae.errors import UserError
@@ -33,12 +37,13 @@ class Item:
         return "#".join([self.source.path, *numbers])
 
 
-def find_items(paths: list[str], *, on_error: Literal["stop", "skip"]) -> list[Item]:
+def find_items(paths: list[str], *, on_error: Literal["stop", "skip"], slices: str = "") -> list[Item]:
     """The files named, the image files in the folders named, and the rows of the tables named, in order and once each;
-    masks beside images are left out.
+    masks beside images are left out. ``slices``: NIfTI volumes are cut, as in training (``axial:5``).
 
     Raises:
-        UserError: nothing was named, a path does not exist, a folder holds no images, or a table cannot be read.
+        UserError: nothing was named, a path does not exist, a folder holds no images, or a table cannot be read; no
+            volume is there to be cut.
     """
     if not paths:
         raise UserError("no images were named", mend="msmae predict RUN FILE_OR_FOLDER ... --out DIR")
@@ -61,7 +66,32 @@ def find_items(paths: list[str], *, on_error: Literal["stop", "skip"]) -> list[I
             found.append(Item(ImageSource(str(path))))
         else:
             raise UserError("no such file or folder", where=str(path), mend="check the path")
-    return list({str(item): item for item in found}.values())
+    found = list({str(item): item for item in found}.values())
+    return cut_volumes(found, slices) if slices else found
+
+
+def cut_volumes(items: list[Item], slices: str) -> list[Item]:
+    """The items, each volume among them as its slices; those of a volume have its name as patient, unless it has one.
+
+    Raises:
+        UserError: ``slices`` is not known, or there is no volume.
+    """
+    cells = [
+        {"image_path": item.source.path, "patient_id": item.patient_id, "item": number, **plane_of(item)}
+        for number, item in enumerate(items)
+    ]
+    whole = Manifest.from_table(pd.DataFrame(cells, dtype=object), root=Path(), layout="files")
+    cut = expand_slices(whole, slices=slices)
+    rows = zip(image_sources(cut), cut.table["patient_id"], cut.table["item"].map(int), strict=True)
+    return [
+        replace(items[number], patient_id=patient, source=replace(items[number].source, plane=source.plane))
+        for source, patient, number in rows
+    ]
+
+
+def plane_of(item: Item) -> dict[str, str]:
+    """The columns of a manifest that name an item's plane."""
+    return {name: "" if value is None else str(value) for name, value in asdict(item.source.plane).items()}
 
 
 def read_table(path: Path, *, on_error: Literal["stop", "skip"]) -> list[Item]:

@@ -30,6 +30,7 @@ def predict(
     batch_size: int = 256,
     device: str = "auto",
     precision: str = "fp32",
+    slices: str = "",
     on_error: Literal["stop", "skip"] = "stop",
     answers: Literal["plain", "balanced"] = "plain",
     coverage: float | None = None,
@@ -56,6 +57,8 @@ def predict(
         batch_size: images predicted at a time.
         device: auto (a GPU where there is one), cpu, cuda, mps, ...
         precision: fp32, or bf16: up to twice as fast on some processors; results differ by a few thousandths.
+        slices: cut NIfTI volumes as in training: axial, coronal or sagittal; axial:5 takes every fifth slice. Of other
+            files with several images name one a row in a CSV, in the column frame.
         on_error: what happens at an unreadable image. stop: the command stops; skip: the image is left out and named
             in OUT/left_out.csv.
         answers: how a class is chosen. plain: the largest calibrated probability, or the run's thresholds; balanced:
@@ -107,7 +110,7 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Any:
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     goes_on = "parts" in there or there <= {"masks", "overlays"}  # as a killed command left it
     check_output(out, overwrite=options["overwrite"], writes=WRITES, goes_on=goes_on)
-    items = find_items(paths, on_error=options["on_error"])
+    items = find_items(paths, on_error=options["on_error"], slices=options["slices"])
     from msmae.inference.bulk import Ranks, choose_device
     from msmae.inference.model import load
     from msmae.inference.segmentation import SegmentationModel
@@ -150,6 +153,7 @@ def write_dicom(run: str, model: Any, frame: Any, out: Path) -> None:
 
 def outline(model: Any, items: list[Item], out: Path, options: dict[str, Any]) -> Any:
     """What a segmentation run says of the files."""
+    from msmae.data.reading.images import WHOLE
     from msmae.evaluation.write_masks import write_masks
     from msmae.inference.unreadable import Unreadable
     from msmae.runs.folder import clear_output
@@ -163,6 +167,9 @@ def outline(model: Any, items: list[Item], out: Path, options: dict[str, Any]) -
         clear_output(out, WRITES)
     unreadable: Unreadable[Path] = Unreadable(skip=options["on_error"] == "skip")
     files = [Path(item.source.path) for item in items]
+    if planes := [str(item) for item in items if item.source.plane != WHOLE]:
+        mend = "write it to a file of its own"
+        raise UserError("a segmentation run outlines whole files, and this names a part", where=planes[0], mend=mend)
     return write_masks(model, files, out, sliding=options["sliding"], unreadable=unreadable)
 
 

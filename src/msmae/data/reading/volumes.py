@@ -56,7 +56,7 @@ def read_nifti(
         raise UserError(
             f"the file is a volume of {by(tuple(sides))} where an image was expected",
             where=str(path),
-            mend="expand it with --slices, or name the manifest columns axis (0, 1 or 2) and index",
+            mend="cut it with --slices axial, or name the manifest columns axis (0, 1 or 2) and index",
         )
     choose_plane(index, sides[axis], column="index", path=path)
     check_size(tuple(sides), limit=max_pixels, path=path)
