@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def test_it_is_said_where_the_last_epoch_was_the_best(
     said = capsys.readouterr().out
     assert ("the last epoch was the best" in said) == (best == 2)
     assert re.search(r"finetune: about \d+\.\d minutes for 3 epochs", said)
+
+
+def test_how_long_it_will_take_is_told_by_the_steps_and_not_by_the_maps_before_the_first(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Eight epochs of nine minutes had been foretold as 288 to 1,158 minutes."""
+    monkeypatch.setattr(trainer, "SECONDS_TO_FORETELL", 0.0)
+    refresh = FinetuneModule.refresh
+    monkeypatch.setattr(FinetuneModule, "refresh", lambda self: (time.sleep(2), refresh(self)))
+    trained_on(prepared_of(data, "vit", finetune={"draw": "half", "epochs": 20, "batch_size": 8}), tmp_path / "run")
+    (minutes,) = re.findall(r"finetune: about (\d+\.\d) minutes for 20 epochs", capsys.readouterr().out)
+    assert float(minutes) < 2  # of 80 steps; with the maps before the first, over 2.7
 
 
 @pytest.mark.parametrize(("draw", "averaged"), [("half", True), ("own", False)])

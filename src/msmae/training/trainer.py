@@ -329,6 +329,7 @@ class StageProgress(Callback):
         self.images = 0
         self.due = 0.0  # when the next line is printed, where there is no terminal to draw a bar on
         self.foretold = False
+        self.first_step: float | None = None  # when the epoch's first step began: its maps are fresh by then
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
         self.first, self.images, self.began = pl_module.goes_on[1], 0, time.perf_counter()
@@ -342,7 +343,10 @@ class StageProgress(Callback):
             self.progress.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.first, self.images, self.began = 0, 0, time.perf_counter()
+        self.first, self.images, self.began, self.first_step = 0, 0, time.perf_counter(), None
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.first_step = self.first_step or time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -358,11 +362,13 @@ class StageProgress(Callback):
 
     def say_within(self, trainer: pl.Trainer, batches: int) -> None:
         """Within an epoch: how long the stage will take, and where it is."""
-        passed, of_epoch = time.perf_counter() - self.began, int(trainer.num_training_batches)
+        passed, of_epoch = time.perf_counter() - (self.first_step or self.began), int(trainer.num_training_batches)
         if not self.foretold and passed > SECONDS_TO_FORETELL:
             left = int(trainer.max_epochs or 1) - trainer.current_epoch
             minutes = passed / (batches - self.first) * left * of_epoch / 60
-            print(f"{self.stage}: about {minutes:.1f} minutes for {left} epochs, validation not counted", flush=True)
+            print(
+                f"{self.stage}: about {minutes:.1f} minutes for {left} epochs, without validation and maps", flush=True
+            )
             self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
         elif passed > SECONDS_BETWEEN_LINES and time.monotonic() > self.due + 10 and batches < of_epoch:
             self.due = time.monotonic() + SECONDS_BETWEEN_LINES
