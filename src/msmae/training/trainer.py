@@ -366,9 +366,7 @@ class StageProgress(Callback):
         if not self.foretold and passed > SECONDS_TO_FORETELL:
             left = int(trainer.max_epochs or 1) - trainer.current_epoch
             minutes = passed / (batches - self.first) * left * of_epoch / 60
-            print(
-                f"{self.stage}: about {minutes:.1f} minutes for {left} epochs, without validation and maps", flush=True
-            )
+            print(f"{self.stage}: about {minutes:.1f} minutes for {left} epochs, validation apart", flush=True)
             self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
         elif passed > SECONDS_BETWEEN_LINES and time.monotonic() > self.due + 10 and batches < of_epoch:
             self.due = time.monotonic() + SECONDS_BETWEEN_LINES
