@@ -21,6 +21,7 @@ def evaluate(
     answers: Literal["plain", "balanced"] = "plain",
     threshold: str | None = None,
     neighbours: int = 0,
+    root: str | None = None,
     allow_leakage: bool = False,
     overwrite: bool = False,
     **settings: Any,
@@ -41,6 +42,7 @@ def evaluate(
             keeps it; `none` removes it.
         neighbours: writes so many nearest training images of each validation and test image to RUN/neighbours.csv; the
             report names those of wrong answers.
+        root: the folder of the run's data, where it lies now, if it was moved since. RUN/manifest.csv then names it.
         allow_leakage: go on although images or patients of DATA were in the model's training or validation.
         overwrite: replace the files that OUT holds.
         settings: ``dataset={"unit": column}``, whose images get one answer together. For DATA also how it is laid out
@@ -56,6 +58,7 @@ def evaluate(
     """
     from msmae.runs.checkpoint import no_model
     from msmae.runs.folder import read_run
+    from msmae.runs.moved import locate_images
 
     check_keep(keep, selector)
     folder = Path(run)
@@ -67,6 +70,7 @@ def evaluate(
         if out is not None or (settings and unit is None):
             given = "--out" if out is not None else f"--{next(iter(settings))}"
             raise UserError(f"{given} is for external data", mend="`msmae evaluate RUN DATA --out DIR`")
+        locate_images(folder, root)
         return _evaluate_again(
             folder,
             segments=segments,
@@ -77,6 +81,8 @@ def evaluate(
             unit=unit,
             neighbours=neighbours,
         )
+    if root is not None:
+        raise UserError("the run's images are not read", where="--root", mend="leave it out, or leave DATA out")
     if neighbours:
         raise UserError("neighbours are of the run's own images", where="--neighbours", mend="leave it out")
     if threshold is not None:

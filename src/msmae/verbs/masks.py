@@ -25,6 +25,7 @@ def masks(
     split: str = "test",
     preset: str = "auto",
     seed: int = 0,
+    root: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Picture some images: image, map, plan (kept, masked, dropped) and reconstruction; and the same as JSON.
@@ -40,6 +41,7 @@ def masks(
         split: train, val or test.
         preset: settings for DATA; a RUN has its own.
         seed: seed of the draw.
+        root: the folder of the run's data, where it lies now, if it was moved since. RUN/manifest.csv then names it.
         overwrite: replace the pictures that the folder holds.
 
     Returns:
@@ -61,7 +63,7 @@ def masks(
     target = Path(out) if out else Path(source) / "masks"
     if out or (Path(source) / "pretrained").is_dir():
         check_output(target, overwrite=overwrite, writes=("masks.json", "masks.png"))
-    prepared, model = open_source(source, preset, out)
+    prepared, model = open_source(source, preset, out, root)
     ids = prepared.ids(split, labelled=False)
     if len(ids) == 0:
         filled = [name for name in ("train", "val", "test") if len(prepared.ids(name, labelled=False))]
@@ -98,22 +100,26 @@ def masks(
     return content
 
 
-def open_source(source: str, preset: str, out: str | None) -> tuple[Prepared, MSMAE | None]:
+def open_source(source: str, preset: str, out: str | None, root: str | None) -> tuple[Prepared, MSMAE | None]:
     """A run's data and pre-trained model; or data as for ``msmae run``, and no model."""
     from msmae.config import make_settings
     from msmae.data.opening import divide
     from msmae.method.msmae import MSMAE
     from msmae.runs.checkpoint import load_model
+    from msmae.runs.moved import locate_images
     from msmae.training.prepare import prepare, prepare_again
 
     folder = Path(source)
     if not (folder / "config.yaml").is_file() and (source == "phantom" or folder.exists()):
         if out is None:
             raise UserError("no folder for the pictures", where="--out", mend="name one; a RUN has its own")
+        if root is not None:
+            raise UserError("DATA says itself where it lies", where="--root", mend="leave it out")
         settings = make_settings(preset)
         return prepare(divide(source, settings=settings), settings=settings), None
     if not (folder / "pretrained").is_dir():
         raise UserError("no pre-trained model here", where=source, mend="pre-train first (the arm `vit` never does)")
+    locate_images(folder, root)
     model, _ = load_model(folder / "pretrained")
     assert isinstance(model, MSMAE)
     return prepare_again(folder, pretrain_only=True), model
