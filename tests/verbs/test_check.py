@@ -99,6 +99,16 @@ def test_a_table_of_the_users_own_is_not_replaced_unasked(
     assert len(read_manifest(mine)) == 42
 
 
+@pytest.mark.parametrize("name", ["NA", "none"])
+def test_a_class_called_like_an_empty_cell_outlives_the_repair(name: str, tmp_path: Path) -> None:
+    for i in range(24):
+        (tmp_path / "data" / (name, "ill")[i % 2]).mkdir(parents=True, exist_ok=True)
+        picture(i).save(tmp_path / "data" / (name, "ill")[i % 2] / f"{i}.png")
+    check(str(tmp_path / "data"), repair=str(tmp_path / "clean.csv"))
+    again = check(str(tmp_path / "clean.csv"))
+    assert (again["classes"], sorted(again["splits"])) == (2, sorted([name, "ill"]))
+
+
 def test_splits_that_check_cuts_itself_part_no_copies(tmp_path: Path) -> None:
     for i in range(60):
         for copy in range(1 + (i < 40)):

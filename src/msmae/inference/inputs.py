@@ -73,10 +73,13 @@ def check_numbers(card: ModelCard, found: str, paths: list[str]) -> None:
     An 8-bit export of a 16-bit image has been windowed; a photograph of 16 bits is 256 times as bright.
     """
     if card.numbers and found != card.numbers:
+        way = "originals, not pictures made of them"
+        if card.numbers == "uint8":
+            way = "pictures of 8 bits, made as the training images were (of DICOM: with the same window)"
         raise UserError(
             f"the files hold {found} numbers, and the model learned from {card.numbers}",
             where=some(paths),
-            mend="give the files as they come from the same source as the training images",
+            mend=f"give {way}; or train on files like these",
         )
 
 

@@ -204,6 +204,23 @@ def test_folders_of_single_dicom_patients_are_no_classes(tmp_path):
     assert labelled.table["patient_id"].nunique() == 3
 
 
+@pytest.mark.parametrize("named", [0, 6])
+def test_anonymous_ids_in_all_files_or_in_half_are_studies_and_leave_the_classes(named, tmp_path):
+    from pydicom import dcmread
+
+    for number in range(12):
+        path = tmp_path / ("ill", "well")[number % 2] / f"{number}.dcm"
+        write_dicom(path, f"p{number}" if number < named else "ANONYMOUS")
+        header = dcmread(path)
+        header.StudyInstanceUID = f"1.2.{number // 4}.{number % 2}"  # two images a study
+        header.save_as(path)
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("ill", "well")
+    assert manifest.table["patient_id"].nunique() == (named + 4 if named else 6)
+    assert not (manifest.table["patient_id"] == "").any()
+    assert "or the study where that names nobody" in manifest.rules["patient_id"]
+
+
 def test_a_patient_in_the_file_name_is_suggested(tmp_path):
     touch(tmp_path, "a/Patient007_L.png", "a/Patient007_R.png", "b/person12_x.png", "b/other.png")
     manifest = open_dataset(tmp_path)
