@@ -161,7 +161,7 @@ def test_files_of_another_bit_depth_are_refused(tmp_path: Path) -> None:
     model = msmae.load(tmp_path / "run")
     with pytest.raises(
         UserError,
-        match=r"the files hold uint16 numbers, and the model learned from uint8 \(.*deep.png\): give pictures of 8 bits",
+        match=r"hold uint16 numbers, and the model learned from uint8 \(.*deep.png\): give pictures of 8 bits",
     ):
         model.predict([tmp_path / "deep.png"])
     card = tmp_path / "run/model/config.json"  # as an older version wrote it
