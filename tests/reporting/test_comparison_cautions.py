@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from test_comparison_report import page_of, write_folder
 
 from saved_run import put
@@ -43,3 +44,11 @@ def test_images_that_name_no_patient_are_not_called_patients(tmp_path: Path) -> 
     assert "Based on 2 seeds and 120 test images, of which 40 name no patient and count as one each." in (
         page_of(folder).text
     )
+
+
+def test_a_comparison_of_tiny_models_says_that_it_is_a_smoke_test(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "moles", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0,))
+    assert "smoke test" not in page_of(folder).text
+    file = folder / "mae" / "0" / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"preset": "tiny"}))
+    assert "is a smoke test" in page_of(folder).text
