@@ -351,3 +351,36 @@ def test_a_list_of_some_images_says_no_split_and_no_label(tmp_path: Path) -> Non
     touch(tmp_path, *(f"{n}.png" for n in range(9)))
     write(tmp_path, "positives.csv", "image", *(f"{n}.png" for n in range(4)))
     assert open_dataset(tmp_path).layout == "unlabelled"
+
+
+@pytest.mark.parametrize("name", ["all", "thumbnails"])
+def test_a_folder_of_the_images_of_the_class_folders_again_is_no_class(name: str, tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"{c}/{c}{n}.png" for c in "abc" for n in range(4)),
+        *(f"{name}/{c}{n}.png" for c in "abc" for n in range(4)),
+    )
+    with pytest.raises(UserError, match=rf"{name} and the others seem to hold the same images twice"):
+        open_dataset(tmp_path)
+    touch(tmp_path / "anew", *(f"{c}/{n}.png" for c in "abc" for n in range(4)))
+    assert open_dataset(tmp_path / "anew").classes == ("a", "b", "c"), "numbers that begin anew are no copies"
+
+
+def test_a_picture_in_two_formats_stays_together(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{c}{n}.{e}" for c in "ab" for n in range(3) for e in ("png", "jpg")), "a/alone.png")
+    manifest = open_dataset(tmp_path)
+    of = dict(rows(manifest, "image_path", "cluster"))
+    assert of["a/a0.png"] == of["a/a0.jpg"] not in ("", of["a/a1.png"])
+    assert of["a/alone.png"] == ""
+    assert noted(manifest, "6 images named like another")
+    touch(tmp_path, *(f"film{n}.tif" for n in range(3)))
+    write(tmp_path, "m.csv", "image_path,label,frame", *(f"film{n}.tif,{n % 2},{f}" for n in range(3) for f in "01"))
+    assert "cluster" not in open_dataset(tmp_path / "m.csv").table, "frames of a file are no copies"
+
+
+def test_both_sides_in_folders_of_their_own_are_one_patient(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{s}/{p:03}.png" for c in ("ill", "well") for s in ("left", "right") for p in range(6)))
+    manifest = open_dataset(tmp_path)
+    assert (manifest.classes, len(patients(manifest))) == (("ill", "well"), 12)
+    people = dict(rows(manifest, "image_path", "patient_id"))
+    assert people["ill/left/003.png"] == people["ill/right/003.png"] != people["well/left/003.png"]

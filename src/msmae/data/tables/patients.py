@@ -19,6 +19,7 @@ from msmae.errors import UserError
 
 PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
 SIDES = re.compile(r"(?P<who>.*\d.*?)[-_ ]?(?P<side>OD|OS|left|right)$", re.IGNORECASE)
+SIDE_FOLDERS = {"left", "right", "l", "r", "od", "os", "left_eye", "right_eye"}
 BEGINNING = re.compile(r"([^/]*?\d{3,})[_-][^/]*$")
 """The beginning of a file's name up to its first long number, where more follows: ``OAS1_0001`` of
 ``OAS1_0001_MR1_100``."""
@@ -70,7 +71,7 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
         return _by_header(manifest)
     found = [_matched(PATIENT_IN_NAME, path).lower() for path in paths]
     if len(set(found) - {""}) < 2:  # no patient, or the same word in every path, tells nobody apart
-        by_name = _by_pairs(manifest, paths) or _by_units(manifest, paths)
+        by_name = _by_pairs(manifest, paths) or _by_side_folders(manifest, paths) or _by_units(manifest, paths)
         return by_name or _by_beginnings(manifest, paths) or _with_hint(manifest, paths)
     apart = _anew(manifest, found)
     if apart != found:
@@ -110,6 +111,24 @@ def _by_pairs(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
     return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": "names but for the side"})
 
 
+def _by_side_folders(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
+    """Both eyes, or sides, of a patient in folders of their own: ``left/003.png`` and ``right/003.png``; None where
+    some image lies in no such folder, or no two are called alike."""
+    places = [path.rpartition("/") for path in paths]
+    folders = [(folder.rpartition("/")[2].lower(), folder.rpartition("/")[0]) for folder, _, _ in places]
+    if not all(side in SIDE_FOLDERS for side, _ in folders):
+        return None
+    found = [plain(without_suffix(name)) for _, _, name in places]
+    people = {(above, name) for (_, above), name in zip(folders, found, strict=True)}
+    if len(people) < 2 or len(people) == len(paths):
+        return None
+    note = (
+        f"{count(len(people), 'patient')} by files of one name in folders of sides: {len(paths) - len(people):,} twice"
+    )
+    rule = "files of one name in folders of sides"
+    return manifest.with_columns({"patient_id": _anew(manifest, found)}, notes=[note], rules={"patient_id": rule})
+
+
 def _anew(manifest: Manifest, names: Sequence[str]) -> list[str]:
     """Patients' names of the files, told apart where numbers begin anew in each split, site and class."""
     table = manifest.table
@@ -118,17 +137,21 @@ def _anew(manifest: Manifest, names: Sequence[str]) -> list[str]:
 
 
 def with_copies(manifest: Manifest) -> Manifest:
-    """Name the copies of a picture that were made to have more of them (``a_aug1``, ``a.rf.3f2a91c0``) in the column
-    ``cluster``, together with the picture: no cut parts them, and they are no patients."""
+    """Name the copies of a picture that were made to have more of them (``a_aug1``, ``a.rf.3f2a91c0``), or in another
+    format (``a.jpg``, ``a.png``), in the column ``cluster``, together with the picture: no cut parts them, and they are
+    no patients."""
     paths = manifest.table["image_path"].tolist()
-    bases = [COPY.sub("", without_suffix(path)) for path in paths]
-    sizes = Counter(bases)
-    copies = [path for path, base in zip(paths, bases, strict=True) if base != without_suffix(path) and sizes[base] > 1]
+    base_of = {path: COPY.sub("", without_suffix(path)) for path in paths}
+    sizes = Counter(base_of.values())  # files, however many planes of one there are
+    several = sorted((len(path), path) for path, base in base_of.items() if sizes[base] > 1)
+    firsts = {base_of[path]: path for _, path in reversed(several)}
+    copies = sorted(path for _, path in several if firsts[base_of[path]] != path)
     if not copies or "cluster" in manifest.table:
         return manifest
-    together = [f"near-{plain(base)}" if sizes[base] > 1 else "" for base in bases]
+    together = [f"near-{plain(base_of[path])}" if sizes[base_of[path]] > 1 else "" for path in paths]
     note = (
-        f"{count(len(copies), 'image')} named like a changed copy of another, and kept together with it ({copies[0]})"
+        f"{count(len(copies), 'image')} named like another, as a changed copy of it or in another format, and kept "
+        f"together with it ({copies[0]})"
     )
     return manifest.with_columns({"cluster": together}, notes=[note], rules={"cluster": note})
 

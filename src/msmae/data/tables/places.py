@@ -35,7 +35,7 @@ COPIES = {
         "normalised",
         "denoised",
     ),
-    *("clahe", "small", "thumbnails", "raw"),
+    *("clahe", "small", "thumbnails", "thumbs", "previews", "raw"),
 }
 """Words in the name of a folder whose images were made of those in another."""
 _PART = re.compile(r"(?:images|labels)(Tr|Ts)")  # nnU-Net's and the decathlon's folders
@@ -209,14 +209,29 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
         of.setdefault(place.rest[0] if place.rest else "", set()).add(place.stem)
     formats = len(of) > 1 and all(name.lower() in FORMATS for name in of)
     made = [name for name in of if set(words(name)) & COPIES or re.search(r"\d+x\d+", name)]
-    twins = [(one, two) for one in made for two in of if one != two and len(of[one] & of[two]) >= 0.8 * len(of[one])]
-    if not (formats or twins) or len(of) > 6:
+    pairs = [(one, two) for one in made for two in of if one != two and len(of[one] & of[two]) >= 0.8 * len(of[one])]
+    twins = [sorted(pair) for pair in pairs]
+    apart = {one: [of[name] for name in of if name != one] for one in of}
+    twins += [[one, "the others"] for one in of if _repeats(of[one], apart[one], at_least=0.5 if one in made else 1.0)]
+    if formats and len(of) <= 6:
+        twins = [sorted(of)]
+    if not twins or (len(of) > 6 and twins[0][1] != "the others"):
         return
     raise UserError(
-        f"the folders {' and '.join(sorted(of) if formats else sorted(twins[0]))} seem to hold the same images twice",
+        f"the folders {' and '.join(twins[0])} seem to hold the same images twice",
         where=where,
         mend="give one of them as DATA, or say --layout folder: the folders are the classes",
     )
+
+
+def _repeats(names: set[str], others: Sequence[set[str]], *, at_least: float) -> bool:
+    """Whether a folder has the files of two or more other folders again, by name: ``all/``, ``thumbnails/``. It has a
+    file of each name, and no two of the others share one; or, ``at_least`` a share of its names is theirs."""
+    whole: set[str] = set().union(*others)
+    if len(others) < 2 or len(whole) < 4:
+        return False
+    apart = len(whole) == sum(map(len, others))
+    return names == whole and apart if at_least == 1 else len(names & whole) >= at_least * len(names)
 
 
 def _check_words_beside_numbers(tops: Sequence[str], *, where: str) -> None:
