@@ -172,7 +172,7 @@ def test_messages_go_to_a_file_where_standard_error_is_one() -> None:
     code = """
 import logging
 from msmae.cli import quiet_logging
-from msmae.training.trainer import StageProgress
+from msmae.runs.progress_lines import StageProgress
 quiet_logging()
 with StageProgress("pretrain").progress as progress:
     assert progress.console.is_terminal

@@ -84,30 +84,47 @@ def test_a_whole_run_on_two_processes(tmp_path: Path) -> None:
     assert (bank["maps"].flatten(1).std(dim=1) > 0).all(), "every image's map was refreshed, whichever rank made it"
 
 
+FINE_TUNED = ["--method", "vit", "--finetune.drop_path", "0", "--finetune.draw", "half", "--finetune.rotate", "20"]
+PRETRAINED = ["--method", "msmae-shuffled", "--pretrain.epochs", "3", "--pretrain.uniform_epochs", "1"]
+
+
 @pytest.mark.slow
-def test_one_two_and_three_processes_come_to_the_same(tmp_path: Path) -> None:
-    """A vision transformer at twelve images a step in all, without what each process draws for itself."""
+@pytest.mark.parametrize(
+    ("verb", "stage", "loss", "asked"),
+    [
+        ("run", "finetune", "val_loss", FINE_TUNED),
+        ("pretrain", "pretrain", "reconstruction", PRETRAINED),
+    ],
+)
+def test_one_two_and_three_processes_come_to_the_same(
+    verb: str, stage: str, loss: str, asked: list[str], tmp_path: Path
+) -> None:
+    """Twelve images a step in all: whoever has an image, its crop, its jitter and its mask are the same. Dropped blocks
+    are each process's own, and left out."""
     make_phantom(tmp_path / "data", images=90, size=32)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MSMAE_CACHE": str(tmp_path / "cache")}
     found = []
     for world in (1, 2, 3):
         run = tmp_path / str(world)
         command = [
-            sys.executable, "-m", "msmae", "run", str(tmp_path / "data" / "manifest.csv"), "--out", str(run),
-            "--preset", "tiny", "--method", "vit", "--trainer.accelerator", "cpu", "--trainer.devices", str(world),
-            "--trainer.precision", "32-true", "--finetune.batch_size", str(12 // world), "--finetune.crop_scale", "1",
-            "1", "--finetune.flip", "0", "--finetune.jitter", "0", "--finetune.drop_path", "0",
+            sys.executable, "-m", "msmae", verb, str(tmp_path / "data" / "manifest.csv"), "--out", str(run),
+            "--preset", "tiny", "--trainer.accelerator", "cpu", "--trainer.devices", str(world),
+            "--trainer.precision", "32-true", f"--{stage}.batch_size", str(12 // world), *asked,
         ]  # fmt: skip
         done = subprocess.run(
             command, capture_output=True, text=True, env={**environment, "MASTER_PORT": str(free_port())}, timeout=400
         )
         assert done.returncode == 0, done.stderr
-        losses = pd.read_csv(next((run / "logs" / "finetune").glob("**/metrics.csv")))["val_loss"].dropna().tolist()
-        found.append((losses, load_file(run / "model" / "model.safetensors"), pd.read_csv(run / "predictions.csv")))
-    (losses, weights, predictions), *others = found
-    for other_losses, other_weights, other_predictions in others:
-        assert other_losses == pytest.approx(losses, abs=1e-5)
-        assert list(other_predictions["image_path"]) == list(predictions["image_path"]), "each once, by one process"
+        log = pd.read_csv(next((run / "logs" / stage).glob("**/metrics.csv")))
+        weights = load_file(run / ("model" if verb == "run" else "pretrained") / "model.safetensors")
+        found.append((run, log[loss].dropna().tolist(), weights))
+    (one, losses, weights), *others = found
+    assert len(losses) >= 2
+    for run, other_losses, other_weights in others:
+        if loss == "val_loss":  # what is logged of a step is the first process's share of it
+            assert other_losses == pytest.approx(losses, abs=1e-5)
+            mine, theirs = (pd.read_csv(folder / "predictions.csv")["image_path"] for folder in (one, run))
+            assert list(theirs) == list(mine), "each once, by one process"
         assert all(torch.allclose(other_weights[name], weights[name], atol=1e-4) for name in weights)
 
 

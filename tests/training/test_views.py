@@ -15,7 +15,7 @@ from msmae.config import FinetuneSettings
 from msmae.errors import UserError
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
-from msmae.training import trainer
+from msmae.runs import progress_lines
 from msmae.training.finetune import FinetuneModule
 from msmae.training.prepare import Prepared
 from msmae.training.supervised import disagreement, train_supervised
@@ -78,7 +78,7 @@ def test_mixed_shares_change_by_batch_and_end_with_all_patches(data: Path, tmp_p
 def test_it_is_said_where_the_last_epoch_was_the_best(
     rate: float, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(trainer, "SECONDS_TO_FORETELL", 0.0)
+    monkeypatch.setattr(progress_lines, "SECONDS_TO_FORETELL", 0.0)
     trained_on(prepared_of(data, "vit", finetune={"epochs": 3, "base_lr": rate, "ema": 0.0}), tmp_path / "run")
     best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
     said = capsys.readouterr().out
@@ -90,7 +90,7 @@ def test_how_long_it_will_take_is_told_by_the_steps_and_not_by_the_maps_before_t
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     """Eight epochs of nine minutes had been foretold as 288 to 1,158 minutes."""
-    monkeypatch.setattr(trainer, "SECONDS_TO_FORETELL", 0.0)
+    monkeypatch.setattr(progress_lines, "SECONDS_TO_FORETELL", 0.0)
     refresh = FinetuneModule.refresh
     monkeypatch.setattr(FinetuneModule, "refresh", lambda self: (time.sleep(2), refresh(self)))
     trained_on(prepared_of(data, "vit", finetune={"draw": "half", "epochs": 20, "batch_size": 8}), tmp_path / "run")

@@ -30,6 +30,11 @@ class Geometry:
     flip: Tensor
     turn: Tensor | None = None
 
+    def __getitem__(self, rows: slice) -> Geometry:
+        """The geometry of some of the samples."""
+        turn = None if self.turn is None else self.turn[rows]
+        return Geometry(self.centre[rows], self.extent[rows], self.flip[rows], turn)
+
     def apply(self, images: Tensor, size: tuple[int, int], *, mode: str = "bicubic") -> Tensor:
         """Crop, mirror and resample [B, C, H, W] -> [B, C, *size]; pixels outside repeat the border.
 

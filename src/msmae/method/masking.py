@@ -30,6 +30,10 @@ class PatchPlan:
     mask: Tensor
     throw: Tensor
 
+    def __getitem__(self, rows: slice) -> PatchPlan:
+        """The plans of some of the images."""
+        return PatchPlan(self.keep[rows], self.mask[rows], self.throw[rows])
+
     def to(self, device: torch.device) -> PatchPlan:
         """The same plan on another device."""
         return PatchPlan(self.keep.to(device), self.mask.to(device), self.throw.to(device))

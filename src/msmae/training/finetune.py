@@ -64,8 +64,9 @@ class FinetuneModule(SupervisedModule):
         draw = draw_for(self.prepared, share)
         if draw is None:
             return None
-        maps = geometry.apply_to_maps(draw.maps(self.bank, ids, self.generator), self.bank.grid)  # [B, h, w]
-        return draw.plan(maps, self.generator).keep.to(self.device)
+        maps = draw.maps(self.bank, self.for_all(ids), self.generator)[self.own]  # [B, h, w]
+        maps = geometry.apply_to_maps(maps, self.bank.grid)
+        return draw.plan(self.for_all(maps), self.generator)[self.own].keep.to(self.device)
 
     @property
     def sees_whole(self) -> bool:

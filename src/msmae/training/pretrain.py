@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from msmae.config import check_adaptation
-from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.method.attention import MapBank, patch_maps
 from msmae.method.classifier import Classifier
@@ -89,15 +88,14 @@ class PretrainModule(StageModule):
 
     def plan(self, maps: Tensor) -> PatchPlan:
         """The plan of a batch from its aligned maps [B, h, w]."""
-        return (WARM_UP if self.warming_up else self.draw).plan(maps, self.generator)
+        draw = WARM_UP if self.warming_up else self.draw
+        return draw.plan(self.for_all(maps), self.generator)[self.own]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()
-        geometry = random_geometry(
-            len(ids), scale=self.settings.crop_scale, flip=self.settings.flip, generator=self.generator
-        )
+        geometry = self.draw_geometry(len(ids), scale=self.settings.crop_scale, flip=self.settings.flip)
         images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
-        maps = self.draw.maps(self.bank, ids, self.generator)  # [B, h, w], of the whole images
+        maps = self.draw.maps(self.bank, self.for_all(ids), self.generator)[self.own]  # [B, h, w], of whole images
         plan = self.plan(geometry.apply_to_maps(maps, self.bank.grid)).to(self.device)
         losses = msmae_loss(
             images,

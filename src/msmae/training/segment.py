@@ -9,7 +9,6 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
-from msmae.data.geometry import random_geometry
 from msmae.data.loader import Batch
 from msmae.files import write_whole
 from msmae.method.dice import make_loss
@@ -27,7 +26,6 @@ from msmae.training.optimiser import averaging_of, layerwise_groups
 from msmae.training.prepare import Prepared
 from msmae.training.segment_data import class_layers
 from msmae.training.start import fill
-from msmae.training.supervised import jitter
 from msmae.training.trainer import StageModule, check_trainer, fit, make_trainer
 
 AUXILIARY = 0.4
@@ -52,17 +50,12 @@ class SegmentModule(StageModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids = batch.ids.cpu()
-        geometry = random_geometry(
-            len(ids),
-            scale=self.settings.crop_scale,
-            flip=self.settings.flip,
-            rotate=self.settings.rotate,
-            generator=self.generator,
-        )
+        settings = self.settings
+        geometry = self.draw_geometry(len(ids), scale=settings.crop_scale, flip=settings.flip, rotate=settings.rotate)
         images = geometry.apply(self.normalise(batch.images), self.prepared.image_size)
         masks = torch.from_numpy(self.prepared.store.fetch_masks(ids.numpy())).to(self.device)
         target = self.target(geometry.apply_to_masks(masks, self.prepared.image_size))
-        heads = self.model.heads(jitter(images, self.settings.jitter, self.generator))
+        heads = self.model.heads(self.jittered(images, settings.jitter))
         losses = [self.loss(logits.float(), target) for logits in heads]
         loss = losses[-1] + AUXILIARY * sum(losses[:-1])
         self.log("loss", loss, prog_bar=True)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
-from msmae.data.geometry import Geometry, random_geometry
+from msmae.data.geometry import Geometry
 from msmae.data.loader import Batch
 from msmae.method.msmae import label_loss
 from msmae.runs.checkpoint import read_checkpoint
@@ -57,15 +57,12 @@ class SupervisedModule(StageModule):
 
     def augment(self, images: Tensor) -> tuple[Tensor, Geometry]:
         """Normalised images [B, C, H, W], cropped, flipped and jittered; and the geometry that was drawn for them."""
-        geometry = random_geometry(
-            len(images),
-            scale=self.settings.crop_scale,
-            flip=self.settings.flip,
-            rotate=self.settings.rotate,
-            generator=self.generator,
+        settings = self.settings
+        geometry = self.draw_geometry(
+            len(images), scale=settings.crop_scale, flip=settings.flip, rotate=settings.rotate
         )
         images = geometry.apply(self.normalise(images), self.prepared.image_size)
-        return jitter(images, self.settings.jitter, self.generator), geometry
+        return self.jittered(images, settings.jitter), geometry
 
     def classify(self, images: Tensor, ids: Tensor, geometry: Geometry, number: int) -> Tensor:
         """Logits [B, classes] of one training batch, the ``number``-th of its epoch."""
@@ -162,14 +159,6 @@ class LastIsValidated(Callback):
     ) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
-
-
-def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Random contrast and brightness of normalised images [B, C, H, W], each with this standard deviation."""
-    if strength == 0:
-        return images
-    draws = strength * torch.randn(2, len(images), 1, 1, 1, generator=generator).to(images.device)
-    return images * (1 + draws[0]) + draws[1]
 
 
 def disagreement(logits: Tensor, taught: Tensor, labels: Tensor, *, temperature: float = 1.0) -> Tensor:

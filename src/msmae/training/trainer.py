@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import pickle  # nosec B403 # for the error of a file that holds code, which is not run
-import sys
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,10 +16,10 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from msmae.config import FinetuneSettings, PretrainSettings, SegmentSettings, TrainerSettings, require
+from msmae.data.geometry import Geometry, random_geometry
 from msmae.data.loader import Batch, Batches
 from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
@@ -30,13 +28,11 @@ from msmae.runs.checkpoint import unreadable_checkpoint
 from msmae.runs.folder import precision_of
 from msmae.runs.last import LastCheckpoint
 from msmae.runs.loggers import check_logger, loggers_of
+from msmae.runs.progress_lines import LOG_EVERY, EveryEpochLogged, StageProgress
 from msmae.runs.resume import Halved, WholeCheckpoints, sound_checkpoint
 from msmae.training.prepare import Prepared
 
 log = logging.getLogger("msmae")
-
-LOG_EVERY = 10
-"""Steps between two that are logged."""
 
 
 def make_trainer(
@@ -232,11 +228,41 @@ class StageModule(pl.LightningModule):
         )  # fmt: skip
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed all randomness from (seed, epoch, batch, rank): a resumed run draws the same."""
-        place = (self.prepared.seed, self.current_epoch, batch_idx, self.global_rank)
-        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
-        torch.manual_seed(seed)
-        self.generator = torch.Generator().manual_seed(seed)
+        """Seed all randomness from (seed, epoch, batch): a resumed run draws the same. ``generator`` is alike on all
+        processes, which draw for the images of all of them and take their `own`; torch's is each process's."""
+        place = (self.prepared.seed, self.current_epoch, batch_idx)
+        alike, torchs = (
+            int(np.random.SeedSequence((*place, rank)).generate_state(1)[0]) for rank in (0, self.global_rank)
+        )
+        torch.manual_seed(torchs)
+        self.generator = torch.Generator().manual_seed(alike)
+
+    @property
+    def world(self) -> int:
+        """Processes that train together; 1 outside a training, where Lightning's ``global_rank`` is 0."""
+        return 1 if self._trainer is None else self.trainer.world_size
+
+    @property
+    def own(self) -> slice:
+        """Of what is drawn for the images of all processes, the rows of this one's (``Batches``)."""
+        return slice(self.global_rank, None, self.world)
+
+    def for_all(self, rows: Tensor) -> Tensor:
+        """Rows [B, ...] as if each of W processes had the same [W*B, ...]: what is drawn for them is drawn for all."""
+        return rows.repeat_interleave(self.world, dim=0)
+
+    def draw_geometry(self, images: int, **limits: Any) -> Geometry:
+        """Crop, flip and rotation of each of this process's images."""
+        return random_geometry(images * self.world, **limits, generator=self.generator)[self.own]
+
+    def jittered(self, images: Tensor, strength: float) -> Tensor:
+        """Normalised images [B, C, H, W] with random contrast and brightness, each with this standard deviation."""
+        if strength == 0:
+            return images
+        draws = torch.randn(2, len(images) * self.world, 1, 1, 1, generator=self.generator)
+        contrast, brightness = (strength * draws[:, self.own]).to(images.device)
+        changed: Tensor = images * (1 + contrast) + brightness
+        return changed
 
     @property
     def rate(self) -> float:
@@ -295,106 +321,3 @@ class StageModule(pl.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-NUMBER = (int, float, Tensor)
-SHORT = {"val_balanced_accuracy": "val_bal_acc"}
-SECONDS_BETWEEN_LINES = 20.0
-SECONDS_TO_FORETELL = 5.0
-
-
-class EveryEpochLogged(Callback):
-    """Where an epoch has fewer steps than Lightning waits between two logged ones, its last is logged."""
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        trainer.log_every_n_steps = min(LOG_EVERY, max(1, steps))  # type: ignore[attr-defined]
-
-
-class StageProgress(Callback):
-    """One line for the whole stage: epoch, bar, images/s, current losses, time gone and left.
-
-    Where the output is not a terminal, plain lines instead: after some seconds how long it will take, then one at the
-    end of an epoch or half a minute after the last.
-    """
-
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
-        self.task: TaskID | None = None
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=16), TimeRemainingColumn(), TextColumn("left"),
-            TextColumn("{task.fields[figures]}"), redirect_stderr=sys.stderr.isatty(),
-        )  # fmt: skip
-        self.seconds = 0.0  # spent in training epochs so far, those before an interruption included
-        self.images = 0
-        self.due = 0.0  # when the next line is printed, where there is no terminal to draw a bar on
-        self.foretold = False
-        self.first_step: float | None = None  # when the epoch's first step began: its maps are fresh by then
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
-        self.first, self.images, self.began = pl_module.goes_on[1], 0, time.perf_counter()
-        if trainer.is_global_zero and (trainer.current_epoch or self.first):
-            within = f", batch {self.first + 1} of {trainer.num_training_batches}" if self.first else ""
-            epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-            print(f"{self.stage}: continued from {epoch}{within}", flush=True)
-        if trainer.is_global_zero and self.progress.console.is_terminal:
-            total = int(trainer.max_epochs or 1) * int(trainer.num_training_batches)
-            self.task = self.progress.add_task(self.stage, total=total, figures="")
-            self.progress.start()
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.first, self.images, self.began, self.first_step = 0, 0, time.perf_counter(), None
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.first_step = self.first_step or time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.images += len(batch.ids) * trainer.world_size
-        if trainer.is_global_zero and not self.progress.console.is_terminal:
-            self.say_within(trainer, batch_idx + 1)
-        if self.task is None or (batch_idx % 5 and batch_idx + 1 < int(trainer.num_training_batches)):
-            return
-        done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
-        epoch, figures = self.status(trainer)
-        self.progress.update(self.task, completed=done, description=epoch, figures=figures)
-
-    def say_within(self, trainer: pl.Trainer, batches: int) -> None:
-        """Within an epoch: how long the stage will take, and where it is."""
-        passed, of_epoch = time.perf_counter() - (self.first_step or self.began), int(trainer.num_training_batches)
-        if not self.foretold and passed > SECONDS_TO_FORETELL:
-            left = int(trainer.max_epochs or 1) - trainer.current_epoch
-            minutes = passed / (batches - self.first) * left * of_epoch / 60
-            print(f"{self.stage}: about {minutes:.1f} minutes for {left} epochs, validation apart", flush=True)
-            self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
-        elif passed > SECONDS_BETWEEN_LINES and time.monotonic() > self.due + 10 and batches < of_epoch:
-            self.due = time.monotonic() + SECONDS_BETWEEN_LINES
-            epoch, figures = self.status(trainer)
-            print(f"{epoch} ({100 * batches // of_epoch} %)  {figures}", flush=True)
-
-    def status(self, trainer: pl.Trainer) -> tuple[str, str]:
-        """Which epoch this is, and images/s with the current losses."""
-        rate = self.images / (time.perf_counter() - self.began)
-        shown = {SHORT.get(k, k): float(v) for k, v in trainer.progress_bar_metrics.items() if isinstance(v, NUMBER)}
-        figures = " ".join([f"{rate:.0f} images/s", *(f"{name} {value:.3f}" for name, value in shown.items())])
-        return f"{self.stage} {trainer.current_epoch + 1}/{trainer.max_epochs}", figures
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        passed = time.perf_counter() - self.began
-        self.seconds += passed
-        pl_module.log("images_per_s", self.images / passed, rank_zero_only=True)
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.is_global_zero and not self.progress.console.is_terminal and (last or time.monotonic() > self.due):
-            self.due = time.monotonic() + SECONDS_BETWEEN_LINES
-            print("  ".join(self.status(trainer)), flush=True)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = float(state_dict["seconds"])
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self.task is not None:
-            self.progress.stop()

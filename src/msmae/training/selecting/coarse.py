@@ -62,7 +62,7 @@ class CoarseFineModule(SupervisedModule):
         assert locator is not None
         with torch.autocast(images.device.type, enabled=False):
             scores = locator(images.float())  # [B, N]
-        positions = half_by(scores.detach(), self.count, self.generator)  # [B, K]
+        positions = half_by(self.for_all(scores.detach()), self.count, self.generator)[self.own]  # [B, K]
         x = self.model.before_last(images, positions)  # [B, P+K+G, D]
         logits = self.model.model.classify(encoder.read(encoder.blocks[-1](x)))
         with torch.no_grad():
