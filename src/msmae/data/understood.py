@@ -153,7 +153,7 @@ def _splits(manifest: Manifest) -> Fact:
     given = [split for split in SPLITS if sizes[split] and split not in ours]
     cut = [split for split in SPLITS if sizes[split] and split in ours]
     if not shown:
-        return Fact("splits", "none given", 0, rule, (), "--split-column")
+        return Fact("splits", f"none given{f' by {rule}' if rule else ''}", 0, rule, (), "--split-column")
     told = []
     if given:
         told.append(f"{', '.join(given)} given{f' by {rule}' if rule else ''}")

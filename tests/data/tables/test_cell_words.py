@@ -10,6 +10,7 @@ import pytest
 from listed_files import rows, touch
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.patients import without_anonymous
+from msmae.data.understood import understand
 from msmae.errors import UserError
 
 
@@ -211,3 +212,14 @@ def test_hugging_faces_lines_are_a_table(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.png", "label": 3}\n[1]\n')
     with pytest.raises(UserError, match="line 2 is no JSON object"):
         open_dataset(tmp_path)
+
+
+def test_a_list_of_test_images_without_labels_is_said_and_no_split(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{n}.png" for n in range(12)))
+    lines = "\n".join(f"{n}.png,{'ab'[n % 2]}" for n in range(8))
+    (tmp_path / "train.csv").write_text(f"image,label\n{lines}\n")
+    (tmp_path / "test.csv").write_text("image\n" + "\n".join(f"{n}.png" for n in range(8, 12)) + "\n")
+    manifest = open_dataset(tmp_path)
+    assert not manifest.table["split"].any()
+    (splits,) = understand(manifest).about("splits")
+    assert splits.said == "none given by the lists test.csv (test without a label, for pre-training)"

@@ -292,6 +292,11 @@ def test_patients_that_are_nobody_or_one_in_two_spellings(tmp_path: Path) -> Non
     assert noted(manifest, "patients that differ only in capital letters are different patients here: P1 / p1")
     numbered = open_dataset(table(tmp_path, "label,patient_id", "a,0.0", "b,1.0"))
     assert patients(numbered) == {"0", "1"}
+    zeros = open_dataset(table(tmp_path, "label,patient_id", "a,0012", "b,12", "a,7"))
+    assert noted(zeros, "patients that differ only in leading zeros are different patients here: 0012 / 12")
+    rounded = open_dataset(table(tmp_path, "label,patient_id", "a,1.23457E+15", "b,7"))
+    assert noted(rounded, "a spreadsheet has rounded 1.23457E+15")
+    assert not noted(open_dataset(table(tmp_path, "label,patient_id", "a,7", "b,100200300")), "rounded")
 
 
 def test_a_question_mark_is_no_class(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
     cut = _splits(base, labels, chosen, tables, columns, where=where)
     told: dict[str, list[str]] = {"label": labels, "split": cut.values}
     rules = {"label": chosen.rule if folders is None else folders.rules["label"]}
-    rules |= {"split": cut.rule} if any(cut.values) else {}
+    rules |= {"split": cut.rule} if cut.rule else {}
     rules |= {"unknown": unknown} if unknown else {}
     if any(people.values):
         told["patient_id"], rules["patient_id"] = people.values, people.rule

@@ -80,13 +80,21 @@ def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
     hidden = sum(piece.startswith(UNSURE) for label in labels for piece in label.split(SEPARATOR))
     if hidden:
         notes.append(f"{count(hidden, 'label')} with ? before it: not known of its image, and left out of that class")
-    by_case: dict[str, set[str]] = {}
-    for label in labels:
-        for piece in label.split(SEPARATOR):
-            by_case.setdefault(piece.casefold(), set()).add(piece)
-    twins = sorted(" / ".join(sorted(spellings)) for spellings in by_case.values() if len(spellings) > 1)
-    if twins:
-        notes.append(f"classes that differ only in capital letters are different classes here: {some(twins)}")
+    return [*notes, *_alike("classes", {piece for label in labels for piece in label.split(SEPARATOR)})]
+
+
+def _alike(what: str, names: set[str]) -> list[str]:
+    """A sentence where names differ only in capital letters, or in zeros before a number (``0012``, ``12``), which a
+    spreadsheet takes away."""
+    notes, alike = [], {"capital letters": str.casefold, "leading zeros": lambda name: name.lstrip("0") or "0"}
+    for how, key in alike.items():
+        spellings: dict[str, set[str]] = {}
+        for name in names:
+            if how == "capital letters" or name.isdecimal():
+                spellings.setdefault(key(name), set()).add(name)
+        twins = sorted(" / ".join(sorted(found)) for found in spellings.values() if len(found) > 1)
+        if twins:
+            notes.append(f"{what} that differ only in {how} are different {what} here: {some(twins)}")
     return notes
 
 
@@ -105,12 +113,10 @@ def check_classes(labels: Sequence[str] | pd.Series, *, where: str) -> None:
 
 def people_notes(patients: Sequence[str] | pd.Series) -> list[str]:
     """What a person should know about these patients."""
-    by_case: dict[str, set[str]] = {}
-    for patient in set(patients):
-        by_case.setdefault(patient.casefold(), set()).add(patient)
-    twins = sorted(" / ".join(sorted(spellings)) for spellings in by_case.values() if len(spellings) > 1)
-    told = f"patients that differ only in capital letters are different patients here: {some(twins)}"
-    return [told] if twins else []
+    names = set(patients)
+    rounded = sorted(name for name in names if re.fullmatch(r"\d(?:[.,]\d+)?[eE]\+?\d+|\d{6,}0{6,}(?:\.0)?", name))
+    told = f"a spreadsheet has rounded {some(rounded)}: several patients may have become one"
+    return [*_alike("patients", names), *([told] if rounded else [])]
 
 
 def _ordered(label: str) -> str:
