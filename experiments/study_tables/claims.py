@@ -29,6 +29,8 @@ NAMES = {
     "224-mixed-half": "224 px, mixed shares, half attended",
     "efficientnet-lite0": "EfficientNet-Lite0 from ImageNet, 224 px",
     "140-all": "140 px, all",
+    "154-all": "154 px, all",
+    "336-all": "336 px, all",
     "coarse-located": "336 px, coarse and fine",
     "coarse-random": "336 px, coarse and 32 of 576 at random",
 }
@@ -82,7 +84,12 @@ PRETRAINED = (
     (2, "224-mixed-half+early", "112-all", 0.0),
     (2, "224-mixed-half+early", "224-mixed-half+grid", 0.0),
 )
-COARSE = ((2, "coarse-located", "140-all", 0.0), (2, "coarse-located", "coarse-random", 0.0))
+COARSE = (
+    (2, "coarse-located", "140-all", 0.0),
+    (2, "coarse-located", "154-all", 10.0),
+    (2, "coarse-located", "336-all", -1.0),
+    (2, "coarse-located", "coarse-random", 0.0),
+)
 """The same of coarse and fine, on a phantom; its folds are seeds."""
 RIVAL = "112-all"
 """The smaller image at the cost of a quarter."""

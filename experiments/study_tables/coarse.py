@@ -12,6 +12,7 @@ from study_tables.pooled_difference import own_seed
 NAMES = {
     "112-all": "112 px, all 64 patches",
     "140-all": "140 px, all 100 patches",
+    "154-all": "154 px, all 121 patches",
     "336-all": "336 px, all 576 patches",
     "coarse-random": "coarse, and 32 of 576 at random",
     "coarse-centre": "coarse, and the 32 in the middle",
