@@ -48,6 +48,8 @@ def _without_effect(manifest: Manifest, chosen: DatasetSettings) -> Iterator[tup
             continue  # it names the folder of masks, and was refused if there is none
         if f"the column {getattr(chosen, name)}" in manifest.rules.values():
             continue  # of a table beside class folders
+        if name == "split_column" and manifest.rules.get("split", "").endswith("as told"):
+            continue  # it leaves out the splits that file names say
         if name == "image_column" and manifest.rules.get("channels", "").endswith("as told"):
             continue  # it names a channel
         if name == "label_column" and (chosen.label_column.startswith("path:") or label_table(chosen.label_column)):

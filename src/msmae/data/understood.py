@@ -160,7 +160,7 @@ def _splits(manifest: Manifest) -> Fact:
     if cut:
         told.append(f"{', '.join(cut)} cut here, by chance")
     option = ", ".join(f"--{split}-fraction" for split in cut if split != "train") or (
-        "--split-column" if manifest.layout in ("csv", "imagefolder", "tables") else ""
+        "--split-column" if manifest.layout in ("csv", "imagefolder", "tables") or "file names" in rule else ""
     )
     return Fact("splits", f"{shown} ({', '.join(told)})" if told else shown, sum(sizes.values()), rule, (), option)
 

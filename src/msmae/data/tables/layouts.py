@@ -11,7 +11,7 @@ from msmae.data.tables.by_tables import LAYOUT, read_by_tables
 from msmae.data.tables.findings import parse_labels
 from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
 from msmae.data.tables.listing import SPREADSHEETS, Listing, left_out, list_folder, some
-from msmae.data.tables.patients import labels_as_told, suggest_patients, with_copies
+from msmae.data.tables.patients import labels_as_told, suggest_patients, with_copies, with_words_of_names
 from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
 from msmae.data.tables.published.medmnist import read_medmnist
 from msmae.data.tables.tables import ColumnNames, find_tables, read_csv_manifest
@@ -69,6 +69,7 @@ def open_dataset(
             where=manifest.where,
             mend="leave it out",
         )
+    manifest = with_words_of_names(manifest, splits=split_column != "")
     return with_copies(suggest_patients(manifest, patients=patients))
 
 

@@ -1,4 +1,5 @@
-"""Whose image it is, where no table says so: from the file's name, or from the DICOM header."""
+"""Whose image it is, and of which split, where no table and no folder says so: from the file's name, or from the DICOM
+header."""
 
 from __future__ import annotations
 
@@ -14,11 +15,13 @@ from msmae.data.reading.dicom import MODALITIES
 from msmae.data.reading.door import door
 from msmae.data.tables.labels import ANONYMISED, label_notes
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, some, without_suffix
-from msmae.data.tables.roles import told_apart
+from msmae.data.tables.roles import split_of, told_apart
 from msmae.errors import UserError
 
 PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
 SIDES = re.compile(r"(?P<who>.*\d.*?)[-_ ]?(?P<side>OD|OS|left|right)$", re.IGNORECASE)
+FIRST_WORD = re.compile(r"([^\W\d_]{2,}(?:[-_ ][^\W\d_]{2,})*)[-_ (]*\d")
+"""The words that a file's name begins with, before its number: ``train`` of ``train_012``."""
 SIDE_FOLDERS = {"left", "right", "l", "r", "od", "os", "left_eye", "right_eye"}
 BEGINNING = re.compile(r"([^/]*?\d{3,})[_-][^/]*$")
 """The beginning of a file's name up to its first long number, where more follows: ``OAS1_0001`` of
@@ -134,6 +137,36 @@ def _anew(manifest: Manifest, names: Sequence[str]) -> list[str]:
     table = manifest.table
     places = ["/".join(filter(None, pair)) for pair in zip(table["split"], table["site"], strict=True)]
     return told_apart(list(zip(places, table["label"], names, strict=True)))
+
+
+def with_words_of_names(manifest: Manifest, *, splits: bool = True) -> Manifest:
+    """The split, where every file is named after one (``train_01.png``, ``test_02.png``) and nothing else says it,
+    unless ``splits`` is false; and, of images without a label, a note where all names begin with one of a few words,
+    which may be the classes."""
+    stems = [without_suffix(path.rpartition("/")[2]) for path in manifest.table["image_path"]]
+    begins = [match[1].strip("-_ ") if (match := FIRST_WORD.match(stem)) else "" for stem in stems]
+    said = Counter(begins)
+    if "" in said or not 2 <= len(said) <= 8 or min(said.values()) < 2:
+        return manifest
+    named = {word: split_of(word) for word in said}
+    if {"train", "test"} <= set(named.values()) and all(named.values()):
+        if manifest.table["split"].any():
+            return manifest
+        rule = f"the beginnings of the file names ({', '.join(sorted(said))})"
+        if not splits:
+            return manifest.with_columns({}, rules={"split": f"{rule}: left out, as told"})
+        known = {word for word, label in zip(begins, manifest.table["label"], strict=True) if label}
+        if known and known != set(said):
+            bare = " and ".join(sorted(set(said) - known))
+            return manifest.with_columns({}, rules={"split": f"{rule}; {bare} without a label, for pre-training"})
+        told = {"split": [named[word] for word in begins]}
+        return manifest.with_columns(told, notes=[f"splits by {rule}"], rules={"split": rule})
+    if manifest.classes or manifest.table["mask_path"].any():
+        return manifest
+    either = "|".join(re.escape(word) for word in sorted(said))
+    option = f"--label-column 'path:({either})[^/]*$'"
+    hint = f"the file names begin with {some(sorted(said))}: if these are classes, say {option}"
+    return manifest.with_columns({}, notes=[hint])
 
 
 def with_copies(manifest: Manifest) -> Manifest:

@@ -211,6 +211,9 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
     made = [name for name in of if set(words(name)) & COPIES or re.search(r"\d+x\d+", name)]
     pairs = [(one, two) for one in made for two in of if one != two and len(of[one] & of[two]) >= 0.8 * len(of[one])]
     twins = [sorted(pair) for pair in pairs]
+    if any(place.kind == "image" and not place.rest for place in images):  # beside images/, the folder ""
+        beside = [name for name in of if name and len(of[name] & of[""]) >= 0.8 * len(of[name])]
+        twins += [[name, "the images"] for name in beside]
     apart = {one: [of[name] for name in of if name != one] for one in of}
     twins += [[one, "the others"] for one in of if _repeats(of[one], apart[one], at_least=0.5 if one in made else 1.0)]
     if formats and len(of) <= 6:
@@ -220,7 +223,8 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
     raise UserError(
         f"the folders {' and '.join(twins[0])} seem to hold the same images twice",
         where=where,
-        mend="give one of them as DATA, or say --layout folder: the folders are the classes",
+        mend="give one of them as DATA, say --mask-column FOLDER if it holds masks, or --layout folder: the folders are "
+        "the classes",
     )
 
 

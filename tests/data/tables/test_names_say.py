@@ -1,0 +1,52 @@
+"""What the names of files and of folders beside images/ say: splits, classes, copies; read, offered or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from listed_files import rows, touch
+from msmae.config import DatasetSettings, Settings
+from msmae.data.opening import open_data
+from msmae.data.tables.layouts import open_dataset
+from msmae.data.understood import understand
+from msmae.errors import UserError
+
+
+def test_splits_in_the_names_of_files_are_given_splits_unless_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{s}_{n}.png" for c in "ab" for s in ("train", "valid", "test") for n in range(3)))
+    manifest = open_data(tmp_path, Settings())
+    assert dict(rows(manifest, "image_path", "split"))["a/valid_1.png"] == "val"
+    (fact,) = understand(manifest).about("splits")
+    assert "given by the beginnings of the file names (test, train, valid)" in fact.said
+    assert fact.option == "--split-column"
+    aside = open_data(tmp_path, Settings(dataset=DatasetSettings(split_column="")))
+    assert not aside.table["split"].any()
+    touch(tmp_path / "plain", *(f"{c}/train_{n}.png" for c in "ab" for n in range(3)))
+    assert not open_dataset(tmp_path / "plain").table["split"].any(), "one word of all files divides nothing"
+    touch(tmp_path / "above", *(f"{s}/{c}/train_{n}.png" for s in ("train", "test") for c in "ab" for n in range(3)))
+    assert open_dataset(tmp_path / "above").rules.get("split", "") == "the folders"
+    touch(tmp_path / "bare", *(f"im/{s}_{n}.png" for s in ("train", "test") for n in range(8)))
+    lines = "\n".join(f"train_{n}.png,{'ab'[n % 2]}" for n in range(8))
+    (tmp_path / "bare" / "labels.csv").write_text(f"image,label\n{lines}\n")
+    bare = open_dataset(tmp_path / "bare")
+    assert not bare.table["split"].any()
+    assert "test without a label, for pre-training" in understand(bare).about("splits")[0].said
+
+
+def test_classes_that_file_names_begin_with_are_offered(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}_{n:03}.png" for c in ("benign", "malignant") for n in range(4)))
+    (hint,) = (note for note in open_dataset(tmp_path).notes if "the file names begin with benign, malignant" in note)
+    option = hint.partition("--label-column '")[2].rstrip("'")
+    assert open_dataset(tmp_path, label_column=option).classes == ("benign", "malignant")
+    touch(tmp_path / "one", *(f"img_{n:03}.png" for n in range(4)))
+    assert not any("begin with" in note for note in open_dataset(tmp_path / "one").notes)
+
+
+def test_a_folder_of_the_same_names_beside_the_images_is_no_class(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("image", "heatmap") for n in range(5)))
+    with pytest.raises(UserError, match="heatmap and the images seem to hold the same images twice.*--mask-column"):
+        open_dataset(tmp_path)
+    manifest = open_dataset(tmp_path, mask_column="heatmap")
+    assert rows(manifest, "image_path", "mask_path")[0] == ("image/0.png", "heatmap/0.png")
