@@ -46,7 +46,7 @@ def test_classes_that_file_names_begin_with_are_offered(tmp_path: Path) -> None:
 
 def test_a_folder_of_the_same_names_beside_the_images_is_no_class(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("image", "heatmap") for n in range(5)))
-    with pytest.raises(UserError, match="heatmap and the images seem to hold the same images twice.*--mask-column"):
+    with pytest.raises(UserError, match=r"heatmap and the images seem to hold the same images twice.*--mask-column"):
         open_dataset(tmp_path)
     manifest = open_dataset(tmp_path, mask_column="heatmap")
     assert rows(manifest, "image_path", "mask_path")[0] == ("image/0.png", "heatmap/0.png")
