@@ -223,7 +223,7 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
     raise UserError(
         f"the folders {' and '.join(twins[0])} seem to hold the same images twice",
         where=where,
-        mend="give one of them as DATA, say --mask-column FOLDER if it holds masks, or --layout folder: they are classes",
+        mend="give one of them as DATA, or say --mask-column FOLDER if it holds masks, --layout folder if classes",
     )
 
 
