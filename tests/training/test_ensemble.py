@@ -141,6 +141,14 @@ def test_killed_between_two_models_it_goes_on_with_the_rest(run: Path, images: P
     assert (folder_of(run, 1) / "model" / "model.safetensors").stat().st_mtime_ns == kept
 
 
+def test_the_report_says_that_several_models_answered(run: Path) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert f"{FOLDS} models that answer together" in page
+    assert "holds no logs" not in page
+    assert "nsemble fold" not in page, "no trait of the patients"
+    assert f"mean of the probabilities of {FOLDS} models" in (run / "claim_2024.md").read_text(encoding="utf-8")
+
+
 def test_exported_and_read_again_it_answers_alike(run: Path) -> None:
     model = load(run)
     assert read_run(run)[0]["folds"] == FOLDS

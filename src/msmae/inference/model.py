@@ -68,10 +68,15 @@ class Model:
 
     def members(self) -> list[Model]:
         """The models that answer together, each alone; itself, where it is one."""
-        if not isinstance(self.network, Ensemble):
+        if len(self.networks) == 1:
             return [self]
-        card = replace(self.card, members=1)
-        return [Model(member, card, device=self.device) for member in self.network.members()]
+        card, precision = replace(self.card, members=1), "bf16" if self.dtype == torch.bfloat16 else "fp32"
+        return [Model(network, card, device=self.device, precision=precision) for network in self.networks]
+
+    @property
+    def networks(self) -> list[Classifier]:
+        """The classifiers that answer together; one, where it is one."""
+        return self.network.members() if isinstance(self.network, Ensemble) else [self.network]
 
     @property
     def classes(self) -> list[str]:
@@ -154,7 +159,7 @@ class Model:
     def attention(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Maps [B, h, w] in [0, 1]: where the class token looks in the last block; of an ensemble the mean of them.
         Images as in :meth:`predict`."""
-        encoders = [member.network.encoder for member in self.members()]
+        encoders = [network.encoder for network in self.networks]
         maps = [
             torch.stack([patch_maps(encoder, batch).float() for encoder in encoders]).mean(dim=0)
             for batch in self.prepared_batches(images, batch_size)

@@ -13,7 +13,9 @@ from msmae.reporting.wording import count, of, percentage, split_name
 from msmae.statistics.predictions import CLUSTER, cluster_count, names_patient
 
 ORDER = ("train", "val", "test", "external", "")
-STRUCTURE = ("image_path", "label", "patient_id", "split", "mask_path", "axis", "index", "frame", "cluster")
+STRUCTURE = (
+    "image_path", "label", "patient_id", "split", "mask_path", "axis", "index", "frame", "cluster", "ensemble_fold",
+)  # fmt: skip
 """Columns that say what an image is, not who it is of."""
 FEW = 12  # values: a column with more is a name or a measurement, not a group
 AGE_BANDS = (0, 20, 40, 60, 80)

@@ -114,6 +114,8 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         parameters = cost.get("parameters_encoder") or cost.get("parameters")
         size = f", {count(parameters)} parameters" if parameters else ""
         found.append(("encoder", f"{of(model['depth'], 'block')}, patches of {model.get('patch_size')} px{size}"))
+    if models := run.config.get("folds"):
+        found.append(("models", f"{models}, whose probabilities are averaged; trained on different folds"))
     seconds = [cost[name] for name in ("seconds_pretrain", "seconds_finetune") if cost.get(name) is not None]
     if seconds:
         threads = run.environment.get("cpu_threads")

@@ -57,6 +57,7 @@ def content(run: RunFiles) -> dict[str, Any]:
         "table_one": data.table_one(run, labels=segmentation.labels(run)),
         "flow": data.flow(run),
         "training": curves.training(run),
+        "models": run.config.get("folds"),
         "figures": results.figure_table(run),
         "per_class": results.class_table(run, split),
         "curves": curves.curves(run, rows, split),

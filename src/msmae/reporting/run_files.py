@@ -164,7 +164,7 @@ def read_run_files(run: Path) -> RunFiles:
     pooled = None
     if metrics.get("patients") and (run / "predictions_patients.csv").is_file():
         pooled = read_predictions(run / "predictions_patients.csv")
-    logs = _read_logs(run / "logs")
+    logs = _read_logs(run / "logs") or _read_logs(run / "folds" / "1" / "logs")  # of an ensemble those of the first
     if not logs:
         missing.append("there are no logs: the course of the training cannot be shown")
     panels, lost = _read_panels(run / "panels")
