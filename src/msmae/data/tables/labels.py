@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -86,7 +86,11 @@ def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
 def _alike(what: str, names: set[str]) -> list[str]:
     """A sentence where names differ only in capital letters, or in zeros before a number (``0012``, ``12``), which a
     spreadsheet takes away."""
-    notes, alike = [], {"capital letters": str.casefold, "leading zeros": lambda name: name.lstrip("0") or "0"}
+    notes = []
+    alike: dict[str, Callable[[str], str]] = {
+        "capital letters": str.casefold,
+        "leading zeros": lambda name: name.lstrip("0") or "0",
+    }
     for how, key in alike.items():
         spellings: dict[str, set[str]] = {}
         for name in names:
