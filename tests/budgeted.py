@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 import msmae
+from msmae.data.manifest import read_manifest
 from msmae.inference.model import load
 from msmae.verbs.budget import budget
 from spots import write_spots
@@ -40,6 +41,12 @@ def images_of(run: Path) -> list[str]:
     """The test images."""
     table = pd.read_csv(run / "manifest.csv")
     return [str(path) for path in table.loc[table["split"] == "test", "image_path"]]
+
+
+def names_of(run: Path) -> list[str]:
+    """What predictions call the test images."""
+    manifest = read_manifest(run / "manifest.csv")
+    return manifest.names[manifest.ids("test")].tolist()
 
 
 def content_of(run: Path) -> dict[str, Any]:

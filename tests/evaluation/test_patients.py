@@ -19,7 +19,7 @@ from msmae.evaluation.neighbours import write_neighbours
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
 from msmae.evaluation.units import choose
 from msmae.inference.model import load
-from msmae.statistics.predictions import read_predictions, write_predictions
+from msmae.statistics.predictions import read_predictions
 from msmae.training.prepare import prepare_again
 from msmae.verbs.evaluate import evaluate
 from several_images import write_patients
@@ -149,10 +149,6 @@ def test_the_report_names_the_nearest_training_images_of_wrong_answers(finished:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     prepared = prepare_again(run)
-    path_of = {Path(path).name: path for path in prepared.manifest.table["image_path"]}
-    frame = read_predictions(run / "predictions.csv")  # as `msmae evaluate` names the images, by the run's own manifest
-    frame["image_path"] = [path_of[Path(path).name] for path in frame["image_path"]]
-    write_predictions(frame, run / "predictions.csv")
     write_neighbours(run, load(run), prepared, 2)
     table = pd.read_csv(run / "neighbours.csv", dtype=str)
     manifest = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False).set_index("image_path")

@@ -49,7 +49,7 @@ def test_a_run_is_evaluated_where_its_images_lie_now(finished: Path, data: Path,
     (run / "record.json").unlink()
     with pytest.raises(UserError, match="--root DIR"):
         evaluate(str(run))
-    before = (run / "predictions.csv").read_text().count("\n")
+    before = (run / "predictions.csv").read_text()
     evaluate(str(run), root=str(moved))
-    assert str(moved) in (run / "predictions.csv").read_text()
-    assert (run / "predictions.csv").read_text().count("\n") == before
+    assert str(moved) in (run / "manifest.csv").read_text()
+    assert (run / "predictions.csv").read_text() == before, "the images are called as the data calls them"

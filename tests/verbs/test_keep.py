@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import msmae
-from budgeted import content_of, images_of
+from budgeted import content_of, images_of, names_of
 from msmae.errors import UserError
 from msmae.inference.model import Model, load
 from msmae.inference.packed import Packed, can_pack
@@ -142,7 +142,7 @@ def test_a_share_that_was_evaluated_is_predicted_as_it_was_measured(budgeted: Pa
     """Also where `msmae budget` did not measure it."""
     shutil.copytree(budgeted, tmp_path / "run")
     evaluate(str(tmp_path / "run"), keep=0.375, selector="grid")
-    told = read_predictions(tmp_path / "run" / "predictions_keep.csv").set_index("image_path").loc[images_of(budgeted)]
+    told = read_predictions(tmp_path / "run" / "predictions_keep.csv").set_index("image_path").loc[names_of(budgeted)]
     said = load(tmp_path / "run").predict(images_of(budgeted), 0.375, selector="grid")
     np.testing.assert_allclose(said.numpy(), told[[f"prob_level {i}" for i in range(4)]].to_numpy(float), atol=2e-5)
     assert len(load(tmp_path / "run").card.keep["calibrations"]) == 1 + len(load(budgeted).card.keep["calibrations"])
@@ -154,7 +154,7 @@ def test_every_measured_share_has_a_calibration_of_its_own(budgeted: Path, tmp_p
     shutil.copytree(budgeted, tmp_path / "run")
     evaluate(str(tmp_path / "run"), keep=keep, selector=selector)
     told = read_predictions(tmp_path / "run" / "predictions_keep.csv")
-    told = told[told["split"] == "test"].set_index("image_path").loc[images_of(budgeted)]
+    told = told[told["split"] == "test"].set_index("image_path").loc[names_of(budgeted)]
     said = load(budgeted).predict(images_of(budgeted), keep, selector=selector)
     expected = told[[f"prob_level {i}" for i in range(4)]].to_numpy(float)
     np.testing.assert_allclose(said.numpy(), expected, atol=2e-5)

@@ -24,6 +24,7 @@ from msmae.records import check_recorded, recorded
 
 COLUMNS = ("image_path", "label", "patient_id", "split", "mask_path", "site")
 SPLITS = ("train", "val", "test")
+AS_GIVEN = "as_given"  # a column of a run's manifest: the path of an image before it was written from there
 SEPARATOR = ";"  # between the labels of a multi-label image, and between its masks
 WRITTEN = ("label", "patient_id", "split", "site")
 WORDS_FOR_NOTHING = {"nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "none", "?"}
@@ -165,6 +166,13 @@ class Manifest:
         """Where the image with this sample id is."""
         return self.root / str(self.table.at[sample, "image_path"])
 
+    @property
+    def names(self) -> pd.Series:
+        """What predictions and reports call the images: their paths as the data gave them, where these tell them apart."""
+        paths = self.table["image_path"]
+        given = self.table.get(AS_GIVEN, paths)
+        return given if given.all() and given.nunique() == paths.nunique() else paths
+
     @cached_property
     def mask_classes(self) -> tuple[str, ...]:
         """The classes that masks are named with, in alphabetical order; empty where they are named with none."""
@@ -256,7 +264,8 @@ class Manifest:
 
         Paths are written relative to the CSV's own folder where the data lies in or under it, otherwise absolute, so
         the file means the same images wherever it is read on this machine. The file appears whole or not at all; with
-        ``record`` its folder keeps its check sum, which :func:`read_manifest` compares.
+        ``record`` its folder keeps its check sum, which :func:`read_manifest` compares, and where paths are written
+        otherwise than they were given, the column ``as_given`` says how.
         """
         target = Path(csv_path)
         prefix = _prefix(self.root, seen_from=target.parent)
@@ -266,6 +275,8 @@ class Manifest:
         ):
             table["as_written"] = "yes"
         if prefix != ".":
+            if record and AS_GIVEN not in table:
+                table[AS_GIVEN] = table["image_path"]
             table["image_path"] = [os.path.join(prefix, image) for image in table["image_path"]]
             table["mask_path"] = [_prefix_each(masks, prefix) for masks in table["mask_path"]]
         target.parent.mkdir(parents=True, exist_ok=True)

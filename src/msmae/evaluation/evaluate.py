@@ -243,7 +243,7 @@ def predictions_frame(
     manifest = prepared.manifest
     classes = classes or manifest.classes
     multilabel = manifest.multilabel if multilabel is None else multilabel
-    table = manifest.table.loc[rows]
+    table = manifest.table.assign(image_path=manifest.names).loc[rows]
     frame = table[["image_path", "patient_id", "split", "label"]].reset_index(drop=True)
     frame["predicted"] = name_classes(probabilities, classes, multilabel=multilabel)
     for column, name in enumerate(classes):

@@ -25,7 +25,8 @@ def write_neighbours(run: Path, model: Model, prepared: Prepared, count: int) ->
     """
     rows, parts = np.concatenate([prepared.ids("val"), prepared.ids("test")]), []
     reference = reference_of(run, model)
-    frame = prepared.manifest.table.loc[rows].reset_index(drop=True)
+    manifest = prepared.manifest
+    frame = manifest.table.assign(image_path=manifest.names).loc[rows].reset_index(drop=True)
     for start in range(0, len(rows), 256):
         images = prepared.store.fetch(rows[start : start + 256]).astype(np.float32)
         parts.append(answer_with_features(model, torch.from_numpy(images))[1])

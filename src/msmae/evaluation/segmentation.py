@@ -84,7 +84,8 @@ def measure_splits(model: SegmentationModel, prepared: Prepared) -> tuple[pd.Dat
 
 def measured(prepared: Prepared, sample: int, reference: np.ndarray, answer: np.ndarray) -> list[dict[str, Any]]:
     """The rows of one image, one a class; reference and answer are bool [classes, H, W]."""
-    table, settings = prepared.manifest.table, prepared.settings.segment
+    manifest, settings = prepared.manifest, prepared.settings.segment
+    table = manifest.table.assign(image_path=manifest.names)
     places = [name for name in ("axis", "index", "frame", "cluster") if name in table]
     who = {name: table.at[sample, name] for name in ("image_path", "patient_id", "split", *places)}
     return [
@@ -113,6 +114,6 @@ def draw_cases(model: SegmentationModel, prepared: Prepared, run: Path, frame: p
             images = prepared.store.fetch(rows).astype(np.float32)
             predicted = model.layers(model.predict(images))[0]
             draw_outlines(folder / name, images[0], predicted=predicted, reference=class_layers(prepared, rows)[0])
-            image = prepared.manifest.table.at[sample, "image_path"]
+            image = prepared.manifest.names.at[sample]
             captions.append({"image_path": image, "dice": float(value), "kind": kind, "file": name})
     write_json(folder / "panels.json", {"panels": captions})

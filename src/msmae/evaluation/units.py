@@ -239,7 +239,8 @@ def features(model: Model, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
 def rows_of(manifest: Manifest, frame: pd.DataFrame) -> np.ndarray:
     """The manifest's row of each image of a predictions frame, int64 [n]."""
     keys = [name for name in ("image_path", "axis", "index", "frame") if name in frame and name in manifest.table]
-    place = {key: row for row, key in enumerate(manifest.table[keys].itertuples(index=False, name=None))}
+    table = manifest.table.assign(image_path=manifest.names)
+    place = {key: row for row, key in enumerate(table[keys].itertuples(index=False, name=None))}
     return np.array([place[key] for key in frame[keys].itertuples(index=False, name=None)], dtype=np.int64)
 
 

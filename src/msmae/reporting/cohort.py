@@ -14,7 +14,8 @@ from msmae.statistics.predictions import CLUSTER, cluster_count, names_patient
 
 ORDER = ("train", "val", "test", "external", "")
 STRUCTURE = (
-    "image_path", "label", "patient_id", "split", "mask_path", "axis", "index", "frame", "cluster", "ensemble_fold",
+    "image_path", "as_given", "label", "patient_id", "split", "mask_path", "axis", "index", "frame", "cluster",
+    "ensemble_fold",
 )  # fmt: skip
 """Columns that say what an image is, not who it is of."""
 FEW = 12  # values: a column with more is a name or a measurement, not a group

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from msmae.data.manifest import Manifest, join_mask, printable
+from msmae.data.manifest import AS_GIVEN, Manifest, join_mask, printable
 from msmae.data.tables.listing import count, some
 
 PLANE = ("axis", "index", "frame")
@@ -42,6 +42,7 @@ def _rows(manifest: Manifest) -> dict[Key, Row]:
         masks = ";".join(join_mask(name, os.path.abspath(path)) for name, path in manifest.masks(sample))
         key = (os.path.abspath(manifest.path(sample)), *(str(cells.get(column, "")) for column in PLANE))
         del cells["image_path"]
+        cells.pop(AS_GIVEN, None)
         rows[key] = {str(column): str(cell) for column, cell in cells.items()} | {"mask_path": masks}
     return rows
 
