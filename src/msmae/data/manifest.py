@@ -168,7 +168,7 @@ class Manifest:
 
     @property
     def names(self) -> pd.Series:
-        """What predictions and reports call the images: their paths as the data gave them, where these tell them apart."""
+        """What predictions and reports call the images: their paths as the data gave them, if these tell them apart."""
         paths = self.table["image_path"]
         given = self.table.get(AS_GIVEN, paths)
         return given if given.all() and given.nunique() == paths.nunique() else paths
