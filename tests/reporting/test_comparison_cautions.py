@@ -52,3 +52,8 @@ def test_a_comparison_of_tiny_models_says_that_it_is_a_smoke_test(tmp_path: Path
     file = folder / "mae" / "0" / "config.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"preset": "tiny"}))
     assert "is a smoke test" in page_of(folder).text
+
+
+def test_one_planned_question_is_no_questions(tmp_path: Path) -> None:
+    text = page_of(write_folder(tmp_path / "one", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0,))).text
+    assert "1 planned question," in " ".join(text.split())

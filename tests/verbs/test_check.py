@@ -66,7 +66,10 @@ def test_leakage_exits_with_3_after_writing_what_was_found(
 
 def test_allowed_leakage_exits_with_0_and_is_said(leaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("check", leaking, "--allow-leakage") == 0
-    assert "leaks into the test split" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "leaks into the test split" in said
+    assert "pairs with identical pixels" in said
+    assert "images with a mask" not in said, "rows of zeros are not printed"
 
 
 def test_the_repaired_manifest_is_clean_and_can_be_checked_in_turn(

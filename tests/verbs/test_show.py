@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
+import pytest
+from rich.console import Console
 
 from msmae.statistics.summary import summarise
-from msmae.verbs.show import doubts
+from msmae.verbs.show import doubts, show_result
 from simulated import as_frame, draw
 
 
@@ -18,3 +23,11 @@ def test_classes_without_images_are_named_below_the_figures() -> None:
     assert "balanced accuracy" in line
     both = doubts({"val": splits["test"], "test": splits["test"]}, ["val", "test"])
     assert "val, test: no image of c0: means over classes are over the other classes" in both
+
+
+@pytest.mark.parametrize("rule", ["plain", "balanced"])
+def test_the_table_says_which_rule_answers(rule: str, tmp_path: Path) -> None:
+    shown = io.StringIO()
+    metrics = {"arm": "vit", "seed": 0, "answers": rule, "splits": {}}
+    show_result(metrics, tmp_path, console=Console(file=shown, width=100))
+    assert f"{rule} answers" in " ".join(shown.getvalue().split())
