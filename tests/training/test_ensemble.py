@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,26 +59,27 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_index(frame["image_path"].map(lambda path: Path(path).name))
 
 
-def built(count: int, *, several: bool) -> tuple[list[Classifier], Ensemble]:
+def built(count: int, *, several: bool, mirrored: bool = False) -> tuple[list[Classifier], Ensemble]:
     torch.manual_seed(0)
     shape: dict[str, Any] = {"image_size": (16, 16), "patch_size": 8, "channels": 1, "width": 8, "depth": 1, "heads": 2}
     members = [Classifier(VisionTransformer(**shape), classes=3).eval() for _ in range(count)]
     for one in members:
         torch.nn.init.normal_(one.head.weight)  # type: ignore[union-attr, arg-type]
-    return members, Ensemble(members, several=several).eval()
+    return members, Ensemble(members, several=several, mirrored=mirrored).eval()
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_the_answer_is_the_mean_of_the_probabilities(several: bool) -> None:
-    members, together = built(3, several=several)
+@pytest.mark.parametrize(("several", "mirrored"), [(False, False), (True, False), (False, True), (True, True)])
+def test_the_answer_is_the_mean_of_the_probabilities(several: bool, mirrored: bool) -> None:
+    members, together = built(3, several=several, mirrored=mirrored)
     images = torch.randn(5, 1, 16, 16)
 
     def says(logits: Tensor) -> Tensor:
         return logits.sigmoid() if several else logits.softmax(dim=1)
 
-    mean = torch.stack([says(one(images)) for one in members]).mean(dim=0)
+    views = [images, images.flip(3)] if mirrored else [images]
+    mean = torch.stack([says(one(view)) for one in members for view in views]).mean(dim=0)
     torch.testing.assert_close(says(together(images)), mean)
-    assert classifier_macs(together).total == pytest.approx(3 * classifier_macs(members[0]).total)
+    assert classifier_macs(together).total == pytest.approx(3 * len(views) * classifier_macs(members[0]).total)
     alone = [one(images) for one in together.members()]
     assert all(torch.equal(one(images), other) for one, other in zip(members, alone, strict=True))
 
@@ -147,6 +149,25 @@ def test_the_report_says_that_several_models_answered(run: Path) -> None:
     assert "holds no logs" not in page
     assert "nsemble fold" not in page, "no trait of the patients"
     assert f"mean of the probabilities of {FOLDS} models" in (run / "claim_2024.md").read_text(encoding="utf-8")
+
+
+def test_mirror_images_are_answered_too_until_that_is_taken_back(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "predictions.csv").read_bytes()
+    msmae.evaluate(str(run), mirror="on")
+    assert re.search(r"mirror on; on validation auroc .* log_loss \d\.\d+ -> \d\.\d+", capsys.readouterr().out)
+    frame, prepared = pd.read_csv(run / "predictions.csv"), prepare_again(run)
+    rows = prepared.ids("test")
+    pixels = torch.from_numpy(prepared.store.fetch(rows).astype(np.float32))
+    alone = [load(folder_of(run, number)) for number in range(1, FOLDS + 1)]
+    answers = [one.predict(view, calibrated=False) for one in alone for view in (pixels, pixels.flip(3))]
+    expected = load(run).calibrate(torch.stack(answers).mean(dim=0)).double()
+    torch.testing.assert_close(expected, torch.from_numpy(probabilities(of(frame, "test"))), atol=1e-5, rtol=0)
+    with pytest.raises(UserError, match="on already"):
+        msmae.evaluate(str(run), mirror="on")
+    with pytest.raises(UserError, match="whole images"):
+        msmae.evaluate(str(run), mirror="off", keep=0.5)
+    msmae.evaluate(str(run), mirror="off")
+    assert (run / "predictions.csv").read_bytes() == before
 
 
 def test_exported_and_read_again_it_answers_alike(run: Path) -> None:

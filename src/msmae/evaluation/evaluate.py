@@ -22,7 +22,7 @@ from msmae.method.cost import classifier_macs, map_macs, msmae_macs
 from msmae.method.msmae import MSMAE
 from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
-from msmae.runs.checkpoint import file_sha256, read_checkpoint, with_keep, write_card
+from msmae.runs.checkpoint import file_sha256, read_card, read_checkpoint, with_keep, write_card
 from msmae.runs.folder import write_json
 from msmae.selection.cost import selection_macs
 from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
@@ -65,13 +65,20 @@ def evaluate(model: Model, data: Prepared, how: How) -> tuple[pd.DataFrame, floa
 
 
 def evaluate_model(
-    prepared: Prepared, run: Path, *, answers: Rule = DEFAULT, thresholds: Mapping[str, float] | None = None
+    prepared: Prepared,
+    run: Path,
+    *,
+    answers: Rule = DEFAULT,
+    thresholds: Mapping[str, float] | None = None,
+    mirrored: bool | None = None,
 ) -> dict[str, Any]:
     """Write RUN/predictions.csv and RUN/metrics.json; the model was chosen on validation, the test split is read once.
 
-    ``answers``: the rule whose figures are shown first; metrics.json holds both. ``thresholds`` replace those that the
-    model keeps. Returns the content of metrics.json.
+    ``answers``: the rule whose figures are shown first; metrics.json holds both. ``thresholds``, and whether answers
+    are ``mirrored``, replace what the model keeps. Returns the content of metrics.json.
     """
+    if mirrored is not None:
+        write_card(run / "model", replace(read_card(run / "model"), mirrored=mirrored))
     model = load(run)
     own, rate = evaluate(model, prepared, How())
     frame, calibrator, calibration = calibrate(own, prepared)

@@ -22,7 +22,7 @@ from msmae.method.classifier import Classifier
 from msmae.method.ensemble import Ensemble
 from msmae.method.segmenter import Segmenter
 from msmae.runs.cards import ModelCard
-from msmae.runs.checkpoint import load_model, load_selection
+from msmae.runs.checkpoint import joined, load_model, load_selection
 from msmae.selection.selectors import SELECTORS, WHOLE, Draw, Selection, own_draws, share_for
 from msmae.statistics.answers import DEFAULT, RULES, Rule, name_classes
 from msmae.statistics.calibration import Calibrator
@@ -71,7 +71,8 @@ class Model:
         if len(self.networks) == 1:
             return [self]
         card, precision = replace(self.card, members=1), "bf16" if self.dtype == torch.bfloat16 else "fp32"
-        return [Model(network, card, device=self.device, precision=precision) for network in self.networks]
+        alone = [joined([network], card) if card.mirrored else network for network in self.networks]
+        return [Model(network, card, device=self.device, precision=precision) for network in alone]
 
     @property
     def networks(self) -> list[Classifier]:
@@ -245,6 +246,7 @@ def load(run: str | Path, *, device: str | torch.device = "cpu", precision: str 
 
 Keep = float | Literal["auto"]
 log = logging.getLogger("msmae")
+SINGLE = "leave it out; of an ensemble one of RUN/folds takes it, of a mirrored model `msmae evaluate RUN --mirror off`"
 PREPARE = "`msmae budget RUN` prepares a model, measures what it loses, and chooses"
 
 
@@ -262,9 +264,9 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
     asked = selector is not None
     if keep == 1 and not asked:
         return own_way(model.card)
-    if model.card.members > 1:
+    if isinstance(model.network, Ensemble):
         what = "selector" if keep == 1 else "keep"
-        raise UserError("an ensemble looks at whole images", where=what, mend="leave it out, or name one of RUN/folds")
+        raise UserError("averaged answers are of whole images", where=what, mend=SINGLE)
     if keep == "auto":
         choice = model.card.keep.get("choice")
         if not choice:

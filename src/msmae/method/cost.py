@@ -65,8 +65,8 @@ def head_macs(model: Classifier | MSMAE) -> int:
 def classifier_macs(model: Classifier, kept: int | None = None, *, embed_all: bool = False) -> Macs:
     """One prediction from ``kept`` patches (all when None)."""
     if isinstance(model, Ensemble):
-        each = [classifier_macs(member, kept, embed_all=embed_all) for member in model.members()]
-        return Macs(sum(cost.linear for cost in each), sum(cost.attention for cost in each))
+        one = classifier_macs(model.members()[0], kept, embed_all=embed_all)
+        return Macs(model.passes * one.linear, model.passes * one.attention)
     encoder = encoder_macs(model.encoder, kept, embed_all=embed_all)
     linear, attention = encoder.linear + head_macs(model), encoder.attention
     if model.attentive is not None:

@@ -217,24 +217,26 @@ def _training_facts(run: RunFiles) -> dict[str, str]:
         )
         if run.config
         else "",
-        "ensemble": _ensemble(run.config.get("folds", 0), ema) if fine else "",
+        "ensemble": _ensemble(run.config.get("folds", 0), ema, mirrored=run.model.get("mirrored", False))
+        if fine
+        else "",
         "code": "Made with msmae (MIT licence); config.yaml holds every setting. SHA-256 of the weights "
         f"{str(run.metrics.get('model_sha256', 'unknown'))[:12]}, of the data "
         f"{str(run.metrics.get('data_sha256', 'unknown'))[:12]}.",
     }
 
 
-def _ensemble(folds: int, ema: float | None) -> str:
-    """How many models answer together, and whether their weights are averages over the training."""
-    averaged = f"the weights are an exponential moving average over training steps (decay {ema})."
-    if not folds:
-        return f"None; {averaged}" if ema else "None."
-    together = (
-        f"The mean of the probabilities of {folds} models of one recipe. Each was validated on images of its own and "
-        "learned from all others outside the test split; validation figures are of the model that had not learned "
-        "from the image."
-    )
-    return f"{together} Of each, {averaged}" if ema else together
+def _ensemble(folds: int, ema: float | None, *, mirrored: bool) -> str:
+    """What is averaged: the answers of several models, those to mirror images, the weights over the training."""
+    said = "None."
+    if folds:
+        said = f"The mean of the probabilities of {folds} models of one recipe, each validated on images of its own. "
+        said += "Validation figures are of the model that had not learned from the image."
+    if mirrored:
+        said += " The answers to an image and to its mirror image are averaged."
+    if ema:
+        said += f" The weights are an exponential moving average over training steps (decay {ema})."
+    return said
 
 
 def _result_facts(run: RunFiles, split: str) -> dict[str, str]:

@@ -56,6 +56,8 @@ class ModelCard:
     """The pretrained encoder that training began with: name, path, checksum, licence; empty: none."""
     members: int = 1
     """Classifiers that answer together (``method.ensemble``)."""
+    mirrored: bool = False
+    """The answers to an image and to its mirror image are averaged."""
     sha256: str = ""
     """Of model.safetensors beside the card; "" in models saved before it was kept."""
     format_version: int = FORMAT_VERSION

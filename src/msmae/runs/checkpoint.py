@@ -67,16 +67,16 @@ def build_model(card: ModelCard, *, drop_path: float = 0.0) -> MSMAE | Classifie
     if "remembers" in card.decoder:
         head = NeighbourVote(card.decoder["remembers"], card.width, len(card.classes), several=card.multilabel)
     classifier = Classifier(encoder, classes=len(card.classes), pool=card.pool, head=head)
-    if card.members == 1:
+    if card.members == 1 and not card.mirrored:
         return classifier
-    others = [build_model(replace(card, members=1)) for _ in range(card.members - 1)]
+    others = [build_model(replace(card, members=1, mirrored=False)) for _ in range(card.members - 1)]
     return joined([classifier, *others], card)
 
 
 def joined(members: Sequence[nn.Module], card: ModelCard) -> Ensemble:
-    """Classifiers of one card, to answer together."""
+    """Classifiers of one card, to answer together; one, for an image and its mirror image."""
     assert all(isinstance(member, Classifier) for member in members)
-    return Ensemble(members, several=card.multilabel)  # type: ignore[arg-type]
+    return Ensemble(members, several=card.multilabel, mirrored=card.mirrored)  # type: ignore[arg-type]
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard, *, selection: Selection | None = None) -> None:

@@ -68,8 +68,9 @@ def budget(
     if presentations is None and settings.finetune.share == "mixed":
         print("fine-tuning mixed the token shares: the model is measured as it is (--presentations N prepares a copy)")
         presentations = 0
-    if model.card.members > 1:
-        raise UserError("an ensemble looks at whole images", where=run, mend="train one model, without --folds")
+    if model.card.members > 1 or model.card.mirrored:
+        mend = "train one model, without --folds" if model.card.members > 1 else "`msmae evaluate RUN --mirror off`"
+        raise UserError("averaged answers are of whole images", where=run, mend=mend)
     if own := bool(model.card.keep.get("own")):
         require(
             not presentations, "the model sees coarse and fine already", where="--presentations", mend="leave it out"

@@ -20,6 +20,7 @@ def evaluate(
     selector: str | None = None,
     answers: Literal["plain", "balanced"] = "plain",
     threshold: str | None = None,
+    mirror: Literal["on", "off"] | None = None,
     neighbours: int = 0,
     root: str | None = None,
     allow_leakage: bool = False,
@@ -40,6 +41,7 @@ def evaluate(
             largest probability as trained, which finds more of the rare classes. metrics.json holds both.
         threshold: CLASS=0.3: the class is answered from this probability on; separate several with commas. The run
             keeps it; `none` removes it.
+        mirror: on: answers are averaged over image and mirror image, in twice the time; the run keeps it.
         neighbours: writes so many nearest training images of each validation and test image to RUN/neighbours.csv; the
             report names those of wrong answers.
         root: the folder of the run's data, where it lies now, if it was moved since. RUN/manifest.csv then names it.
@@ -78,6 +80,7 @@ def evaluate(
             selector=selector,
             answers=answers,
             threshold=threshold,
+            mirror=mirror,
             unit=unit,
             neighbours=neighbours,
         )
@@ -91,6 +94,8 @@ def evaluate(
             where="--threshold",
             mend="`msmae evaluate RUN --threshold CLASS=0.3` first",
         )
+    if mirror is not None:
+        raise UserError("it belongs to the run", where="--mirror", mend="`msmae evaluate RUN --mirror on` first")
     if segments:
         raise UserError("external tests are for classifiers", where=run, mend="`msmae predict` outlines new images")
     looking = {"keep": keep, "selector": selector}
@@ -114,6 +119,7 @@ def _evaluate_again(
     selector: str | None,
     answers: Literal["plain", "balanced"],
     threshold: str | None,
+    mirror: Literal["on", "off"] | None,
     unit: str | None,
     neighbours: int,
 ) -> dict[str, Any]:
@@ -127,8 +133,10 @@ def _evaluate_again(
         raise UserError(what, where="--neighbours", mend="leave it out")
     if unit is not None and (segments or keep != 1):
         raise UserError("units are for classifiers that see all patches", where="--unit", mend="leave it out")
-    if segments and (threshold is not None or answers != "plain"):
-        option = "--answers" if threshold is None else "--threshold"
+    if keep != 1 and mirror is not None:
+        raise UserError("averaged answers are of whole images", where="--mirror", mend="leave one of them out")
+    if segments and (threshold is not None or mirror is not None or answers != "plain"):
+        option = "--threshold" if threshold is not None else "--mirror" if mirror is not None else "--answers"
         raise UserError("a segmentation run answers no class", where=option, mend="leave it out")
     if keep != 1:
         from msmae.evaluation.evaluate import How, evaluate_kept
@@ -153,8 +161,15 @@ def _evaluate_again(
         from msmae.training.prepare import prepare_again
 
         thresholds = None if threshold is None else read_thresholds(threshold, read_card(folder / "model").classes)
-        prepared = prepare_again(folder, unit=unit)
-        metrics = evaluate_model(prepared, folder, answers=answers, thresholds=thresholds)
+        if mirror is not None:
+            check_mirror(folder, mirror)
+        prepared, before = prepare_again(folder, unit=unit), validated(folder)
+        mirrored = None if mirror is None else mirror == "on"
+        metrics = evaluate_model(prepared, folder, answers=answers, thresholds=thresholds, mirrored=mirrored)
+        if mirror is not None:
+            after = validated(folder)
+            changes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before.keys() & after.keys()]
+            print(f"- mirror {mirror}; on validation {', '.join(sorted(changes)) or 'nothing is known'}")
         if neighbours:
             from msmae.evaluation.neighbours import write_neighbours
             from msmae.inference.model import load
@@ -162,6 +177,33 @@ def _evaluate_again(
             print(f"  neighbours       {write_neighbours(folder, load(folder), prepared, neighbours)}")
     show_result(metrics, folder)
     return metrics
+
+
+def check_mirror(run: Path, mirror: str) -> None:
+    """Raise ``UserError`` where mirror images make no sense, or nothing would change."""
+    from msmae.runs.checkpoint import read_card
+    from msmae.runs.folder import read_run
+
+    card, settings = read_card(run / "model"), read_run(run)[1]
+    if card.mirrored == (mirror == "on"):
+        raise UserError(f"it is {mirror} already", where="--mirror", mend="leave it out")
+    if mirror == "on" and settings.finetune.flip == 0:
+        what = "the model has never seen a mirror image (finetune.flip 0)"
+        raise UserError(what, where="--mirror", mend="leave it out")
+    if mirror == "on" and card.keep:
+        mend = "leave it out: the model is prepared for a token share"
+        raise UserError("averaged answers are of whole images", where="--mirror", mend=mend)
+
+
+def validated(run: Path) -> dict[str, float]:
+    """Those of a run's validation figures that are compared where answers are mirrored; empty where there are none."""
+    from msmae.files import read_mapping
+
+    path = run / "metrics.json"
+    splits = read_mapping(path, mend="repeat its `msmae run` command")["splits"] if path.is_file() else {}
+    figures = splits.get("val", {}).get("metrics", {})
+    known = {name: figures.get(name, {}).get("value") for name in ("log_loss", "balanced_accuracy", "auroc")}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _evaluate_external(
