@@ -66,6 +66,8 @@ def test_external_and_internal_are_kept_apart(run: Path, elsewhere: Path, eviden
     own = json.loads((run / "metrics.json").read_text())
     assert set(metrics["splits"]) == {"external", "internal", "val"}
     assert metrics["splits"]["external"]["n"] == 60
+    audit = json.loads((evidence / "audit.json").read_text())
+    assert (audit["images"], [*{split for row in audit["splits"].values() for split in row}]) == (60, ["test"])
     assert metrics["splits"]["internal"]["metrics"] == own["splits"]["test"]["metrics"]
     assert metrics["model_sha256"] == own["model_sha256"]
     frame = read_predictions(evidence / "predictions.csv")
