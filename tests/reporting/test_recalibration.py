@@ -112,6 +112,18 @@ def test_evaluating_again_changes_nothing(run: Path) -> None:
     assert again.drop(columns="image_path").equals(frame.drop(columns="image_path"))
 
 
+def test_the_first_figures_are_held_against_what_each_rule_is_for(run: Path) -> None:
+    """Plain answers against the commonest class, balanced ones against chance."""
+    text = " ".join(Page(run / "report.html").text.split())
+    split = json.loads((run / "metrics.json").read_text())["splits"]["test"]
+    right = split["plain"]["metrics"]["accuracy"]["value"]
+    assert f"test images classified correctly: {100 * right:.1f} %" in text
+    assert "Accuracy of the commonest class" in text
+    balanced = split["metrics"]["balanced_accuracy"]["value"]
+    assert f"Balanced accuracy of the balanced answers: {100 * balanced:.1f} %" in text
+    assert "chance: 25.0 %" in text
+
+
 def test_the_report_says_what_was_done(run: Path) -> None:
     text = Page(run / "report.html").text
     assert "Calibration" in text
