@@ -17,6 +17,7 @@ from msmae.errors import UserError
 from msmae.training.minutes import (
     AIM,
     EPOCHS,
+    FEWEST_EPOCHS,
     MOST_EPOCHS,
     SMALLEST_BATCH,
     STEPS,
@@ -89,12 +90,15 @@ def test_few_images_are_shown_in_smaller_batches(images: int, epochs: int) -> No
     assert with_enough_steps(own, images=images) == own
 
 
-def planned(run: Path, data: Path, *, minutes: float = 60, folder: Path | None = None, **given: Any) -> Any:
+def planned(
+    run: Path, data: Path, *, minutes: float = 60, folder: Path | None = None, models: int = 1, **given: Any
+) -> Any:
     """Settings and method that a start from a run's encoder is given, with these settings asked for."""
     settings, start = settings_with_start(str(run), "cpu", None, given)
     manifest = divide(data, settings=settings, seed=0)
     return in_time(
-        minutes, manifest, settings, start, method="vit", preset="cpu", began=time.monotonic(), folder=folder
+        minutes, manifest, settings, start, method="vit", preset="cpu", began=time.monotonic(), folder=folder,
+        models=models,
     )  # fmt: skip
 
 
@@ -113,3 +117,19 @@ def test_an_unfinished_run_keeps_what_it_decided_and_not_what_is_asked_now(finis
     settings, method = planned(finished, data, folder=finished, finetune={"epochs": 7})
     assert (method, settings.finetune.epochs) == ("vit", 7)
     assert tuple(settings.model.image_size) == (32, 32)
+
+
+def test_the_time_is_that_of_all_models_of_an_ensemble(
+    finished: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An image takes a hundredth of a second to learn from: five models get a fifth of the epochs."""
+    monkeypatch.setattr("msmae.training.minutes.time_steps", lambda *_, **__: lambda size: Rates(size, 0.01, 0.0))
+    one, _ = planned(finished, data, minutes=1, model={"image_size": 32})
+    five, _ = planned(finished, data, minutes=1, model={"image_size": 32}, models=5)
+    assert one.finetune.epochs == MOST_EPOCHS
+    assert FEWEST_EPOCHS <= five.finetune.epochs < one.finetune.epochs
+    images = len(divide(data, settings=one, seed=0).ids("train"))
+    assert five.finetune.epochs * 5 * images * 0.01 < 60
+    assert "for each of 5 models" in capsys.readouterr().out
+    with pytest.raises(UserError, match="too little for 90 models"):
+        planned(finished, data, minutes=1, model={"image_size": 32}, models=90)
