@@ -50,3 +50,15 @@ def test_a_folder_of_the_same_names_beside_the_images_is_no_class(tmp_path: Path
         open_dataset(tmp_path)
     manifest = open_dataset(tmp_path, mask_column="heatmap")
     assert rows(manifest, "image_path", "mask_path")[0] == ("image/0.png", "heatmap/0.png")
+
+
+def test_tables_named_after_folds_give_a_column(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.png" for n in range(12)))
+    for k in range(3):
+        lines = "\n".join(f"{4 * k + n}.png,{'ab'[n % 2]}" for n in range(4))
+        (tmp_path / f"fold_{k}.csv").write_text(f"image,label\n{lines}\n")
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("a", "b")
+    (column,) = (name for name in manifest.table if name.startswith("fold"))
+    assert dict(rows(manifest, "image_path", column))["9.png"] == "2"
+    assert any("the column fold divides nothing here" in note for note in manifest.notes)

@@ -11,6 +11,7 @@ from listed_files import noted, rows, touch, write
 from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.published.medmnist import CLASS_NAMES
+from msmae.data.understood import understand
 from msmae.errors import UserError
 
 
@@ -110,6 +111,7 @@ def test_chestxray2017_as_kaggle_ships_it(tmp_path):
     )
     assert by_name.loc["IM-0131-0001-0002.jpeg", "patient_id"] == "normal-IM-0131"
     assert list(by_name.loc[["person108_virus_201.jpeg", "IM-0115-0001.jpeg"], "pathogen"]) == ["virus", ""]
+    assert "one child, with bacteria or a virus" in understand(manifest).about("patients")[0].said
     assert set(manifest.table["split"]) == {"train", "test"}
     assert noted(manifest, "2 validation images joined training")
     inner = open_dataset(tmp_path / inside)

@@ -132,6 +132,15 @@ def test_masks_inside_class_folders_keep_the_classes(told: str, tmp_path: Path) 
     ]
 
 
+@pytest.mark.parametrize("told", ["auto", "folder", "busi"])
+def test_a_copy_of_busi_with_folders_of_masks_keeps_classes_and_every_mask(told: str, tmp_path: Path) -> None:
+    for c in ("benign", "malignant", "normal"):
+        touch(tmp_path, f"{c}/image/{c} (1).png", f"{c}/mask/{c} (1)_mask.png", f"{c}/mask/{c} (1)_mask_1.png")
+    manifest = open_dataset(tmp_path, layout=told)
+    assert (manifest.classes, len(manifest)) == (("benign", "malignant", "normal"), 3)
+    assert [len(manifest.mask_paths(row)) for row in range(3)] == [2, 2, 2]
+
+
 def test_splits_below_the_classes_are_splits_and_folds_are_folds(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{c}/{s}/1.png" for c in ("benign", "malignant") for s in ("train", "valid", "test")))
     manifest = open_dataset(tmp_path)

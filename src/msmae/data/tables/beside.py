@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from msmae.data.tables.files_there import LARGEST, raw_bytes
 from msmae.data.tables.listing import Listing, without_suffix
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import MASKS, split_of, words
+from msmae.data.tables.roles import MASKS, fold_of, split_of, words
 from msmae.data.tables.tables import SPLIT_NAMES, read_table
 from msmae.errors import UserError
 
@@ -57,7 +57,15 @@ def find_tables_beside(listing: Listing, names: Names) -> list[TableBeside]:
             found.append(table)
         elif path.lower().endswith(".txt"):
             _refuse_text(path, file, names, where=str(listing.root))
-    return found
+    return _with_folds(found)
+
+
+def _with_folds(tables: list[TableBeside]) -> list[TableBeside]:
+    """The tables, a column ``fold`` in each where all of several are named after one: ``fold_0.csv``, ``fold_1.csv``."""
+    folds = [fold_of(without_suffix(table.path.rpartition("/")[2].partition(".")[0])) for table in tables]
+    if len(set(folds)) < 2 or "" in folds or any("fold" in table.table for table in tables):
+        return tables
+    return [replace(table, table=table.table.assign(fold=fold)) for table, fold in zip(tables, folds, strict=True)]
 
 
 def split_of_table(path: str) -> str:
