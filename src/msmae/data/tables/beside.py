@@ -61,8 +61,8 @@ def find_tables_beside(listing: Listing, names: Names) -> list[TableBeside]:
 
 
 def _with_folds(tables: list[TableBeside]) -> list[TableBeside]:
-    """The tables, a column ``fold`` in each where all of several are named after one: ``fold_0.csv``, ``fold_1.csv``."""
-    folds = [fold_of(without_suffix(table.path.rpartition("/")[2].partition(".")[0])) for table in tables]
+    """The tables, with a column ``fold`` where all of several are named after one: ``fold_0.csv``, ``fold_1.csv``."""
+    folds = [fold_of(table.path.rpartition("/")[2].partition(".")[0]) for table in tables]
     if len(set(folds)) < 2 or "" in folds or any("fold" in table.table for table in tables):
         return tables
     return [replace(table, table=table.table.assign(fold=fold)) for table, fold in zip(tables, folds, strict=True)]
