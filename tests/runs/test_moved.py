@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -18,7 +19,7 @@ from msmae.verbs.evaluate import evaluate
 
 @pytest.mark.parametrize("told", ["the folder", "a table in it", "phantom"])
 def test_images_that_were_moved_are_found_again_with_their_masks(told: str, tmp_path: Path) -> None:
-    old, run = touch(tmp_path / "old", "a/1.png", "a/1_mask.png", "b/c/2.png"), tmp_path / "run"
+    old, run = touch(tmp_path / "old", "a/1.png", "a/1_mask.png", "b/c/#2.png"), tmp_path / "run"
     data = {"the folder": old, "a table in it": old / "m.csv", "phantom": "phantom"}[told]
     run.mkdir()
     open_dataset(old).write(run / "manifest.csv", record=True)
@@ -33,9 +34,24 @@ def test_images_that_were_moved_are_found_again_with_their_masks(told: str, tmp_
     assert (run / "manifest.csv").read_bytes() == before
     locate_images(run, str(tmp_path / "new"))
     found = read_manifest(run / "manifest.csv")
-    assert [found.path(row) for row in range(2)] == [tmp_path / "new/a/1.png", tmp_path / "new/b/c/2.png"]
+    assert [found.path(row) for row in range(2)] == [tmp_path / "new/a/1.png", tmp_path / "new/b/c/#2.png"]
     assert found.mask_paths(0) == [tmp_path / "new/a/1_mask.png"]
     locate_images(run, None)
+
+
+def test_rows_of_an_archive_are_looked_for_in_their_file(tmp_path: Path) -> None:
+    old, run = tmp_path / "old", tmp_path / "run"
+    old.mkdir()
+    run.mkdir()
+    np.savez(old / "x.npz", train_images=np.zeros((4, 8, 8), np.uint8), train_labels=np.arange(4) % 2)
+    open_dataset(old / "x.npz").write(run / "manifest.csv", record=True)
+    (run / "config.yaml").write_text(yaml.safe_dump({"data": str(old / "x.npz"), "settings": {}}))
+    locate_images(run, None)
+    shutil.move(old, tmp_path / "new")
+    with pytest.raises(UserError, match="are gone"):
+        locate_images(run, None)
+    locate_images(run, str(tmp_path / "new"))
+    assert read_manifest(run / "manifest.csv").path(2) == tmp_path / "new/x.npz#train/2"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from msmae.data.manifest import SEPARATOR, Manifest, join_mask, read_manifest
@@ -47,7 +48,8 @@ def locate_images(run: Path, root: str | None) -> None:
 def files_of(manifest: Manifest) -> list[str]:
     """The files of all images and masks, as whole paths."""
     paths = [path for row in range(len(manifest)) for path in (manifest.path(row), *manifest.mask_paths(row))]
-    return list(dict.fromkeys(os.path.abspath(str(path).partition("#")[0]) for path in paths))
+    files = (re.sub(r"(\.npz)#.*", r"\1", str(path), flags=re.DOTALL) for path in paths)  # rows of an archive
+    return list(dict.fromkeys(map(os.path.abspath, files)))
 
 
 def rebased(manifest: Manifest, old: str, new: str) -> Manifest:
