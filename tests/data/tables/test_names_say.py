@@ -62,3 +62,14 @@ def test_tables_named_after_folds_give_a_column(tmp_path: Path) -> None:
     (column,) = (name for name in manifest.table if name.startswith("fold"))
     assert dict(rows(manifest, "image_path", column))["9.png"] == "2"
     assert any("the column fold divides nothing here" in note for note in manifest.notes)
+
+
+def test_folders_of_one_split_that_differ_in_a_letter_are_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{s}{letter}/{n}.png" for s in ("train", "test") for letter in "AB" for n in range(3)))
+    with pytest.raises(UserError, match=r"differ in a letter \(A, B\)") as refusal:
+        open_dataset(tmp_path)
+    option = str(refusal.value).partition("--label-column '")[2].partition("'")[0]
+    manifest = open_dataset(tmp_path, label_column=option)
+    assert manifest.classes == ("A", "B")
+    assert sorted(set(manifest.table["split"])) == ["test", "train"]
+    assert open_dataset(tmp_path, layout="unlabelled").classes == ()

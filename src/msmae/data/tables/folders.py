@@ -15,7 +15,7 @@ from msmae.data.tables.listing import Listing, count, left_out, some, without_su
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.patients import is_dicom, read_headers
 from msmae.data.tables.places import Place, check_doubts
-from msmae.data.tables.roles import is_list, parts_of_one, told_apart
+from msmae.data.tables.roles import is_list, parts_of_one, split_of, told_apart
 from msmae.data.tables.tree import Tree, masks_unpaired, read_places
 from msmae.errors import UserError
 
@@ -148,6 +148,7 @@ def recognise_folders(listing: Listing) -> tuple[str, str]:
     tops = Counter(place.rest[0] for place in tree.images if place.rest)
     loose = [place.path for place in tree.images if not place.rest]
     if not tops:
+        _check_letters(tree, where=str(listing.root))
         return ("mask-folders", f"{tree.side} side by side") if tree.side else ("unlabelled", reason or LOOSE)
     if tree.side and loose and not set(tops) & set(UNLABELLED):
         elsewhere = [place.path for place in tree.images if place.rest]
@@ -159,6 +160,21 @@ def recognise_folders(listing: Listing) -> tuple[str, str]:
             "classes",
         )
     return _classes_or_patients(listing, tree, tops)
+
+
+def _check_letters(tree: Tree, *, where: str) -> None:
+    """Raise ``UserError`` where folders of one split differ in a letter, maybe the class: ``trainA``, ``trainB``."""
+    folders = {place.path.rpartition("/")[0] for place in tree.images}
+    matches = [re.fullmatch(r"(.*?)[-_ ]?([A-Za-z])", folder) for folder in folders]
+    found = {(match[1], match[2]) for match in matches if match and split_of(match[1].rpartition("/")[2])}
+    letters = sorted({letter for _, letter in found})
+    if len(letters) > 1 and len(found) > len({before for before, _ in found}):
+        either = f"({'|'.join(letters)})"
+        raise UserError(
+            f"several folders of one split, which differ in a letter ({', '.join(letters)})",
+            where=where,
+            mend=f"if it is the class, say --label-column 'path:{either}/[^/]*$'; else --layout unlabelled",
+        )
 
 
 def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tuple[str, str]:
