@@ -73,3 +73,37 @@ def test_folders_of_one_split_that_differ_in_a_letter_are_asked_for(tmp_path: Pa
     assert manifest.classes == ("A", "B")
     assert sorted(set(manifest.table["split"])) == ["test", "train"]
     assert open_dataset(tmp_path, layout="unlabelled").classes == ()
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("volume-0.nii", "segmentation-0.nii"),  # LiTS
+        ("a/image_0.png", "a/mask_0.png"),
+        ("img/img0000.nii.gz", "label/label0000.nii.gz"),  # BTCV
+        ("0.png", "gt_0.png"),
+    ],
+)
+def test_a_mask_that_begins_with_a_word_is_that_of_the_image_with_its_number(
+    image: str, mask: str, tmp_path: Path
+) -> None:
+    touch(tmp_path, *(name.replace("0.", f"{n}.") for n in range(4) for name in (image, mask)))
+    if image.startswith("a/"):
+        touch(tmp_path, *(name.replace("a/", "b/") for name in (image, mask)))
+    manifest = open_dataset(tmp_path)
+    assert dict(rows(manifest, "image_path", "mask_path"))[image] == mask
+    assert all(manifest.table["mask_path"])
+
+
+def test_a_word_of_masks_without_images_of_the_same_numbers_is_a_name(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/label_{n}.png" for c in "ab" for n in range(4)))
+    manifest = open_dataset(tmp_path)
+    assert (len(manifest), manifest.classes) == (8, ("a", "b"))
+    assert not manifest.table["mask_path"].any()
+
+
+def test_folders_that_a_set_was_cut_into_are_no_classes_unasked(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"batch_{b}/{b}{n}.png" for b in (1, 2) for n in range(4)))
+    with pytest.raises(UserError, match=r"each is a part of one set.*--layout unlabelled"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, layout="unlabelled").classes == ()

@@ -9,13 +9,18 @@ from collections.abc import Collection, Iterable, Sequence
 from msmae.data.manifest import SEPARATOR, join_mask, plain
 from msmae.data.tables.listing import without_suffix
 from msmae.data.tables.places import NUMBERED_MASKS, Folders, Place
-from msmae.data.tables.roles import MASKS
+from msmae.data.tables.roles import IMAGES, MASKS
 from msmae.errors import UserError
 
 MASK_ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
 """What the name of a mask may have behind its image's: ``a_mask.png``, ``a_segmentation_1.png``."""
 MASK_INSIDE = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|gt)[_\- ][^\W\d_]+\d*$", re.IGNORECASE)
 """What the name of a mask of something may have behind its image's: ``a_mask_lesion.png``."""
+
+NUMBERED = re.compile(r"([^\W\d_]*)[_\- ]?(\d.*)", re.DOTALL)
+"""A name that is a word and what begins with a number: ``segmentation-0`` is the mask of ``volume-0``."""
+VOLUMES = ("volume", "vol", "ct", "mr", "case", "patient")
+"""Words before the number of an image, beside ``IMAGES``."""
 
 
 def pair(
@@ -104,6 +109,11 @@ def _stem_among(
     for form in (stem, MASK_ENDING.sub("", stem)):
         if form in names:
             return form
+    found = NUMBERED.fullmatch(stem)
+    if found and found[1].lower() in MASKS:  # label0001 of img0001, or of 0001
+        likely = {f"{word}{stem[len(found[1]) :]}" for word in (*IMAGES, *VOLUMES)} | {found[2]}
+        if len(likely & names) == 1:
+            return (likely & names).pop()
     shorter = [stem[: match.start()] for match in re.finditer(r"[_\- ]", stem)]
     return next((form for form in reversed(shorter) if form in names), alike[0] if len(alike) == 1 else "")
 
@@ -128,19 +138,26 @@ def beside_masks(paths: Sequence[str]) -> dict[str, list[str]]:
     """Image -> the masks that lie beside it, by their names.
 
     ``a_mask.png`` and ``a_seg_1.png`` (``MASK_ENDING``) are masks of ``a.png``; where there is no ``a`` but ``a_t1``
-    and ``a_flair``, of each of these; ``segmentation.nii.gz`` is one of what else lies in its folder.
+    and ``a_flair``, of each of these; ``segmentation.nii.gz`` is one of what else lies in its folder; ``mask_07`` that
+    of ``img_07``, if nothing else there has that number.
     """
     image_of = {plain(without_suffix(path)): path for path in paths}
     of_folder: dict[str, list[str]] = {}
+    numbered: dict[tuple[str, str], list[str]] = {}
     for stem in image_of:
-        of_folder.setdefault(stem.rpartition("/")[0], []).append(stem)
+        folder, _, name = stem.rpartition("/")
+        of_folder.setdefault(folder, []).append(stem)
+        match = NUMBERED.fullmatch(name)
+        if match and match[1].lower() not in MASKS:
+            numbered.setdefault((folder, match[2]), []).append(stem)
     found: dict[str, list[str]] = {}
     for path in paths:
         stem = plain(without_suffix(path))
         folder, _, name = stem.rpartition("/")
-        owner = _masked_by(stem, image_of)
-        if owner:
-            owners = [owner]
+        owner, match = _masked_by(stem, image_of), NUMBERED.fullmatch(name)
+        alike = numbered.get((folder, match[2]), []) if match and match[1].lower() in MASKS else []
+        if owner or len(alike) == 1:
+            owners = [owner or alike[0]]
         elif name.lower() in MASKS or MASK_ENDING.sub("", stem) != stem:
             begin = "" if name.lower() in MASKS else MASK_ENDING.sub("", stem) + "_"
             others = [other for other in of_folder[folder] if other != stem and not _ends_like_a_mask(other)]

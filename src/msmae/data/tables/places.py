@@ -38,6 +38,8 @@ COPIES = {
     *("clahe", "small", "thumbnails", "thumbs", "previews", "raw"),
 }
 """Words in the name of a folder whose images were made of those in another."""
+PART_OF_ALL = re.compile(r"(?:part|batch|chunk|shard|disk|zip|archive)[_\- ]?\d+", re.IGNORECASE)
+"""Folders that a set was cut into for its size, where all beside one another are called so."""
 _PART = re.compile(r"(?:images|labels)(Tr|Ts)")  # nnU-Net's and the decathlon's folders
 Folders = tuple[str, ...]
 
@@ -203,7 +205,14 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
     """Raise ``UserError`` where the outermost folders (``names`` of which there are) may be something else than classes
     or patients: copies of one data set, or what divides every class."""
     _check_words_below(images, names, where=where)
-    _check_words_beside_numbers(sorted({place.rest[0] for place in images if place.rest}), where=where)
+    tops = sorted({place.rest[0] for place in images if place.rest})
+    _check_words_beside_numbers(tops, where=where)
+    if len(tops) > 1 and all(map(PART_OF_ALL.fullmatch, tops)):
+        raise UserError(
+            f"this folder can be read in two ways: each of {names} is a class; or each is a part of one set",
+            where=where,
+            mend="say which: --layout folder for the first, --layout unlabelled for the second",
+        )
     of: dict[str, set[str]] = {}
     for place in images:
         of.setdefault(place.rest[0] if place.rest else "", set()).add(place.stem)
