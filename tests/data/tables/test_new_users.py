@@ -301,6 +301,9 @@ def test_patients_that_are_nobody_or_one_in_two_spellings(tmp_path: Path) -> Non
 
 def test_a_question_mark_is_no_class(tmp_path: Path) -> None:
     assert open_dataset(table(tmp_path, "label", "a", "?", "b")).classes == ("a", "b")
+    unknown = open_dataset(table(tmp_path, "label", "a", "Unknown", "b"))
+    assert unknown.classes == ("Unknown", "a", "b")
+    assert noted(unknown, "a class is called Unknown: if its images have no label")
     several = open_dataset(table(tmp_path, "label", "a;b", "?a;b"))
     assert noted(several, "4 labels with ? before it")
 

@@ -70,6 +70,19 @@ def _listed(label: str) -> list[str] | None:
     return None if "" in pieces else pieces
 
 
+MAYBE_NOTHING = {
+    "unknown",
+    "undetermined",
+    "missing",
+    "not available",
+    "not labelled",
+    "not labeled",
+    "unclear",
+    "unsure",
+}
+"""What a class may be called, and an image without a label."""
+
+
 def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
     """What a person should know about these labels."""
     notes = []
@@ -80,7 +93,11 @@ def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
     hidden = sum(piece.startswith(UNSURE) for label in labels for piece in label.split(SEPARATOR))
     if hidden:
         notes.append(f"{count(hidden, 'label')} with ? before it: not known of its image, and left out of that class")
-    return [*notes, *_alike("classes", {piece for label in labels for piece in label.split(SEPARATOR)})]
+    names = {piece for label in labels for piece in label.split(SEPARATOR)}
+    doubtful = sorted(name for name in names if name.casefold() in MAYBE_NOTHING)
+    if doubtful:
+        notes.append(f"a class is called {some(doubtful)}: if its images have no label, empty these cells or move them")
+    return [*notes, *_alike("classes", names)]
 
 
 def _alike(what: str, names: set[str]) -> list[str]:
