@@ -107,3 +107,30 @@ def test_folders_that_a_set_was_cut_into_are_no_classes_unasked(tmp_path: Path) 
     with pytest.raises(UserError, match=r"each is a part of one set.*--layout unlabelled"):
         open_dataset(tmp_path)
     assert open_dataset(tmp_path, layout="unlabelled").classes == ()
+
+
+def test_images_and_their_masks_in_folders_called_x_and_y_are_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path / "d", *(f"{k}_{s}/{n}.png" for k in "xy" for s in ("train", "test") for n in range(3)))
+    with pytest.raises(UserError, match=r"differ in a letter \(x, y\).*masks") as refusal:
+        open_dataset(tmp_path / "d")
+    option = str(refusal.value).partition("--label-column '")[2].partition("'")[0]
+    assert open_dataset(tmp_path / "d", label_column=option).classes == ("x", "y")
+    touch(tmp_path / "e", *(f"{name}/{n}.png" for name in ("a. Training Set", "b. Testing Set") for n in range(3)))
+    assert sorted(set(open_dataset(tmp_path / "e").table["split"])) == ["test", "train"]
+
+
+def test_a_picture_of_an_images_name_and_a_word_more_stays_with_it(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{n}{end}.png" for c in "ab" for n in range(4) for end in ("", "_roi")))
+    manifest = open_dataset(tmp_path)
+    of = dict(rows(manifest, "image_path", "cluster"))
+    assert of["a/0.png"] == of["a/0_roi.png"] not in ("", of["a/1.png"])
+    assert any("8 images named like another" in note for note in manifest.notes)
+    touch(tmp_path / "views", *(f"{c}/{c}{n}_{v}.png" for c in "ab" for n in range(4) for v in ("front", "side")))
+    assert "cluster" not in open_dataset(tmp_path / "views").table
+
+
+def test_a_folder_of_images_to_predict_is_no_class(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{c}{n}.jpg" for c in ("yes", "no", "pred") for n in range(4)))  # as Br35H has them
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("no", "yes")
+    assert sum(label == "" for (label,) in rows(manifest, "label")) == 4

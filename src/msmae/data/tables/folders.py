@@ -19,7 +19,12 @@ from msmae.data.tables.roles import is_list, parts_of_one, split_of, told_apart
 from msmae.data.tables.tree import Tree, masks_unpaired, read_places
 from msmae.errors import UserError
 
-UNLABELLED = ("unlabelled", "unlabeled")  # a folder of this name beside the class folders holds images without label
+UNLABELLED = (
+    "unlabelled",
+    "unlabeled",
+    "pred",
+    "predict",
+)  # a folder of this name beside the class folders holds images without label
 MANY = 20  # folders from which few images in each may mean that each is a patient
 FEW = 10
 SURE = 30  # images in each of a few folders that are rather classes than patients
@@ -163,17 +168,20 @@ def recognise_folders(listing: Listing) -> tuple[str, str]:
 
 
 def _check_letters(tree: Tree, *, where: str) -> None:
-    """Raise ``UserError`` where folders of one split differ in a letter, maybe the class: ``trainA``, ``trainB``."""
-    folders = {place.path.rpartition("/")[0] for place in tree.images}
-    matches = [re.fullmatch(r"(.*?)[-_ ]?([A-Za-z])", folder) for folder in folders]
-    found = {(match[1], match[2]) for match in matches if match and split_of(match[1].rpartition("/")[2])}
+    """Raise ``UserError`` where folders of one split differ in a letter, maybe the class: ``trainA``, ``x_train``."""
+    folders = {place.path.rpartition("/")[0].rpartition("/")[2] for place in tree.images}
+    behind = [(m[1], m[2]) for name in folders if (m := re.fullmatch(r"(.+?)[-_ ]?([A-Za-z])", name))]
+    before = [(m[2], m[1]) for name in folders if (m := re.fullmatch(r"([A-Za-z])[-_ ](.+)", name))]
+    found = {(word, letter) for word, letter in behind + before if split_of(word)}
     letters = sorted({letter for _, letter in found})
-    if len(letters) > 1 and len(found) > len({before for before, _ in found}):
+    if len(letters) > 1 and len(found) > len({word for word, _ in found}):
         either = f"({'|'.join(letters)})"
+        option = f"path:{either}/[^/]*$" if found & set(behind) else f"path:(?:^|/){either}[-_ ]"
         raise UserError(
             f"several folders of one split, which differ in a letter ({', '.join(letters)})",
             where=where,
-            mend=f"if it is the class, say --label-column 'path:{either}/[^/]*$'; else --layout unlabelled",
+            mend=f"if it is the class, say --label-column '{option}'; if one holds masks, name them like their images, in "
+            "masks/ beside images/; else --layout unlabelled",
         )
 
 

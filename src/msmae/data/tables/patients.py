@@ -169,12 +169,21 @@ def with_words_of_names(manifest: Manifest, *, splits: bool = True) -> Manifest:
     return manifest.with_columns({}, notes=[hint])
 
 
+def _base(stem: str, stems: set[str]) -> str:
+    """The name of the picture that one of this name goes with: what it was copied from, or has its name before a word
+    (``a_roi`` of ``a``); its own where it stands for itself."""
+    copied = COPY.sub("", stem)
+    shorter = re.sub(r"[-_ ][^\W\d_/]+$", "", stem)
+    return copied if copied != stem or shorter not in stems else shorter
+
+
 def with_copies(manifest: Manifest) -> Manifest:
     """Name the copies of a picture that were made to have more of them (``a_aug1``, ``a.rf.3f2a91c0``), or in another
     format (``a.jpg``, ``a.png``), in the column ``cluster``, together with the picture: no cut parts them, and they are
     no patients."""
     paths = manifest.table["image_path"].tolist()
-    base_of = {path: COPY.sub("", without_suffix(path)) for path in paths}
+    stems = {without_suffix(path) for path in paths}
+    base_of = {path: _base(without_suffix(path), stems) for path in paths}
     sizes = Counter(base_of.values())  # files, however many planes of one there are
     several = sorted((len(path), path) for path, base in base_of.items() if sizes[base] > 1)
     firsts = {base_of[path]: path for _, path in reversed(several)}
@@ -183,8 +192,8 @@ def with_copies(manifest: Manifest) -> Manifest:
         return manifest
     together = [f"near-{plain(base_of[path])}" if sizes[base_of[path]] > 1 else "" for path in paths]
     note = (
-        f"{count(len(copies), 'image')} named like another, as a changed copy of it or in another format, and kept "
-        f"together with it ({copies[0]})"
+        f"{count(len(copies), 'image')} named like another, as a changed copy of it, a part or another format, and "
+        f"kept together with it ({copies[0]})"
     )
     return manifest.with_columns({"cluster": together}, notes=[note], rules={"cluster": note})
 
