@@ -180,7 +180,7 @@ def _check_letters(tree: Tree, *, where: str) -> None:
         raise UserError(
             f"several folders of one split, which differ in a letter ({', '.join(letters)})",
             where=where,
-            mend=f"if it is the class, say --label-column '{option}'; if one holds masks, name them like the images, in "
+            mend=f"if that is the class: --label-column '{option}'; if one holds masks, name them like the images, in "
             "masks/ beside images/; else --layout unlabelled",
         )
 
