@@ -229,6 +229,22 @@ def test_the_terminal_names_some_of_what_cannot_be_read_and_the_json_all(
     assert len(json.loads((tmp_path / "audit/audit.json").read_text())["details"]["unreadable"]) == 9
 
 
+def test_a_picture_under_two_labels_is_a_warning_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(24):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        picture(i).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    assert exit_code("check", tmp_path) == 0
+    assert "labels" not in capsys.readouterr().out
+    picture(0).save(tmp_path / "b" / "again.png")
+    assert exit_code("check", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "warning: 1 picture under several different labels" in said
+    assert "a/0.png is a" in said
+    assert "b/again.png is b" in said
+
+
 def test_what_stops_the_check_is_said_once(leaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exit_code("check", leaking)
     shown = capsys.readouterr()
