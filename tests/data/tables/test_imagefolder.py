@@ -6,6 +6,7 @@ import pytest
 
 from listed_files import noted, rows, touch, write
 from msmae.data.tables.layouts import open_dataset
+from msmae.data.understood import understand
 from msmae.errors import UserError
 
 
@@ -77,3 +78,16 @@ def test_imagefolder_tables_without_a_column_of_the_others_are_named(label, told
     for name in (label, "patient_id"):
         said = f"test/metadata.csv has no column '{name}', as other tables have, and is read without"
         assert noted(manifest, f"{said}; it has file_name, Subject")
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "manifest.csv"])
+def test_images_that_the_table_of_a_folder_does_not_name_are_said_to_be_left_out(name, tmp_path):
+    touch(tmp_path, *(f"{n}.png" for n in range(6)), "0_mask.png")
+    column = "file_name" if name == "metadata.csv" else "image_path"
+    (tmp_path / name).write_text(f"{column},label,mask_path\n./0.png,a,0_mask.png\n1.png,b,\n")
+    manifest = open_dataset(tmp_path)
+    assert len(manifest) == 2
+    (left,) = (fact for fact in understand(manifest).about("left out") if "in no row" in fact.said)
+    assert (left.number, left.rule) == (4, "in no row of the table: 2.png, 3.png, 4.png and 1 more")
+    (tmp_path / name).write_text("\n".join([f"{column},label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(6))]))
+    assert not any("in no row" in fact.said and fact.number != 1 for fact in understand(open_dataset(tmp_path)).facts)

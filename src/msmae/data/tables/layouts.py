@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import replace
 from pathlib import Path
 
-from msmae.data.manifest import Manifest
+from msmae.data.manifest import LeftOut, Manifest, plain
 from msmae.data.tables.by_tables import LAYOUT, read_by_tables
 from msmae.data.tables.findings import parse_labels
 from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
@@ -80,7 +81,18 @@ def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     manifest = _open_listing(path, listing, layout, columns)
     sheets = [name for name in listing.others if name.lower().endswith(SPREADSHEETS)]
     why = f"which msmae does not read: save {some(sheets, at_most=2)} as CSV in the same folder if it names the images"
-    return manifest.with_columns({}, notes=left_out(len(sheets), "spreadsheet", why))
+    notes = [*left_out(len(sheets), "spreadsheet", why), *_named_in_no_row(manifest, listing)]
+    return manifest.with_columns({}, notes=notes)
+
+
+def _named_in_no_row(manifest: Manifest, listing: Listing) -> list[LeftOut]:
+    """What to say of images beside a table that alone says which images there are."""
+    if manifest.layout not in ("csv", "imagefolder"):
+        return []
+    rows = range(len(manifest))
+    named = {plain(os.path.abspath(path)) for row in rows for path in (manifest.path(row), *manifest.mask_paths(row))}
+    others = [path for path in listing.images if plain(os.path.abspath(listing.root / path)) not in named]
+    return left_out(len(others), "image", f"in no row of the table: {some(others, at_most=3)}")
 
 
 def _open_listing(path: Path, listing: Listing, layout: str, columns: ColumnNames) -> Manifest:
