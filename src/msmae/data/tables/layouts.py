@@ -89,9 +89,11 @@ def _named_in_no_row(manifest: Manifest, listing: Listing) -> list[LeftOut]:
     """What to say of images beside a table that alone says which images there are."""
     if manifest.layout not in ("csv", "imagefolder"):
         return []
-    rows = range(len(manifest))
-    named = {plain(os.path.abspath(path)) for row in rows for path in (manifest.path(row), *manifest.mask_paths(row))}
-    others = [path for path in listing.images if plain(os.path.abspath(listing.root / path)) not in named]
+    table, here = manifest.table, os.path.abspath(listing.root)
+    paths = [os.path.join(manifest.root, path) for path in table["image_path"]]
+    paths += [str(path) for row in table.index[table["mask_path"] != ""] for path in manifest.mask_paths(row)]
+    named = {plain(os.path.abspath(path)) for path in paths}
+    others = [path for path in listing.images if plain(os.path.join(here, path)) not in named]
     return left_out(len(others), "image", f"in no row of the table: {some(others, at_most=3)}")
 
 
