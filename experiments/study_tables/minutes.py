@@ -1,4 +1,5 @@
-"""What `msmae run DATA --init ENCODER --minutes N` reached: DATA+minutes/ARM/SEED, from predictions that were kept.
+"""What `msmae run DATA --init ENCODER --minutes N` reached: DATA+minutes/ARM/SEED, from predictions that were kept;
+DATA+minutes+mirrored: the same models with `msmae evaluate RUN --mirror on`.
 
 A run has two rules of answering (``predicted``: balanced; ``predicted_plain``). Each figure is the mean of the seeds,
 and its interval that of patients and seeds together; with one seed that of patients.
@@ -30,7 +31,7 @@ FIGURES = (
 
 def minutes_table(results: Path) -> str:
     """A Markdown table, a data set a row; "*Not run yet.*" where there is none."""
-    rows = [row(study) for study in sorted(results.glob("*+minutes")) if runs_of(study)]
+    rows = [row(study) for study in sorted(results.glob("*+minutes*")) if runs_of(study)]
     if not rows:
         return NOT_YET
     about = ["data", "seeds", "image side, px", "epochs", "minutes of fine-tuning, the quickest seed"]
@@ -51,7 +52,7 @@ def row(study: Path) -> list[str]:
     settings = [config_of(run) for run in runs]
     minutes = min(json.loads((run / "metrics.json").read_text())["cost"]["seconds_finetune"] / 60 for run in runs)
     return [
-        study.name.partition("+")[0], str(len(runs)), listed(one["size"] for one in settings),
+        study.name.replace("+minutes", "").replace("+", ", "), str(len(runs)), listed(one["size"] for one in settings),
         listed(one["epochs"] for one in settings), f"{minutes:.0f}",
         *(figure(sampled[rule], metric) for metric, rule, _ in FIGURES),
     ]  # fmt: skip
