@@ -106,6 +106,7 @@ def test_validation_answers_are_of_the_model_that_did_not_learn_from_the_image_a
     table = prepared.manifest.table
     names = np.array([Path(path).name for path in table["image_path"]])
     assert len(of(frame, "val")) == (table["split"] != "test").sum()
+    assert set(frame["answers"]) == {"balanced"}
     for number, one in enumerate(alone, start=1):
         rows = np.flatnonzero(table[COLUMN] == str(number))
         own = one.predict(prepared.store.fetch(rows).astype(np.float32), calibrated=False)

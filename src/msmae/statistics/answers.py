@@ -73,10 +73,11 @@ def with_plain(
     multilabel: bool,
     thresholds: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """The frame of calibrated predictions with their plain answers, as ``predicted_plain``."""
+    """The frame of calibrated predictions with their plain answers, as ``predicted_plain``; ``answers`` says of which
+    rule ``predicted`` is."""
     probabilities = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)
     answers = name_classes(probabilities, classes, multilabel=multilabel, thresholds=thresholds)
-    return frame.assign(**{PLAIN: answers})
+    return frame.assign(**{"answers": "balanced", PLAIN: answers})
 
 
 def say_rule(rule: str, thresholds: Mapping[str, float] | None = None) -> str:

@@ -1,8 +1,8 @@
 """`predictions.csv`: one row an evaluated image, checked before a single number is made of it.
 
 Columns: ``image_path, patient_id, split, label, predicted, prob_<class>...``. Several labels of one image are
-joined by ``;``; one of which it is not known whether the image has it begins with ``?``. Beside them
-``predicted_plain`` (``msmae.statistics.answers``), ``cluster`` (near-identical images).
+joined by ``;``; one of which it is not known whether the image has it begins with ``?``. Beside them ``answers``, the
+rule of ``predicted``; ``predicted_plain`` (``msmae.statistics.answers``); ``cluster`` (near-identical images).
 """
 
 from __future__ import annotations

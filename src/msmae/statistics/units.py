@@ -150,7 +150,7 @@ def unit_predictions(
     at, share = decisive(weights, units.members, len(units))
     cells = frame[identity_columns(frame)].astype(str).to_numpy()[units.rows[at]]  # [U, path, axis, index, frame]
     names = ["#".join(filter(None, row)) for row in cells.tolist()]
-    table = units.table.assign(predicted=predicted, decided_by=names, decided_share=np.round(share, 4))
+    table = units.table.assign(predicted=predicted, answers="plain", decided_by=names, decided_share=np.round(share, 4))
     for number, name in enumerate(classes):
         table[PREFIX + name] = pooled[:, number]
     return table
