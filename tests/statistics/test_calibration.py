@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from msmae.errors import UserError
 from msmae.statistics.calibration import Calibrator, fit_calibrator, recalibrate
+from msmae.statistics.intervals import Interval, entry
 from msmae.statistics.metrics import prepare
 from msmae.statistics.predictions import Predictions
 from msmae.statistics.reliability import calibration_line, clustered_share, reliability
@@ -194,8 +195,18 @@ def test_no_line_through_nothing() -> None:
     )
     assert calibration_line(score, truth | True, np.arange(20))["calibration_intercept"]["value"] is None
     assert calibration_line(score, truth, np.zeros(20))["calibration_slope"]["reason"] == "one patient only"
+    rounded = np.full(20, 0.25) + np.where(np.arange(20) % 3 == 0, 1e-16, 0)  # the folds of a constant answer
+    for last in (rounded, rounded.astype(np.float32) + np.float32(3e-8) * (np.arange(20) % 2)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert "same probability" in calibration_line(last, truth, np.arange(20) // 2)["calibration_slope"]["reason"]
     certain = np.where(np.arange(20) % 3 == 0, 0.0, 1.0)  # wrong and sure of it
     assert np.isfinite(calibration_line(certain, truth, np.arange(20))["calibration_slope"]["value"])
+
+
+def test_what_is_not_finite_is_not_written() -> None:
+    assert entry(0.5, Interval(low=np.nan, high=1.0))["low"] is None and "reason" in entry(np.nan, Interval(0.0, 1.0))
+    assert entry(0.5, Interval(0.25, 1.0, "wilson")) == {"value": 0.5, "low": 0.25, "high": 1.0, "method": "wilson"}
 
 
 def test_an_unknown_class_is_refused() -> None:

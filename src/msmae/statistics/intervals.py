@@ -33,7 +33,11 @@ def no_interval(reason: str) -> Interval:
 
 
 def entry(value: float, interval: Interval) -> dict[str, Any]:
-    """A defined number as it stands in ``metrics.json``."""
+    """A defined number as it stands in ``metrics.json``. What is not finite is no number, and no end of an interval."""
+    if not np.isfinite(value):
+        return undefined("the figure is not finite")
+    if not np.isfinite([end for end in (interval.low, interval.high) if end is not None]).all():
+        interval = no_interval("the interval is not finite")
     why = {"method": interval.method} if interval.reason is None else {"reason": interval.reason}
     return {"value": float(value), "low": interval.low, "high": interval.high} | why
 

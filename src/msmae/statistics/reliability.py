@@ -13,6 +13,9 @@ from msmae.statistics.intervals import LEVEL, Interval, entry, no_interval, unde
 from msmae.statistics.metrics import ECE_BINS, TINY
 from msmae.statistics.predictions import Predictions, class_index
 
+SAME = 1e-5
+"""Log odds that differ by no more are the same answer, rounded otherwise: a model's are of single precision."""
+
 
 def reliability(predictions: Predictions, *, of: str | None = None, bins: int = ECE_BINS) -> pd.DataFrame:
     """One row a non-empty bin of probability, for drawing.
@@ -82,7 +85,7 @@ def calibration_line(scores: np.ndarray, truth: np.ndarray, patients: np.ndarray
         return {"calibration_slope": undefined(reason), "calibration_intercept": undefined(reason)}
     intercept = _logistic(np.ones((len(x), 1)), x, truth, patients)[0]
     yes, no = x[truth], x[~truth]
-    if x.min() == x.max():
+    if np.ptp(x) <= SAME:
         slope = undefined("all images are given the same probability")
     elif yes.min() >= no.max() or yes.max() <= no.min():
         slope = undefined("the probability separates the images completely")
@@ -113,9 +116,9 @@ def _logistic(design: np.ndarray, offset: np.ndarray, truth: np.ndarray, patient
     count = int(numbers.max()) + 1
     pull = np.zeros((count, len(beta)))
     np.add.at(pull, numbers, design * (truth - p)[:, None])
-    bread = np.linalg.inv(design.T @ (design * (p * (1 - p))[:, None]))
+    bread = np.linalg.pinv(design.T @ (design * (p * (1 - p))[:, None]))
     variance = np.diag(bread @ (pull.T @ pull) @ bread) * count / (count - 1)
-    reach = student.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(variance)
+    reach = student.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(np.maximum(variance, 0))  # below 0 by rounding alone
     intervals = [
         Interval(low=float(b - r), high=float(b + r), method="cluster-robust") for b, r in zip(beta, reach, strict=True)
     ]
