@@ -199,7 +199,9 @@ def test_no_line_through_nothing() -> None:
     for last in (rounded, rounded.astype(np.float32) + np.float32(3e-8) * (np.arange(20) % 2)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert "same probability" in calibration_line(last, truth, np.arange(20) // 2)["calibration_slope"]["reason"]
+            assert (
+                "same probability" in calibration_line(last, truth, np.arange(20) // 2)["calibration_slope"]["reason"]
+            )
     certain = np.where(np.arange(20) % 3 == 0, 0.0, 1.0)  # wrong and sure of it
     assert np.isfinite(calibration_line(certain, truth, np.arange(20))["calibration_slope"]["value"])
 
