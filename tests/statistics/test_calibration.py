@@ -207,7 +207,8 @@ def test_no_line_through_nothing() -> None:
 
 
 def test_what_is_not_finite_is_not_written() -> None:
-    assert entry(0.5, Interval(low=np.nan, high=1.0))["low"] is None and "reason" in entry(np.nan, Interval(0.0, 1.0))
+    assert entry(0.5, Interval(low=np.nan, high=1.0))["low"] is None
+    assert "reason" in entry(np.nan, Interval(0.0, 1.0))
     assert entry(0.5, Interval(0.25, 1.0, "wilson")) == {"value": 0.5, "low": 0.25, "high": 1.0, "method": "wilson"}
 
 
