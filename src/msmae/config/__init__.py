@@ -2,7 +2,7 @@
 
 from msmae.config.arms import ARMS, BASELINES, RETIRED, Arm, arm_of_run, find_arm
 from msmae.config.bounds import require
-from msmae.config.contradictions import check_adaptation, check_ensemble, check_method
+from msmae.config.contradictions import check_adaptation, check_ensemble, check_method, check_used
 from msmae.config.layers import GROUPS, as_of_today, make_settings, merge_layers, preset_layer, presets, read_settings
 from msmae.config.settings import (
     DatasetSettings,
@@ -35,6 +35,7 @@ __all__ = [
     "check_adaptation",
     "check_ensemble",
     "check_method",
+    "check_used",
     "check_patch_size",
     "find_arm",
     "make_settings",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from msmae.config.arms import find_arm
 from msmae.config.settings import Settings
 from msmae.errors import UserError
@@ -33,8 +37,46 @@ def check_method(settings: Settings, method: str, *, started: bool, minutes: flo
         )
 
 
-def check_ensemble(settings: Settings, method: str, *, folds: int | None, ensemble: bool) -> None:
-    """Raise ``UserError`` where several models cannot be trained to answer together, or only one would be."""
+def check_used(given: Mapping[str, Any], settings: Settings, methods: Sequence[str]) -> None:
+    """Raise ``UserError`` where a setting that was given changes nothing under any of these arms.
+
+    Args:
+        given: groups of what a person typed; not what a preset or a file says, which serves several arms.
+    """
+    typed = [f"{group}.{name}" for group, values in given.items() for name in _names(values)]
+    idle = [name for name in typed if not any(_used(name, settings, method) for method in methods)]
+    if idle:
+        many = len(idle) > 1
+        what = f"{' and '.join(idle)} {'have' if many else 'has'} no effect on the training of {' or '.join(methods)}"
+        raise UserError(what, where="settings", mend=f"leave {'them' if many else 'it'} out, or choose another arm")
+
+
+def _names(values: Any) -> list[str]:
+    """The settings that a group gives; of a whole group those that are not as they always are."""
+    if isinstance(values, Mapping):
+        return list(values)
+    usual = type(values)()
+    return [f.name for f in dataclasses.fields(values) if getattr(values, f.name) != getattr(usual, f.name)]
+
+
+def _used(name: str, settings: Settings, method: str) -> bool:
+    """Whether training under an arm looks at a setting."""
+    arm, fine = find_arm(method), settings.finetune
+    group, _, setting = name.partition(".")
+    if group == "pretrain":
+        return arm.pretrains or (fine.draw == "own" and setting in ("mask_ratio", "throw_ratio"))
+    if group == "finetune" and arm.frozen:
+        head = ("label_smoothing",) if arm.frozen == "attentive" else ()
+        return setting in ("balance", "draw", "lora", "freeze", *head)  # the last three are refused by name
+    return name != "finetune.refresh_every" or fine.draw not in ("all", "uniform", "coarse")
+
+
+def check_ensemble(settings: Settings, method: str, *, folds: int | None, ensemble: bool, named: bool = True) -> None:
+    """Raise ``UserError`` where several models cannot be trained to answer together, or only one would be.
+
+    Args:
+        named: a person chose the arm.
+    """
     if folds is None and not ensemble:
         return
     if not ensemble:
@@ -43,6 +85,11 @@ def check_ensemble(settings: Settings, method: str, *, folds: int | None, ensemb
     if folds is None or folds < 2:
         raise UserError("how many models answer together?", where="--ensemble", mend="add --folds 5 (2 or more)")
     arm = find_arm(method)
+    if arm.pretrains and not named:
+        mend = "add --method vit, or --init ENCODER"
+        raise UserError(
+            f"the arm {method} (the default) pre-trains on the images of all folds", where="--ensemble", mend=mend
+        )
     if arm.pretrains or arm.frozen:
         what = "learns from all folds in pre-training" if arm.pretrains else "trains a head only"
         raise UserError(f"{method} {what}", where="--ensemble", mend="leave it out, or choose --method vit")

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msmae.config import ARMS, check_adaptation, check_method, require
+from msmae.config import ARMS, check_adaptation, check_method, check_used, require
 from msmae.verbs.begin import (
     TRAINING,
     Asked,
@@ -87,6 +87,8 @@ def compare(
         if arm in ARMS:
             check_adaptation(chosen, arm, started=start is not None)
     check_method(chosen, "msmae", started=start is not None)  # whose draw all arms share
+    if request.budget == "epochs" and not read_plan(Path(out)):  # other budgets, and the arms of before, use more
+        check_used(settings, chosen, list(dict.fromkeys(arm if arm in ARMS else "vit" for arm in request.arms)))
     asked = Asked(data, Path(out), chosen, start, allow_leakage=allow_leakage, preset=preset, init=init)
     folder = asked.folder
     check_machine(asked)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msmae.config import check_ensemble, check_method, find_arm
+from msmae.config import check_ensemble, check_method, check_used, find_arm
 from msmae.runs.lock import alone
 from msmae.verbs.begin import (
     TRAINING,
@@ -78,12 +78,13 @@ def run(
     known = as_recorded(config, preset=preset, seed=seed, init=init, method=method, folds=folds)
     preset, seed, init, method = (known[name] for name in ("preset", "seed", "init", "method"))
     ensemble, folds = ensemble or (folds is None and known["folds"] is not None), known["folds"]
-    method = method or ("vit" if init else "msmae")
+    named, method = method is not None, method or ("vit" if init else "msmae")
     find_arm(method)
     check_folder(out, data, finished=FINISHED, overwrite=overwrite)
     chosen, start = settings_of(preset, config, settings, groups=TRAINING, seed=seed, weights=init)
     check_method(chosen, method, started=start is not None, minutes=minutes)
-    check_ensemble(chosen, method, folds=folds, ensemble=ensemble)
+    check_ensemble(chosen, method, folds=folds, ensemble=ensemble, named=named)
+    check_used(settings, chosen, [method])
     asked = Asked(
         data, Path(out), chosen, start, seed=seed, overwrite=overwrite, allow_leakage=allow_leakage, preset=preset,
         init=init, folds=folds or 0,
