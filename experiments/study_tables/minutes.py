@@ -34,7 +34,7 @@ def minutes_table(results: Path) -> str:
     rows = [row(study) for study in sorted(results.glob("*+minutes*")) if runs_of(study)]
     if not rows:
         return NOT_YET
-    about = ["data", "seeds", "image side, px", "epochs", "minutes of fine-tuning, the quickest seed"]
+    about = ["data", "seeds", "image side, px", "epochs", "fine-tuning, minutes (fastest seed)"]
     return table([*about, *(name for *_, name in FIGURES)], rows)
 
 

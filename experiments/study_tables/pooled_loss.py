@@ -44,8 +44,8 @@ def table(results: Path) -> str:
     if len(pooled) > 1:
         all_of = {metric: together([lost[metric] for lost in pooled]) for metric in METRICS}
         lines.append(f"| **{len(pooled)} data sets, equal weights** | | {cells(all_of)} | |")
-        verdicts = [f"{METRICS[metric]}: {not_inferior(found)}" for metric, found in all_of.items()]
-        lines += ["", f"Loss of at most {100 * MARGIN:g} point (whole 95 % CI): {'; '.join(verdicts)}."]
+        verdicts = [f"{not_inferior(found)} for {METRICS[metric]}" for metric, found in all_of.items()]
+        lines += ["", f"That at most {100 * MARGIN:g} point is lost (whole 95 % CI) is {' and '.join(verdicts)}."]
     return "\n".join(lines)
 
 
