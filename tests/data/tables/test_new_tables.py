@@ -31,6 +31,19 @@ def test_all_masks_of_an_image_are_kept_and_none_is_an_image(tmp_path: Path) -> 
     assert manifest.table["label"].tolist() == [*"abab"]
 
 
+def test_tables_with_the_same_column_of_labels_are_one_source(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{n}.png" for n in range(6)))
+    write(tmp_path, "a.csv", "file,label,site", *(f"{n}.png,{'ab'[n % 2]},x" for n in range(6)))
+    write(tmp_path, "b.csv", "file,label,age", *(f"{n}.png,{'ab'[n % 2]},{40 + n}" for n in range(6)))
+    assert open_dataset(tmp_path).table["label"].tolist() == [*"ababab"]
+    write(tmp_path, "b.csv", "file,label,age", *(f"{n}.png,{'ba'[n % 2]},{40 + n}" for n in range(6)))
+    with pytest.raises(UserError, match="6 images with several rows that differ in label"):
+        open_dataset(tmp_path)
+    write(tmp_path, "b.csv", "file,diagnosis", *(f"{n}.png,{'ab'[n % 2]}" for n in range(6)))
+    with pytest.raises(UserError, match="--label-column 'diagnosis'"):  # 'label' is what is looked for untold
+        open_dataset(tmp_path)
+
+
 def test_a_gzipped_table_is_a_table(tmp_path: Path) -> None:
     touch(tmp_path, "0.jpg", "1.jpg")
     (tmp_path / "m.csv.gz").write_bytes(gzip.compress(b"image_path,label\n0.jpg,a\n1.jpg,b\n"))

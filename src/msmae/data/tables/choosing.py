@@ -66,8 +66,10 @@ def choose(
     for alike in groups.values():
         found += _in_group(alike, images)
     several = [chosen for chosen in found if len(chosen.names) == 1] or found
-    if len(several) == 1:
-        return several[0]
+    if len({chosen.names for chosen in several}) == 1:  # one column, of all tables that have it, as if it were told
+        tables = dict.fromkeys(table.path for chosen in several for table in chosen.tables)
+        notes = tuple(note for chosen in several for note in chosen.notes)
+        return Chosen(tuple(table for table in saying if table.path in tables), several[0].names, notes)
     large = [table for alike in groups.values() for table in alike[:1] if _enough(alike, images)]
     offered = [table for table in large if _offered(table)]
     if several or (large and not masked) or offered:
@@ -128,7 +130,8 @@ def _unknown(several: Sequence[Chosen], tables: Sequence[TableBeside], *, where:
         may = some([", ".join(chosen.names) for chosen in several], at_most=8)
         files = dict.fromkeys(table.path for chosen in several for table in chosen.tables)
         says = f"{some(list(files), at_most=3)} name the images, and the label may be in one of several columns: {may}"
-        first = SEPARATOR.join(several[0].names)
+        told = [SEPARATOR.join(chosen.names) for chosen in several]
+        first = next(name for name in told if name != ColumnNames.label)  # which is what is looked for untold
     else:
         table = tables[0]
         findings = _offered(table)
