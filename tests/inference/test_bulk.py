@@ -158,6 +158,21 @@ def test_a_table_to_predict_needs_no_label_and_may_name_its_images_otherwise(
             find_items([str(tmp_path / name)], on_error="stop")
 
 
+def test_masks_of_a_folder_are_no_images_and_tables_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("images/0.png", "images/1.png", "masks/0.png", "masks/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("image_path\nimages/0.png\n")
+    found = [str(item) for item in find_items([str(tmp_path)], on_error="stop")]
+    assert found == [str(tmp_path / "images" / name) for name in ("0.png", "1.png")]
+    said = capsys.readouterr().out
+    assert "2 masks of images, not predicted" in said
+    assert "tables are not read (t.csv)" in said
+    assert len(find_items([str(tmp_path / "masks")], on_error="stop")) == 2  # asked for by name
+
+
 def test_volumes_are_cut_into_slices_as_in_training_and_stacks_are_named_in_a_table(tmp_path: Path) -> None:
     import nibabel
 

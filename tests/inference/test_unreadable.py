@@ -144,4 +144,4 @@ def test_masks_beside_images_are_not_predicted(
     Image.new("L", (32, 32)).save(mixed / "a_seg.png")
     found = msmae.predict(str(finished), [str(mixed)], out=str(tmp_path / "out"))
     assert [Path(path).name for path in found["image_path"]] == [f"{name}.png" for name in "abcde"]
-    assert f"- {mixed}: 1 mask beside an image, not predicted" in capsys.readouterr().out
+    assert f"- {mixed}: 1 mask of images, not predicted" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +16,11 @@ from msmae.data.reading.decoding import image_sources
 from msmae.data.reading.images import ImageSource
 from msmae.data.tables.findings import is_image
 from msmae.data.tables.folders import split_off_masks
-from msmae.data.tables.listing import SPREADSHEETS, TABLES, count, list_folder
+from msmae.data.tables.listing import SPREADSHEETS, TABLES, count, list_folder, some
 from msmae.data.tables.slices import expand_slices
 from msmae.data.tables.tables import read_table as read_cells
 from msmae.data.tables.tables import same_names
+from msmae.data.tables.tree import read_places
 from msmae.errors import UserError
 
 
@@ -39,7 +41,7 @@ class Item:
 
 def find_items(paths: list[str], *, on_error: Literal["stop", "skip"], slices: str = "") -> list[Item]:
     """The files named, the image files in the folders named, and the rows of the tables named, in order and once each;
-    masks beside images are left out. ``slices``: NIfTI volumes are cut, as in training (``axial:5``).
+    masks of images are left out. ``slices``: NIfTI volumes are cut, as in training (``axial:5``).
 
     Raises:
         UserError: nothing was named, a path does not exist, a folder holds no images, or a table cannot be read; no
@@ -50,13 +52,7 @@ def find_items(paths: list[str], *, on_error: Literal["stop", "skip"], slices: s
     found: list[Item] = []
     for path in map(Path, paths):
         if path.is_dir():
-            images = list_folder(path).images
-            if not images:
-                raise UserError("the folder holds no images", where=str(path), mend="name another folder")
-            inside, _ = split_off_masks(images)
-            if len(inside) < len(images):
-                print(f"- {path}: {count(len(images) - len(inside), 'mask')} beside an image, not predicted")
-            found += [Item(ImageSource(str(path / image))) for image in inside]
+            found += [Item(ImageSource(str(path / image))) for image in images_of(path)]
         elif path.name.lower().endswith(TABLES) and path.exists():
             found += read_table(path, on_error=on_error)
         elif path.name.lower().endswith((".txt", *SPREADSHEETS)) and path.exists():
@@ -68,6 +64,30 @@ def find_items(paths: list[str], *, on_error: Literal["stop", "skip"], slices: s
             raise UserError("no such file or folder", where=str(path), mend="check the path")
     found = list({str(item): item for item in found}.values())
     return cut_volumes(found, slices) if slices else found
+
+
+def images_of(folder: Path) -> Sequence[str]:
+    """The images that a folder holds, without what training takes for masks; what is left out and not read is said.
+
+    Raises:
+        UserError: it holds none.
+    """
+    listing = list_folder(folder)
+    if not listing.images:
+        raise UserError("the folder holds no images", where=str(folder), mend="name another folder")
+    try:
+        known = {place.path for place in read_places(listing).images}
+    except UserError as error:  # what training needs to know, and prediction does not
+        print(f"- {folder}: {error.what}: only masks that lie beside their images are left out")
+        known = set(split_off_masks(listing.images)[0])
+    masks = [image for image in listing.images if image not in known]
+    if masks:
+        print(f"- {folder}: {count(len(masks), 'mask')} of images, not predicted ({some(masks, at_most=2)})")
+    tables = [other for other in listing.others if other.lower().endswith(TABLES)]
+    if tables:
+        one = folder / tables[0]
+        print(f"- {folder}: tables are not read ({some(tables, at_most=2)}); `msmae predict RUN {one}` reads one")
+    return [image for image in listing.images if image in known]
 
 
 def cut_volumes(items: list[Item], slices: str) -> list[Item]:
