@@ -144,12 +144,27 @@ def test_killed_between_two_models_it_goes_on_with_the_rest(run: Path, images: P
     assert (folder_of(run, 1) / "model" / "model.safetensors").stat().st_mtime_ns == kept
 
 
+def test_another_hospitals_images_are_answered_by_all_of_them(run: Path, tmp_path: Path) -> None:
+    """An external test had been refused: the selector that nobody gave was one too many."""
+    make_phantom(tmp_path / "other", images=60, size=32, seed=7)
+    table = tmp_path / "other" / "manifest.csv"
+    other = pd.read_csv(table, dtype=str, keep_default_na=False)
+    other.assign(patient_id="other " + other["patient_id"]).to_csv(table, index=False)
+    metrics = msmae.evaluate(str(run), str(table), out=str(tmp_path / "tested"))
+    assert metrics["averaged"] == f"mean of {FOLDS} models"
+    frame = pd.read_csv(tmp_path / "tested" / "predictions.csv")
+    assert len(of(frame, "external")) == metrics["splits"]["external"]["n"] == 60
+    assert len(of(frame, "val")) == (pd.read_csv(run / "manifest.csv")["split"] != "test").sum()
+
+
 def test_the_report_says_that_several_models_answered(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
     assert f"{FOLDS} models that answer together" in page
     assert "holds no logs" not in page
     assert "nsemble fold" not in page, "no trait of the patients"
     assert f"mean of the probabilities of {FOLDS} models" in (run / "claim_2024.md").read_text(encoding="utf-8")
+    outside = (pd.read_csv(run / "manifest.csv")["split"] != "test").sum()
+    assert re.search(rf"training</th>\s*<td>{outside} images", page) or f"{outside} images of" in page
 
 
 def test_mirror_images_are_answered_too_until_that_is_taken_back(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,6 +180,10 @@ def test_mirror_images_are_answered_too_until_that_is_taken_back(run: Path, caps
     torch.testing.assert_close(expected, torch.from_numpy(probabilities(of(frame, "test"))), atol=1e-5, rtol=0)
     with pytest.raises(UserError, match="on already"):
         msmae.evaluate(str(run), mirror="on")
+    for file in ("report.html", "model_card.md", "metrics.json"):
+        assert f"mean of {FOLDS} models and image and mirror image" in (run / file).read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="timm"):
+        msmae.export(str(run), format="timm")
     with pytest.raises(UserError, match="whole images"):
         msmae.evaluate(str(run), mirror="off", keep=0.5)
     msmae.evaluate(str(run), mirror="off")
@@ -179,12 +198,12 @@ def test_exported_and_read_again_it_answers_alike(run: Path) -> None:
     network, _ = exported(model)
     torch.testing.assert_close(network(images), model.predict(images), atol=1e-6, rtol=0)
     assert model.attention(images).shape == (2, *model.network.encoder.grid)
-    with pytest.raises(UserError, match="ensemble"):
+    with pytest.raises(UserError, match="averaged answers"):
         model.predict(images, 0.25)
-    for verb in (msmae.budget, msmae.export):
-        options = {"format": "timm"} if verb is msmae.export else {}
-        with pytest.raises(UserError, match="ensemble"):
-            verb(str(run), **options)
+    with pytest.raises(UserError, match="averaged answers"):
+        msmae.budget(str(run))
+    with pytest.raises(UserError, match="timm averages"):
+        msmae.export(str(run), format="timm")
 
 
 @pytest.mark.parametrize(

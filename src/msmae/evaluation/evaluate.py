@@ -25,7 +25,7 @@ from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256, read_card, read_checkpoint, with_keep, write_card
 from msmae.runs.folder import write_json
 from msmae.selection.cost import selection_macs
-from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, with_plain
+from msmae.statistics.answers import DEFAULT, PLAIN, Rule, name_classes, say_averaged, with_plain
 from msmae.statistics.labels import labels_to_check
 from msmae.statistics.predictions import write_predictions
 from msmae.statistics.summary import summarise, with_both_rules
@@ -101,6 +101,7 @@ def evaluate_model(
         calibration=calibration,
         answers=answers,
         thresholds=card.thresholds,
+        averaged=say_averaged(card.members, mirrored=card.mirrored),
         model=None if prepared.folds else model,  # the first one's features know the others' images
     )
     write_model_card(run)
@@ -160,6 +161,7 @@ def write_evidence(
     calibration: dict[str, Any] | None = None,
     answers: Rule = DEFAULT,
     thresholds: Mapping[str, float] | None = None,
+    averaged: str = "",
     model: Model | None = None,
 ) -> dict[str, Any]:
     """RUN/predictions.csv, RUN/metrics.json and RUN/report.html from the predictions of any model; where the images
@@ -184,6 +186,7 @@ def write_evidence(
         "data_sha256": data_fingerprint(prepared),
         "answers": answers,
         "thresholds": dict(thresholds or {}),
+        "averaged": averaged,
         "calibration": calibration,
         "splits": summarised(frame, prepared, classes=classes, multilabel=multilabel),
         "cost": cost,

@@ -36,7 +36,7 @@ from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256
 from msmae.runs.folder import FORMAT_VERSION, check_writable, environment, read_run, write_json
-from msmae.statistics.answers import DEFAULT, PLAIN, Rule, with_plain
+from msmae.statistics.answers import DEFAULT, PLAIN, Rule, say_averaged, with_plain
 from msmae.statistics.predictions import read_predictions, write_predictions
 from msmae.statistics.units import check_unit
 from msmae.training.decide import decide_order
@@ -110,6 +110,7 @@ def evaluate_elsewhere(
         "data_sha256": data_fingerprint(prepared),
         "answers": answers,
         "thresholds": model.card.thresholds,
+        "averaged": say_averaged(model.card.members, mirrored=model.card.mirrored),
         "calibration": calibration_of(run),
         "splits": {name: splits[name] for name in ("external", "internal", "val") if name in splits},
         "keep": {"selector": selector, "keep": share},

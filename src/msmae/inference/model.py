@@ -264,6 +264,8 @@ def share_and_selector(model: Model, keep: Keep, selector: str | None) -> tuple[
     asked = selector is not None
     if keep == 1 and not asked:
         return own_way(model.card)
+    if isinstance(model.network, Ensemble) and (keep, selector) == (1, "all"):
+        return 1.0, "all"
     if isinstance(model.network, Ensemble):
         what = "selector" if keep == 1 else "keep"
         raise UserError("averaged answers are of whole images", where=what, mend=SINGLE)

@@ -114,8 +114,9 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         parameters = cost.get("parameters_encoder") or cost.get("parameters")
         size = f", {count(parameters)} parameters" if parameters else ""
         found.append(("encoder", f"{of(model['depth'], 'block')}, patches of {model.get('patch_size')} px{size}"))
-    if models := run.config.get("folds"):
-        found.append(("models", f"{models}, whose probabilities are averaged; trained on different folds"))
+    if averaged := run.metrics.get("averaged"):
+        folds = "; each model is validated on a fold of the training images" if run.config.get("folds") else ""
+        found.append(("averaged", f"{averaged}{folds}"))
     seconds = [cost[name] for name in ("seconds_pretrain", "seconds_finetune") if cost.get(name) is not None]
     if seconds:
         threads = run.environment.get("cpu_threads")

@@ -154,6 +154,8 @@ def read_run_files(run: Path) -> RunFiles:
     manifest = _read_table(run / "manifest.csv")
     if manifest is not None and metrics.get("external"):
         manifest["split"] = manifest["split"].replace("test", "external")
+    if manifest is not None and config.get("folds") and "ensemble_fold" in manifest:
+        manifest["split"] = manifest["split"].mask(manifest["ensemble_fold"] != "", "train")  # all but one model's
     if manifest is None:
         missing.append("manifest.csv is not in the folder: the origin of the images is unknown")
     predictions = None

@@ -86,6 +86,14 @@ def say_rule(rule: str, thresholds: Mapping[str, float] | None = None) -> str:
     return f"{rule}; {limits}" if rule == "plain" and limits else rule
 
 
+def say_averaged(models: int, *, mirrored: bool) -> str:
+    """What answers are the mean of, in a few words; empty where they are of one model and the image alone."""
+    several = f"mean of {models} models" if models > 1 else ""
+    if not mirrored:
+        return several
+    return f"{several or 'mean'}{' and' if several else ' over'} image and mirror image"
+
+
 def read_thresholds(text: str, classes: Sequence[str]) -> dict[str, float]:
     """``malignant=0.3, normal=0.6`` as a mapping; ``none`` is an empty one. Raises UserError for anything else."""
     if text.strip() == "none":

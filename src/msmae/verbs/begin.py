@@ -187,6 +187,8 @@ def open_data(
     manifest = divide(asked.data, settings=asked.settings, seed=seed, takes=channels_of(asked.start), first=check)
     if asked.folds:
         manifest = with_folds(manifest, asked.folds, seed=seed, groups=whole_groups(manifest, asked.settings))
+        others = f"the training images are dealt into {asked.folds - 1} more folds, one a model"
+        print(f"- {asked.folds} models: the validation split is the first one's, and {others}")
     if goes_on and not asked.overwrite:
         check_same_images(asked.folder, manifest, seed=asked.seed, settings=asked.settings)
     show_understood(manifest)

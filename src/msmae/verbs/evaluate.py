@@ -170,6 +170,8 @@ def _evaluate_again(
             after = validated(folder)
             changes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before.keys() & after.keys()]
             print(f"- mirror {mirror}; on validation {', '.join(sorted(changes)) or 'nothing is known'}")
+        if mirror is not None or threshold is not None:
+            say_stale(folder)
         if neighbours:
             from msmae.evaluation.neighbours import write_neighbours
             from msmae.inference.model import load
@@ -190,9 +192,18 @@ def check_mirror(run: Path, mirror: str) -> None:
     if mirror == "on" and settings.finetune.flip == 0:
         what = "the model has never seen a mirror image (finetune.flip 0)"
         raise UserError(what, where="--mirror", mend="leave it out")
-    if mirror == "on" and card.keep:
-        mend = "leave it out: the model is prepared for a token share"
-        raise UserError("averaged answers are of whole images", where="--mirror", mend=mend)
+    if mirror == "on" and {"own", "selector", "choice"} & card.keep.keys():
+        what = "averaged answers are of whole images, and the model looks at a share of the tokens"
+        raise UserError(what, where="--mirror", mend="leave it out")
+
+
+def say_stale(run: Path) -> None:
+    """Name the exports in a run's folder: they answer as the model did."""
+    from msmae.verbs.export import FILES
+
+    places = [folder / name for folder in (run, run / "model") for name in FILES.values()]
+    if stale := [str(place) for place in places if place.exists()]:
+        print(f"- exported before, so that they answer as before: {', '.join(stale)}; export them again")
 
 
 def validated(run: Path) -> dict[str, float]:

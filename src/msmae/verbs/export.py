@@ -137,8 +137,8 @@ def _timm(run: Path, path: Path, model: Any, keep: Any, selector: str | None) ->
 
     if isinstance(model, SegmentationModel):
         raise UserError("timm has no segmenters", where="--format timm", mend="export as onnx, torch or hub")
-    if model.card.members > 1:
-        raise UserError("timm has no ensembles", where="--format timm", mend="export as onnx, torch or hub")
+    if model.card.members > 1 or model.card.mirrored:
+        raise UserError("timm averages no answers", where="--format timm", mend="export as onnx, torch or hub")
     headless = {"task": "features"} if isinstance(model, PretrainedEncoder) else {}
     write_timm(path, model.network, model.card, metadata=described(model.card) | headless)
     file = TimmFile(path, model.card, model.network)

@@ -180,7 +180,7 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
     from msmae.progress import ProgressBar
     from msmae.runs.checkpoint import file_sha256
     from msmae.runs.folder import clear_output
-    from msmae.statistics.answers import say_rule
+    from msmae.statistics.answers import say_averaged, say_rule
 
     share, chosen_by = share_and_selector(model, options["keep"], options["selector"])
     kept_tokens(model.selection(chosen_by), share)  # refused before any image is read
@@ -219,6 +219,8 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
     if not ranks.first:
         return None
     how = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
+    if averaged := say_averaged(model.card.members, mirrored=model.card.mirrored):
+        how += f", {averaged}"
     rule = say_rule(options["answers"], model.card.thresholds)
     print(f"{count(predicted, 'image')} predicted{how}, {rule} answers: {path}")
     if left_out:

@@ -101,6 +101,8 @@ def show_result(
     title = f"{metrics['arm']}, seed {metrics['seed']}"
     if rule:
         title += f", {say_rule(rule, metrics.get('thresholds'))} answers"
+    if metrics.get("averaged"):
+        title += f", {metrics['averaged']}"
     if metrics.get("keep", {}).get("selector", "all") != "all":
         title += f", from {100 * metrics['keep']['keep']:g} % of the tokens ({metrics['keep']['selector']})"
     table = Table(
