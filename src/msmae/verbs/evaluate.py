@@ -193,7 +193,7 @@ def check_mirror(run: Path, mirror: str) -> None:
         what = "the model has never seen a mirror image (finetune.flip 0)"
         raise UserError(what, where="--mirror", mend="leave it out")
     if mirror == "on" and {"own", "selector", "choice"} & card.keep.keys():
-        what = "averaged answers are of whole images, and the model looks at a share of the tokens"
+        what = "averaged answers are of whole images, and the model has a token share"
         raise UserError(what, where="--mirror", mend="leave it out")
 
 
