@@ -212,7 +212,7 @@ def rule_of(run: RunFiles) -> str:
     if not rule:
         return ""
     if rule == "balanced":
-        return "balanced (largest probability as trained)"
+        return "balanced (largest probability before calibration)"
     told = ", ".join(f"{name} from {limit:g}" for name, limit in limits.items())
     usual = "each class above 0.5" if run.multilabel else "largest calibrated probability"
     return f"plain ({usual}{f'; {told}' if told else ''})"

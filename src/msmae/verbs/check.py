@@ -47,8 +47,8 @@ def check(
         repeats: draw the folds this many times, each time with another seed.
         allow_leakage: end with exit code 0 although the data leaks into the test split.
         overwrite: replace what OUT and --repair name, if it is there.
-        near_bits: two pictures are near-duplicates if at most so many of 256 bits differ, 0 to 15. Unless given: the
-            data decides.
+        near_bits: two pictures are near-duplicates if at most so many of the 256 bits of their perceptual hashes
+            differ, 0 to 15. Unless given: the data decides.
         seed: seed of the splits.
         dataset: how the data is read and divided: any of the settings of that group, for instance
             ``patients="none"``; they mean what they mean in ``msmae run``.

@@ -38,10 +38,10 @@ def evaluate(
         selector: what chooses the tokens: random, grid, self, early, merge, smaller or locator. Unless given: the
             model's own.
         answers: the rule whose figures are shown first. plain: the largest calibrated probability; balanced: the
-            largest probability as trained, which finds more of the rare classes. metrics.json holds both.
+            largest probability before calibration, which finds more of the rare classes. metrics.json holds both.
         threshold: CLASS=0.3: the class is answered from this probability on; separate several with commas. The run
             keeps it; `none` removes it.
-        mirror: on: answers are averaged over image and mirror image, in twice the time; the run keeps it.
+        mirror: on: from now on, answers average the image and its mirror image (twice the time); off: undoes it.
         neighbours: writes so many nearest training images of each validation and test image to RUN/neighbours.csv; the
             report names those of wrong answers.
         root: the folder of the run's data, where it lies now, if it was moved since. RUN/manifest.csv then names it.

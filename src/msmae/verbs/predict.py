@@ -62,9 +62,9 @@ def predict(
         on_error: what happens at an unreadable image. stop: the command stops; skip: the image is left out and named
             in OUT/left_out.csv.
         answers: how a class is chosen. plain: the largest calibrated probability, or the run's thresholds; balanced:
-            the largest probability as trained, which finds more of the rare classes.
-        coverage: adds the column `set`: the classes that are needed for the set to hold the true one in this share of
-            images like the validation images (0.9: nine of ten).
+            the largest probability before calibration, which finds more of the rare classes.
+        coverage: adds the column `set`: a set of classes that contains the true one in this share of images like the
+            validation images (0.9: 9 of 10).
         flags: adds the columns `flags` (unlike_training, doubtful, flat, unusual_brightness, other_modality) and
             `distance` from the training images.
         neighbours: adds the paths and labels of so many nearest training images.

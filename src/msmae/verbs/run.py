@@ -58,11 +58,11 @@ def run(
         seed: seed of every random draw. Unless given: 0.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run;
             `none`: random weights.
-        minutes: how long the whole command may take on this machine, from the audit to the report. It decides image
-            size and epochs, which are written to config.yaml. With --init it is 15, unless image size and epochs are
-            both set.
-        folds: with ensemble: so many models are trained, each validated on a fold of its own.
-        ensemble: these models answer together, with the mean of their probabilities.
+        minutes: how long the whole command may take on this machine, from the audit to the report (needs --init). It
+            decides image size and epochs, which are written to config.yaml. With --init it is 15, unless image size
+            and epochs are both set.
+        folds: number of models of an ensemble (needs --ensemble).
+        ensemble: train --folds models, each validated on a fold of its own; the mean of their probabilities answers.
         overwrite: delete what the folder holds.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
