@@ -60,8 +60,8 @@ def compare(
             unless given here.
         init: a pretrained encoder to start every arm from, as in `msmae run`.
         encoders: another comparison of the same data: its pre-trained encoders are fine-tuned here.
-        columns: adds columns to the page: a linear probe and nearest neighbours on the frozen encoder, and the model
-            on the most attended quarter of the patches.
+        columns: also test a linear probe and nearest neighbours on the frozen encoder, and the model on the most
+            attended quarter of the patches.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
