@@ -40,7 +40,7 @@ def compare(
     allow_leakage: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Compare arms on the same splits with the same compute budget. The same command continues a stopped comparison.
+    """Compare arms on the same splits with the same budget. The same command continues a stopped comparison.
 
     You may start the same command several times: the processes share the runs, and one at a time plans and reports. You
     may add arms and seeds later. The splits are drawn once, by the first seed.
@@ -137,5 +137,5 @@ def compare(
         )
         return plan
     with held(folder, wait=True):
-        print(f"  report           {report(str(folder))}")
+        report(str(folder))
     return plan

@@ -11,14 +11,22 @@ from msmae.reporting.comparison.analysis import RESAMPLES, Analysis, analyse, as
 from msmae.reporting.comparison.files import ComparisonFiles, read_comparison
 from msmae.reporting.render import make_page, render
 from msmae.reporting.sections import data
-from msmae.reporting.wording import describe
+from msmae.reporting.wording import describe, figure_interval, figure_reason, figure_value
 
 DIGITS = "%.10g"
 """How numbers are written to table.csv: the last digits of a sum depend on the number of threads."""
 
+EQUAL = {
+    "epochs": "with equally many epochs",
+    "gmacs": "at an equal number of multiply-accumulates in training",
+    "seconds": "in equal training time",
+}
+"""What the arms had in common, by the kind of the budget."""
+
 
 def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
-    """Write FOLDER/report.html, comparison_table.md and table.csv, and give back the page's path.
+    """Write FOLDER/report.html, comparison_table.md and table.csv, and give back the page's path. The figure that decides
+    is printed, a line an arm, and the result in words.
 
     Needs no torch. Raises ``UserError`` when there is no comparison, no arm has finished a seed, runs
     were evaluated on different test images, or predictions cannot be trusted.
@@ -27,6 +35,11 @@ def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
     files = read_comparison(folder)
     analysis = analyse(files, resamples=resamples)
     shown = content(files, analysis)
+    metric, width = verdict.primary(files.plan), max(map(len, files.arms))
+    for arm, entries in analysis.result["arms"].items():
+        reach = figure_interval(metric, entries[metric]) or figure_reason(entries[metric])
+        print(f"  {arm:{width}}  {describe(metric).name} {figure_value(metric, entries[metric])} ({reach})")
+    print(shown["came_out"])
     page, table = make_page("comparison.html", **shown), render("comparison_table.md", **shown)
     with whole(folder / "table.csv") as unfinished:
         fill_csv(unfinished, as_table(files, analysis), float_format=DIGITS)
@@ -42,6 +55,7 @@ def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
         "run": files,  # what the section on the data calls it
         "title": f"{files.name}: "
         + (f"comparison of {len(files.arms)} arms" if len(files.arms) > 1 else files.arms[0]),
+        "equal": EQUAL.get((files.plan.get("budget") or {}).get("kind"), "at an equal budget"),
         "budget": str((files.plan.get("budget") or {}).get("statement") or "The budget of the runs was not recorded."),
         "metric": describe(metric),
         "came_out": verdict.headline(found, found["differences"], metric),

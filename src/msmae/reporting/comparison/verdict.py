@@ -120,9 +120,11 @@ def headline(result: Mapping[str, Any], family: Sequence[Mapping[str, Any]], met
     if len(level_with) > 1:
         told = f"{_and(level_with)} share the {end} {name}, {figure_value(metric, {'value': value})}."
     behind = [(arm, mean) for arm, mean in ranked if arm not in level_with]
-    untested = [arm for arm, _ in behind if _find(family, best, arm)["metrics"][metric]["p_holm"] is None]
-    if untested:
-        told += f" The lead over {_and(untested)} cannot be tested: all resamples give the same value."
+    against = {arm: _find(family, best, arm)["metrics"][metric] for arm, _ in behind}
+    untested = {arm: str(entry.get("reason") or "") for arm, entry in against.items() if entry["p_holm"] is None}
+    for reason in dict.fromkeys(untested.values()):
+        those = [arm for arm, why in untested.items() if why == reason]
+        told += f" The lead over {_and(those)} cannot be tested{reason and f': {reason}'}."
     behind = [(arm, mean) for arm, mean in behind if arm not in untested]
     if not behind:
         return told
