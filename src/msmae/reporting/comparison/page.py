@@ -25,8 +25,9 @@ EQUAL = {
 
 
 def write_comparison(folder: str | Path, *, resamples: int = RESAMPLES) -> Path:
-    """Write FOLDER/report.html, comparison_table.md and table.csv, and give back the page's path. The figure that decides
-    is printed, a line an arm, and the result in words.
+    """Write FOLDER/report.html, comparison_table.md and table.csv, and give back the page's path.
+
+    The figure that decides is printed, a line an arm, and the result in words.
 
     Needs no torch. Raises ``UserError`` when there is no comparison, no arm has finished a seed, runs
     were evaluated on different test images, or predictions cannot be trusted.
