@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 from test_comparison_report import page_of, write_folder
 
+from msmae.reporting.comparison.verdict import headline
 from saved_run import put
 
 
@@ -57,3 +59,13 @@ def test_a_comparison_of_tiny_models_says_that_it_is_a_smoke_test(tmp_path: Path
 def test_one_planned_question_is_no_questions(tmp_path: Path) -> None:
     text = page_of(write_folder(tmp_path / "one", arms={"mae": 0.8, "msmae": 2.6}, seeds=(0,))).text
     assert "1 planned question," in " ".join(text.split())
+
+
+def test_why_a_lead_could_not_be_tested_is_said() -> None:
+    def pair(second: str, reason: str) -> dict[str, Any]:
+        entry = {"value": 0.1, "low": None, "high": None, "p_value": None, "p_holm": None, "reason": reason}
+        return {"first": "best", "second": second, "metrics": {"balanced_accuracy": entry}}
+
+    means = {arm: {"balanced_accuracy": {"value": 0.9 - at / 10}} for at, arm in enumerate(("best", "few", "one"))}
+    told = headline({"arms": means}, [pair("few", "too few patients"), pair("one", "all alike")], "balanced_accuracy")
+    assert "over “few” cannot be tested: too few patients. The lead over “one” cannot be tested: all alike." in told

@@ -391,16 +391,6 @@ def test_a_lead_that_could_not_be_tested_is_not_called_chance() -> None:
     assert "not significant" not in told
 
 
-def test_why_a_lead_could_not_be_tested_is_said() -> None:
-    def pair(second: str, reason: str) -> dict[str, Any]:
-        entry = {"value": 0.1, "low": None, "high": None, "p_value": None, "p_holm": None, "reason": reason}
-        return {"first": "best", "second": second, "metrics": {"balanced_accuracy": entry}}
-
-    means = {arm: {"balanced_accuracy": {"value": 0.9 - at / 10}} for at, arm in enumerate(("best", "few", "one"))}
-    told = headline({"arms": means}, [pair("few", "too few patients"), pair("one", "all alike")], "balanced_accuracy")
-    assert "over “few” cannot be tested: too few patients. The lead over “one” cannot be tested: all alike." in told
-
-
 def test_arms_that_are_level_share_the_place() -> None:
     told = made_up({"a": 0.25, "b": 0.25}, {"b": None})
     assert told.replace("\xa0", " ") == "“a” and “b” share the highest balanced accuracy, 25.0 %."
