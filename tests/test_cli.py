@@ -124,6 +124,10 @@ def test_only_what_was_given_reaches_the_verb() -> None:
             "--pretrain.epochs is 'many', not a whole number",
         ),
         (["run", "phantom", "--out", "{tmp}/r", "--seed", "1.5"], "--seed is '1.5', not a whole number"),
+        (["evaluate", "{tmp}", "--mirror", "yes"], "--mirror is 'yes', not one of on, off: "),
+        (["evaluate", "{tmp}", "--neighbours", "-1"], "give 0 or more"),
+        (["run", "{data}", "--out", "{tmp}/r", "--config", "{data}"], "a YAML file of settings"),
+        (["check", "{data}", "--layout", "folder"], "the layout folder is of folders"),
         (["predict", "{tmp}", "{tmp}", "--out", "{tmp}/p", "--keep", "nan"], "--keep is 'nan', not a number or auto"),
         (
             ["run", "phantom", "--out", "{tmp}/r", "--pretrain.mask_ratio", "0.8", "--pretrain.throw_ratio", "0.3"],

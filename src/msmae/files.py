@@ -180,7 +180,8 @@ def read_mapping(path: Path, *, mend: str, what: str | None = None) -> dict[str,
         mark = error.problem_mark
         raise refused(f"it is no YAML{f': line {mark.line + 1}' if mark else ''}") from None
     except Exception:  # PyYAML and json raise many kinds for what is malformed, or nested without end
-        raise refused("it is malformed") from None
+        named = path.suffix in (".json", ".yaml", ".yml")
+        raise refused("it is malformed" if named else "its name does not end in .yaml") from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise refused("it holds no names and values")
     if _endless(content):

@@ -230,14 +230,14 @@ def tidy(message: str, options: Mapping[str, Option]) -> str:
     """A parser's message on one line; a value of another type in our own words, with an option that works."""
     line = " ".join(message.split()).removesuffix(".")
     key = re.search(r'[Kk]ey "([^"]+)"', line)
-    value = re.search(r"(?:Given value|Got value): (.*)$", line)
+    value = re.search(r".*(?:Given value|Got value): (.*)$", line)  # the last: of what may be none there are several
     if not key or not value or key.group(1) not in options:
         return line
     option = options[key.group(1)]
     shown = value.group(1).strip("[]").replace(",", "") if option.sides else value.group(1)
     if option.group == "model" and shown.count(" ") == 2:
         return THREE_D
-    said = f"--{option.name} is '{shown}', not {words_for(option.kind)}"
+    said = f"--{option.name} is '{shown}', not {words_for(option.kind).removesuffix(' or none')}"
     if option.group:
         said += f", for instance {example(GROUPS[option.group], option.name.rpartition('.')[2])}"
     return said

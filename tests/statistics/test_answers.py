@@ -27,7 +27,7 @@ def test_a_class_is_answered_from_its_threshold() -> None:
     assert name_classes(SHARES[:1], CLASSES, multilabel=True, thresholds={"b": 0.3, "a": 0.6}) == ["b"]
 
 
-@pytest.mark.parametrize("text", ["b", "b=much", "b=0", "b=1.5", "d=0.5"])
+@pytest.mark.parametrize("text", ["b", "b=much", "b=0", "b=1.5", "d=0.5", "", "b=0.3, d=0.5"])
 def test_what_is_no_threshold_is_refused(text: str) -> None:
     with pytest.raises(UserError):
         read_thresholds(text, CLASSES)
@@ -37,6 +37,7 @@ def test_thresholds_are_read() -> None:
     assert read_thresholds("b=0.3, c = 0.5", CLASSES) == {"b": 0.3, "c": 0.5}
     assert read_thresholds("none", CLASSES) == {}
     assert read_thresholds("x=y=0.5", ("x=y",)) == {"x=y": 0.5}
+    assert read_thresholds("norm,al=0.3, b=0.5", ("norm,al", "b")) == {"norm,al": 0.3, "b": 0.5}
 
 
 def test_both_rules_have_their_figures() -> None:

@@ -14,6 +14,7 @@ from msmae.errors import UserError, nearest
 from msmae.files import read_mapping
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+SETTINGS_FILE = "give a YAML file of settings: groups of `name: value`"
 GROUPS: dict[str, Any] = get_type_hints(Settings)
 
 
@@ -61,7 +62,7 @@ def read_settings(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, dict
         own = path / "config.yaml"
         mend = f"give {own}" if own.is_file() else "check the path"
         raise UserError("no such settings file", where=str(path), mend=mend)
-    content = read_mapping(path, mend="mend the file: groups of `name: value`") if path.read_bytes().strip() else {}
+    content = read_mapping(path, mend=SETTINGS_FILE) if path.read_bytes().strip() else {}
     if isinstance(content.get("settings"), dict):
         content = content["settings"]  # a run's config.yaml
     base = content.pop("extends", None)

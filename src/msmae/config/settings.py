@@ -254,7 +254,7 @@ class FinetuneSettings(SupervisedSchedule):
             self.share is None or self.draw not in ("all", "own"),
             f"the draw {self.draw} takes no share",
             where="finetune.share",
-            mend="leave it out, or set --finetune.draw to uniform, attention or half",
+            mend="leave it out, or set --finetune.draw to uniform, attention, half or coarse",
         )
         require(
             self.draw != "coarse" or self.share != "mixed",

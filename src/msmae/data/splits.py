@@ -199,10 +199,13 @@ def _check_sizes(manifest: Manifest, groups: Groups, pool: np.ndarray, *, least:
     small = [f"'{groups.classes[c]}' has {number[c]}" for c in np.flatnonzero((number > 0) & (number < least))]
     if small and not manifest.multilabel:
         unit = "patients (or groups)" if len(groups.counts) < len(manifest) else "images"
+        most = int(number[number > 0].min())
+        fewer = f"deal at most {most} folds (--ensemble: {most + 1}), " if "folds" in cuts[-1] and most > 1 else ""
         raise UserError(
             f"too few {unit} in a class to cut {' and '.join(cuts)}: {some(small)}",
             where=manifest.where,
-            mend=f"give every class {least} or more, leave the class out, or write the splits into the manifest",
+            mend=f"{fewer}give every class {least} {unit} or more, leave the class out, "
+            "or write the splits into the manifest",
         )
 
 

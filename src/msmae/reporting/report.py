@@ -93,6 +93,6 @@ def settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
     for name, value in config.items():
         if isinstance(value, dict):
             found += settings(value, prefix if name == "settings" else f"{prefix}{name}.")
-        elif name != "format_version":
+        elif name != "format_version" and prefix != "understood.":  # which the section on the data says
             found.append((f"{prefix}{name}", "automatic" if value is None else str(value)))
     return found

@@ -139,6 +139,9 @@ def only_pretrained(folder: Path) -> UserError:
             where=str(folder),
             mend=f"{elsewhere} goes on with its encoder on labelled images",
         )
+    if (folder / "checkpoints" / "last.ckpt").is_file():  # which pre-training leaves to none but fine-tuning
+        mend = "repeat its `msmae run` (or `msmae finetune`) command, which goes on"
+        return UserError("the run was stopped in its fine-tuning", where=str(folder), mend=mend)
     return UserError(
         "the run is pre-trained and no more",
         where=str(folder),

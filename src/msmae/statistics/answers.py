@@ -11,6 +11,7 @@ The two are the same where training weighed the classes as they came.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -100,7 +101,8 @@ def read_thresholds(text: str, classes: Sequence[str]) -> dict[str, float]:
     if text.strip() == "none":
         return {}
     found = {}
-    for piece in text.split(","):
+    known = "|".join(re.escape(name) for name in classes)
+    for piece in re.findall(rf"\s*(?:{known})\s*=[^,]*|[^,]+", text) or [text]:  # a class's name may hold a comma
         name, _, number = (part.strip() for part in piece.rpartition("="))
         try:
             threshold = float(number)

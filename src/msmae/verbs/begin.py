@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msmae.config import GROUPS, Settings, require
+from msmae.config.layers import SETTINGS_FILE
 from msmae.data.tables.listing import count
 from msmae.errors import UserError, nearest
 from msmae.files import read_mapping
@@ -68,7 +69,7 @@ def as_recorded(config: str | None, *, task: str | None = None, **given: Any) ->
     from msmae.encoders.catalogue import find_known
 
     path = Path(config or "")
-    said = read_mapping(path, mend="mend the file") if path.is_file() and path.read_bytes().strip() else {}
+    said = read_mapping(path, mend=SETTINGS_FILE) if path.is_file() and path.read_bytes().strip() else {}
     record = said if "settings" in said else {}
     taken = {name: record[name] for name, value in given.items() if value is None and record.get(name) is not None}
     if record and record.get("task") != task:

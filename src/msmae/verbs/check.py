@@ -90,6 +90,7 @@ def check(
     cuts = Cuts(chosen.val_fraction, chosen.test_fraction, seed)
     manifest = open_data(data, settings)
     show_understood(manifest)
+    given = bool((manifest.table["split"] != "").any())
     if repair is None and folds is None:
         check_cuts(manifest, chosen)
     examined = examine(manifest, cuts, source=data, reading=reading, near_bits=near_bits)
@@ -118,14 +119,14 @@ def check(
     manifest, groups = examined.manifest, keep_together(examined.manifest, examined.duplicates, examined.prints)
     if target is not None:
         mended, again = mend(examined, cuts, target, near_bits=near_bits)
-        show_repair(mended, again, target)
+        show_repair(mended, again, target, given=given)
         content["repair"] = {**again.to_dict(), "manifest": str(target), "left_out": len(mended.left_out)}
         manifest, groups = mended.manifest, mended.manifest.table["cluster"].tolist()
     if folds is not None:
         content["folds"] = write_folds(
             manifest, files, folds=folds, repeats=repeats, val_fraction=chosen.val_fraction, seed=seed, groups=groups
         )
-        show_folds(content["folds"])
+        show_folds(content["folds"], given=given)
     if out is not None:
         write_json(Path(out) / "audit.json", content)
     if stops:

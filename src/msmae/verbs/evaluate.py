@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from msmae.config import merge_layers
+from msmae.config import merge_layers, require
 from msmae.errors import UserError
 from msmae.verbs.begin import check_keep
 
@@ -63,6 +63,7 @@ def evaluate(
     from msmae.runs.moved import locate_images
 
     check_keep(keep, selector)
+    require(neighbours >= 0, f"{neighbours} neighbours", where="--neighbours", mend="give 0 or more")
     folder = Path(run)
     if not (folder / "model").is_dir():
         raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
@@ -128,7 +129,7 @@ def _evaluate_again(
 
     if segments and (keep != 1 or selector):
         raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
-    if neighbours and (segments or keep != 1 or neighbours < 0):
+    if neighbours and (segments or keep != 1):
         what = "neighbours are of a classifier that sees all patches"
         raise UserError(what, where="--neighbours", mend="leave it out")
     if unit is not None and (segments or keep != 1):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("msmae")
 
+UNUSED = "a given split is not used: "
 SHOWN = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -235,21 +236,24 @@ def show_trains(trains: Mapping[str, Sequence[UserError]], *, labels: bool, cons
     """Print which verbs can train on the data, and why others cannot: each verb with what it would stop at."""
     console = console or Console(highlight=False)
     console.print("Can it be trained on?")
+    before = ""
     for verb, found in trains.items():
         how = f", with {LABEL_FREE}" if verb == "pretrain" and not labels else ""
         more = f", and {len(found) - 1} more" if found[1:] else ""
-        said = f"no: {escape(printable(found[0].what))}{more}" if found else f"yes{how}"
+        why = found[0].what if found else ""
+        said = f"no: {escape(printable(why)) if why != before else 'the same'}{more}" if found else f"yes{how}"
+        before = why or before
         console.print(f"  msmae {verb:8}  {said}", soft_wrap=True)
 
 
-def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console | None = None) -> None:
-    """Print what a repair left out and kept, and what its own audit says of it."""
+def show_repair(repair: Repair, audit: Audit, target: Path, *, given: bool, console: Console | None = None) -> None:
+    """Print what a repair left out and kept, and what its own audit says of it; ``given``: the data has splits."""
     console = console or Console(highlight=False)
     reasons = Counter(repair.left_out.values())
     left = "; ".join(f"{number:,} {why}" for why, number in reasons.items()) or "nothing"
     where = f", all named in {left_out_path(target)}" if repair.left_out else ""
     console.print(f"repaired: {count(len(repair.kept), 'image')} kept; left out: {left}{escape(where)}", soft_wrap=True)
-    console.print("a given split is not used: the splits were cut anew", soft_wrap=True)
+    console.print(f"{UNUSED if given else ''}the splits were cut {'anew' if given else 'here'}", soft_wrap=True)
     console.print(_classes(audit))
     console.print(
         f"its own audit: {audit.identical_pairs:,} identical pairs, {audit.label_conflicts:,} label conflicts, "
@@ -260,12 +264,11 @@ def show_repair(repair: Repair, audit: Audit, target: Path, *, console: Console 
     console.print(f"  {escape(str(target))}", soft_wrap=True)
 
 
-def show_folds(folds: Sequence[Mapping[str, Any]], *, console: Console | None = None) -> None:
-    """Print the files of a cross-validation, each with its images by split."""
+def show_folds(folds: Sequence[Mapping[str, Any]], *, given: bool, console: Console | None = None) -> None:
+    """Print the files of a cross-validation, each with its images by split; ``given``: the data has splits."""
     console = console or Console(highlight=False)
-    console.print(
-        "a given split is not used; near-duplicates and images of a patient stay in one fold:", soft_wrap=True
-    )
+    together = "near-duplicates and images of a patient stay in one fold:"
+    console.print(f"{UNUSED if given else ''}{together}", soft_wrap=True)
     for fold in folds:
         sizes = ", ".join(f"{fold[split]:,} {split}" for split in SPLITS)
         console.print(f"  {escape(fold['manifest'])}: {sizes}", soft_wrap=True)

@@ -136,7 +136,7 @@ def test_masks_and_container_rows_must_exist_too(tmp_path):
     ("text", "message"),
     [
         ("", "this table is empty"),
-        ("image_path,label\n", "holds no images"),
+        ("image_path,label\n", "no row below its header"),
         ("image_path,dx\n1.png,a\n", "no column 'label' for the label; the columns are image_path, dx"),
         ("file,label\n1.png,a\n", "no column 'image_path' for the image_path; the columns are file, label"),
         ("image_path,label\n1.png,\n2.png,nan\n", "no image has a label"),

@@ -179,6 +179,9 @@ def _open_file(path: Path, layout: str, columns: ColumnNames) -> Manifest:
         return _as(manifest, f"{path.name}, a row an image")
     if path.suffix.lower() in SPREADSHEETS:
         raise UserError("this is a spreadsheet", where=str(path), mend="save the sheet as CSV, and give that")
+    if path.name.lower().endswith((*TABLE_SUFFIXES, ".npz")):
+        mend = f"give the folder that holds it, or leave --layout {layout} out"
+        raise UserError(f"the layout {layout} is of folders, and this is a file", where=str(path), mend=mend)
     raise UserError(
         "a data set is a folder, a CSV or TSV table, or a MedMNIST .npz",
         where=str(path),

@@ -71,6 +71,8 @@ def read_csv_manifest(source: Path, *, columns: ColumnNames | None = None) -> Ma
     """
     names = columns or ColumnNames()
     table, notes = read_table(source, expect=names.image_path)
+    if table.empty:
+        raise UserError("the table has no row below its header", where=str(source), mend="write a row an image")
     return manifest_from_table(table, root=source.parent, columns=names, where=str(source), layout="csv", notes=notes)
 
 
