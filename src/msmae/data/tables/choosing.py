@@ -67,9 +67,9 @@ def choose(
         found += _in_group(alike, images)
     several = [chosen for chosen in found if len(chosen.names) == 1] or found
     if len({chosen.names for chosen in several}) == 1:  # one column, of all tables that have it, as if it were told
-        tables = dict.fromkeys(table.path for chosen in several for table in chosen.tables)
+        paths = {table.path for chosen in several for table in chosen.tables}
         notes = tuple(note for chosen in several for note in chosen.notes)
-        return Chosen(tuple(table for table in saying if table.path in tables), several[0].names, notes)
+        return Chosen(tuple(table for table in saying if table.path in paths), several[0].names, notes)
     large = [table for alike in groups.values() for table in alike[:1] if _enough(alike, images)]
     offered = [table for table in large if _offered(table)]
     if several or (large and not masked) or offered:

@@ -56,7 +56,7 @@ def content(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
         "run": files,  # what the section on the data calls it
         "title": f"{files.name}: "
         + (f"comparison of {len(files.arms)} arms" if len(files.arms) > 1 else files.arms[0]),
-        "equal": EQUAL.get((files.plan.get("budget") or {}).get("kind"), "at an equal budget"),
+        "equal": EQUAL.get(str((files.plan.get("budget") or {}).get("kind")), "at an equal budget"),
         "budget": str((files.plan.get("budget") or {}).get("statement") or "The budget of the runs was not recorded."),
         "metric": describe(metric),
         "came_out": verdict.headline(found, found["differences"], metric),
