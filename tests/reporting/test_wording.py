@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msmae.reporting.report import settings
 from msmae.reporting.wording import (
     count,
     describe,
@@ -87,3 +88,8 @@ def test_durations_and_sizes() -> None:
         "810,628",
         "—",
     ]
+
+
+def test_settings_leave_out_what_was_understood() -> None:
+    config = {"seed": 1, "understood": {"layout": "csv", "facts": [{}]}, "settings": {"model": {"depth": 2}}}
+    assert settings(config) == [("seed", "1"), ("model.depth", "2")]
