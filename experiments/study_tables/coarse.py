@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from study_tables.claims import accuracy, common_folds, paired, tested
+from study_tables.claims import accuracy, pretrained
 from study_tables.markdown import NOT_YET, table
-from study_tables.pooled_difference import own_seed
 
 NAMES = {
     "112-all": "112 px, all 64 patches",
@@ -46,12 +45,8 @@ def table_of(study: Path) -> str:
 def line(study: Path, arm: str) -> list[str]:
     """An arm's row."""
     value, low, high = accuracy(study, arm, SEED)
-    beside = ""
-    if arm != RIVAL and common_folds(study, [arm, RIVAL]):
-        points = [
-            100 * one for one in paired([tested(study, name, SEED) for name in (arm, RIVAL)], seed=own_seed(study))
-        ]
-        beside = "{:+.1f} ({:+.1f} to {:+.1f})".format(*points).replace("-", "−")
+    row = None if arm == RIVAL else pretrained(study, 2, arm, RIVAL, 0.0)
+    beside = f"{row.estimate:+.1f} ({row.low:+.1f} to {row.high:+.1f})".replace("-", "−") if row else ""
     told = json.loads((study / arm / SEED[0] / "metrics.json").read_text())
     seen = told.get("lesions_found")
     return [
