@@ -141,11 +141,14 @@ def from_nothing(results: Path, claim: int, arm: str, against: str, must_exceed:
 
 
 def pretrained(study: Path, claim: int, first: str, second: str, must_exceed: float) -> Row | None:
-    """A difference over the folds that both arms have, every image tested once."""
+    """A difference over the folds that both arms have, every image tested once; None where it has no interval, since
+    every resample gives the same."""
     folds = common_folds(study, [first, second])
     if not folds:
         return None
     found = paired([tested(study, arm, folds) for arm in (first, second)], seed=own_seed(study))
+    if None in found:
+        return None
     data = [study.name.partition("+")[0]]
     start = "DINOv2 ViT-S/14"
     return of_points(
