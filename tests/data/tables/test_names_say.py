@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from listed_files import rows, touch
+from listed_files import rows, touch, write
 from msmae.config import DatasetSettings, Settings
 from msmae.data.opening import open_data
 from msmae.data.tables.layouts import open_dataset
@@ -134,3 +135,24 @@ def test_a_folder_of_images_to_predict_is_no_class(tmp_path: Path) -> None:
     manifest = open_dataset(tmp_path)
     assert manifest.classes == ("no", "yes")
     assert sum(label == "" for (label,) in rows(manifest, "label")) == 4
+
+
+def test_a_list_beside_those_of_splits_is_no_training_data_unasked(tmp_path: Path) -> None:
+    """The images of holdout.txt had joined the training, and a new test split was cut."""
+    touch(tmp_path, *(f"img/{n:02}.png" for n in range(12)))
+    lists = {"train": range(6), "val": range(6, 9), "holdout": range(9, 12)}
+    for name, numbers in lists.items():
+        write(tmp_path, f"{name}.csv", "file,label", *(f"img/{n:02}.png,{'ab'[n % 2]}" for n in numbers))
+    with pytest.raises(UserError, match=r"beside tables named after splits there is holdout\.csv.*--split-column"):
+        open_dataset(tmp_path)
+    assert not open_dataset(tmp_path, split_column="").table["split"].any()
+    (tmp_path / "holdout.csv").rename(tmp_path / "test.csv")
+    assert Counter(open_dataset(tmp_path).table["split"]) == {"train": 6, "val": 3, "test": 3}
+
+
+def test_folders_of_images_and_masks_in_german_are_no_classes(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"Bilder/{n}.jpg" for n in range(6)), *(f"Masken/{n}.png" for n in range(6)))
+    manifest = open_dataset(tmp_path)
+    assert len(manifest) == 6
+    assert not manifest.classes
+    assert all("Masken" in mask for mask in manifest.table["mask_path"])

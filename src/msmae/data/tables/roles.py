@@ -13,10 +13,13 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-IMAGES = _set("images image imgs img scans scan originals original input inputs pictures photos jpegimages cxr frames")
+IMAGES = _set(
+    "images image imgs img scans scan originals original input inputs pictures photos jpegimages cxr frames "
+    "bilder bild aufnahmen imagenes immagini"
+)
 MASKS = _set(
     "masks mask segmentations segmentation seg segs annotations annotation labels label groundtruth "
-    "groundtruths gt gts manual contours"
+    "groundtruths gt gts manual contours masken maske annotationen segmentierungen masques mascaras maschere"
 )
 SHAPES = _set("mask masks segmentation segmentations annotation annotations")
 NEUTRAL = _set(
