@@ -321,9 +321,9 @@ def _splits(
         rule = f"the lists {some([path for path, word in listed.items() if word])}"
     elif not any(folders) and columns.split and len({table.split for table in chosen.tables}) > 1:
         said_by = {image: table.split for table in chosen.tables if table.split for image in table.images if image >= 0}
-        if bare := [table.path for table in chosen.tables if not table.split and set(table.images) - {-1, *said_by}]:
+        if unnamed := [table.path for table in chosen.tables if not table.split and set(table.images) - {-1, *said_by}]:
             mend = "name it train, val or test, or --split-column '' leaves the names out"
-            raise UserError(f"beside tables named after splits there is {some(bare)}", where=where, mend=mend)
+            raise UserError(f"beside tables named after splits there is {some(unnamed)}", where=where, mend=mend)
         told = [said_by.get(image, split) for image, split in enumerate(told)]
         rule = "the names of the tables"
     said = dict(enumerate(folders))  # image -> its split by its folder, or by a row before
