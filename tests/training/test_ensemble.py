@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from torch import Tensor
 import msmae
 from msmae.data.phantom import make_phantom
 from msmae.errors import UserError
+from msmae.files import read_mapping
 from msmae.inference.exported import exported
 from msmae.inference.model import load
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
 from msmae.method.ensemble import Ensemble
 from msmae.method.vit import VisionTransformer
+from msmae.runs.checkpoint import write_card
 from msmae.runs.folder import read_run
 from msmae.training.ensemble import COLUMN, folder_of, member
 from msmae.training.finetune import finetune_model
@@ -180,6 +183,10 @@ def test_mirror_images_are_answered_too_until_that_is_taken_back(run: Path, caps
     torch.testing.assert_close(expected, torch.from_numpy(probabilities(of(frame, "test"))), atol=1e-5, rtol=0)
     with pytest.raises(UserError, match="on already"):
         msmae.evaluate(str(run), mirror="on")
+    for mirror in ("off", "on"):  # killed once the card was written: the same command goes on
+        write_card(run / "model", replace(load(run).card, mirrored=mirror == "on"))
+        msmae.evaluate(str(run), mirror=mirror)
+        assert ("mirror" in read_mapping(run / "metrics.json", mend="")["averaged"]) == (mirror == "on")
     for file in ("report.html", "model_card.md", "metrics.json"):
         assert f"mean of {FOLDS} models and image and mirror image" in (run / file).read_text(encoding="utf-8")
     with pytest.raises(UserError, match="timm"):

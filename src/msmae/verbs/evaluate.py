@@ -184,11 +184,14 @@ def _evaluate_again(
 
 def check_mirror(run: Path, mirror: str) -> None:
     """Raise ``UserError`` where mirror images make no sense, or nothing would change."""
+    from msmae.files import read_mapping
     from msmae.runs.checkpoint import read_card
     from msmae.runs.folder import read_run
 
-    card, settings = read_card(run / "model"), read_run(run)[1]
-    if card.mirrored == (mirror == "on"):
+    card, settings, path = read_card(run / "model"), read_run(run)[1], run / "metrics.json"
+    told = read_mapping(path, mend="repeat its `msmae run` command").get("averaged") if path.is_file() else ""
+    measured = "mirror" in str(told or "")  # not yet, where the command was killed: then it goes on
+    if card.mirrored == measured == (mirror == "on"):
         raise UserError(f"it is {mirror} already", where="--mirror", mend="leave it out")
     if mirror == "on" and settings.finetune.flip == 0:
         what = "the model has never seen a mirror image (finetune.flip 0)"
