@@ -3,12 +3,14 @@
 In turns, rounds in one process: *decoding* reads the files as predict does and does nothing with them; *model* answers
 batches that lie ready; *predict* is the whole of `msmae predict RUN ... --out`, from finding the files to the CSV.
 IMAGES is a folder; its files are taken again and again until there are so many. What counts is predict against the
-slower of the two, images a second; medians are shown, and the share of each round.
+slower of the two, images a second; medians are shown, and the share of each round. Each part alone has all cores;
+with --threads 1 the model has one thread, and decoding alone one core, as beside the model on two.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from msmae.inference.bulk import Plan, read_ahead
@@ -35,7 +38,11 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--number", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores for each part")
     asked = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
     files = sorted(path for path in asked.images.rglob("*") if path.suffix in (".png", ".jpg", ".dcm"))
     with tempfile.TemporaryDirectory() as folder:
         copies = Path(folder) / "images"
@@ -48,8 +55,10 @@ def main() -> None:
         ready = read(items[: asked.batch])  # [B, C, H, W]
 
         def decode() -> None:
+            os.sched_setaffinity(0, cores[: asked.threads or None])  # its threads begin with the same
             for _ in batches(plan, read):
                 pass
+            os.sched_setaffinity(0, cores)
 
         def answer() -> None:
             for _ in range(len(items) // asked.batch):

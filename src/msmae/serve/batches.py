@@ -11,11 +11,18 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
+def sizes_of_batches(most: int) -> list[int]:
+    """Powers of two up to ``most``, and ``most``, largest first. The processor's library keeps a program for each size
+    of batch that it has met, so there are few."""
+    return sorted({most, *(2**power for power in range(most.bit_length()))}, reverse=True)
+
+
 class Batches(Generic[Item, Answer]):
-    """One thread that works on up to ``most`` items at a time. Nothing waits for a batch to fill."""
+    """One thread that works on up to ``most`` items at a time, as many as wait or the next smaller of
+    ``sizes_of_batches``. Nothing waits for a batch to fill."""
 
     def __init__(self, work: Callable[[Sequence[Item]], list[Answer]], *, most: int) -> None:
-        self.work, self.most = work, most
+        self.work, self.allowed = work, sizes_of_batches(most)
         self.thread = ThreadPoolExecutor(1, "model")
         self.queue: asyncio.Queue[tuple[Item, asyncio.Future[Answer]]] = asyncio.Queue()
         self.runner: asyncio.Task[None] | None = None
@@ -37,8 +44,8 @@ class Batches(Generic[Item, Answer]):
         loop = asyncio.get_running_loop()
         while True:
             taken = [await self.queue.get()]
-            while len(taken) < self.most and not self.queue.empty():
-                taken.append(self.queue.get_nowait())
+            size = next(size for size in self.allowed if size <= 1 + self.queue.qsize())
+            taken += [self.queue.get_nowait() for _ in range(size - 1)]
             taken = [(item, answer) for item, answer in taken if not answer.cancelled()]
             if not taken:
                 continue

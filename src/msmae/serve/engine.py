@@ -19,6 +19,7 @@ from msmae.inference.model import kept_tokens, load, share_and_selector
 from msmae.inference.segmentation import SegmentationModel
 from msmae.method.msmae import pooled
 from msmae.selection.selectors import share_for
+from msmae.serve.batches import sizes_of_batches
 from msmae.serve.decode import Task, png
 from msmae.serve.reconstruction import Reconstructor
 from msmae.serve.uncertainty import Uncertainty, read_uncertainty
@@ -129,6 +130,14 @@ class Engine:
             for i, answer in zip(places, some, strict=True):
                 found[i] = answer
         return found
+
+    def warm_up(self, most: int) -> None:
+        """Answer blank images in every size of batch: what a size needs stays in memory, so it is taken before the
+        first request and not during the first thousands."""
+        side = self.card.image_size
+        blank = Question(np.zeros((self.card.channels, *side), np.float32), map=not self.segmenter)
+        for size in sizes_of_batches(most):
+            self.answers([blank] * size)
 
     def outline(self, images: torch.Tensor) -> list[Answer]:
         """Images [B, C, H, W] -> where each class is."""
