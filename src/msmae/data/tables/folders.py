@@ -16,7 +16,7 @@ from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.patients import is_dicom, read_headers
 from msmae.data.tables.places import Place, check_doubts
 from msmae.data.tables.roles import is_list, parts_of_one, split_of, told_apart
-from msmae.data.tables.tree import Tree, masks_unpaired, read_places
+from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places
 from msmae.errors import UserError
 
 UNLABELLED = (
@@ -195,6 +195,7 @@ def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tu
     if not kind and len(tops) >= MANY and each <= FEW:
         kind = "?"
     names = some(sorted(tops), at_most=3)
+    check_drawn(tree.images, root=listing.root)
     check_doubts(tree.images, names, where=str(listing.root))
     if kind == "patient":
         return "patient-folders", f"the folders count patients ({names})"

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
 
 from msmae.data.manifest import SEPARATOR
+from msmae.data.reading.images import read_image
 from msmae.data.tables.listing import Listing
 from msmae.data.tables.pairing import beside_masks, first_pair, named_masks, pair
 from msmae.data.tables.places import (
@@ -20,6 +25,11 @@ from msmae.data.tables.places import (
     without_shelves,
 )
 from msmae.errors import UserError
+
+MOST_BESIDE, ALIKE, LOOKS = 6, 0.8, 4
+"""Folders beside one another that may be images and masks, the share of names they have in common, pictures read."""
+BLUR, RIM = 0.06, 0.02
+"""A mask saved as JPEG: how far its values stray, as a share of their range, and the share of pixels that do so more."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,12 @@ def read_places(listing: Listing) -> Tree:
     named = [place for place in places if place.kind == "mask"]
     pictures = [place for place in places if place.kind != "mask"]
     pairs, strays = pair(pictures, named, loosely=bool(listing.masks))
+    if listing.masks and named and not pairs:
+        raise UserError(
+            f"--mask-column {listing.masks} has no effect: no picture in it lies and is named like an image",
+            where=named[0].path,
+            mend="name its files like the images, in a folder beside theirs; or say in a CSV which belongs to which",
+        )
     if named and not pairs:
         places = [without_kind(place) for place in places]
         pictures, strays = places, []
@@ -90,6 +106,45 @@ def _check_told(listing: Listing, named: Sequence[Place], aside: Sequence[str]) 
         where=str(listing.root),
         mend="name one of the folders, or leave the option out",
     )
+
+
+def check_drawn(images: Sequence[Place], *, root: Path) -> None:
+    """Raise ``UserError`` where of two folders beside one another, with files of the same names, one holds pictures of
+    two values alone, as masks are drawn, and the other does not. A few of each are read."""
+    beside: dict[Folders, dict[str, dict[tuple[Folders, str], str]]] = {}
+    for place in images:
+        folders = tuple(place.path.split("/")[:-1])
+        for depth, name in enumerate(folders):
+            inside = beside.setdefault(folders[:depth], {}).setdefault(name, {})
+            inside[folders[depth + 1 :], place.stem] = place.path
+    looked_at: set[tuple[str, str]] = set()
+    for found in beside.values():
+        for one, two in combinations(sorted(found), 2) if len(found) <= MOST_BESIDE else ():
+            shared = sorted(found[one].keys() & found[two].keys())
+            fewer = min(len(found[one]), len(found[two]))
+            if (one, two) in looked_at or len(shared) < 2 or len(shared) < ALIKE * fewer:
+                continue
+            looked_at.add((one, two))
+            drawn = [{_two_valued(root / found[name][key]) for key in shared[:LOOKS]} for name in (one, two)]
+            if drawn in ([{True}, {False}], [{False}, {True}]):
+                masks, other = (one, two) if drawn[0] == {True} else (two, one)
+                raise UserError(
+                    f"the pictures in {masks}/ are named like those in {other}/ and have two values only, as masks do",
+                    where=str(root),
+                    mend=f"say --mask-column {masks} if they are masks, --layout folder if the folders are "
+                    "classes",
+                )
+
+
+def _two_valued(path: Path) -> bool:
+    """Whether hardly any pixel lies between the darkest and the brightest; not of a picture that cannot be read."""
+    try:
+        pixels = read_image(path).astype(np.float32)
+    except (UserError, OSError):
+        return False
+    low, high = pixels.min(), pixels.max()
+    between = (pixels > low + BLUR * (high - low)) & (pixels < high - BLUR * (high - low))
+    return bool(between.mean() < RIM)
 
 
 def masks_unpaired(listing: Listing) -> list[str]:

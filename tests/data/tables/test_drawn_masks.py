@@ -1,0 +1,71 @@
+"""Masks in folders with words of any language: asked for by what is drawn in them, and read as told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from listed_files import rows
+from msmae.data.tables.layouts import open_dataset
+from msmae.errors import UserError
+
+
+def draw(root: Path, image: str, mask: str, *, number: int = 3, suffix: str = "png") -> Path:
+    """Pictures of noise at ``image``, drawn shapes at ``mask``; one shape is empty."""
+    generator = np.random.default_rng(0)
+    for n in range(number):
+        shape = np.zeros((16, 16), np.uint8)
+        shape[4 : 4 + 3 * n, 3:12] = 255
+        for path, pixels in (
+            (image, generator.integers(0, 255, (16, 16), np.uint8)),
+            (mask, shape),
+        ):
+            (root / path).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / path / f"{n:03}.{suffix}", quality=95)
+    return root
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_drawn_pictures_beside_images_of_their_names_are_no_class(suffix: str, tmp_path: Path) -> None:
+    draw(tmp_path, "Lichtbild", "Kontur", suffix=suffix)
+    with pytest.raises(UserError, match="Kontur/ are named like those in Lichtbild/.*--mask-column Kontur"):
+        open_dataset(tmp_path)
+    told = open_dataset(tmp_path, mask_column="Kontur")
+    assert rows(told, "image_path", "mask_path")[0] == (f"Lichtbild/000.{suffix}", f"Kontur/000.{suffix}")
+    assert (len(told), told.classes) == (3, ())
+    assert open_dataset(tmp_path, layout="folder").classes == ("Kontur", "Lichtbild")
+
+
+@pytest.mark.parametrize(("image", "mask"), [("{}/foto", "{}/contorno"), ("foto/{}", "contorno/{}")])
+def test_a_told_folder_of_masks_is_paired_within_and_above_class_folders(
+    image: str, mask: str, tmp_path: Path
+) -> None:
+    for name in ("benigno", "maligno"):
+        draw(tmp_path, image.format(name), mask.format(name))
+    with pytest.raises(UserError, match="--mask-column contorno"):
+        open_dataset(tmp_path)
+    told = open_dataset(tmp_path, mask_column="contorno")
+    assert (len(told), told.classes) == (6, ("benigno", "maligno"))
+    pair = (image.format("benigno") + "/001.png", mask.format("benigno") + "/001.png")
+    assert pair in rows(told, "image_path", "mask_path")
+
+
+def test_a_told_folder_of_masks_without_images_of_its_names_is_refused(tmp_path: Path) -> None:
+    draw(tmp_path, "a", "b")
+    for path in (tmp_path / "b").iterdir():
+        path.rename(path.with_name(f"k{path.name}"))
+    with pytest.raises(UserError, match="--mask-column b has no effect"):
+        open_dataset(tmp_path, mask_column="b")
+
+
+def test_classes_numbered_alike_stay_classes(tmp_path: Path) -> None:
+    draw(tmp_path, "a", "c")
+    draw(tmp_path, "b", "d")
+    for name in "cd":
+        for path in (tmp_path / name).iterdir():
+            path.unlink()
+        (tmp_path / name).rmdir()
+    assert open_dataset(tmp_path).classes == ("a", "b")
