@@ -40,9 +40,7 @@ def test_drawn_pictures_beside_images_of_their_names_are_no_class(suffix: str, t
 
 
 @pytest.mark.parametrize(("image", "mask"), [("{}/foto", "{}/contorno"), ("foto/{}", "contorno/{}")])
-def test_a_told_folder_of_masks_is_paired_within_and_above_class_folders(
-    image: str, mask: str, tmp_path: Path
-) -> None:
+def test_a_told_folder_of_masks_is_paired_within_and_above_class_folders(image: str, mask: str, tmp_path: Path) -> None:
     for name in ("benigno", "maligno"):
         draw(tmp_path, image.format(name), mask.format(name))
     with pytest.raises(UserError, match="--mask-column contorno"):

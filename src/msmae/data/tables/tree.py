@@ -131,8 +131,7 @@ def check_drawn(images: Sequence[Place], *, root: Path) -> None:
                 raise UserError(
                     f"the pictures in {masks}/ are named like those in {other}/ and have two values only, as masks do",
                     where=str(root),
-                    mend=f"say --mask-column {masks} if they are masks, --layout folder if the folders are "
-                    "classes",
+                    mend=f"say --mask-column {masks} if they are masks, --layout folder if the folders are classes",
                 )
 
 
