@@ -31,7 +31,7 @@ def draw(root: Path, image: str, mask: str, *, number: int = 3, suffix: str = "p
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_drawn_pictures_beside_images_of_their_names_are_no_class(suffix: str, tmp_path: Path) -> None:
     draw(tmp_path, "Lichtbild", "Kontur", suffix=suffix)
-    with pytest.raises(UserError, match="Kontur/ are named like those in Lichtbild/.*--mask-column Kontur"):
+    with pytest.raises(UserError, match=r"Kontur/ are named like those in Lichtbild/.*--mask-column Kontur"):
         open_dataset(tmp_path)
     told = open_dataset(tmp_path, mask_column="Kontur")
     assert rows(told, "image_path", "mask_path")[0] == (f"Lichtbild/000.{suffix}", f"Kontur/000.{suffix}")
@@ -43,7 +43,7 @@ def test_drawn_pictures_beside_images_of_their_names_are_no_class(suffix: str, t
 def test_a_told_folder_of_masks_is_paired_within_and_above_class_folders(image: str, mask: str, tmp_path: Path) -> None:
     for name in ("benigno", "maligno"):
         draw(tmp_path, image.format(name), mask.format(name))
-    with pytest.raises(UserError, match="--mask-column contorno"):
+    with pytest.raises(UserError, match=r"--mask-column contorno"):
         open_dataset(tmp_path)
     told = open_dataset(tmp_path, mask_column="contorno")
     assert (len(told), told.classes) == (6, ("benigno", "maligno"))
