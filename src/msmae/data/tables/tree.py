@@ -29,7 +29,7 @@ from msmae.errors import UserError
 MOST_BESIDE, ALIKE, LOOKS = 6, 0.8, 4
 """Folders beside one another that may be images and masks, the share of names they have in common, pictures read."""
 BLUR, RIM = 0.06, 0.02
-"""A mask saved as JPEG: how far its values stray, as a share of their range, and the share of pixels that do so more."""
+"""A mask saved as JPEG: how far its values stray, as a share of their range, and what share of pixels strays more."""
 
 
 @dataclass(frozen=True)
