@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores (`make test`): each, and what it starts, has one
@@ -16,6 +17,8 @@ from budgeted import budgeted_run
 from msmae.data.phantom import make_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+hypothesis.settings.register_profile("msmae", deadline=None)  # how long a case takes says nothing on a busy machine
+hypothesis.settings.load_profile("msmae")
 
 
 SLOW = {"budgeted", "dicom_server", "segment_server"}

@@ -257,7 +257,7 @@ def low_free(function: Callable[..., Tensor], *arguments: object) -> Tensor:
 @given(
     low=st.floats(0.05, 0.75), span=st.floats(0, 0.95), stretch=st.floats(1, 3), seed=st.integers(0, 1000),
 )  # fmt: skip
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_boxes_lie_in_the_image_and_keep_to_the_area_asked_for(low: float, span: float, stretch: float, seed: int):
     high = min(1.0, low + span)
     geometry = random_geometry(64, scale=(low, high), ratio=(1 / stretch, stretch), generator=seeded(seed))
@@ -305,7 +305,7 @@ def test_the_same_generator_draws_the_same_geometry():
 
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 9), columns=st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_moved_maps_are_weights_still(seed: int, rows: int, columns: int):
     """Never negative, never above the map's largest weight; a uniform map stays uniform."""
     maps = torch.rand(8, rows, columns, generator=seeded(seed)) ** 3

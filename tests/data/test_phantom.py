@@ -158,7 +158,7 @@ def test_lesions_span_two_to_four_patches_anywhere(phantom: Drawn):
     assert middle.min() > 0.6 * middle.max()  # no favourite place
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(images=st.integers(FEWEST_IMAGES, 150), seed=st.integers(0, 2**31))
 def test_patients_stay_whole_and_every_split_has_every_class(tmp_path_factory, images: int, seed: int):
     table = make_phantom(tmp_path_factory.mktemp("small"), images=images, size=24, seed=seed).table

@@ -25,7 +25,7 @@ AROUND = ("{c}/{k}/{n}", "{k}/{c}/{n}", "{s}/{c}/{k}/{n}", "{s}/{k}/{n}", "set/{
 NAMES = st.text(st.characters(categories=("Lu", "Ll")), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(ROW, min_size=40, max_size=90), seed=st.integers(0, 5))
 def test_no_image_is_in_two_splits_by_any_identity_that_is_known(
     rows: list[tuple[str, int, int, int]], seed: int
@@ -65,7 +65,7 @@ def test_no_image_is_in_two_splits_by_any_identity_that_is_known(
         assert (sides.drop("", errors="ignore") == 1).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     image=st.sampled_from(IMAGES),
     mask=st.sampled_from(MASKS),
@@ -92,7 +92,7 @@ def test_a_mask_is_never_an_image(image: str, mask: str, ending: str, around: st
         assert all(manifest.table["mask_path"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(names=st.lists(NAMES, min_size=2, max_size=4, unique_by=lambda name: normalize("NFKC", name).casefold()))
 def test_the_unicode_form_of_a_name_changes_nothing(names: list[str]) -> None:
     read = []

@@ -178,7 +178,7 @@ def test_the_draw_is_the_same_on_every_machine():
         assert result.stdout.strip() == str(expected)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     rows=st.lists(
         st.tuples(
@@ -209,7 +209,7 @@ def test_no_group_crosses_and_every_row_is_assigned(rows, seed):
     assert (cut.table["split"][kept] == manifest.table["split"][kept]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     patients=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 7)), min_size=20, max_size=120),
     fraction=st.floats(0.1, 0.5),

@@ -40,7 +40,7 @@ def test_a_constant_row_becomes_ones():
 
 
 @given(seed=st.integers(0, 10_000), heads=st.integers(1, 6), patches=st.integers(1, 30), scale=st.floats(1e-6, 10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_maps_are_numpys_min_max_and_mean(seed: int, heads: int, patches: int, scale: float):
     rows = np.random.default_rng(seed).random((3, heads, patches), dtype=np.float32) * np.float32(scale)
     low, high = rows.min(axis=2, keepdims=True), rows.max(axis=2, keepdims=True)
@@ -119,7 +119,7 @@ def test_before_the_first_refresh_all_weights_are_one():
 
 
 @given(ids=st.lists(st.integers(0, 500), min_size=1, max_size=30, unique=True), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_sample_gets_its_own_map_back_whatever_the_order(ids: list[int], data: st.DataObject):
     bank = bank_of(ids)
     stored = torch.tensor(data.draw(st.permutations(ids)))

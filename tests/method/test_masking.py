@@ -163,7 +163,7 @@ def test_a_plan_may_mask_or_throw_nothing():
     zeros=st.floats(0, 1),
     seed=st.integers(0, 10_000),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_plan_is_a_permutation(grid: tuple[int, int], mask: float, throw: float, zeros: float, seed: int):
     patches = grid[0] * grid[1]
     assume(mask + throw < 0.999)

@@ -47,7 +47,7 @@ def shuffled_positions(batch: int, patches: int) -> Tensor:
 @given(
     grid=st.tuples(st.integers(1, 4), st.integers(1, 4)), patch=st.integers(1, 5), channels=st.sampled_from([1, 3, 4])
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_patches_are_pytorchs_unfolded_windows_and_fold_back(grid: tuple[int, int], patch: int, channels: int):
     images = torch.randn(2, channels, grid[0] * patch, grid[1] * patch)
     patches = patchify(images, patch)
@@ -71,7 +71,7 @@ def test_embedding_is_a_strided_convolution(channels: int):
     grid=st.tuples(st.integers(1, 4), st.integers(1, 4)), patch=st.sampled_from([2, 4, 7]),
     channels=st.sampled_from([1, 3, 4]),
 )  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_rectangle_patch_size_and_channel_count(grid: tuple[int, int], patch: int, channels: int):
     size = (grid[0] * patch, grid[1] * patch)
     encoder = VisionTransformer(image_size=size, patch_size=patch, channels=channels, width=8, depth=1, heads=2)

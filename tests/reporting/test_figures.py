@@ -39,7 +39,7 @@ def binary(scores: np.ndarray, truth: np.ndarray) -> Predictions:
     return of(truth.astype(int), np.stack([1 - scores, scores], axis=1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
 def test_curves_pass_through_scikit_learns_points(rows: list[tuple[int, bool]]) -> None:
     scores, truth = np.array([score / 6 for score, _ in rows]), np.array([flag for _, flag in rows])

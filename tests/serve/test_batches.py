@@ -35,7 +35,7 @@ async def answered(count: int, most: int) -> tuple[list[int], list[int]]:
     return list(found), sizes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(count=st.integers(1, 70), most=st.integers(1, 33))
 def test_each_is_answered_once_in_batches_of_few_sizes(count: int, most: int) -> None:
     found, sizes = asyncio.run(answered(count, most))

@@ -29,7 +29,7 @@ from simulated import draw
 MANY = 10**9  # units: no widening
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(trials=st.integers(1, 400), share=st.floats(0, 1), level=st.sampled_from([0.8, 0.95, 0.99]))
 def test_proportions_equal_scipy(trials: int, share: float, level: float) -> None:
     successes = round(share * trials)
@@ -76,7 +76,7 @@ def test_the_p_value_is_the_level_at_which_the_interval_touches_zero(shift: floa
     assert nearest == pytest.approx(0, abs=0.02)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), units=st.integers(2, 12), skew=st.floats(-3, 3))
 def test_few_and_skewed_units_never_turn_the_interval_around(seed: int, units: int, skew: float) -> None:
     generator = np.random.default_rng(seed)

@@ -147,7 +147,7 @@ def test_several_labels_equal_scikit_learn() -> None:
     assert "kappa_quadratic" not in found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     scores=st.lists(st.integers(0, 6), min_size=2, max_size=25),
     seed=st.integers(0, 2**32 - 1),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from msmae.errors import UserError
@@ -54,7 +54,6 @@ def closed_testing(p_values: list[float]) -> list[float]:
     return [min(1.0, p) for p in worst]
 
 
-@settings(deadline=None)
 @given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_is_closed_testing(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(closed_testing(p_values), abs=1e-12)

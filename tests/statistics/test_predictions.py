@@ -31,7 +31,7 @@ def frame() -> pd.DataFrame:
     return as_frame(draw(np.random.default_rng(0), patients=6, images_each=2, classes=3))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
         st.tuples(names | awkward, names | awkward | st.just(""), awkward, st.floats(0, 1, allow_subnormal=True)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from msmae.errors import UserError
@@ -30,7 +30,6 @@ def shares(score: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[floa
     return float(called[truth].mean()), float((~called[~truth]).mean())
 
 
-@settings(deadline=None)
 @given(rows=questions, target=st.sampled_from([0.5, 0.8, 0.9, 0.95, 1.0]))
 def test_no_other_threshold_does_better(rows: list[tuple[int, bool]], target: float) -> None:
     score, truth = np.array([s for s, _ in rows]) / 9, np.array([t for _, t in rows])

@@ -19,7 +19,7 @@ from msmae.training.pretrain import PretrainModule
 from spots import prepared_of, write_spots
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     rows=st.integers(2, 9),
     columns=st.integers(2, 9),

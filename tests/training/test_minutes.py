@@ -1,4 +1,4 @@
-"""What fits into a time: larger images where enough epochs fit, then fewer epochs, then a probe."""
+"""What fits into a time: enough epochs, then larger images; where too few epochs fit, a probe."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def amounts(train: int) -> Amounts:
 
 def test_the_largest_image_that_leaves_room_for_enough_epochs_is_taken() -> None:
     assert decide(60, SIZES, rates, amounts(2000)).size == 168
-    assert decide(15, SIZES, rates, amounts(2000)).size == 112
+    assert decide(15, SIZES, rates, amounts(2000)) == decide(15, [112], rates, amounts(2000))
     assert decide(600, SIZES, rates, amounts(2000)).epochs == MOST_EPOCHS
 
 
@@ -52,6 +52,21 @@ def test_where_not_even_two_epochs_fit_the_encoder_stays_frozen() -> None:
     assert decide(3, SIZES, rates, amounts(2000)).epochs == 0
     with pytest.raises(UserError, match=r"minutes 0\.1 is too little"):
         decide(0.1, SIZES, rates, amounts(2000))
+
+
+def decided_at(size: int, minutes: float, train: int) -> int:
+    """The epochs where there is no other size; 0 where a probe or nothing fits."""
+    try:
+        return decide(minutes, [size], rates, amounts(train)).epochs
+    except UserError:
+        return 0
+
+
+def probe_fits(size: int, minutes: float, train: int) -> bool:
+    try:
+        return decide(minutes, [size], rates, amounts(train), frozen=True).epochs == 0
+    except UserError:
+        return False
 
 
 @given(minutes=st.floats(1.5, 500), train=st.integers(50, 3000))
@@ -62,8 +77,13 @@ def test_what_is_decided_fits(minutes: float, train: int) -> None:
         return
     rate = rates(found.size)
     needed = found.seconds
-    assert needed <= 60 * minutes * (AIM if found.epochs else 1) + 1e-6
-    assert found.size == SIZES[0] or found.epochs >= EPOCHS
+    assert needed <= 60 * minutes * AIM + 1e-6
+    if found.size < SIZES[-1]:  # a larger image would have to do with fewer epochs
+        asked = min(found.epochs, EPOCHS)
+        larger = SIZES[SIZES.index(found.size) + 1]
+        assert decided_at(larger, minutes, train) < asked if asked else not probe_fits(larger, minutes, train)
+    if 0 < found.epochs < EPOCHS:  # and a smaller one would not have had more
+        assert decided_at(SIZES[0], minutes, train) == found.epochs
     one_more = needed + train * rate.train + train // 5 * rate.predict
     assert found.epochs in (0, MOST_EPOCHS) or one_more > 60 * minutes * AIM
 

@@ -2,7 +2,8 @@
 
 The whole command is meant, from the audit to the report. What is decided is written to config.yaml, and a second run
 from that file is exact. Order of what is given up where time is short: image size first, then epochs; where not even
-two epochs at the smallest size fit, the encoder stays frozen and a head learns (``probe``).
+two epochs at the smallest size fit, the encoder stays frozen and a head learns (``probe``). What time is left after
+that makes the images larger.
 """
 
 from __future__ import annotations
@@ -94,32 +95,43 @@ def decide(
     epochs: int | None = None,
     frozen: bool = False,
 ) -> Decided:
-    """The largest of some sizes (ascending) at which enough epochs fit; else the smallest, with fewer; else a probe.
+    """As many epochs as fit at the smallest of some sizes (ascending), up to ``EPOCHS``; then the largest size at which
+    as many still fit. Where even the fewest do not: a probe, at the largest size at which it fits.
 
     Args:
         minutes: of the whole command.
         rates: what an image costs at a size.
         epochs: as many are asked for; None: as many as fit.
-        frozen: a probe is asked for, at the largest size that fits.
+        frozen: a probe is asked for.
 
     Raises:
         UserError: not even a probe at the smallest size fits.
     """
     budget = 60 * minutes * AIM
+
+    def fixed(size: int) -> float:
+        predicted = (2 * amounts.val + amounts.test) * rates(size).predict
+        return amounts.spent + amounts.reading + REPORT + predicted
+
+    def epoch(size: int) -> float:
+        return amounts.train * rates(size).train + amounts.val * rates(size).predict
+
+    def probe(size: int) -> float:
+        return fixed(size) + (amounts.train + amounts.val) * rates(size).predict
+
+    def fits(size: int) -> int:
+        return int((budget - fixed(size)) // epoch(size))
+
     fewest, most = (FEWEST_EPOCHS, MOST_EPOCHS) if epochs is None else (epochs, epochs)
+    wanted = max(fewest, min(EPOCHS, fits(sizes[0]))) if epochs is None else epochs
     for size in reversed(sizes):
-        rate = rates(size)
-        fixed = amounts.spent + amounts.reading + REPORT + (2 * amounts.val + amounts.test) * rate.predict
-        epoch = amounts.train * rate.train + amounts.val * rate.predict
-        probe = fixed + (amounts.train + amounts.val) * rate.predict
-        if frozen and probe <= budget:
-            return Decided(size, 0, probe)
-        fits = int((budget - fixed) // epoch)
-        if not frozen and fits >= (max(fewest, EPOCHS if epochs is None else 0) if size > sizes[0] else fewest):
-            return Decided(size, min(fits, most), fixed + min(fits, most) * epoch)
-    if probe <= budget and epochs is None:
-        return Decided(sizes[0], 0, probe)
-    seconds = probe if epochs is None else fixed + epochs * epoch
+        if not frozen and fits(size) >= wanted:
+            trained = min(fits(size), most)
+            return Decided(size, trained, fixed(size) + trained * epoch(size))
+    for size in reversed(sizes):
+        if (frozen or epochs is None) and probe(size) <= budget:
+            return Decided(size, 0, probe(size))
+    seconds = probe(sizes[0]) if epochs is None else fixed(sizes[0]) + epochs * epoch(sizes[0])
     raise UserError(
         f"--minutes {minutes:g} is too little: the quickest way through these images takes about {seconds / 60:.1f}",
         where="--minutes",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -199,7 +199,6 @@ def test_fingerprints_are_kept_until_a_file_changes(tmp_path: Path) -> None:
 small_images = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=4), elements=st.integers(0, 3))
 
 
-@settings(deadline=None)
 @given(small_images, small_images)
 def test_images_share_a_digest_exactly_when_their_numbers_are_equal(one: np.ndarray, other: np.ndarray) -> None:
     def grey(pixels: np.ndarray) -> np.ndarray:
@@ -208,7 +207,6 @@ def test_images_share_a_digest_exactly_when_their_numbers_are_equal(one: np.ndar
     assert (pixel_digest(one) == pixel_digest(other)) == np.array_equal(grey(one), grey(other))
 
 
-@settings(deadline=None)
 @given(small_images, st.sampled_from([np.uint16, np.int16, np.float32]))
 def test_neither_number_type_nor_repeated_channels_change_a_digest(pixels: np.ndarray, kind: type) -> None:
     assert pixel_digest(pixels.astype(kind)) == pixel_digest(pixels)
@@ -228,7 +226,6 @@ def hashes_with_neighbours(seed: int, number: int) -> np.ndarray:
     return np.packbits(bits, axis=1).view(np.uint16)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60), st.integers(0, FARTHEST))
 def test_the_search_finds_exactly_what_comparing_all_pairs_finds(seed: int, number: int, within: int) -> None:
     hashes = hashes_with_neighbours(seed, number)

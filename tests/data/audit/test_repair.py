@@ -52,7 +52,7 @@ def messy(draw: st.DrawFn) -> tuple[Manifest, Fingerprints]:
     return manifest_of(rows), prints
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(messy())
 @pytest.mark.slow
 def test_a_repaired_data_set_leaks_nothing_and_loses_nothing_unsaid(data: tuple[Manifest, Fingerprints]) -> None:

@@ -141,7 +141,7 @@ def written(folder: Path, ds: FileDataset) -> Path:
     return folder / "image.dcm"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     bits=st.sampled_from([8, 12, 16]),
     signed=st.booleans(),

@@ -78,7 +78,7 @@ def test_resizing_equals_torch_s_antialiased_bilinear() -> None:
         np.testing.assert_allclose(fit_image(pixels, size=size, channels=2), expected[0], atol=1e-3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     pixels=st.sampled_from(["uint8", "uint16", "int16", "float32"]).flatmap(
         lambda kind: hnp.arrays(

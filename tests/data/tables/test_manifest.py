@@ -100,7 +100,7 @@ def test_a_table_that_is_no_manifest_is_refused(columns, message):
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(CELL.filter(bool), CELL, CELL, CELL), min_size=1, max_size=5))
 def test_any_cells_read_back_equal(rows, tmp_path):
     table = pd.DataFrame(rows, columns=["image_path", "label", "site", "further, column"], dtype=object)

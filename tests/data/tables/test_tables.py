@@ -193,7 +193,7 @@ CELL = (
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cells=st.lists(st.tuples(CELL, CELL), min_size=3, max_size=3),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
@@ -210,7 +210,7 @@ def test_any_table_reads_as_it_was_written(cells, delimiter, encoding, tmp_path)
     assert_frame_equal(read[list(table.columns)], table.astype(object), check_dtype=False)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: f"image_path,label\n{text}".encode()))
 def test_no_table_makes_it_crash(content, tmp_path):
     """Whatever the bytes: a manifest or a sentence, never another error."""
