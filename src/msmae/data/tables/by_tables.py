@@ -10,10 +10,10 @@ import pandas as pd
 
 from msmae.data.manifest import COLUMNS, SEPARATOR, SPLITS, LeftOut, Manifest, printable
 from msmae.data.tables.beside import TableBeside, find_tables_beside, says_mask
-from msmae.data.tables.choosing import Chosen, choose
+from msmae.data.tables.choosing import Chosen, check_words, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
-from msmae.data.tables.labels import READER, by_majority, check_classes, clean_labels, label_notes
+from msmae.data.tables.labels import READER, by_majority, check_classes, check_merged, clean_labels, label_notes
 from msmae.data.tables.listing import SPREADSHEETS, Listing, count, left_out, some
 from msmae.data.tables.meaning import (
     check_no_flag,
@@ -257,23 +257,11 @@ def _labels(
         cleaned, notes = clean_labels(rows[chosen.names[0]])
         check_classes(cleaned, where=f"{where}/{chosen.tables[0].path}")
         values = cleaned.tolist()
-        _check_words(chosen, where=where)
+        check_words(chosen, where=where)
+        check_merged(rows[chosen.names[0]], column=chosen.names[0], where=f"{where}/{chosen.tables[0].path}")
     for image, value in zip(rows["_image"], values, strict=True):
         labels[image] = value
     return labels, notes, unknown
-
-
-def _check_words(chosen: Chosen, *, where: str) -> None:
-    """Raise ``UserError`` where two tables call all of their classes otherwise: ``benign`` here, ``0.0`` there."""
-    (name,) = chosen.names
-    of = {table.path: set(clean_labels(table.table[name])[0]) - {"", SEPARATOR} for table in chosen.tables}
-    for first, second in zip(list(of)[:-1], list(of)[1:], strict=True):
-        if of[first] and of[second] and not of[first] & of[second]:
-            raise UserError(
-                f"{first} and {second} have no label in common ({min(of[first])}, {min(of[second])})",
-                where=where,
-                mend="call the classes alike in both",
-            )
 
 
 def _people(chosen: Chosen, tables: Sequence[TableBeside], columns: ColumnNames, images: int, *, where: str) -> Cells:
@@ -287,6 +275,7 @@ def _people(chosen: Chosen, tables: Sequence[TableBeside], columns: ColumnNames,
         name = name or (rule.removeprefix("the column ") if rule.removeprefix("the column ") in table.table else "")
         if not name:
             continue
+        check_merged(table.table[name], column=name, where=f"{where}/{table.path}", once=True)
         for image, cell in zip(table.images, known_patients(table.table[name]), strict=True):
             if image >= 0 and cell:
                 if values[image] not in ("", cell):

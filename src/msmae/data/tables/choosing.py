@@ -10,6 +10,7 @@ import pandas as pd
 from msmae.data.manifest import SEPARATOR
 from msmae.data.tables.beside import TableBeside
 from msmae.data.tables.findings import few_values, finding_columns
+from msmae.data.tables.labels import clean_labels
 from msmae.data.tables.listing import left_out, some
 from msmae.data.tables.meaning import (
     anything_but_label,
@@ -75,6 +76,19 @@ def choose(
     if several or (large and not masked) or offered:
         raise _unknown(several, offered or large, where=where)
     return Chosen((), ()) if masked else None
+
+
+def check_words(chosen: Chosen, *, where: str) -> None:
+    """Raise ``UserError`` where two tables call all of their classes otherwise: ``benign`` here, ``0.0`` there."""
+    (name,) = chosen.names
+    of = {table.path: set(clean_labels(table.table[name])[0]) - {"", SEPARATOR} for table in chosen.tables}
+    for first, second in zip(list(of)[:-1], list(of)[1:], strict=True):
+        if of[first] and of[second] and not of[first] & of[second]:
+            raise UserError(
+                f"{first} and {second} have no label in common ({min(of[first])}, {min(of[second])})",
+                where=where,
+                mend="call the classes alike in both",
+            )
 
 
 def _in_group(tables: Sequence[TableBeside], images: int) -> list[Chosen]:

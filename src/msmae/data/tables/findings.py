@@ -100,7 +100,11 @@ def read_findings(table: pd.DataFrame, names: Sequence[str], *, where: str, poli
         raise UserError(f"there is no column {some(lacking)}", where=where, mend="name columns of the table")
     wrong = [name for name in names if not set(table[name]) <= YES | NO | UNSURE | EMPTY]
     if wrong:
-        raise UserError(f"{some(wrong)} holds more than 1, 0, -1 and empty cells", where=where, mend="leave it out")
+        raise UserError(
+            f"{some(wrong)} holds more than 1, 0, -1 and empty cells",
+            where=where,
+            mend="write 1 where the finding is there and 0 where it is not; or leave the column out",
+        )
     meaning = {**dict.fromkeys(YES, "1"), **dict.fromkeys(NO, "0")}
     meaning |= dict.fromkeys(UNSURE, POLICIES[policy][0]) | dict.fromkeys(EMPTY, POLICIES[policy][1])
     written = list(zip(*(table[name] for name in names), strict=True))

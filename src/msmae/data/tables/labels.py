@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ ANONYMISED = re.compile(
     re.IGNORECASE,
 )
 """A PatientID that anonymisation leaves behind: ``ANONYMOUS``, ``Anonymized``, ``XXXX``, ``0000``."""
+LONGEST_BLOCK = 50
+"""Rows that merged cells of a spreadsheet stand for at most."""
 NONE_FOUND = {"no finding", "no findings", "no_finding", "nofinding"}
 
 
@@ -129,6 +132,24 @@ def check_classes(labels: Sequence[str] | pd.Series, *, where: str) -> None:
             f"({some(sorted(set(measured)), at_most=3)})",
             where=where,
             mend="cut them into classes, or name another column, --label-column NAME",
+        )
+
+
+def check_merged(cells: Sequence[str] | pd.Series, *, column: str, where: str, once: bool = False) -> None:
+    """Raise ``UserError`` for a column whose cells are filled in the first row of each block alone, as merged cells of
+    a spreadsheet are saved: the rows below are of the same patient or class. ``once``: a name stands in one row, so
+    that blocks of one row tell nothing against it."""
+    filled = [row for row, cell in enumerate(cells) if cell.strip()]
+    blocks = [after - row for row, after in pairwise([*filled, len(cells)])]
+    if len(filled) < 3 or filled[0] or max(blocks) > LONGEST_BLOCK or len(cells) < 1.5 * len(filled):
+        return
+    names = [cells[row] for row in filled] if once else []
+    if min(blocks) > 1 or (once and len(set(names)) == len(names)):
+        raise UserError(
+            f"the column {column} is filled in the first row of each block alone, as merged cells of a spreadsheet are "
+            f"saved ({len(cells) - len(filled):,} of {len(cells):,} cells are empty)",
+            where=where,
+            mend="fill its cells downwards, so that every row has its own; or write NA where nothing is known",
         )
 
 

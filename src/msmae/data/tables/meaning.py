@@ -41,10 +41,18 @@ NOT_LABEL = {
     ),
 }
 """Words beside these that say it is something about the label."""
-PATIENT = ("patientid", "patient", "subjectid", "subject", "participantid", "personid", "patientno", "caseid", "pid")
+PATIENT = (
+    *("patientid", "patient", "subjectid", "subject", "participantid", "personid", "patientno", "caseid", "pid"),
+    *("patientname", "patientnumber", "patientnr", "patientkey", "patid", "patno", "patnr", "mrn", "subjid", "subid"),
+    *("patientenid", "patientennr", "patientennummer", "probandid", "proband", "idpatient", "paciente", "idpaciente"),
+    *("pacienteid", "paziente", "idpaziente", "患者", "患者id", "病人", "病人id", "病历号"),
+)
 LESION = ("lesionid", "lesion")
 SPLIT = ("split", "set", "subset", "partition", "datasplit")
-SITE = ("site", "center", "centre", "hospital", "institution")
+SITE = (
+    *("site", "center", "centre", "hospital", "institution", "clinic", "klinik", "krankenhaus", "standort", "zentrum"),
+    *("centro", "hopital", "hôpital", "ospedale", "医院"),
+)
 CLASSES = 100
 BINARY = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "t", "f", "y", "n"}
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from msmae.data.manifest import Manifest, plain
+from msmae.data.manifest import COLUMNS, Manifest, plain
 from msmae.data.reading.dicom import MODALITIES
 from msmae.data.reading.door import door
 from msmae.data.tables.labels import ANONYMISED, label_notes
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, some, without_suffix
+from msmae.data.tables.meaning import anything_but_label
 from msmae.data.tables.roles import split_of, told_apart
 from msmae.errors import UserError
 
@@ -38,8 +39,13 @@ COPY = re.compile(
     re.IGNORECASE,
 )
 """What the name of a changed copy has behind the name of the picture that it was made of."""
-BEGINNINGS, SHARE = 10, 0.2
-"""Beginnings from which they are taken for patients, and the share of the images that one may have at most."""
+COPY_BEHIND = re.compile(r"\s?-?\s?(?:\b(?:copy|kopie|copie|copia|cópia|副本)\b\s?)?(?:\(\d{1,2}\))?$", re.IGNORECASE)
+COPY_BEFORE = re.compile(r"((?:^|/))(?:copy of|kopie von|copie de|copia de|cópia de|copia di)[ _]", re.IGNORECASE)
+"""What a computer writes behind or before a file's name where it is copied: ``a - Kopie (2)``, ``Copia de a``."""
+NUMBERED = re.compile(r"([^/]*?[^\W\d_][^/]*?)[-_ ]+[A-Za-z]{0,8}\d{1,3}\.[^/]+$")
+"""The name before a last number, with or without a word: ``Huber`` of ``Huber_v2.png``."""
+BEGINNINGS, FEWEST, SHARE = 10, 4, 0.2
+"""Beginnings from which they are taken for patients, or offered, and the share of the images that one may have."""
 DICOM_FIELDS = {
     "patient_id": "PatientID",
     "study_id": "StudyInstanceUID",
@@ -173,6 +179,9 @@ def _base(stem: str, stems: set[str]) -> str:
     """The name of the picture that one of this name goes with: what it was copied from, or has its name before a word
     (``a_roi`` of ``a``); its own where it stands for itself."""
     copied = COPY.sub("", stem)
+    again = COPY_BEFORE.sub(r"\1", COPY_BEHIND.sub("", stem))
+    if again != stem and again in stems:
+        return again
     shorter = re.sub(r"[-_ ][^\W\d_/]+$", "", stem)
     return copied if copied != stem or shorter not in stems else shorter
 
@@ -229,16 +238,40 @@ def _by_beginnings(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
 
 
 def _with_hint(manifest: Manifest, paths: Sequence[str]) -> Manifest:
-    """The manifest, with a note where file names share beginnings with a number, as slices of one patient do."""
-    begins = Counter(match[1] for path in paths if (match := BEGINNING.search(path)))
-    several = [begin for begin, images in begins.items() if images > 1]
-    if not len(several) >= 2 or sum(begins.values()) < 0.8 * len(paths) or 2 * len(begins) > len(paths):
-        return manifest
-    note = (
-        f"names share beginnings, as images of one patient do ('{several[0]}' in {begins[several[0]]} images), and are "
-        f"not taken for patients: --patients '{BEGINNING.pattern}'"
-    )
-    return manifest.with_columns({}, notes=[note], rules={"patient_id": note})
+    """The manifest, with a note where a column, or the beginnings of the file names, repeat as patients do."""
+    if columns := [name for name in map(str, manifest.table) if _repeats(manifest, name)]:
+        note = (
+            f"the column {some(columns, at_most=3)} repeats within a class, as patients do, and is not used: "
+            f"--patient-column '{columns[0]}'"
+        )
+        return manifest.with_columns({}, notes=[note], rules={"patient_id": note})
+    for pattern in (BEGINNING, NUMBERED):
+        begins = Counter(match[1] for path in paths if (match := pattern.search(path)))
+        several = [begin for begin, images in begins.items() if images > 1]
+        if not len(several) >= 2 or sum(begins.values()) < 0.8 * len(paths) or 2 * len(begins) > len(paths):
+            continue
+        if pattern is NUMBERED and (len(several) < FEWEST or max(begins.values()) > SHARE * len(paths)):
+            continue
+        note = (
+            f"names share beginnings, as images of one patient do ('{several[0]}' in {begins[several[0]]} images), and "
+            f"are not taken for patients: --patients '{pattern.pattern}'"
+        )
+        return manifest.with_columns({}, notes=[note], rules={"patient_id": note})
+    return manifest
+
+
+def _repeats(manifest: Manifest, column: str) -> bool:
+    """Whether a column that means nothing here has few images a value, most values several, and each one label."""
+    cells, labels = manifest.table[column], manifest.table["label"]
+    if column in COLUMNS or column in ("fold", "cluster") or anything_but_label(column) or len(manifest.classes) < 2:
+        return False
+    pairs = [(cell, label) for cell, label in zip(cells, labels, strict=True) if cell and label]
+    sizes = Counter(cell for cell, _ in pairs)
+    several = [cell for cell, images in sizes.items() if images > 1]
+    if len(pairs) < 0.8 * len(cells) or len(sizes) < FEWEST or max(sizes.values()) > SHARE * len(pairs):
+        return False
+    divided = Counter(cell for cell, _ in set(pairs))  # value -> its labels
+    return 2 * len(several) >= len(sizes) and sum(n > 1 for n in divided.values()) <= 0.1 * len(sizes)
 
 
 def _as_told(manifest: Manifest, paths: Sequence[str], patients: str) -> Manifest:
