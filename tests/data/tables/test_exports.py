@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from listed_files import rows, touch, write
+from listed_files import noted, rows, touch, write
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.understood import understand
 from msmae.errors import UserError
@@ -33,6 +33,14 @@ def test_merged_cells_are_not_cells_that_nothing_is_known_of(header: str, given:
         open_dataset(root / given)
     known = export(tmp_path / "filled", header, *(f"P{n},{'ab'[n % 2]}" for n in range(6)))
     assert len(open_dataset(known / given).classes) == 2
+
+
+def test_merged_cells_of_patients_alone_are_told(tmp_path: Path) -> None:
+    root = export(tmp_path, "patient_id,label", *(f"-P{n},{'ab'[n % 2]}" for n in range(6)))
+    lines = (root / "export.csv").read_text().splitlines()
+    (root / "export.csv").write_text("\n".join(f"{line}a" if line.endswith(",") else line for line in lines))
+    for given in ("", "export.csv"):
+        assert noted(open_dataset(root / given), "patient_id is filled in the first row of each block alone")
 
 
 def test_images_without_a_label_here_and_there_are_no_merged_cells(tmp_path: Path) -> None:

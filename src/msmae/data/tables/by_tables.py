@@ -81,6 +81,10 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         labels, notes, chosen = folders.table["label"].tolist(), [], Chosen((), ())
     aside = [table for table in tables if table.others and table not in chosen.tables]
     people = _people(chosen, tables, columns, len(paths), where=where)
+    for table in tables:
+        label = chosen.names[0] if len(chosen.names) == 1 and table in chosen.tables else ""
+        people_in = people.rule.rpartition("the column ")[2]
+        notes += check_merged(table.table, label=label, patient=people_in, where=f"{where}/{table.path}")
     cut = _splits(base, labels, chosen, tables, columns, where=where)
     told: dict[str, list[str]] = {"label": labels, "split": cut.values}
     rules = {"label": chosen.rule if folders is None else folders.rules["label"]}
@@ -258,7 +262,6 @@ def _labels(
         check_classes(cleaned, where=f"{where}/{chosen.tables[0].path}")
         values = cleaned.tolist()
         check_words(chosen, where=where)
-        check_merged(rows[chosen.names[0]], column=chosen.names[0], where=f"{where}/{chosen.tables[0].path}")
     for image, value in zip(rows["_image"], values, strict=True):
         labels[image] = value
     return labels, notes, unknown
@@ -275,7 +278,6 @@ def _people(chosen: Chosen, tables: Sequence[TableBeside], columns: ColumnNames,
         name = name or (rule.removeprefix("the column ") if rule.removeprefix("the column ") in table.table else "")
         if not name:
             continue
-        check_merged(table.table[name], column=name, where=f"{where}/{table.path}", once=True)
         for image, cell in zip(table.images, known_patients(table.table[name]), strict=True):
             if image >= 0 and cell:
                 if values[image] not in ("", cell):

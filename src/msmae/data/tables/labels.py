@@ -135,22 +135,35 @@ def check_classes(labels: Sequence[str] | pd.Series, *, where: str) -> None:
         )
 
 
-def check_merged(cells: Sequence[str] | pd.Series, *, column: str, where: str, once: bool = False) -> None:
-    """Raise ``UserError`` for a column whose cells are filled in the first row of each block alone, as merged cells of
-    a spreadsheet are saved: the rows below are of the same patient or class. ``once``: a name stands in one row, so
-    that blocks of one row tell nothing against it."""
+def check_merged(table: pd.DataFrame, *, label: str, patient: str, where: str) -> list[str]:
+    """What to say of patients that stand in the first row of each block alone, as merged cells of a spreadsheet are
+    saved. Raises ``UserError`` where the labels do, too: the rows below are of the same class, not of an unknown one.
+    """
+    labels, people = (table[name].tolist() if name in table else [] for name in (label, patient))
+    alone = _blocks(people, once=True)
+    merged = label if _blocks(labels) or (alone and _empty(labels) == _empty(people)) else patient if alone else ""
+    told = (
+        f"the column {merged} is filled in the first row of each block alone, as merged cells of a spreadsheet are "
+        f"saved ({len(_empty(table[merged] if merged else [])):,} of {len(table):,} cells are empty)"
+    )
+    mend = "fill its cells downwards, so that every row has its own; or write NA where nothing is known"
+    if merged and merged == label:
+        raise UserError(told, where=where, mend=mend)
+    return [f"{told}: {mend}"] if merged else []
+
+
+def _empty(cells: Sequence[str] | pd.Series) -> list[int]:
+    return [row for row, cell in enumerate(cells) if not cell.strip()]
+
+
+def _blocks(cells: Sequence[str], *, once: bool = False) -> bool:
+    """Whether cells are filled in the first row of blocks alone; ``once``: each name in one row, and then blocks of one
+    row tell nothing against it."""
     filled = [row for row, cell in enumerate(cells) if cell.strip()]
     blocks = [after - row for row, after in pairwise([*filled, len(cells)])]
     if len(filled) < 3 or filled[0] or max(blocks) > LONGEST_BLOCK or len(cells) < 1.5 * len(filled):
-        return
-    names = [cells[row] for row in filled] if once else []
-    if min(blocks) > 1 or (once and len(set(names)) == len(names)):
-        raise UserError(
-            f"the column {column} is filled in the first row of each block alone, as merged cells of a spreadsheet are "
-            f"saved ({len(cells) - len(filled):,} of {len(cells):,} cells are empty)",
-            where=where,
-            mend="fill its cells downwards, so that every row has its own; or write NA where nothing is known",
-        )
+        return False
+    return min(blocks) > 1 or (once and len({cells[row] for row in filled}) == len(filled))
 
 
 def people_notes(patients: Sequence[str] | pd.Series) -> list[str]:

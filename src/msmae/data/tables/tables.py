@@ -93,8 +93,7 @@ def manifest_from_table(
     empty: list[str] = []
     ours = AS_WRITTEN in table and set(table[AS_WRITTEN]) == {"yes"}
     if not ours:
-        check_merged(table["label"], column=written["label"] or "label", where=where)
-        check_merged(table["patient_id"], column=written["patient_id"] or "patient_id", where=where, once=True)
+        names += check_merged(table, label="label", patient="patient_id", where=where)
         table, empty = _without_words_for_nothing(table)
         table["label"], told = (table["label"], found) if findings else clean_labels(table["label"])
         check_classes(table["label"], where=where)
