@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 .PHONY: help install demo test quick check advisories experiments-test docs results results-check bench-check long lowest format lock clean
 # What `make long` runs besides the suite: the tests that read MSMAE_LONG, and those named here.
 LONG := tests/docs tests/test_wheel.py tests/fuzz tests/serve \
-	tests/runs/test_kills.py tests/data/test_scale.py tests/training/test_many_steps.py
+	tests/runs/test_kills.py tests/data/test_scale.py tests/training/test_many_steps.py tests/inference/test_power_cuts.py
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14

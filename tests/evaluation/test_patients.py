@@ -44,17 +44,17 @@ def test_attention_finds_the_one_image_that_tells(multilabel: bool, monkeypatch:
     monkeypatch.setattr("msmae.evaluation.pooling.EPOCHS", 100)
     train, val, test = (bags_of(bags, seed) for seed, bags in enumerate((240, 80, 200)))
     fitted = fit_attention(train, val, multilabel=multilabel)
-    found, weights = fitted(test.features, test.members, 200)
+    found, weights = fitted(fitted.terms(test.features), test.members, 200)
     mean = np.zeros((200, 12), dtype=np.float32)
     np.add.at(mean, test.members, test.features / 6)
-    averaged, _ = fitted(mean, np.arange(200), 200)  # the same head on the mean image
+    averaged, _ = fitted(fitted.terms(mean), np.arange(200), 200)  # the same head on the mean image
     assert right(found, test) >= 0.9
     assert right(found, test) >= right(averaged, test) + 0.1
     np.testing.assert_allclose(np.bincount(test.members, weights=weights), 1, atol=1e-5)
     told = test.features[:, 0].reshape(200, 6)[1::2].argmax(axis=1)
     assert (weights.reshape(200, 6)[1::2].argmax(axis=1) == told).mean() > 0.9
     again = AttentionPooling.of(fitted.tensors(), multilabel=multilabel)
-    assert np.array_equal(again(test.features, test.members, 200)[0], found)
+    assert np.array_equal(again(again.terms(test.features), test.members, 200)[0], found)
 
 
 def test_the_mean_is_kept_unless_another_is_clearly_better():
@@ -82,6 +82,39 @@ def test_a_run_answers_for_patients_too(finished: Path):
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert 'id="patients"' in page
     assert Path(test["decided_by"].iloc[0]).name in page
+
+
+def same_as_the_run(run: Path, data: Path, out: Path) -> None:
+    """Prediction of a manifest answers for its patients as the run did."""
+    own = read_predictions(run / "predictions_patients.csv")
+    msmae.predict(str(run), [str(data)], out=str(out), batch_size=16, device="cpu")
+    found = read_predictions(out / "predictions_patients.csv")
+    known = found.set_index(["split", "unit"]).loc[[*zip(own["split"], own["unit"], strict=True)]].reset_index()
+    chances = [name for name in own if name.startswith("prob_")]
+    np.testing.assert_allclose(known[chances], own[chances], atol=1e-5)
+    assert known["predicted"].tolist() == own["predicted"].tolist()
+    assert known["images"].tolist() == own["images"].tolist()
+    same = [
+        Path(one).name == Path(other).name for one, other in zip(known["decided_by"], own["decided_by"], strict=True)
+    ]
+    assert np.mean(same) > 0.95  # of equals either
+
+
+def test_predict_answers_for_the_patients_of_a_manifest_too(finished: Path, data: Path, tmp_path: Path):
+    same_as_the_run(finished, data, tmp_path / "out")
+    labelled = read_predictions(tmp_path / "out" / "predictions_patients.csv")
+    assert set(labelled["label"]) == set(pd.read_csv(data, dtype=str)["label"])
+    table = pd.read_csv(data, dtype=str, keep_default_na=False).iloc[:12]
+    for column in ("image_path", "mask_path"):
+        table[column] = [str(data.parent / path) if path else "" for path in table[column]]
+    table[["image_path", "patient_id"]].to_csv(tmp_path / "unlabelled.csv", index=False)
+    table[["image_path"]].to_csv(tmp_path / "nameless.csv", index=False)
+    msmae.predict(str(finished), [str(tmp_path / "unlabelled.csv")], out=str(tmp_path / "unlabelled"), device="cpu")
+    found = read_predictions(tmp_path / "unlabelled" / "predictions_patients.csv")
+    assert found["images"].astype(int).tolist() == table.groupby("patient_id").size().tolist()
+    assert set(found["label"]) == {""}
+    msmae.predict(str(finished), [str(tmp_path / "nameless.csv")], out=str(tmp_path / "nameless"), device="cpu")
+    assert not (tmp_path / "nameless" / "predictions_patients.csv").exists()
 
 
 def test_a_unit_that_the_manifest_does_not_name_stops_the_run_before_training(data: Path, tmp_path: Path):
@@ -117,6 +150,7 @@ def test_attention_is_chosen_where_one_of_five_images_shows_the_disease(tmp_path
     external = evaluate(str(tmp_path / "run"), str(tmp_path / "other" / "manifest.csv"), out=str(tmp_path / "ext"))
     assert external["patients"]["pooling"] == "attention"
     assert external["patients"]["splits"]["external"]["metrics"]["balanced_accuracy"]["value"] > 0.8
+    same_as_the_run(tmp_path / "run", data, tmp_path / "predicted")
     again = evaluate(str(tmp_path / "run"), dataset={"unit": "none"})
     assert "patients" not in again
 

@@ -190,7 +190,7 @@ def test_volumes_are_cut_into_slices_as_in_training_and_stacks_are_named_in_a_ta
         find_items([str(tmp_path / "c.png")], on_error="stop", slices="axial")
     options = {"keep": 1, "selector": None, "answers": "plain", "coverage": None, "flags": False, "neighbours": 0}
     with pytest.raises(UserError, match="outlines whole files"):
-        outline(None, items, tmp_path / "out", {**options, "overwrite": False, "on_error": "stop"})
+        outline("", None, items, tmp_path / "out", Ranks(), {**options, "overwrite": False, "on_error": "stop"})
 
 
 def test_what_is_unlike_the_training_images_is_flagged_and_neighbours_are_named(

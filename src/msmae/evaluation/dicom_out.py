@@ -206,22 +206,23 @@ def heat(path: str, attention: np.ndarray, reading: Reading) -> np.ndarray:
     return np.asarray(np.rint(255 * colours), dtype=np.uint8)
 
 
-def write_answers(model: Any, frame: pd.DataFrame, folder: Path, origin: Origin) -> int:
-    """Report and overlay of every row of a classifier's predictions; how many objects."""
+def write_answers(model: Any, frame: pd.DataFrame, folder: Path, origin: Origin, *, numbers: Sequence[int]) -> None:
+    """Report and overlay of every row of a classifier's predictions, named by the rows' numbers."""
     reading = Reading(**model.card.reading)
-    for number, row in enumerate(frame.to_dict("records")):
+    for number, row in zip(numbers, frame.to_dict("records"), strict=True):
         path = str(row["image_path"])
         source = read(path)
         chances = {name: float(row[PREFIX + name]) for name in model.classes}
         write_report(source, folder, chances, str(row["predicted"]), origin, number=number)
         attention = model.attention([path])[0].numpy()  # [h, w]
         write_overlay(source, folder, heat(path, attention, reading), origin, number=number)
-    return 2 * len(frame)
 
 
-def write_outlines(model: Any, frame: pd.DataFrame, out: Path, folder: Path, origin: Origin) -> int:
-    """Segmentation and overlay of every row of a segmenter's predictions, from OUT/masks and OUT/overlays; how many."""
-    for number, row in enumerate(frame.to_dict("records")):
+def write_outlines(
+    model: Any, frame: pd.DataFrame, out: Path, folder: Path, origin: Origin, *, numbers: Sequence[int]
+) -> None:
+    """Segmentation and overlay of every row of a segmenter's predictions, from OUT/masks and OUT/overlays."""
+    for number, row in zip(numbers, frame.to_dict("records"), strict=True):
         source = read(str(row["image_path"]))
         masks = [piece.rpartition("=")[2] for piece in str(row["mask"]).split(";")]
         arrays = [np.asarray(Image.open(out / mask)) for mask in masks]
@@ -232,7 +233,6 @@ def write_outlines(model: Any, frame: pd.DataFrame, out: Path, folder: Path, ori
         name = Path(masks[0]).name.removesuffix("-1.png") if model.card.multilabel else Path(masks[0]).stem
         picture = np.asarray(Image.open(out / "overlays" / f"{name}.png").convert("RGB"))
         write_overlay(source, folder, picture, origin, number=number)
-    return 2 * len(frame)
 
 
 def series(origin: Origin, source: Dataset, kind: str, number: int) -> dict[str, Any]:

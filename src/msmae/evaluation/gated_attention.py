@@ -24,13 +24,22 @@ class GatedAttention(nn.Module):
         for part in (self.score.weight, self.head.weight, self.head.bias):  # begins as the mean, and knows nothing
             nn.init.zeros_(part)
 
+    def terms(self, features: Tensor) -> Tensor:
+        """Features [n, D] of images -> what each adds to its bag, [n, 1 + classes]: its score, and its own logits."""
+        scores = self.score(self.content(features).tanh() * self.gate(features).sigmoid())  # [n, 1]
+        return torch.cat([scores, self.head(features)], dim=1)
+
     def forward(self, features: Tensor, members: Tensor, bags: int) -> tuple[Tensor, Tensor]:
         """Features [n, D] of images of the bags members [n] (0..bags-1) -> logits [bags, classes], weights [n], which
         sum to one in each bag.
         """
-        scores = self.score(self.content(features).tanh() * self.gate(features).sigmoid()).squeeze(1)  # [n]
-        highest = torch.full((bags,), -torch.inf).to(scores).scatter_reduce(0, members, scores.detach(), "amax")
-        raised = (scores - highest[members]).exp()
-        weights = raised / torch.zeros(bags).to(scores).index_add(0, members, raised)[members]
-        bag = torch.zeros(bags, features.shape[1]).to(features).index_add(0, members, weights[:, None] * features)
-        return self.head(bag), weights
+        return pool_terms(self.terms(features), members, bags)
+
+
+def pool_terms(terms: Tensor, members: Tensor, bags: int) -> tuple[Tensor, Tensor]:
+    """Terms [n, 1 + classes] -> logits [bags, classes] and weights [n], as ``GatedAttention.forward``."""
+    scores, logits = terms[:, 0], terms[:, 1:]
+    highest = torch.full((bags,), -torch.inf).to(scores).scatter_reduce(0, members, scores.detach(), "amax")
+    raised = (scores - highest[members]).exp()
+    weights = raised / torch.zeros(bags).to(scores).index_add(0, members, raised)[members]
+    return torch.zeros(bags, logits.shape[1]).to(logits).index_add(0, members, weights[:, None] * logits), weights

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msmae.evaluation.gated_attention import GatedAttention
+from msmae.evaluation.gated_attention import GatedAttention, pool_terms
 
 EPOCHS, PATIENCE = 300, 40
 BATCH = (32, 512)
@@ -33,10 +33,14 @@ class AttentionPooling:
         self.network, self.mean, self.std, self.multilabel = network.eval(), mean, std, multilabel
 
     @torch.inference_mode()
-    def __call__(self, features: np.ndarray, members: np.ndarray, bags: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features [n, D], members [n] -> probabilities float64 [bags, K] and weights float64 [n]."""
-        scaled = (torch.from_numpy(features) - self.mean) / self.std
-        logits, weights = self.network(scaled, torch.from_numpy(members), bags)
+    def terms(self, features: np.ndarray) -> np.ndarray:
+        """Features [n, D] of images -> what each adds to its bag, float32 [n, 1 + K]."""
+        return self.network.terms((torch.from_numpy(features) - self.mean) / self.std).numpy()
+
+    @torch.inference_mode()
+    def __call__(self, terms: np.ndarray, members: np.ndarray, bags: int) -> tuple[np.ndarray, np.ndarray]:
+        """Terms [n, 1 + K], members [n] -> probabilities float64 [bags, K] and weights float64 [n]."""
+        logits, weights = pool_terms(torch.from_numpy(terms), torch.from_numpy(members), bags)
         found = logits.double().sigmoid() if self.multilabel else logits.double().softmax(dim=1)
         return found.numpy(), weights.double().numpy()
 

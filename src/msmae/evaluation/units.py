@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from msmae.data.manifest import Manifest
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
@@ -25,7 +26,7 @@ from msmae.statistics.calibration import Calibrator, fit_calibrator
 from msmae.statistics.metrics import prepare
 from msmae.statistics.predictions import PREFIX, read_predictions, to_arrays, write_predictions
 from msmae.statistics.summary import summarise
-from msmae.statistics.units import Units, as_predictions, gather, pool, unit_column, unit_predictions
+from msmae.statistics.units import PATIENT, Pooling, Units, as_predictions, gather, pool, unit_column, unit_predictions
 from msmae.training.prepare import Prepared
 
 FILE = "predictions_patients.csv"
@@ -69,7 +70,7 @@ def evaluate_units(
     if model is not None and (bags := training_bags(prepared, units, column)) is not None:
         seen = features(model, prepared, rows_of(prepared.manifest, frame)[units.rows])
         attention = _attention(model, prepared, units, seen, bags)
-        found["attention"] = Pooled(*attention(seen, units.members, len(units)))
+        found["attention"] = Pooled(*attention(attention.terms(seen), units.members, len(units)))
     calibrated = {how: calibrate(units, one, classes, multilabel=multilabel) for how, one in found.items()}
     reached = {
         split: {how: _measure(units, one, classes, split, multilabel) for how, (one, _) in calibrated.items()}
@@ -106,19 +107,12 @@ def evaluate_units_elsewhere(
     units = gather(external, column, multilabel=multilabel)
     if not len(units) or units.table["images"].max() < 2:
         return None
-    known: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8")).get("patients") or {}
-    chosen = known.get("pooling", "mean")
-    weights = None
-    if chosen == "attention":
-        attention = AttentionPooling.of(load_file(run / "model" / WEIGHTS), multilabel=multilabel)
-        rows = rows_of(prepared.manifest, external)[units.rows]
-        pooled, weights = attention(features(model, prepared, rows), units.members, len(units))
-    else:
-        own = external[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)[units.rows]
-        pooled = pool(own, units.members, len(units), chosen, multilabel=multilabel)
-    if known.get("calibration"):
-        pooled = Calibrator(**known["calibration"])(pooled)
-    table = unit_predictions(units, external, pooled, classes, multilabel=multilabel, weights=weights)
+    chosen = Chosen.of(run, multilabel=multilabel)
+    terms = None
+    if chosen.attention is not None:
+        terms = chosen.attention.terms(features(model, prepared, rows_of(prepared.manifest, external)[units.rows]))
+    table = chosen.answer(units, external, classes, terms=terms)
+    known = chosen.known
     if (run / FILE).is_file() and known:
         before = read_predictions(run / FILE)
         table = pd.concat([table, before.replace({"split": {"test": "internal"}})], ignore_index=True)
@@ -126,12 +120,77 @@ def evaluate_units_elsewhere(
     splits = summarise(as_predictions(table), **summary_options(prepared, classes, multilabel=multilabel))
     return {
         "unit": column,
-        "pooling": chosen,
+        "pooling": chosen.pooling,
         "calibration": known.get("calibration"),
         "poolings": known.get("poolings", {}),
         "notes": units.notes,
         "splits": _in_units({name: splits[name] for name in ("external", "internal", "val") if name in splits}),
     }
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How a run answers for its units, as it was chosen on its validation units; the plain mean where it has none."""
+
+    known: dict[str, Any]
+    """The entry ``patients`` of metrics.json; empty: there is none."""
+    multilabel: bool
+    attention: AttentionPooling | None = None
+
+    @classmethod
+    def of(cls, run: Path, *, multilabel: bool) -> Chosen:
+        """From a run's folder; a folder without figures pools by the mean."""
+        file = run / "metrics.json"
+        known = (json.loads(file.read_text(encoding="utf-8")).get("patients") or {}) if file.is_file() else {}
+        if known.get("pooling") != "attention":
+            return cls(known, multilabel)
+        weights = load_file(run / "model" / WEIGHTS)
+        return cls(known, multilabel, AttentionPooling.of(weights, multilabel=multilabel))
+
+    @property
+    def pooling(self) -> Pooling:
+        chosen: Pooling = self.known.get("pooling", "mean")
+        return chosen
+
+    @property
+    def column(self) -> str:
+        """The column that names the units."""
+        return str(self.known.get("unit", PATIENT))
+
+    def answer(
+        self, units: Units, frame: pd.DataFrame, classes: Sequence[str], *, terms: np.ndarray | None = None
+    ) -> pd.DataFrame:
+        """The table of predictions_patients.csv; ``terms`` [n, 1 + K] of the units' images, where attention pools."""
+        weights = None
+        if self.attention is not None:
+            assert terms is not None
+            pooled, weights = self.attention(terms, units.members, len(units))
+        else:
+            own = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)[units.rows]
+            pooled = pool(own, units.members, len(units), self.pooling, multilabel=self.multilabel)
+        if self.known.get("calibration"):
+            pooled = Calibrator(**self.known["calibration"])(pooled)
+        return unit_predictions(units, frame, pooled, classes, multilabel=self.multilabel, weights=weights)
+
+
+def answer_units(
+    chosen: Chosen, frame: pd.DataFrame, classes: Sequence[str], *, terms: np.ndarray | None
+) -> pd.DataFrame | None:
+    """The same of new images: their labels are not needed, and stay where all of a unit's images have one label. None
+    where no unit has several images.
+
+    ``terms`` [n, 1 + K] of all rows of the frame, where attention pools.
+    """
+    if chosen.column not in frame or not (frame[chosen.column] != "").any():
+        return None
+    units = gather(frame.assign(label="?"), chosen.column, multilabel=False)
+    if not len(units) or units.table["images"].max() < 2:
+        return None
+    table = chosen.answer(units, frame, classes, terms=None if terms is None else terms[units.rows])
+    labels: list[set[str]] = [set() for _ in range(len(units))]
+    for member, label in zip(units.members, frame["label"].to_numpy()[units.rows], strict=True):
+        labels[member].add(label)
+    return table.assign(label=["".join(said) if len(said) == 1 else "" for said in labels])
 
 
 def summary_options(prepared: Prepared, classes: Sequence[str], *, multilabel: bool) -> dict[str, Any]:
@@ -220,20 +279,26 @@ def _attention(
     )
 
 
-@torch.inference_mode()
 def features(model: Model, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
-    """Frozen features float32 [n, 2D + C] of images of the store, seen as the model sees them: class token, mean of the
-    patches, and the logits."""
+    """``features_of`` images of the store, [n, 2D + C]."""
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        images = prepared.store.fetch(rows[start : start + BATCH]).astype(np.float32)
+        parts.append(features_of(model, torch.from_numpy(images)))
+    return np.concatenate(parts)
+
+
+@torch.inference_mode()
+def features_of(model: Model, images: Tensor) -> np.ndarray:
+    """Frozen features float32 [B, 2D + C] of images [B, channels, H, W] in the files' own units, seen as the model sees
+    them: class token, mean of the patches, and the logits."""
     share, name = own_way(model.card)
     selection = model.selection(name)
     close = kept_tokens(selection, share) - selection.coarse
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        images = model.to_scale(torch.from_numpy(prepared.store.fetch(rows[start : start + BATCH]).astype(np.float32)))
-        tokens = selection.tokens(images, selection.choose(images, close))  # [B, 1+K, D]
-        read = [tokens[:, 0], tokens[:, 1:].mean(dim=1), selection.model.classify(tokens)]
-        parts.append(torch.cat(read, dim=1).float().cpu().numpy())
-    return np.concatenate(parts)
+    scaled = model.to_scale(images)
+    tokens = selection.tokens(scaled, selection.choose(scaled, close))  # [B, 1+K, D]
+    read = [tokens[:, 0], tokens[:, 1:].mean(dim=1), selection.model.classify(tokens)]
+    return np.asarray(torch.cat(read, dim=1).float().cpu().numpy())
 
 
 def rows_of(manifest: Manifest, frame: pd.DataFrame) -> np.ndarray:

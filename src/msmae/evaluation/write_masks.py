@@ -9,40 +9,28 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from msmae.data.tables.listing import count
 from msmae.evaluation.pictures import draw_outlines
 from msmae.files import own_folder
 from msmae.inference.segmentation import SegmentationModel
-from msmae.inference.unreadable import Unreadable
-from msmae.progress import ProgressBar
-from msmae.statistics.predictions import write_predictions
+
+MOST = 32
+"""Images of a part: what is outlined again after a kill, at most."""
 
 
 def write_masks(
-    model: SegmentationModel, files: list[Path], out: Path, *, sliding: bool = False, unreadable: Unreadable[Path]
+    model: SegmentationModel, files: dict[int, Path], images: Tensor, out: Path, *, sliding: bool = False
 ) -> pd.DataFrame:
-    """Write OUT/masks, OUT/overlays and OUT/predictions.csv.
+    """Write OUT/masks and OUT/overlays of images [B, channels, H, W]; the rows of predictions.csv.
 
     Of one class a mask holds 0 and 255, of several the number of the class; of classes that may overlap each has a mask
-    of its own. Names are numbered, so that files of the same name from different folders keep apart.
-
-    Raises:
-        UserError: an image cannot be read and may not be left out, or none can be read.
+    of its own. Names begin with the file's number, so that files of the same name from different folders keep apart.
     """
-    rows = []
-    with ProgressBar("outlining") as progress:
-        for number, file in enumerate(files):
-            for image in unreadable.read([file], model.read)[1]:  # [1, channels, H, W]
-                layers = model.layers(model.predict(image, sliding=sliding))[0]  # [C, H, W]
-                rows.append(write_image(model, image, layers, out, file=file, number=number))
-            if len(files) > 1:
-                progress(number + 1, len(files))
-    unreadable.check_any(len(rows))
-    frame = pd.DataFrame(rows)
-    write_predictions(frame, out / "predictions.csv")
-    print(f"{count(len(frame), 'image')} outlined: {out / 'masks'}")
-    unreadable.write(out)
-    return frame
+    layers = model.layers(model.predict(images, sliding=sliding))  # [B, C, H, W]
+    rows = [
+        write_image(model, images[place : place + 1], layers[place], out, file=file, number=number)
+        for place, (number, file) in enumerate(files.items())
+    ]
+    return pd.DataFrame(rows)
 
 
 def write_image(

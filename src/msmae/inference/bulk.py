@@ -2,7 +2,7 @@
 memory stays flat, and several processes share the work.
 
 OUT/parts holds what is done, and ``plan.json``: which model, which images, which options. From the same plan come the
-same parts, byte for byte, whoever computes them. The last process joins them to OUT/predictions.csv.
+same parts, byte for byte, whoever computes them. The first process joins them to OUT/predictions.csv; then they go.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -31,6 +32,8 @@ from msmae.inference.unreadable import FILE, Unreadable
 
 PART = 1024
 """Images of a part, about; a whole number of batches."""
+ASIDE = "\x1f"
+"""Columns whose names begin so are numbers kept for the end, beside a part, and not in predictions.csv."""
 AHEAD = 2
 """Batches that are read while another is computed."""
 
@@ -91,10 +94,12 @@ class Plan:
     batch_size: int
     options: dict[str, Any]
     """All that the answers depend on beside the images: model, token share, columns, ..."""
+    most: int | None = None
+    """Images of a part, about; None: ``PART``."""
 
     @property
     def per_part(self) -> int:
-        return self.batch_size * max(1, PART // self.batch_size)
+        return self.batch_size * max(1, (self.most or PART) // self.batch_size)
 
     @property
     def parts(self) -> int:
@@ -206,7 +211,11 @@ def write_part(plan: Plan, out: Path, number: int, frames: list[pd.DataFrame], u
     with whole(path) as unfinished:  # without an image that can be read it stays empty
         if frames:
             table = pd.concat(frames, ignore_index=True)
-            fill_csv(unfinished, table)
+            aside = [name for name in table if str(name).startswith(ASIDE)]
+            if aside:
+                with whole(path.with_suffix(".npy")) as beside, beside.open("wb") as stream:
+                    np.save(stream, table[aside].to_numpy(dtype=np.float32))
+            fill_csv(unfinished, table.drop(columns=aside))
 
 
 def text_of(rows: Sequence[Sequence[str]]) -> str:
@@ -222,9 +231,8 @@ def wait_for_parts(plan: Plan, out: Path, *, pause: float = 2.0) -> None:
         time.sleep(pause)
 
 
-def join_parts(plan: Plan, out: Path) -> tuple[int, int]:
-    """Write OUT/predictions.csv and, where an image was left out, OUT/left_out.csv; the parts go. How many images were
-    predicted, and left out.
+def join_parts(plan: Plan, out: Path) -> int:
+    """Write OUT/predictions.csv and, where an image was left out, OUT/left_out.csv. How many images were predicted.
 
     Raises:
         UserError: no image could be used; OUT is then as it was before.
@@ -251,8 +259,19 @@ def join_parts(plan: Plan, out: Path) -> tuple[int, int]:
                     target.write(header)
                 shutil.copyfileobj(stream, target)
             rows += len(pd.read_csv(path, usecols=["image_path"], encoding_errors="surrogateescape"))
+    return rows
+
+
+def clear_parts(out: Path) -> None:
+    """Remove the parts, once all that is made of them is there."""
     shutil.rmtree(out / "parts")
-    return rows, len(reasons)
+
+
+def kept_aside(plan: Plan, out: Path) -> np.ndarray | None:
+    """What the columns ``ASIDE`` of all parts hold, float32 [n, ...]; None where there are none."""
+    files = [part_of(out, number).with_suffix(".npy") for number in range(plan.parts)]
+    found = [np.load(path, allow_pickle=False) for path in files if path.is_file()]
+    return np.concatenate(found) if found else None
 
 
 def _text(path: Path) -> str:

@@ -32,6 +32,8 @@ class Item:
     patient_id: str = ""
     split: str = ""
     label: str = ""
+    unit: str = ""
+    """What it is an image of, where that is no patient: a lesion, a study."""
 
     def __str__(self) -> str:
         plane = self.source.plane
@@ -39,9 +41,10 @@ class Item:
         return "#".join([self.source.path, *numbers])
 
 
-def find_items(paths: list[str], *, on_error: Literal["stop", "skip"], slices: str = "") -> list[Item]:
+def find_items(paths: list[str], *, on_error: Literal["stop", "skip"], slices: str = "", unit: str = "") -> list[Item]:
     """The files named, the image files in the folders named, and the rows of the tables named, in order and once each;
-    masks of images are left out. ``slices``: NIfTI volumes are cut, as in training (``axial:5``).
+    masks of images are left out. ``slices``: NIfTI volumes are cut, as in training (``axial:5``). ``unit``: the column
+    of a table that names units other than patients.
 
     Raises:
         UserError: nothing was named, a path does not exist, a folder holds no images, or a table cannot be read; no
@@ -54,7 +57,7 @@ def find_items(paths: list[str], *, on_error: Literal["stop", "skip"], slices: s
         if path.is_dir():
             found += [Item(ImageSource(str(path / image))) for image in images_of(path)]
         elif path.name.lower().endswith(TABLES) and path.exists():
-            found += read_table(path, on_error=on_error)
+            found += read_table(path, on_error=on_error, unit=unit)
         elif path.name.lower().endswith((".txt", *SPREADSHEETS)) and path.exists():
             mend = "write a CSV with a column image_path, and give that"
             raise UserError("this is no image and no CSV", where=str(path), mend=mend)
@@ -114,10 +117,11 @@ def plane_of(item: Item) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in asdict(item.source.plane).items()}
 
 
-def read_table(path: Path, *, on_error: Literal["stop", "skip"]) -> list[Item]:
-    """The images of a CSV manifest, with their planes, patients, splits and labels."""
+def read_table(path: Path, *, on_error: Literal["stop", "skip"], unit: str = "") -> list[Item]:
+    """The images of a CSV manifest, with their planes, patients, splits, labels and units."""
     manifest = open_data(str(path), Settings(dataset=DatasetSettings(on_error=on_error, **columns_there(path))))
-    rows = manifest.table[["patient_id", "split", "label"]].to_numpy(dtype=object)
+    named = ["patient_id", "split", "label", *([unit] if unit in manifest.table else [])]
+    rows = manifest.table[named].to_numpy(dtype=object)
     return [Item(source, *map(str, row)) for source, row in zip(image_sources(manifest), rows, strict=True)]
 
 

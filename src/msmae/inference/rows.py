@@ -39,6 +39,8 @@ class Rows:
     reference: Reference | None = None
     flags: bool = False
     neighbours: int = 0
+    unit: str = ""
+    """The column of an item's unit, where some have one."""
     modalities: frozenset[str] = frozenset()
     """Of the training images, where they are DICOM; empty: not known."""
 
@@ -61,6 +63,8 @@ class Rows:
                 frame[name] = ["" if value is None else str(value) for value in values]
         for name in ("patient_id", "split", "label"):
             frame[name] = [getattr(item, name) for item in items]
+        if self.unit:
+            frame[self.unit] = [item.unit for item in items]
         frame["predicted"] = model.answer(own, share, chosen_by, answers=self.answers)
         frame["answers"] = say_rule(self.answers, card.thresholds)
         for number, name in enumerate(model.classes):

@@ -11,11 +11,17 @@ from msmae.errors import UserError
 from msmae.verbs.begin import check_keep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from torch import Tensor
+
+    from msmae.inference.bulk import Plan
     from msmae.inference.items import Item
     from msmae.inference.model import Model
     from msmae.inference.rows import Rows
 
-WRITES = ("predictions.csv", "left_out.csv", "masks", "overlays", "dicom")
+WRITES = ("predictions.csv", "predictions_patients.csv", "left_out.csv", "masks", "overlays", "dicom")
 """What OUT is given, beside the parts of unfinished work."""
 
 
@@ -41,7 +47,8 @@ def predict(
 ) -> Any:
     """Predict images with the model of a run and write OUT/predictions.csv.
 
-    The same command goes on where it was killed, to the same file. Under torchrun, or srun of SLURM, the processes
+    Where a CSV names patients (or the run's other units) with several images, OUT/predictions_patients.csv too.
+    The same command goes on where it was killed, to the same files. Under torchrun, or srun of SLURM, the processes
     share the images; OUT must be a folder that all of them see. Of a segmentation run also OUT/masks (PNG, each of its
     image's size) and OUT/overlays.
 
@@ -84,7 +91,7 @@ def predict(
     from msmae.statistics.predictions import read_predictions
 
     made = predict_to(run, paths, Path(out), **options)
-    return read_predictions(made) if isinstance(made, Path) else made
+    return None if made is None else read_predictions(made)
 
 
 @functools.wraps(predict)
@@ -94,8 +101,8 @@ def command(run: str, paths: list[str], *, out: str, **options: Any) -> None:
     predict_to(run, paths, Path(out), **{**defaults, **options})
 
 
-def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Any:
-    """Write OUT/predictions.csv, and give back its path (None in a helper process); of a segmentation run its table."""
+def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Path | None:
+    """Write OUT/predictions.csv, and give back its path; None in a process that only helped."""
     if options["batch_size"] < 1:
         mend = "give at least 1"
         raise UserError(f"{options['batch_size']} images at a time", where="--batch_size", mend=mend)
@@ -110,11 +117,11 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Any:
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     goes_on = "parts" in there or there <= {"masks", "overlays"}  # as a killed command left it
     check_output(out, overwrite=options["overwrite"], writes=WRITES, goes_on=goes_on)
-    items = find_items(paths, on_error=options["on_error"], slices=options["slices"])
+    unit = unit_of(run)
+    items = find_items(paths, on_error=options["on_error"], slices=options["slices"], unit=unit)
     from msmae.inference.bulk import Ranks, choose_device
     from msmae.inference.model import load
     from msmae.inference.segmentation import SegmentationModel
-    from msmae.statistics.predictions import read_predictions
 
     if options["dicom"]:
         from msmae.evaluation.dicom_out import check_sources, import_highdicom
@@ -124,109 +131,212 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Any:
     ranks = Ranks.here()
     model = load(run, device=choose_device(options["device"], ranks), precision=options["precision"])
     if isinstance(model, SegmentationModel):
-        frame = outline(model, items, out, options)
-        if options["dicom"]:
-            write_dicom(run, model, frame, out)
-        return frame
+        return outline(run, model, items, out, ranks, options)
     if options["sliding"]:
         raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
-    path = answer(run, model, items, out, ranks, options)
-    if options["dicom"] and path is not None:
-        write_dicom(run, model, read_predictions(path), out)
-    return path
+    return answer(run, model, items, out, ranks, {**options, "unit": unit})
 
 
-def write_dicom(run: str, model: Any, frame: Any, out: Path) -> None:
-    """OUT/dicom: the answers as DICOM objects beside predictions.csv."""
-    from msmae.evaluation.dicom_out import Origin, write_answers, write_outlines
-    from msmae.inference.model import Model
-    from msmae.runs.checkpoint import file_sha256
+def unit_of(run: str) -> str:
+    """The column that names a run's units, where they are no patients."""
+    import json
 
-    folder = Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
-    origin = Origin(Path(run).resolve().name, file_sha256(folder / "model.safetensors"))
-    if isinstance(model, Model):
-        written = write_answers(model, frame, out / "dicom", origin)
-    else:
-        written = write_outlines(model, frame, out, out / "dicom", origin)
-    print(f"{count(written, 'DICOM object')}: {out / 'dicom'}")
+    file = Path(run) / "metrics.json"
+    known = (json.loads(file.read_text(encoding="utf-8")).get("patients") or {}) if file.is_file() else {}
+    named = str(known.get("unit", ""))
+    return "" if named == "patient_id" else named
 
 
-def outline(model: Any, items: list[Item], out: Path, options: dict[str, Any]) -> Any:
-    """What a segmentation run says of the files."""
+def outline(run: str, model: Any, items: list[Item], out: Path, ranks: Any, options: dict[str, Any]) -> Path | None:
+    """What a segmentation run says of the files: OUT/predictions.csv; None in a process that only helped."""
     from msmae.data.reading.images import WHOLE
-    from msmae.evaluation.write_masks import write_masks
-    from msmae.inference.unreadable import Unreadable
-    from msmae.runs.folder import clear_output
+    from msmae.evaluation.write_masks import MOST, write_masks
 
     if options["keep"] != 1 or options["selector"]:
         raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
     for name, plain in (("answers", "plain"), ("coverage", None), ("flags", False), ("neighbours", 0)):
         if options[name] != plain:
             raise UserError("a segmentation run answers no class", where=f"--{name}", mend="leave it out")
-    if options["overwrite"]:
-        clear_output(out, WRITES)
-    unreadable: Unreadable[Path] = Unreadable(skip=options["on_error"] == "skip")
-    files = [Path(item.source.path) for item in items]
     if planes := [str(item) for item in items if item.source.plane != WHOLE]:
         mend = "write it to a file of its own"
         raise UserError("a segmentation run outlines whole files, and this names a part", where=planes[0], mend=mend)
-    return write_masks(model, files, out, sliding=options["sliding"], unreadable=unreadable)
+    number = {item: place for place, item in enumerate(items)}
+
+    def read(some: list[Item]) -> Tensor:
+        return model.read([item.source.path for item in some])
+
+    def rows(some: list[Item], images: Tensor) -> pd.DataFrame:
+        files = {number[item]: Path(item.source.path) for item in some}
+        return write_masks(model, files, images, out, sliding=options["sliding"])
+
+    plan = plan_of(
+        run, model, items, {**options, "batch_size": 1}, ("sliding",), most=MOST
+    )  # of a size of its own each
+    predicted = in_parts(run, model, plan, out, ranks, options, read=read, rows=rows, doing="outlining")
+    if predicted is None:
+        return None
+    print(f"{count(predicted, 'image')} outlined: {out / 'masks'}")
+    say_left_out(out)
+    return out / "predictions.csv"
 
 
 def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, options: dict[str, Any]) -> Path | None:
     """What a classifier says of the images: OUT/predictions.csv; None in a process that only helped."""
-    from msmae.inference.bulk import Plan, check_plan, join_parts, predict_parts, wait_for_parts
-    from msmae.inference.model import kept_tokens, share_and_selector
-    from msmae.progress import ProgressBar
-    from msmae.runs.checkpoint import file_sha256
-    from msmae.runs.folder import clear_output
+    from msmae.inference.model import kept_tokens, own_way, share_and_selector
     from msmae.statistics.answers import say_averaged, say_rule
 
     share, chosen_by = share_and_selector(model, options["keep"], options["selector"])
     kept_tokens(model.selection(chosen_by), share)  # refused before any image is read
     rows = rows_of(run, model, share_is_whole=chosen_by == "all", options=options)
-    folder = Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
-    named = ("precision", "answers", "coverage", "flags", "neighbours", "on_error")
-    plan = Plan(
-        items,
-        options["batch_size"],
-        {
-            "model": file_sha256(folder / "model.safetensors"),
-            "card": file_sha256(folder / "config.json"),
-            "device": model.device.type,
-            "keep": share,
-            "selector": chosen_by,
-            **{name: options[name] for name in named},
-        },
+    named = ("answers", "coverage", "flags", "neighbours")
+    plan = plan_of(run, model, items, options, named, keep=share, selector=chosen_by)
+    patients = Patients(run, model) if (share, chosen_by) == own_way(model.card) else None
+    predicted = in_parts(
+        run, model, plan, out, ranks, options, read=reader(model), rows=rows, doing="predicting", patients=patients
     )
-    done = check_plan(plan, out)
-    if options["overwrite"] and not done and ranks.first:
-        clear_output(out, WRITES)
-    if done and ranks.first:
-        print(f"- {out}: {done} of {plan.parts} parts are there; the rest follows")
-    with ranks.together() as together:
-        with ProgressBar("predicting") as progress:
-            predict_parts(
-                plan, out, read=reader(model), answer=rows, skip=options["on_error"] == "skip", ranks=ranks,
-                progress=progress if ranks.first else lambda done, total: None,
-            )  # fmt: skip
-        together()
-        if ranks.first:
-            wait_for_parts(plan, out)
-            predicted, left_out = join_parts(plan, out)
-        together()
-    path = out / "predictions.csv"
-    if not ranks.first:
+    if predicted is None:
         return None
+    path = out / "predictions.csv"
     how = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
     if averaged := say_averaged(model.card.members, mirrored=model.card.mirrored):
         how += f", {averaged}"
     rule = say_rule(options["answers"], model.card.thresholds)
     print(f"{count(predicted, 'image')} predicted{how}, {rule} answers: {path}")
-    if left_out:
-        print(f"{count(left_out, 'image')} left out, each with its reason: {out / 'left_out.csv'}")
+    say_left_out(out)
     say_columns(rows)
     return path
+
+
+def plan_of(
+    run: str, model: Any, items: list[Item], options: dict[str, Any], named: tuple[str, ...], *,
+    most: int | None = None, **more: Any,
+) -> Plan:  # fmt: skip
+    """What is to be predicted, and all that the answers depend on: the model, and the options ``named``."""
+    from msmae.inference.bulk import Plan
+    from msmae.runs.checkpoint import file_sha256
+
+    folder = model_folder(run)
+    known = {
+        "model": file_sha256(folder / "model.safetensors"),
+        "card": file_sha256(folder / "config.json"),
+        "device": model.device.type,
+        **{name: options[name] for name in ("precision", "on_error", "dicom", *named)},
+        **more,
+    }
+    return Plan(items, options["batch_size"], known, most)
+
+
+def in_parts(
+    run: str, model: Any, plan: Plan, out: Path, ranks: Any, options: dict[str, Any], *, read: Any, rows: Any,
+    doing: str, patients: Patients | None = None,
+) -> int | None:  # fmt: skip
+    """Compute the parts of a plan, with what goes with each image, and join them: how many images; None in a process
+    that only helped.
+    """
+    from msmae.inference.bulk import check_plan, clear_parts, join_parts, predict_parts, wait_for_parts
+    from msmae.progress import ProgressBar
+    from msmae.runs.folder import clear_output
+
+    done = check_plan(plan, out)
+    if options["overwrite"] and not done and ranks.first:
+        clear_output(out, WRITES)
+    if done and ranks.first:
+        print(f"- {out}: {done} of {plan.parts} parts are there; the rest follows")
+    if patients is not None:
+        rows = patients.beside(rows)
+    if options["dicom"]:
+        rows = with_dicom(run, model, plan.items, out, rows)
+    predicted = 0
+    with ranks.together() as together:
+        with ProgressBar(doing) as progress:
+            predict_parts(
+                plan, out, read=read, answer=rows, skip=options["on_error"] == "skip", ranks=ranks,
+                progress=progress if ranks.first else lambda done, total: None,
+            )  # fmt: skip
+        together()
+        if ranks.first:
+            wait_for_parts(plan, out)
+            predicted = join_parts(plan, out)
+            if patients is not None:
+                patients.write(plan, out)
+            clear_parts(out)
+        together()
+    if options["dicom"] and ranks.first:
+        print(f"{count(len(list((out / 'dicom').iterdir())), 'DICOM object')}: {out / 'dicom'}")
+    return predicted if ranks.first else None
+
+
+def with_dicom(run: str, model: Any, items: Sequence[Item], out: Path, rows: Any) -> Any:
+    """``rows`` that also writes OUT/dicom: the answers as DICOM objects, numbered as the images are."""
+    from msmae.evaluation.dicom_out import Origin, write_answers, write_outlines
+    from msmae.inference.model import Model
+    from msmae.runs.checkpoint import file_sha256
+
+    origin = Origin(Path(run).resolve().name, file_sha256(model_folder(run) / "model.safetensors"))
+    number = {item: place for place, item in enumerate(items)}
+
+    def both(some: list[Item], images: Tensor) -> pd.DataFrame:
+        frame = rows(some, images)
+        numbers = [number[item] for item in some]
+        if isinstance(model, Model):
+            write_answers(model, frame, out / "dicom", origin, numbers=numbers)
+        else:
+            write_outlines(model, frame, out, out / "dicom", origin, numbers=numbers)
+        return frame
+
+    return both
+
+
+class Patients:
+    """OUT/predictions_patients.csv of a classifier: the images' answers pooled as the run chose."""
+
+    def __init__(self, run: str, model: Model) -> None:
+        from msmae.evaluation.units import Chosen
+
+        self.model, self.chosen = model, Chosen.of(Path(run), multilabel=model.card.multilabel)
+
+    def beside(self, rows: Any) -> Any:
+        """``rows``, with what attention needs of each image kept aside."""
+        attention, model = self.chosen.attention, self.model
+        if attention is None:
+            return rows
+        from msmae.evaluation.units import features_of
+        from msmae.inference.bulk import ASIDE
+
+        def both(some: list[Item], images: Tensor) -> pd.DataFrame:
+            frame: pd.DataFrame = rows(some, images)
+            terms = attention.terms(features_of(model, images))  # [B, 1 + K]
+            return frame.assign(**{f"{ASIDE}{place}": terms[:, place] for place in range(terms.shape[1])})
+
+        return both
+
+    def write(self, plan: Plan, out: Path) -> None:
+        """From the parts of a plan, where some patient has several images."""
+        from msmae.evaluation.units import FILE, answer_units
+        from msmae.inference.bulk import kept_aside
+        from msmae.statistics.predictions import read_predictions, write_predictions
+
+        if not any(item.unit or item.patient_id for item in plan.items):
+            return
+        frame, terms = read_predictions(out / "predictions.csv"), kept_aside(plan, out)
+        table = answer_units(self.chosen, frame, self.model.classes, terms=terms)
+        if table is not None:
+            write_predictions(table, out / FILE)
+            print(f"{count(len(table), 'answer')} by {self.chosen.column} ({self.chosen.pooling}): {out / FILE}")
+
+
+def model_folder(run: str) -> Path:
+    """Where a run, or a folder of the hub, has its model."""
+    return Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
+
+
+def say_left_out(out: Path) -> None:
+    """How many images were left out, if any."""
+    from msmae.inference.unreadable import FILE
+    from msmae.statistics.predictions import read_text_table
+
+    if (out / FILE).is_file():
+        print(f"{count(len(read_text_table(out / FILE)), 'image')} left out, each with its reason: {out / FILE}")
 
 
 def rows_of(run: str, model: Model, *, share_is_whole: bool, options: dict[str, Any]) -> Rows:
@@ -242,7 +352,7 @@ def rows_of(run: str, model: Model, *, share_is_whole: bool, options: dict[str, 
         sets = sets_of_run(Path(run), model.classes, multilabel=model.card.multilabel, coverage=asked)
     if options["flags"] or options["neighbours"]:
         reference = reference_of(Path(run), model)
-    names = ("keep", "selector", "answers", "flags", "neighbours")
+    names = ("keep", "selector", "answers", "flags", "neighbours", "unit")
     known = modalities_of(Path(run)) if options["flags"] else frozenset()
     return Rows(model, sets=sets, reference=reference, modalities=known, **{name: options[name] for name in names})
 
