@@ -13,8 +13,8 @@ import pandas as pd
 from msmae.data.tables.files_there import LARGEST, raw_bytes
 from msmae.data.tables.listing import Listing, without_suffix
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import MASKS, fold_of, split_of, words
-from msmae.data.tables.tables import SPLIT_NAMES, read_table
+from msmae.data.tables.roles import MASKS, SPLIT_NAMES, fold_of, split_of, words
+from msmae.data.tables.tables import read_table
 from msmae.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt", ".csv.gz", ".tsv.gz")

@@ -25,8 +25,8 @@ from msmae.data.tables.meaning import (
     split_word,
 )
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import words
-from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames, folds_kept
+from msmae.data.tables.roles import SPLIT_NAMES, words
+from msmae.data.tables.tables import ColumnNames, folds_kept
 from msmae.errors import UserError
 
 LAYOUT = "tables"

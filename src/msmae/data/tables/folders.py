@@ -14,8 +14,8 @@ from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.patients import is_dicom, read_headers
-from msmae.data.tables.places import Place, check_doubts
-from msmae.data.tables.roles import is_list, parts_of_one, split_of, told_apart
+from msmae.data.tables.places import Place, are_visits, check_doubts, check_letters, check_visits
+from msmae.data.tables.roles import is_list, parts_of_one, told_apart
 from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places
 from msmae.errors import UserError
 
@@ -153,7 +153,7 @@ def recognise_folders(listing: Listing) -> tuple[str, str]:
     tops = Counter(place.rest[0] for place in tree.images if place.rest)
     loose = [place.path for place in tree.images if not place.rest]
     if not tops:
-        _check_letters(tree, where=str(listing.root))
+        check_letters(tree.images, where=str(listing.root))
         return ("mask-folders", f"{tree.side} side by side") if tree.side else ("unlabelled", reason or LOOSE)
     if tree.side and loose and not set(tops) & set(UNLABELLED):
         elsewhere = [place.path for place in tree.images if place.rest]
@@ -165,24 +165,6 @@ def recognise_folders(listing: Listing) -> tuple[str, str]:
             "classes",
         )
     return _classes_or_patients(listing, tree, tops)
-
-
-def _check_letters(tree: Tree, *, where: str) -> None:
-    """Raise ``UserError`` where folders of one split differ in a letter, maybe the class: ``trainA``, ``x_train``."""
-    folders = {place.path.rpartition("/")[0].rpartition("/")[2] for place in tree.images}
-    behind = [(m[1], m[2]) for name in folders if (m := re.fullmatch(r"(.+?)[-_ ]?([A-Za-z])", name))]
-    before = [(m[2], m[1]) for name in folders if (m := re.fullmatch(r"([A-Za-z])[-_ ](.+)", name))]
-    found = {(word, letter) for word, letter in behind + before if split_of(word)}
-    letters = sorted({letter for _, letter in found})
-    if len(letters) > 1 and len(found) > len({word for word, _ in found}):
-        either = f"({'|'.join(letters)})"
-        option = f"path:{either}/[^/]*$" if found & set(behind) else f"path:(?:^|/){either}[-_ ]"
-        raise UserError(
-            f"several folders of one split, which differ in a letter ({', '.join(letters)})",
-            where=where,
-            mend=f"if that is the class: --label-column '{option}'; if one holds masks, name them like the images, in "
-            "masks/ beside images/; else --layout unlabelled",
-        )
 
 
 def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tuple[str, str]:
@@ -199,6 +181,8 @@ def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tu
     check_doubts(tree.images, names, where=str(listing.root))
     if kind == "patient":
         return "patient-folders", f"the folders count patients ({names})"
+    if kind != "patient":
+        check_visits(tree.images, names, where=str(listing.root))
     if kind == "?":
         raise two_readings(
             Reading("folder", f"each of the {len(tops)} folders is a class ({names})"),
@@ -338,7 +322,9 @@ def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[st
         return none, ""
     for depth in range(max(map(len, deeper))):
         names = {folders[depth] for folders in deeper if len(folders) > depth}
-        if len(names) > 1 and (is_list(names) in ("patient", "?") or len(names) >= FEW):
+        below = {folders[depth + 1] for folders in deeper if len(folders) > depth + 1}
+        counted = is_list(names) in ("patient", "?") or len(names) >= FEW or (len(below) > 1 and are_visits(below))
+        if len(names) > 1 and counted and not are_visits(names):
             parts = parts_of_one(names)
             at = [folders[depth] if len(folders) > depth else "" for folders in deeper]
             told = told_apart(

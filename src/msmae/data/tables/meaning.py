@@ -10,8 +10,8 @@ import pandas as pd
 from msmae.data.manifest import SPLITS
 from msmae.data.tables.findings import finding_columns
 from msmae.data.tables.labels import ANONYMISED, UNKNOWN
-from msmae.data.tables.roles import split_of, words
-from msmae.data.tables.tables import NOT_SAID, SPLIT_NAMES, says_splits
+from msmae.data.tables.roles import SPLIT_NAMES, split_of, words
+from msmae.data.tables.tables import NOT_SAID, says_splits
 from msmae.errors import UserError
 
 LABEL = {

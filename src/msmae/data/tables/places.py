@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 from msmae.data.manifest import plain
 from msmae.data.tables.listing import Listing, some, without_suffix
-from msmae.data.tables.roles import PARTS, fold_of, kind_of, shared_words, split_of, words
-from msmae.data.tables.tables import SPLIT_NAMES
+from msmae.data.tables.roles import PARTS, SPLIT_NAMES, fold_of, kind_of, shared_words, split_of, words
 from msmae.errors import UserError
 
 DERIVED = re.compile(
@@ -38,8 +37,16 @@ COPIES = {
     *("clahe", "small", "thumbnails", "thumbs", "previews", "raw"),
 }
 """Words in the name of a folder whose images were made of those in another."""
+SMALLER = {*("thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews", "vorschau", "miniaturas", "overlays")}
+"""Words in the name of a folder within another, whose images it holds again for people to look at."""
 PART_OF_ALL = re.compile(r"(?:part|batch|chunk|shard|disk|zip|archive)[_\- ]?\d+", re.IGNORECASE)
 """Folders that a set was cut into for its size, where all beside one another are called so."""
+VISIT = re.compile(
+    r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d(?:\D.*)?|[0-3]?\d\.[01]?\d\.(?:19|20)\d\d|"
+    r"(?:visit[ea]?|besuch|termin|session|ses|baseline|follow-?up|time-?point|v)[-_ ]?\d{0,4}",
+    re.IGNORECASE,
+)
+"""Folders of the days, or visits, on which somebody was seen."""
 _PART = re.compile(r"(?:images|labels)(Tr|Ts)")  # nnU-Net's and the decathlon's folders
 Folders = tuple[str, ...]
 
@@ -86,6 +93,7 @@ def places_of(listing: Listing) -> list[Place]:
         for above, names in below.items()
         if above not in loose and len(names) > 1 and all(map(SITE_FOLDER.fullmatch, names))
     }
+    cut = {above: found for above, names in below.items() if above not in loose and (found := _cut_classes(names))}
     numbered = {above for above, names in below.items() if any(kind_of(name) == "image" for name in names)}
     kinds: dict[Folders, str] = {}
     for above, inside in below.items():
@@ -95,7 +103,7 @@ def places_of(listing: Listing) -> list[Place]:
         alone = [name for name in inside if not (same_name(name, listing.masks) or split_of(name))]
         if len(alone) == 1 < len(inside) and listing.masks and above not in loose:
             kinds[(*above, alone[0])] = "image"  # it alone lies beside the folder of masks that was told
-    placed = [_place(path, names, divided, folded, kinds, shared) for path, names in folders.items()]
+    placed = [_place(path, names, divided, folded, kinds, shared, cut) for path, names in folders.items()]
     return [_with_site(place, sited) for place in placed]
 
 
@@ -113,6 +121,7 @@ def _place(
     folded: set[Folders],
     kinds: Mapping[Folders, str],
     shared: Mapping[Folders, Collection[str]],
+    cut: Mapping[Folders, Mapping[str, tuple[str, str]]],
 ) -> Place:
     place, rest = Place(path, ()), []
     for depth, name in enumerate(names):
@@ -126,8 +135,23 @@ def _place(
             place = replace(place, kind=kind, inner=name, nested=nested)
         place = replace(place, split=place.split or split, fold=place.fold or fold)
         if not (split or fold or kind):
+            name, split = cut.get(names[:depth], {}).get(name, (name, ""))
+            place = replace(place, split=place.split or split)
             rest.append(name)
     return replace(place, rest=tuple(rest))
+
+
+def _cut_classes(names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Folder -> class and split, where all of several are called after both: ``nv_train``, ``test_mel``."""
+    found: dict[str, tuple[str, str]] = {}
+    for name in names:
+        first, last = re.split(r"[-_ ]", name, maxsplit=1)[0], re.split(r"[-_ ]", name)[-1]
+        for word, base in ((last, name[: -len(last) - 1]), (first, name[len(first) + 1 :])):
+            if len(base) > 1 and word.lower() in SPLIT_NAMES and not kind_of(base) and name not in found:
+                found[name] = base, SPLIT_NAMES[word.lower()]
+    bases, splits = {base for base, _ in found.values()}, {split for _, split in found.values()}
+    whole = len(found) == len(names) > len(bases) > 1 and len(splits) > 1
+    return found if whole and not any(split_of(base) for base in bases) else {}
 
 
 def without_kind(place: Place) -> Place:
@@ -147,7 +171,7 @@ def _check_splits(top: Folders, below: dict[Folders, set[str]], loose: set[Folde
         raise UserError(
             f"beside split folders there is {', '.join(others)}",
             where=where,
-            mend=f"name every folder there one of {', '.join(SPLIT_NAMES)}, or move it elsewhere",
+            mend="name every folder there train, val or test, or move it elsewhere",
         )
 
 
@@ -159,6 +183,10 @@ def without_derived(places: Sequence[Place]) -> tuple[list[Place], list[str]]:
         for place in places
         if (stem := DERIVED.sub("", without_suffix(place.path))) != without_suffix(place.path) and stem in there
     }
+    for place in places:  # class/thumbs/a of class/a
+        folders, _, name = without_suffix(place.path).rpartition("/")
+        kept = [folder for folder in folders.split("/") if not set(words(folder)) & SMALLER]
+        made |= {place.path} if folders and "/".join([*kept, name]) in there - {without_suffix(place.path)} else set()
     return [place for place in places if place.path not in made], sorted(made)
 
 
@@ -197,6 +225,43 @@ def check_folds(images: Sequence[Place], *, where: str) -> None:
             f"each of the {len(folds)} folds holds splits of its own, so that an image may be in all of them",
             where=where,
             mend="give the folder of one fold as DATA, or one copy of the images with `msmae check DATA --folds`",
+        )
+
+
+def are_visits(names: Collection[str]) -> bool:
+    """Whether all of these folders are called as the visits of a patient are: by a day, or a word and a number."""
+    return all(VISIT.fullmatch(name) for name in names)
+
+
+def check_visits(images: Sequence[Place], names: str, *, where: str) -> None:
+    """Raise ``UserError`` where visits lie below the outermost folders (``names`` of which there are), which may be
+    patients then."""
+    below = {place.rest[1] if len(place.rest) > 1 else "" for place in images}
+    if len(below) > 1 and are_visits(below) and len({place.rest[0] for place in images}) > 1:
+        raise UserError(
+            f"this folder can be read in two ways: each of {names} is a class; or each is a patient, and the folders "
+            f"below are visits ({some(sorted(below), at_most=3)})",
+            where=where,
+            mend="say which: --layout folder for the first, --layout patient-folders for the second (labels: "
+            "--label-column TABLE.csv:NAME)",
+        )
+
+
+def check_letters(images: Sequence[Place], *, where: str) -> None:
+    """Raise ``UserError`` where folders of one split differ in a letter, maybe the class: ``trainA``, ``x_train``."""
+    folders = {place.path.rpartition("/")[0].rpartition("/")[2] for place in images}
+    behind = [(m[1], m[2]) for name in folders if (m := re.fullmatch(r"(.+?)[-_ ]?([A-Za-z])", name))]
+    before = [(m[2], m[1]) for name in folders if (m := re.fullmatch(r"([A-Za-z])[-_ ](.+)", name))]
+    found = {(word, letter) for word, letter in behind + before if split_of(word)}
+    letters = sorted({letter for _, letter in found})
+    if len(letters) > 1 and len(found) > len({word for word, _ in found}):
+        either = f"({'|'.join(letters)})"
+        option = f"path:{either}/[^/]*$" if found & set(behind) else f"path:(?:^|/){either}[-_ ]"
+        raise UserError(
+            f"several folders of one split, which differ in a letter ({', '.join(letters)})",
+            where=where,
+            mend=f"if that is the class: --label-column '{option}'; if one holds masks, name them like the images, in "
+            "masks/ beside images/; else --layout unlabelled",
         )
 
 

@@ -6,7 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from msmae.data.tables.tables import SPLIT_NAMES
+SPLIT_NAMES = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val"},
+    **{"test": "test", "testing": "test"},
+    **dict.fromkeys(
+        ("trainingsdaten", "entrainement", "entraînement", "entrenamiento", "treino", "训练", "训练集"), "train"
+    ),
+    **dict.fromkeys(("validierung", "validacion", "validación", "validação", "验证", "验证集"), "val"),
+    **dict.fromkeys(("testdaten", "prueba", "teste", "测试", "测试集"), "test"),
+}
 
 
 def _set(words: str) -> frozenset[str]:

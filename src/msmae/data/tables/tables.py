@@ -29,6 +29,7 @@ from msmae.data.tables.labels import (
     without_duplicates,
 )
 from msmae.data.tables.listing import Listing, all_or_file, count, left_out, some
+from msmae.data.tables.roles import SPLIT_NAMES
 from msmae.errors import UserError
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -38,11 +39,6 @@ AS_WRITTEN = "as_written"
 ONE_PLANE = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".jp2")
 WHOLE_NUMBER = r"\d+(?:\.0*)?"
 WINDOW = r"-?[\d.]+\s*,\s*-?[\d.]+"
-SPLIT_NAMES = {
-    **{"train": "train", "training": "train"},
-    **{"val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val"},
-    **{"test": "test", "testing": "test"},
-}
 
 
 @dataclass(frozen=True)

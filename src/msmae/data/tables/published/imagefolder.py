@@ -12,7 +12,8 @@ import pandas as pd
 
 from msmae.data.manifest import COLUMNS, Manifest
 from msmae.data.tables.listing import Listing
-from msmae.data.tables.tables import SPLIT_NAMES, ColumnNames, find_tables, manifest_from_table, read_table, same_names
+from msmae.data.tables.roles import SPLIT_NAMES
+from msmae.data.tables.tables import ColumnNames, find_tables, manifest_from_table, read_table, same_names
 from msmae.errors import UserError
 
 IMAGE = "file_name"

@@ -1,0 +1,66 @@
+"""Folders that are visits, splits in the names of classes, pictures to look at: no patient, no class, no image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from listed_files import noted, rows, touch
+from msmae.data.tables.layouts import open_dataset
+from msmae.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "visits", [("2021-03-02", "2022-05-11"), ("visit1", "visit2"), ("02.03.2021", "11.05.2022"), ("baseline", "V2")]
+)
+def test_visits_below_folders_are_no_patients(visits: tuple[str, str], tmp_path: Path) -> None:
+    """Names were classes, and the day, shared by all of them, was the patient."""
+    touch(
+        tmp_path, *(f"{who}/{visit}/{n}.png" for who in ("Huber", "Meier", "Kraus") for visit in visits for n in "12")
+    )
+    with pytest.raises(UserError, match=r"below are visits.*--layout folder .*--layout patient-folders"):
+        open_dataset(tmp_path)
+    people = open_dataset(tmp_path, layout="patient-folders")
+    assert set(people.table["patient_id"]) == {"Huber", "Meier", "Kraus"}
+    classes = open_dataset(tmp_path, layout="folder")
+    assert len(classes.classes) == 3
+    assert not classes.table["patient_id"].any()
+
+
+def test_patients_above_visits_stay_patients(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/P{p}{c}/visit{v}/{n}.png" for c in "ab" for p in range(3) for v in (1, 2) for n in "12"))
+    assert len(set(open_dataset(tmp_path).table["patient_id"])) == 6
+
+
+@pytest.mark.parametrize("form", ["{c}_{s}", "{s}-{c}", "{c} {s}"])
+def test_folders_called_after_class_and_split_are_both(form: str, tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"{form.format(c=c, s=s)}/{n}.png" for c in ("nevus", "mel") for s in ("train", "Test") for n in "123"),
+    )
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("mel", "nevus")
+    assert Counter(manifest.table["split"]) == {"train": 6, "test": 6}
+    assert open_dataset(touch(tmp_path / "k", "stress_test/1.png", "rest/1.png")).classes == ("rest", "stress_test")
+
+
+def test_splits_in_other_languages(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{s}/{c}/{s}{n}.png" for s in ("训练集", "测试集") for c in ("良性", "恶性") for n in "123"))
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("恶性", "良性")
+    assert Counter(manifest.table["split"]) == {"train": 6, "test": 6}
+
+
+def test_pictures_to_look_at_within_a_class_are_no_images(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"{c}/{folder}{c}{n}.{s}" for c in "ab" for folder, s in (("", "tif"), ("thumbs/", "png")) for n in "123"),
+    )
+    manifest = open_dataset(tmp_path)
+    assert len(manifest) == 6
+    assert not any("thumbs" in path for (path,) in rows(manifest, "image_path"))
+    assert noted(manifest, "6 pictures left out")
+    alone = open_dataset(touch(tmp_path / "alone", *(f"{c}/thumbs/{n}.png" for c in "ab" for n in "123")))
+    assert len(alone) == 6
