@@ -20,21 +20,19 @@ from study_tables.markdown import NOT_YET, table
 from study_tables.pooled_difference import Draws, differences, own_seed, pooled
 
 METRIC = "balanced_accuracy"
-NAMES = {
-    "112-all": "112 px, all",
-    "168-all": "168 px, all",
-    "224-all": "224 px, all",
-    "224-quarter-half": "224 px, a quarter: half attended, half random",
-    "224-quarter-uniform": "224 px, a quarter at random",
-    "224-mixed-half": "224 px, mixed shares, half attended",
+SEEN = {
+    "all": "all",
+    "quarter-half": "a quarter: half attended, half random",
+    "quarter-uniform": "a quarter at random",
+    "mixed-half": "mixed shares, half attended",
+}
+"""What an arm SIDE-NAME sees of an image of SIDE pixels, as a reader meets it."""
+OTHERS = {
     "efficientnet-lite0": "EfficientNet-Lite0 from ImageNet, 224 px",
-    "140-all": "140 px, all",
-    "154-all": "154 px, all",
-    "336-all": "336 px, all",
     "coarse-located": "336 px, coarse and fine",
     "coarse-random": "336 px, coarse and 32 of 576 at random",
 }
-"""Arms of the pretrained study as a reader meets them."""
+"""Arms whose names say no side."""
 ASKED = {"": "all", "early": "a quarter, attended", "grid": "a quarter, evenly spread"}
 """How many tokens an arm answers from: its own name, or ARM+early and ARM+grid."""
 
@@ -70,20 +68,35 @@ FROM_NOTHING = (
     (2, "msmae+own", "msmae", -1.0),
 )
 """(claim, arm, against, points that must be exceeded)."""
-PRETRAINED = (
-    (2, "224-quarter-half", "112-all", 0.0),
-    (2, "224-quarter-half", "224-quarter-uniform", 0.0),
-    (2, "224-quarter-half", "168-all", -1.0),
-    (2, "224-quarter-half", "224-all", -1.0),
-    (2, "224-quarter-half+early", "112-all", 0.0),
-    (2, "224-quarter-half+early", "224-all", -1.0),
-    (2, "224-mixed-half", "112-all", 0.0),
-    (2, "224-mixed-half", "168-all", -1.0),
-    (2, "224-mixed-half", "224-all", -1.0),
-    (2, "224-mixed-half+early", "224-mixed-half", -1.0),
-    (2, "224-mixed-half+early", "112-all", 0.0),
-    (2, "224-mixed-half+early", "224-mixed-half+grid", 0.0),
+DRAWN = (
+    ("quarter-half", "", "small", 0.0),
+    ("quarter-half", "", "quarter-uniform", 0.0),
+    ("quarter-half", "", "168-all", -1.0),
+    ("quarter-half", "", "all", -1.0),
+    ("quarter-half", "+early", "small", 0.0),
+    ("quarter-half", "+early", "all", -1.0),
+    ("mixed-half", "", "small", 0.0),
+    ("mixed-half", "", "168-all", -1.0),
+    ("mixed-half", "", "all", -1.0),
+    ("mixed-half", "+early", "mixed-half", -1.0),
+    ("mixed-half", "+early", "small", 0.0),
+    ("mixed-half", "+early", "mixed-half+grid", 0.0),
 )
+"""Of claim 2, from a pretrained encoder: (what the arm sees, what it answers from, against, points that must be
+exceeded). ``small``: the smaller image at the cost of a quarter, all patches."""
+SIDES = {224: 112, 168: 84}
+"""The side of an image of which a quarter is seen, and of the smaller one that costs as much."""
+PRETRAINED = [
+    (
+        2,
+        f"{side}-{seen}{asked}",
+        {"small": f"{small}-all", "168-all": "168-all"}.get(against, f"{side}-{against}"),
+        must,
+    )
+    for side, small in SIDES.items()
+    for seen, asked, against, must in DRAWN
+    if not (side == 168 and against == "168-all")
+]
 COARSE = (
     (2, "coarse-located", "140-all", 0.0),
     (2, "coarse-located", "154-all", 10.0),
@@ -91,8 +104,6 @@ COARSE = (
     (2, "coarse-located", "coarse-random", 0.0),
 )
 """The same of coarse and fine, on a phantom; its folds are seeds."""
-RIVAL = "112-all"
-"""The smaller image at the cost of a quarter."""
 SPEED = "dinov2-small+speed"
 """The study that holds speed.json, of experiments/speed.py."""
 
@@ -110,7 +121,9 @@ def claims(results: Path, draws: Draws) -> list[Row]:
 def named(arm: str) -> str:
     """An arm of the pretrained study for a reader, with the tokens it answers from where it is asked for fewer."""
     base, _, asked = arm.partition("+")
-    return f"{NAMES[base]}; answers from {ASKED[asked]}" if asked else NAMES[base]
+    side, _, seen = base.partition("-")
+    name = OTHERS[base] if base in OTHERS else f"{side} px, {SEEN[seen]}"
+    return f"{name}; answers from {ASKED[asked]}" if asked else name
 
 
 def faster(file: Path) -> list[Row]:
@@ -210,20 +223,31 @@ def claims_table(rows: Sequence[Row]) -> str:
 
 
 def arms_table(study: Path) -> str:
-    """What every arm of a pretrained study reached on the folds it has, what it cost, and how far it is from 112 px on
-    the folds that both have."""
-    arms = [base + suffix for base in NAMES for suffix in ("", "+grid", "+early")]
-    lines = [arm_line(study, arm) for arm in arms if any((study / arm).glob("*/predictions.csv"))]
+    """What every arm of a pretrained study reached on the folds it has, what it cost, and how far it is from the
+    smallest image on the folds that both have."""
+    arms = sorted((path.parent.parent.name for path in study.glob("*/1/predictions.csv")), key=place)
+    if not arms:
+        return NOT_YET
+    rival = arms[0]
     heads = [
         "fine-tuned on",
         "answers from",
         "folds",
         "balanced accuracy, % (95 % CI)",
-        "points above 112 px, same folds",
+        f"points above {rival.partition('-')[0]} px, same folds",
         "GMAC an image in training",
         "minutes of training, the quickest fold",
     ]
-    return table(heads, lines) if lines else NOT_YET
+    return table(heads, [arm_line(study, arm, rival) for arm in arms])
+
+
+def place(arm: str) -> tuple[int, int, int]:
+    """Where an arm stands in the table: whole images by size, then draws, each by what it answers from."""
+    base, _, asked = arm.partition("+")
+    side, _, seen = base.partition("-")
+    if base in OTHERS:
+        return len(SEEN), list(OTHERS).index(base), 0
+    return list(SEEN).index(seen), int(side), ["", "grid", "early"].index(asked)
 
 
 def accuracy(study: Path, arm: str, folds: Sequence[str]) -> tuple[float, float, float]:
@@ -235,16 +259,16 @@ def accuracy(study: Path, arm: str, folds: Sequence[str]) -> tuple[float, float,
     return 100 * float(found.value.overall[METRIC][0]), low, high
 
 
-def arm_line(study: Path, arm: str) -> list[str]:
-    """An arm's row."""
+def arm_line(study: Path, arm: str, rival: str) -> list[str]:
+    """An arm's row, beside the arm ``rival``."""
     base, _, asked = arm.partition("+")
     folds = common_folds(study, [arm])
     value, low, high = accuracy(study, arm, folds)
     costs = [json.loads((study / base / fold / "metrics.json").read_text())["cost"] for fold in folds]
     minutes = min(cost["seconds_finetune"] for cost in costs) / 60  # some folds shared their core
-    beside = "" if arm == RIVAL else pretrained(study, 2, arm, RIVAL, 0.0)
+    beside = "" if arm == rival else pretrained(study, 2, arm, rival, 0.0)
     return [
-        NAMES[base], ASKED[asked], str(len(folds)), f"{value:.1f} ({low:.1f} to {high:.1f})",
+        named(base), ASKED[asked], str(len(folds)), f"{value:.1f} ({low:.1f} to {high:.1f})",
         f"{beside.estimate:+.1f} ({beside.low:+.1f} to {beside.high:+.1f})".replace("-", "−") if beside else "",
         f"{costs[0].get('gmacs_train') or costs[0]['gmacs_predict']:.2f}", f"{minutes:.0f}",
     ]  # fmt: skip
