@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import msmae
@@ -18,6 +19,7 @@ from msmae.runs.resume import (
     BEST,
     LAST,
     BestCheckpoint,
+    StopEarly,
     WholeCheckpoints,
     forget_unless_best,
     is_sound,
@@ -141,3 +143,42 @@ def test_a_cut_checkpoint_and_a_lost_best_one_come_to_the_same(data: Path, tmp_p
         assert msmae.finetune(str(run))["splits"]
         assert (run / "model" / "model.safetensors").read_bytes() == weights
         assert is_sound(run / "checkpoints" / LAST)
+
+
+class Flat(pl.LightningModule):
+    """Trains one number, and its validation never becomes better."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return (self.weight * batch).sum()
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("val_loss", 1.0)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_dataloader(self) -> torch.utils.data.DataLoader[torch.Tensor]:
+        return torch.utils.data.DataLoader(torch.ones(2, 1))  # type: ignore[arg-type]
+
+    val_dataloader = train_dataloader
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_stopped_early_trains_no_further_when_begun_again(tmp_path: Path) -> None:
+    def train(checkpoint: Path | None) -> pl.Trainer:
+        trainer = pl.Trainer(
+            max_epochs=20, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, callbacks=[StopEarly("val_loss", patience=2, verbose=False)],
+        )  # fmt: skip
+        trainer.fit(Flat(), ckpt_path=checkpoint, weights_only=True)
+        return trainer
+
+    first = train(None)
+    assert first.current_epoch == 3
+    first.save_checkpoint(tmp_path / LAST)
+    again = train(tmp_path / LAST)
+    assert (again.current_epoch, again.global_step) == (first.current_epoch, first.global_step)

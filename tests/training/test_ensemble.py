@@ -29,6 +29,7 @@ from msmae.runs.folder import read_run
 from msmae.training.ensemble import COLUMN, folder_of, member
 from msmae.training.finetune import finetune_model
 from msmae.training.prepare import prepare_again
+from msmae.verbs.embed import embed
 
 FOLDS = 3
 ASKED: dict[str, Any] = {"method": "vit", "preset": "tiny", "finetune": {"epochs": 1}, "evaluate": {"resamples": 100}}
@@ -195,6 +196,16 @@ def test_mirror_images_are_answered_too_until_that_is_taken_back(run: Path, caps
         msmae.evaluate(str(run), mirror="off", keep=0.5)
     msmae.evaluate(str(run), mirror="off")
     assert (run / "predictions.csv").read_bytes() == before
+
+
+def test_its_features_are_those_of_the_first_and_that_is_said(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, source in (("all", run), ("first", folder_of(run, 1) / "model")):
+        embed(str(source), str(images), out=str(tmp_path / f"{name}.npz"))
+        assert (f"first of the run's {FOLDS} models" in capsys.readouterr().out) == (name == "all")
+    both = [np.load(tmp_path / f"{name}.npz")["image"] for name in ("all", "first")]
+    np.testing.assert_allclose(both[0], both[1], atol=1e-6)
 
 
 def test_exported_and_read_again_it_answers_alike(run: Path) -> None:

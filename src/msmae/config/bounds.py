@@ -99,7 +99,7 @@ THREE_D = "3-D patches are not offered; --slices axial:5 cuts volumes into slice
 EXAMPLES: dict[str, Any] = {
     "epochs": 50, "uniform_epochs": 5, "refresh_every": 10, "mask_ratio": 0.45, "throw_ratio": 0.3, "label_weight": 0.1,
     "image_size": 224, "patch_size": 16, "channels": 3, "threads": 2, "replace_nonfinite": 0, "pool": "mean",
-    "ordinal": True, "share": 0.25,
+    "ordinal": True, "share": 0.25, "patience": 5,
 }  # fmt: skip
 """A value of each setting that is None unless given."""
 

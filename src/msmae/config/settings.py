@@ -172,6 +172,9 @@ class SupervisedSchedule(Schedule):
     rotate: Annotated[float, Between(0, 180)] = 0.0
     """Training crops are turned by up to so many degrees to either side. 180: any angle, where up and down mean
     nothing."""
+    patience: Count | None = None
+    """Training stops after so many validations without a better one (fine-tuning: loss; segmentation: Dice). Unless
+    given: fine-tuning trains all its epochs."""
 
 
 @dataclass(frozen=True)
@@ -280,8 +283,7 @@ class SegmentSettings(SupervisedSchedule):
     """For one class. checked: all masks must use the same number for it; any: every pixel above 0 is inside."""
     healthy: str = "healthy,normal,no_finding"
     """Labels whose images have nothing to outline. Any other image without a mask is an error (dataset.on_error)."""
-    patience: Count = 20
-    """Training stops after so many epochs without a better validation Dice."""
+    patience: Count | None = 20
     tolerance: NotNegative = 1.0
     """Surface Dice: two outlines agree within this distance, in pixels as the model sees the image."""
 

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from msmae.files import Steady, own_folder, whole
 from msmae.runs.checkpoint import read_checkpoint, unreadable_checkpoint
@@ -61,6 +61,18 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(lying_in(self.dirpath, state_dict))
+
+
+class StopEarly(EarlyStopping):
+    """Ends a training that has not become better for long; one that ended so and is begun again trains no further."""
+
+    @property
+    def state_key(self) -> str:
+        """As that of the class it is made of, which wrote checkpoints before."""
+        return super().state_key.replace(type(self).__name__, "EarlyStopping", 1)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
 class Halved(Callback):

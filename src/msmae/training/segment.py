@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
 from msmae.data.loader import Batch
@@ -19,6 +18,7 @@ from msmae.runs.resume import (
     BEST,
     LAST,
     BestCheckpoint,
+    StopEarly,
     forget_unless_best,
 )
 from msmae.training.cards import card_of
@@ -131,7 +131,7 @@ def segment_model(prepared: Prepared, run: Path) -> None:
         settings=prepared.settings.trainer,
         callbacks=[
             *averaging_of(model, settings.ema),
-            EarlyStopping("val_dice", mode="max", patience=settings.patience),
+            *([StopEarly("val_dice", mode="max", patience=settings.patience)] if settings.patience else []),
             BestCheckpoint(run, monitor="val_dice", mode="max"),
         ],
         accumulate=settings.accumulate,

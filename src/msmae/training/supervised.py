@@ -22,6 +22,7 @@ from msmae.runs.resume import (
     BEST,
     LAST,
     BestCheckpoint,
+    StopEarly,
     forget_unless_best,
 )
 from msmae.training.balance import decide_balance
@@ -121,6 +122,7 @@ def train_supervised(module: SupervisedModule, run: Path, *, save: Callable[[], 
         callbacks=[
             *averaging_of(module.model, settings.ema, warm=bool(module.prepared.origin)),
             LastIsValidated(),
+            *([StopEarly("val_loss", mode="min", patience=settings.patience)] if settings.patience else []),
             BestCheckpoint(run, monitor="val_loss", mode="min"),
         ],
         accumulate=settings.accumulate,

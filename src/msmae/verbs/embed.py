@@ -89,6 +89,8 @@ def embed(
     print(
         f"{len(rows)} images, {features.image.shape[1]} numbers each and as many for the mean of the patches: {target}"
     )
+    if found.card is not None and found.card.members > 1:
+        print(f"  they are those of the first of the run's {found.card.members} models")
     for row, reason in store.excluded.items():
         print(f"  left out: {manifest.table['image_path'].iloc[row]}: {reason}")
     return {
