@@ -27,8 +27,8 @@ RECORD = "record.json"
 IMAGES = "images"
 """The folder in results/ with the tables of images."""
 NAMES_AN_IMAGE = ("image_path", "axis", "index", "frame", "patient_id", "cluster", "split", "label", "class")
-CODED = ("predicted", "predicted_plain")
-"""Columns of predictions that hold a category; all others are numbers."""
+CODED = ("predicted", "predicted_plain", "answers")
+"""Columns of predictions that hold a category (answers: the rule of ``predicted``); all others are numbers."""
 
 
 @dataclass

@@ -10,6 +10,10 @@ import packed
 import pandas as pd
 import pytest
 
+from msmae.statistics.answers import with_plain
+from msmae.statistics.predictions import classes_of, write_predictions
+from saved_run import make_predictions
+
 ROWS = pd.DataFrame(
     {
         "image_path": ["a/1.png", "a/2.png", "\udcff.png"], "patient_id": ["007", "", "NA"], "split": "test",
@@ -30,6 +34,15 @@ def folder(tmp_path: Path) -> Path:
     dice = {"image_path": ["a/1.png"], "patient_id": "007", "split": "test", "class": "x", "predicted": 243, "hd95": ""}
     pd.DataFrame({**dice, "dice": 0.9434}).to_csv(tmp_path / "work/msmae/0/segmentation.csv", index=False)
     return tmp_path / "work"
+
+
+def test_what_a_run_of_today_predicts_comes_back(tmp_path: Path) -> None:
+    run = tmp_path / "work" / "vit" / "0"
+    run.mkdir(parents=True)
+    frame = make_predictions(splits=("test",))
+    write_predictions(with_plain(frame, classes_of(frame), multilabel=False), run / "predictions.csv")
+    again = packed.read_study(packed_of(tmp_path / "work"), "moles+half").tables["vit/0/predictions.csv"]
+    pd.testing.assert_frame_equal(again, packed.read_table(run / "predictions.csv"), check_like=True)
 
 
 def packed_of(folder: Path) -> Path:
