@@ -42,6 +42,9 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
     cells, _ = read_table(file)
     key = _key(manifest, unit)
     names = same_names(key, map(str, cells.columns)) or ([patient_column(cells, "")] if key == PATIENT else [])
+    if not any(names):  # the column that holds what the units are called
+        known = {plain(name) for name in manifest.table[key] if name}
+        names = [name for name in map(str, cells.columns) if len(known & set(map(plain, cells[name]))) > len(known) / 2]
     for wanted, found in ((column, column in cells), (key, bool(names and names[0]))):
         if not found:
             raise UserError(

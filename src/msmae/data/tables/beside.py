@@ -11,13 +11,20 @@ from pathlib import Path
 import pandas as pd
 
 from msmae.data.tables.files_there import LARGEST, raw_bytes
-from msmae.data.tables.listing import Listing, without_suffix
-from msmae.data.tables.naming import Names
+from msmae.data.tables.findings import few_values
+from msmae.data.tables.labels import EXCLUDED, check_used
+from msmae.data.tables.listing import Listing, count, some, without_suffix
+from msmae.data.tables.naming import MOST, Names
 from msmae.data.tables.roles import MASKS, SPLIT_NAMES, fold_of, split_of, words
 from msmae.data.tables.tables import read_table
 from msmae.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt", ".csv.gz", ".tsv.gz")
+TEXTS = (".txt", ".json", ".yaml", ".yml", ".xml", ".lst")
+PEOPLE = 6
+"""Class folders from which those that a table has a row of may be patients."""
+ALL = 0.95
+"""Share of the images from which a list names all of them, and says nothing."""
 LOOKED_AT = 40  # tables
 
 
@@ -26,7 +33,7 @@ class TableBeside:
     """A table that names images: its cells, the column that names them, and the ``images`` [rows], -1 for none.
 
     ``header`` is False where its first line names an image, too: its columns are called 1, 2, ... then. ``split`` is
-    the one that its name says, "" for none or several.
+    the one that its name says, "" for none or several. ``whole``: it has a row a folder, repeated for its images.
     """
 
     path: str
@@ -35,6 +42,7 @@ class TableBeside:
     images: list[int]
     header: bool
     split: str
+    whole: bool = False
 
     @property
     def others(self) -> list[str]:
@@ -48,14 +56,14 @@ def find_tables_beside(listing: Listing, names: Names) -> list[TableBeside]:
     Raises ``UserError`` for a text that names the images line by line, and is no table.
     """
     found = []
-    for path in [path for path in listing.others if path.lower().endswith(SUFFIXES)][:LOOKED_AT]:
+    for path in [path for path in listing.others if path.lower().endswith((*SUFFIXES, *TEXTS))][:LOOKED_AT]:
         file = Path(listing.root / path)
         if file.stat().st_size > LARGEST:
             continue
-        table = _named(path, file, names)
+        table = _named(path, file, names) if path.lower().endswith(SUFFIXES) else None
         if table is not None:
             found.append(table)
-        elif path.lower().endswith(".txt"):
+        elif path.lower().endswith(TEXTS):
             _refuse_text(path, file, names, where=str(listing.root))
     return _with_folds(found)
 
@@ -109,8 +117,46 @@ def _of_folders(path: str, table: pd.DataFrame, names: Names, *, header: bool, s
         if inside and len(table.columns) > 1:
             rows = [row for row, images in enumerate(inside) for _ in images]
             images = [image for one in inside for image in one]
-            return TableBeside(path, table.iloc[rows].reset_index(drop=True), str(name), images, header, split)
+            return TableBeside(path, table.iloc[rows].reset_index(drop=True), str(name), images, header, split, True)
     return None
+
+
+def listed_split(table: TableBeside) -> str:
+    """The split that the name of a list of images says; ``pool`` for ``train_val_list``."""
+    said = {SPLIT_NAMES[word] for word in words(table.path.rpartition("/")[2].partition(".")[0]) if word in SPLIT_NAMES}
+    return table.split or ("pool" if said == {"train", "val"} else "")
+
+
+def check_lists(tables: Sequence[TableBeside], *, images: int, classes: Sequence[str], where: str) -> None:
+    """Raise ``UserError`` for a list of some images that says nothing of them, for images that are not to be used
+    (``exclude.txt``, a column ``excluded``), and for a table with a row a class folder, if its columns divide them: the
+    folders may be patients."""
+    for table in tables:
+        number = len({image for image in table.images if image >= 0})
+        aside = bool(set(words(table.path.rpartition("/")[2].partition(".")[0])) & EXCLUDED)
+        if aside or (not table.others and not listed_split(table) and number < ALL * images):
+            what = "its name says that they are not to be used" if aside else "nothing says what they are"
+            mend = "move them away" if aside else "write a table with a row an image (label, split)"
+            raise UserError(
+                f"{table.path} names {number:,} of {count(images, 'image')}, and {what}",
+                where=where,
+                mend=f"{mend}, then move the list away; or --layout folder, or unlabelled, leaves it out",
+            )
+        check_used(table.table, where=f"{where}/{table.path}")
+        _check_rows(table, classes, where=where)
+
+
+def _check_rows(table: TableBeside, classes: Sequence[str], *, where: str) -> None:
+    rows = table.table.drop_duplicates(table.column) if table.whole else table.table[:0]
+    few = few_values(rows, without=[table.column]) if len(rows) >= PEOPLE else []
+    if few and len({*rows[table.column]} & set(classes)) >= max(PEOPLE, MOST * len(classes)):
+        raise UserError(
+            f"this folder can be read in two ways: each of {len(classes)} folders is a class; or each is a patient, "
+            f"of whom {table.path} tells more ({some(few, at_most=3)})",
+            where=where,
+            mend="say which: --layout folder for the first, --layout patient-folders --label-column "
+            f"{table.path}:{few[0]} for the second",
+        )
 
 
 def _with_header(file: Path) -> pd.DataFrame | None:
@@ -139,14 +185,18 @@ def _without_header(file: Path) -> pd.DataFrame | None:
 
 
 def _refuse_text(path: str, file: Path, names: Names, *, where: str) -> None:
-    """Raise ``UserError`` for a text whose lines begin with the names of most images."""
-    text: Sequence[str] = file.read_bytes()[:LARGEST].decode("utf-8", "replace").splitlines()
-    first = [re.split(r"[\s,;:|]+", line.strip(), maxsplit=1)[0] for line in text]
+    """Raise ``UserError`` for a text that names most images (as first words of its lines, or within quotes), or some
+    where it is called after a split, or as what is not to be used."""
+    text = file.read_bytes()[:LARGEST].decode("utf-8", "replace")
+    first = [re.split(r"[\s,;:|]+", line.strip(), maxsplit=1)[0] for line in text.splitlines()]
+    if not path.lower().endswith(".txt"):
+        first += re.findall(r"[\"'>]([^\"'<>\n]{1,300})[\"'<]", text)
+    telling = set(words(path.rpartition("/")[2].partition(".")[0])) & {*SPLIT_NAMES, *EXCLUDED, "split", "splits"}
     named = {number for number in (names.find(word) for word in first if word) if number >= 0}
-    if len(named) >= 2 and 2 * len(named) >= len(names.paths):
+    if len(named) >= 2 and (telling or 2 * len(named) >= len(names.paths)):
         raise UserError(
             f"{path} names {len(named)} of the {len(names.paths)} images, and is no table",
             where=where,
-            mend="write it as a CSV with a row an image (columns image_path, label) and give that as DATA; or --layout "
-            "unlabelled leaves it out",
+            mend="write it as a CSV with a row an image (columns image_path, label, split) and give that as DATA; or "
+            "--layout folder, or unlabelled, leaves it out",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from msmae.data.manifest import COLUMNS, SEPARATOR, SPLITS, LeftOut, Manifest, printable
-from msmae.data.tables.beside import TableBeside, find_tables_beside, says_mask
+from msmae.data.tables.beside import TableBeside, check_lists, find_tables_beside, listed_split, says_mask
 from msmae.data.tables.choosing import Chosen, check_words, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
@@ -25,7 +25,6 @@ from msmae.data.tables.meaning import (
     split_word,
 )
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import SPLIT_NAMES, words
 from msmae.data.tables.tables import ColumnNames, folds_kept
 from msmae.errors import UserError
 
@@ -64,6 +63,7 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         names = Names(paths, splits)
         tables = _with_image_column(find_tables_beside(listing, names), columns, names)
     _check_columns(tables, columns, where=where)
+    check_lists(tables, images=len(paths), classes=folders.classes if folders else (), where=where)
     if not tables:
         return None
     masked = bool(base.table["mask_path"].any()) or folders is not None
@@ -81,6 +81,8 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         labels, notes, chosen = folders.table["label"].tolist(), [], Chosen((), ())
     aside = [table for table in tables if table.others and table not in chosen.tables]
     people = _people(chosen, tables, columns, len(paths), where=where)
+    if folders is None and columns.patient_id and not (any(people.values) or base.table["patient_id"].any()):
+        people = _by_rows(chosen, len(paths))
     for table in tables:
         label = chosen.names[0] if len(chosen.names) == 1 and table in chosen.tables else ""
         people_in = people.rule.rpartition("the column ")[2]
@@ -291,6 +293,15 @@ def _people(chosen: Chosen, tables: Sequence[TableBeside], columns: ColumnNames,
     return Cells(values, rule)
 
 
+def _by_rows(chosen: Chosen, images: int) -> Cells:
+    """Patients by a table of labels that has a row a folder: its images belong together."""
+    values, rule = [""] * images, ""
+    for table in chosen.tables:
+        for image, cell in zip(table.images, table.table[table.column], strict=True) if table.whole else ():
+            values[image], rule = cell, f"the column {table.column}"
+    return Cells(values, rule)
+
+
 def _splits(
     base: Manifest,
     labels: Sequence[str],
@@ -303,7 +314,7 @@ def _splits(
     """The split of every image: by a column, by lists of names, by folders, or by the names of the labels' tables."""
     folders = base.table["split"].tolist()
     told, rule = list(folders), base.rules.get("split", "")
-    listed = {table.path: _listed(table) for table in tables if not table.others}
+    listed = {table.path: listed_split(table) for table in tables if not table.others}
     if len({word for word in listed.values() if word}) > 1 or (any(listed.values()) and not any(folders)):
         for table in tables:
             for image in table.images if table.path in listed else ():
@@ -349,12 +360,6 @@ def _splits(
         told = ["" if split in bare else split for split in told]
         rule += f" ({' and '.join(sorted(bare))} without a label, for pre-training)"
     return Cells(told, rule)
-
-
-def _listed(table: TableBeside) -> str:
-    """The split that the name of a list of images says; ``pool`` for ``train_val_list``."""
-    said = {SPLIT_NAMES[word] for word in words(table.path.rpartition("/")[2].partition(".")[0]) if word in SPLIT_NAMES}
-    return table.split or ("pool" if said == {"train", "val"} else "")
 
 
 def _further(table: TableBeside, images: int, *, skip: set[str], columns: ColumnNames) -> dict[str, list[str]]:

@@ -71,7 +71,7 @@ def choose(
         paths = {table.path for chosen in several for table in chosen.tables}
         notes = tuple(note for chosen in several for note in chosen.notes)
         return Chosen(tuple(table for table in saying if table.path in paths), several[0].names, notes)
-    large = [table for alike in groups.values() for table in alike[:1] if _enough(alike, images)]
+    large = [table for alike in groups.values() for table in alike if _enough(alike, images)]
     offered = [table for table in large if _offered(table)]
     if several or (large and not masked) or offered:
         raise _unknown(several, offered or large, where=where)
@@ -155,6 +155,8 @@ def _unknown(several: Sequence[Chosen], tables: Sequence[TableBeside], *, where:
         )
         few = few_values(table.table, without=[table.column, *_taken(table)])
         first = SEPARATOR.join(findings) if findings else (few or ["NAME"])[0]
+        apart = [other.path for other in tables if not other.split]
+        says += f"; if {some(apart, at_most=3)} are the classes, write one table with a column label" * (len(apart) > 1)
     return UserError(
         says,
         where=where,

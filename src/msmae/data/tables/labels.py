@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from msmae.data.manifest import NO_FINDING, SEPARATOR, UNSURE, plain
 from msmae.data.tables.listing import count, some
+from msmae.data.tables.roles import words
 from msmae.errors import UserError
 
 UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "?"}  # a label written like this is not known
@@ -20,6 +22,12 @@ ANONYMISED = re.compile(
     re.IGNORECASE,
 )
 """A PatientID that anonymisation leaves behind: ``ANONYMOUS``, ``Anonymized``, ``XXXX``, ``0000``."""
+EXCLUDED = {
+    *("exclude", "excluded", "exclusion", "exclusions", "discard", "discarded", "remove", "removed", "reject"),
+    *("rejected", "blacklist", "ignore", "ignored", "corrupt", "corrupted", "unusable", "ausschluss"),
+    *("ausgeschlossen", "excluir", "excluidos", "exclus", "exclues", "esclusi"),
+}
+"""Words in the name of a list, or of a column, of images that are not to be used."""
 LONGEST_BLOCK = 50
 """Rows that merged cells of a spreadsheet stand for at most."""
 NONE_FOUND = {"no finding", "no findings", "no_finding", "nofinding"}
@@ -164,6 +172,18 @@ def _blocks(cells: Sequence[str], *, once: bool = False) -> bool:
     if len(filled) < 3 or filled[0] or max(blocks) > LONGEST_BLOCK or len(cells) < 1.5 * len(filled):
         return False
     return min(blocks) > 1 or (once and len({cells[row] for row in filled}) == len(filled))
+
+
+def check_used(table: pd.DataFrame, *, where: str) -> None:
+    """Raise ``UserError`` for a column that says of some rows that they are not to be used."""
+    for name in map(str, table):
+        cells = Counter(cell.strip() for cell in table[name]) if set(words(name)) & EXCLUDED else {}
+        if 1 < len(cells) <= 3:
+            raise UserError(
+                f"the column {name} says which images are not to be used ({some([c for c in cells if c], at_most=3)})",
+                where=where,
+                mend="remove the rows that are not to be used, and then the column; or the column alone",
+            )
 
 
 def people_notes(patients: Sequence[str] | pd.Series) -> list[str]:

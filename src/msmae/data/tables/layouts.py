@@ -64,6 +64,7 @@ def open_dataset(
         layout = WITHOUT_CLASSES if layout == "auto" and path.is_dir() else layout
     manifest = _open_folder(path, layout, columns) if path.is_dir() else _open_file(path, layout, columns)
     manifest = labels_as_told(manifest, expression) if expression else manifest
+    manifest = manifest.with_columns({}, notes=_levels_unused(manifest) if expression else [])
     if unknown != ColumnNames.unknown and "unknown" not in manifest.rules:
         raise UserError(
             f"--label-column unknown={unknown} has no effect: no cell of a column a finding is -1 or empty",
@@ -95,6 +96,17 @@ def _named_in_no_row(manifest: Manifest, listing: Listing) -> list[LeftOut]:
     named = {plain(os.path.abspath(path)) for path in paths}
     others = [path for path in listing.images if plain(os.path.join(here, path)) not in named]
     return left_out(len(others), "image", f"in no row of the table: {some(others, at_most=3)}")
+
+
+def _levels_unused(manifest: Manifest) -> list[LeftOut]:
+    """What to say of outermost folders that each hold several labels, found within the paths: sites, maybe."""
+    of: dict[str, set[str]] = {}
+    for path, label, split, site in manifest.table[["image_path", "label", "split", "site"]].itertuples(index=False):
+        if "/" in path and label and not (split or site):
+            of.setdefault(path.partition("/")[0], set()).add(label)
+    several = sorted(name for name, labels in of.items() if len(labels) > 1)
+    why = f"each with several labels: {some(several, at_most=3)} (sites or patients: write a table with that column)"
+    return left_out(len(several), "folder", why) if 1 < len(several) == len(of) else []
 
 
 def _open_listing(path: Path, listing: Listing, layout: str, columns: ColumnNames) -> Manifest:

@@ -23,6 +23,7 @@ from msmae.data.tables.labels import (
     by_majority,
     check_classes,
     check_merged,
+    check_used,
     clean_labels,
     label_notes,
     people_notes,
@@ -89,6 +90,7 @@ def manifest_from_table(
     empty: list[str] = []
     ours = AS_WRITTEN in table and set(table[AS_WRITTEN]) == {"yes"}
     if not ours:
+        check_used(table, where=where)
         names += check_merged(table, label="label", patient="patient_id", where=where)
         table, empty = _without_words_for_nothing(table)
         table["label"], told = (table["label"], found) if findings else clean_labels(table["label"])
