@@ -63,6 +63,14 @@ def test_tables_of_a_class_each_are_told_how_to_become_one(tmp_path: Path) -> No
         open_dataset(tmp_path)
 
 
+def test_lists_of_a_class_each_are_not_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"img/{n:03}.png" for n in range(12)))
+    for name, numbers in (("benign", range(7)), ("malignant", range(7, 12))):
+        write(tmp_path, f"{name}.txt", *(f"{n:03}" for n in numbers))
+    with pytest.raises(UserError, match=r"benign\.txt names 7 of 12 images, and nothing says what they are"):
+        open_dataset(tmp_path)
+
+
 NAMES = ("Huber", "Meier", "Kraus", "Novak", "Lang", "Wolf", "Bauer", "Fuchs")
 
 

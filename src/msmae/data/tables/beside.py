@@ -127,14 +127,17 @@ def listed_split(table: TableBeside) -> str:
     return table.split or ("pool" if said == {"train", "val"} else "")
 
 
-def check_lists(tables: Sequence[TableBeside], *, images: int, classes: Sequence[str], where: str) -> None:
-    """Raise ``UserError`` for a list of some images that says nothing of them, for images that are not to be used
-    (``exclude.txt``, a column ``excluded``), and for a table with a row a class folder, if its columns divide them: the
-    folders may be patients."""
+def check_lists(
+    tables: Sequence[TableBeside], *, images: int, classes: Sequence[str], labelled: bool, where: str
+) -> None:
+    """Raise ``UserError`` for a list of some ``labelled`` images, or one of several, that says nothing of them; for
+    images that are not to be used (``exclude.txt``, a column ``excluded``); and for a table with a row a class folder,
+    if its columns divide them: the folders may be patients."""
+    lists = [table for table in tables if not table.others and not listed_split(table)]
     for table in tables:
         number = len({image for image in table.images if image >= 0})
         aside = bool(set(words(table.path.rpartition("/")[2].partition(".")[0])) & EXCLUDED)
-        if aside or (not table.others and not listed_split(table) and number < ALL * images):
+        if aside or (table in lists and (labelled or len(lists) > 1) and number < ALL * images):
             what = "its name says that they are not to be used" if aside else "nothing says what they are"
             mend = "move them away" if aside else "write a table with a row an image (label, split)"
             raise UserError(

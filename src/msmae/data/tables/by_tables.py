@@ -63,7 +63,6 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         names = Names(paths, splits)
         tables = _with_image_column(find_tables_beside(listing, names), columns, names)
     _check_columns(tables, columns, where=where)
-    check_lists(tables, images=len(paths), classes=folders.classes if folders else (), where=where)
     if not tables:
         return None
     masked = bool(base.table["mask_path"].any()) or folders is not None
@@ -76,6 +75,8 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         if folders is None:
             raise
         labels, notes, unknown, chosen = [""] * len(paths), [], "", Chosen((), ())  # the folders say the label
+    says = folders is not None or bool(chosen.names)
+    check_lists(tables, images=len(paths), classes=folders.classes if folders else (), labelled=says, where=where)
     if folders is not None:
         _check_folders(folders, labels, chosen, where=where)
         labels, notes, chosen = folders.table["label"].tolist(), [], Chosen((), ())
