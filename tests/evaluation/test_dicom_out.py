@@ -62,6 +62,12 @@ def test_without_the_package_or_without_dicom_it_is_one_sentence(
     for name, said in (("a.png", "not a DICOM file"), ("nameless.dcm", "lacks Study"), ("film.dcm", "several frames")):
         with pytest.raises(UserError, match=said):
             check_sources([str(tmp_path / name)])
+    one, other = slices(tmp_path)
+    check_sources([one, other])
+    (tmp_path / "other.dcm").write_bytes(served_run.dicom(**STUDY, PatientID=served_run.SECRETS[1] + "-2"))
+    with pytest.raises(UserError, match="images of two patients") as refused:
+        check_sources([one, str(tmp_path / "other.dcm")])
+    assert not any(secret in str(refused.value) for secret in served_run.SECRETS)
 
 
 def test_attention_is_red_over_the_grey_image(tmp_path: Path):

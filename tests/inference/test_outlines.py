@@ -79,6 +79,10 @@ def test_dicom_objects_go_on_where_they_were_killed(tmp_path: Path, monkeypatch:
         content = served_run.dicom(number, StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4")
         (tmp_path / "study" / f"{number}.dcm").write_bytes(content)
     asked: dict[str, Any] = {"dicom": True, "device": "cpu", "batch_size": 1}
+    with monkeypatch.context() as patch:  # before the first part was whole
+        killed_once(patch, msmae.evaluation.dicom_out, "write_report", 2)
+        with pytest.raises(KeyboardInterrupt):
+            msmae.predict(str(run), [str(tmp_path / "study")], out=str(tmp_path / "out"), **asked)
     monkeypatch.setattr("msmae.inference.bulk.PART", 1)
     calls = killed_once(monkeypatch, msmae.evaluation.dicom_out, "write_report", 3)
     with pytest.raises(KeyboardInterrupt):

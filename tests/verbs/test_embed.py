@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import msmae.inference.features
+from msmae.data.store import ImageStore
 from msmae.errors import UserError
+from msmae.inference.features import Features, Frozen
 from msmae.verbs.embed import embed
 
 
@@ -23,6 +26,33 @@ def test_a_runs_encoder_embeds_a_table(finished: Path, data: Path, tmp_path: Pat
     embed(str(finished), str(data.parent / "few.csv"), out=str(tmp_path / "few.npz"))
     with np.load(tmp_path / "few.npz", allow_pickle=False) as few:  # no labels, and another name of the column
         assert few["image_path"].tolist() == paths.tolist()
+
+
+def test_ranks_share_the_images_and_one_writes(
+    finished: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(str(finished), str(data), out=str(tmp_path / "alone.npz"))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    computed = []
+    plain = msmae.inference.features.features_of
+
+    def counted(frozen: Frozen, store: ImageStore, ids: np.ndarray) -> Features:
+        computed.append(len(ids))
+        return plain(frozen, store, ids)
+
+    monkeypatch.setattr(msmae.inference.features, "features_of", counted)
+    for rank in ("2", "1", "0"):  # the first joins, and would wait for the others
+        monkeypatch.setenv("SLURM_PROCID", rank)
+        said = embed(str(finished), str(data), out=str(tmp_path / "shared" / "f.npz"))
+        assert said["images"] == 120
+        assert (tmp_path / "shared" / "f.npz").exists() == (rank == "0")
+    assert computed == [40, 40, 40]
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["f.npz"]
+    with np.load(tmp_path / "alone.npz") as alone, np.load(tmp_path / "shared" / "f.npz") as shared:
+        assert alone.files == shared.files
+        for name in ("image", "patches"):
+            np.testing.assert_allclose(shared[name], alone[name], atol=1e-5)
+        assert shared["image_path"].tolist() == alone["image_path"].tolist()
 
 
 @pytest.mark.parametrize(

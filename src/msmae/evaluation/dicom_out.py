@@ -62,7 +62,9 @@ def import_highdicom() -> Any:
 
 
 def check_sources(paths: Sequence[str]) -> None:
-    """Raise ``UserError`` unless every file is DICOM with one frame: the objects refer to their sources."""
+    """Raise ``UserError`` unless every file is DICOM with one frame, and each study one patient's: the objects refer to
+    their sources, and are filed with their study."""
+    owners: dict[str, tuple[str, str]] = {}
     for path in paths:
         try:
             header = dcmread(path, stop_before_pixels=True)
@@ -74,6 +76,10 @@ def check_sources(paths: Sequence[str]) -> None:
             raise UserError(f"the header lacks {' and '.join(lacking)}", where=path, mend=mend)
         if int(header.get("NumberOfFrames") or 1) > 1:
             raise UserError("a film of several frames", where=path, mend="leave --dicom out, or name single images")
+        owner, first = owners.setdefault(str(header.StudyInstanceUID), (str(header.get("PatientID", "")), path))
+        if owner != str(header.get("PatientID", "")):
+            mend = "export each patient's study anew, or leave --dicom out"
+            raise UserError(f"the study has images of two patients, this one and {first}", where=path, mend=mend)
 
 
 def read(path: str) -> Dataset:

@@ -62,10 +62,15 @@ class Ranks:
     def first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def waits(self) -> bool:
+        """Whether ``together`` makes them wait for each other."""
+        return self.world == 1 or self.torchrun
+
     @contextmanager
     def together(self) -> Iterator[Callable[[], None]]:
         """What waits until all processes came so far. Under torchrun that is PyTorch's own barrier."""
-        if self.world == 1 or not self.torchrun:
+        if self.world == 1 or not self.waits:
             yield lambda: None
             return
         import torch.distributed as dist
@@ -225,9 +230,9 @@ def text_of(rows: Sequence[Sequence[str]]) -> str:
     return stream.getvalue()
 
 
-def wait_for_parts(plan: Plan, out: Path, *, pause: float = 2.0) -> None:
-    """Until every part is there: those of other processes come through the shared folder."""
-    while not all(part_of(out, number).is_file() for number in range(plan.parts)):
+def wait_for(files: Sequence[Path], *, pause: float = 2.0) -> None:
+    """Until every file is there: those of other processes come through the shared folder."""
+    while not all(file.is_file() for file in files):
         time.sleep(pause)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from msmae.data.opening import cache_folder
 from msmae.data.store import ImageStore
 from msmae.files import whole
+from msmae.inference.bulk import Ranks, wait_for
 from msmae.inference.packed import packed
 from msmae.method.classifier import heads_of
 from msmae.method.vit import VisionTransformer
@@ -92,6 +93,29 @@ def features_of(frozen: Frozen, store: ImageStore, ids: np.ndarray) -> Features:
 
     known = cached(f"{frozen.key}-{images_key(store, ids)}.npy", compute)
     return Features(known[:, 0], known[:, 1])
+
+
+def shared_features(frozen: Frozen, store: ImageStore, ids: np.ndarray, ranks: Ranks, out: Path) -> Features | None:
+    """``features_of``, shared out over processes, whose shares lie beside ``out`` until the first has joined them; None
+    in the others.
+    """
+    if ranks.world == 1:
+        return features_of(frozen, store, ids)
+    shares = np.array_split(ids, ranks.world)
+    keys = [f"{frozen.key[:12]}{images_key(store, share)[:12]}" for share in shares]
+    files = [out.with_name(f".{out.name}.{number}-{key}.npy") for number, key in enumerate(keys)]
+    with ranks.together() as together:
+        mine = features_of(frozen, store, shares[ranks.rank])
+        with whole(files[ranks.rank]) as unfinished, unfinished.open("wb") as stream:
+            np.save(stream, np.stack([mine.image, mine.patches], axis=1))
+        together()
+        if not ranks.first:
+            return None
+        wait_for(files)
+        found = np.concatenate([np.load(file, allow_pickle=False) for file in files])  # [n, 2, D]
+        for file in files:
+            file.unlink()
+    return Features(found[:, 0], found[:, 1])
 
 
 def tokens_of(frozen: Frozen, store: ImageStore, ids: np.ndarray) -> np.ndarray:

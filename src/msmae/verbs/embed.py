@@ -21,6 +21,8 @@ def embed(
 ) -> dict[str, Any]:
     """Compute two vectors an image with a frozen encoder: its class token (or what replaces it), and the patches' mean.
 
+    Under torchrun, or srun of SLURM, the processes share the images, and the first writes the file.
+
     Args:
         source: a run's folder, a name of `msmae encoders`, or a file or folder of encoder weights.
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
@@ -51,7 +53,8 @@ def embed(
     from msmae.data.store import open_store
     from msmae.data.tables.listing import TABLES
     from msmae.files import whole
-    from msmae.inference.features import features_of
+    from msmae.inference.bulk import Ranks
+    from msmae.inference.features import shared_features
     from msmae.inference.items import columns_there
     from msmae.progress import ProgressBar
     from msmae.training.frozen import find_frozen
@@ -75,11 +78,18 @@ def embed(
         progress=ProgressBar("decoding images"),
     )
     rows = np.array([i for i in range(len(manifest.table)) if i not in store.excluded])
-    features = features_of(found.frozen(store, rows), store, rows)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ranks = Ranks.here()
+    if len(rows) < ranks.world:
+        raise UserError(f"{len(rows)} images for {ranks.world} processes", where=data, mend="start fewer")
+    frozen = found.frozen(store, rows)
+    features = shared_features(frozen, store, rows, ranks, target)
+    said = {"out": str(target), "images": len(rows), "width": frozen.encoder.width, "left_out": len(store.excluded)}
+    if features is None:
+        return said
     columns = {
         name: manifest.table[name].to_numpy(dtype=str)[rows] for name in ("image_path", "label", "patient_id", "split")
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
     with whole(target) as unfinished:
         if target.suffix == ".npz":
             with unfinished.open("wb") as stream:
@@ -93,12 +103,7 @@ def embed(
         print(f"  they are those of the first of the run's {found.card.members} models")
     for row, reason in store.excluded.items():
         print(f"  left out: {manifest.table['image_path'].iloc[row]}: {reason}")
-    return {
-        "out": str(target),
-        "images": len(rows),
-        "width": int(features.image.shape[1]),
-        "left_out": len(store.excluded),
-    }
+    return said
 
 
 def check_parquet() -> None:

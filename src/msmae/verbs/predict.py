@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from msmae.inference.model import Model
     from msmae.inference.rows import Rows
 
-WRITES = ("predictions.csv", "predictions_patients.csv", "left_out.csv", "masks", "overlays", "dicom")
+TABLES, FOLDERS = ("predictions.csv", "predictions_patients.csv", "left_out.csv"), ("masks", "overlays", "dicom")
+WRITES = TABLES + FOLDERS
 """What OUT is given, beside the parts of unfinished work."""
 
 
@@ -115,7 +116,7 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Path | 
     from msmae.runs.folder import check_output
 
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    goes_on = "parts" in there or there <= {"masks", "overlays"}  # as a killed command left it
+    goes_on = "parts" in there or there <= {*FOLDERS}  # as a killed command left it
     check_output(out, overwrite=options["overwrite"], writes=WRITES, goes_on=goes_on)
     unit = unit_of(run)
     items = find_items(paths, on_error=options["on_error"], slices=options["slices"], unit=unit)
@@ -163,7 +164,8 @@ def outline(run: str, model: Any, items: list[Item], out: Path, ranks: Any, opti
     number = {item: place for place, item in enumerate(items)}
 
     def read(some: list[Item]) -> Tensor:
-        return model.read([item.source.path for item in some])
+        images: Tensor = model.read([item.source.path for item in some])
+        return images
 
     def rows(some: list[Item], images: Tensor) -> pd.DataFrame:
         files = {number[item]: Path(item.source.path) for item in some}
@@ -233,13 +235,11 @@ def in_parts(
     """Compute the parts of a plan, with what goes with each image, and join them: how many images; None in a process
     that only helped.
     """
-    from msmae.inference.bulk import check_plan, clear_parts, join_parts, predict_parts, wait_for_parts
+    from msmae.inference.bulk import check_plan, clear_parts, join_parts, part_of, predict_parts, wait_for
     from msmae.progress import ProgressBar
     from msmae.runs.folder import clear_output
 
     done = check_plan(plan, out)
-    if options["overwrite"] and not done and ranks.first:
-        clear_output(out, WRITES)
     if done and ranks.first:
         print(f"- {out}: {done} of {plan.parts} parts are there; the rest follows")
     if patients is not None:
@@ -248,6 +248,9 @@ def in_parts(
         rows = with_dicom(run, model, plan.items, out, rows)
     predicted = 0
     with ranks.together() as together:
+        if options["overwrite"] and not done and ranks.first:
+            clear_output(out, WRITES if ranks.waits else TABLES)  # others may have drawn already
+        together()
         with ProgressBar(doing) as progress:
             predict_parts(
                 plan, out, read=read, answer=rows, skip=options["on_error"] == "skip", ranks=ranks,
@@ -255,7 +258,7 @@ def in_parts(
             )  # fmt: skip
         together()
         if ranks.first:
-            wait_for_parts(plan, out)
+            wait_for([part_of(out, number) for number in range(plan.parts)])
             predicted = join_parts(plan, out)
             if patients is not None:
                 patients.write(plan, out)
@@ -276,7 +279,7 @@ def with_dicom(run: str, model: Any, items: Sequence[Item], out: Path, rows: Any
     number = {item: place for place, item in enumerate(items)}
 
     def both(some: list[Item], images: Tensor) -> pd.DataFrame:
-        frame = rows(some, images)
+        frame: pd.DataFrame = rows(some, images)
         numbers = [number[item] for item in some]
         if isinstance(model, Model):
             write_answers(model, frame, out / "dicom", origin, numbers=numbers)
