@@ -75,6 +75,7 @@ def test_rank_correlation_is_of_order_alone() -> None:
     assert abs(maps.correlation(other, exact)) < 0.4
 
 
+@pytest.mark.slow
 def test_epochs_do_the_work_that_they_are_held_against(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are masked and thrown away at the steps' ratios in all epochs, and as many are seen by the same model."""
     epoch = script("epoch")

@@ -11,6 +11,7 @@ import msmae
 from msmae.errors import UserError
 
 
+@pytest.mark.slow
 def test_an_arm_that_needs_two_classes_in_validation_is_left_out_and_said(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -303,6 +303,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_a_store(tmp_path: Path) -
     assert len(left_in_cache(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_of_two_runs_at_once_one_decodes_and_the_other_waits(tmp_path: Path) -> None:
     names = write_images(tmp_path, 70, side=5)
     runs = [started(tmp_path, names, pause=1.5) for _ in range(2)]

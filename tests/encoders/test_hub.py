@@ -136,6 +136,7 @@ def test_what_the_hub_refuses_is_said_in_one_sentence_and_nothing_is_left(hub: H
     assert list(encoders_folder().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_network_is_one_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE" in refusal("get", "dinov2-small")

@@ -212,6 +212,7 @@ def test_the_page_asks_nobody_else(server: Served) -> None:
         assert "https://" not in text
 
 
+@pytest.mark.slow
 def test_a_slow_body_and_an_idle_connection_are_ended(monkeypatch: pytest.MonkeyPatch, server: Served) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     idle = socket.create_connection((host, int(port)), 30)

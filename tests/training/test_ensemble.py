@@ -31,6 +31,7 @@ from msmae.training.finetune import finetune_model
 from msmae.training.prepare import prepare_again
 from msmae.verbs.embed import embed
 
+pytestmark = pytest.mark.slow
 FOLDS = 3
 ASKED: dict[str, Any] = {"method": "vit", "preset": "tiny", "finetune": {"epochs": 1}, "evaluate": {"resamples": 100}}
 

@@ -86,6 +86,7 @@ def test_it_is_said_where_the_last_epoch_was_the_best(
     assert re.search(r"finetune: about \d+\.\d minutes for 3 epochs", said)
 
 
+@pytest.mark.slow
 def test_how_long_it_will_take_is_told_by_the_steps_and_not_by_the_maps_before_the_first(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -112,6 +112,7 @@ def test_what_the_table_lacks_is_told_before_an_image_is_read(
     assert "auditing" not in shown.out
 
 
+@pytest.mark.slow
 def test_a_single_small_image_is_named_or_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

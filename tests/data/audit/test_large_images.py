@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from msmae.data.audit import take_fingerprints
@@ -17,6 +18,7 @@ def large(seed: int) -> Image.Image:
     return Image.fromarray(noise).resize((2100, 1400), Image.Resampling.BICUBIC)
 
 
+@pytest.mark.slow
 def test_large_jpegs_are_decoded_smaller_and_still_told_from_and_known_as_others(tmp_path: Path) -> None:
     large(0).save(tmp_path / "a.jpg", quality=95)
     (tmp_path / "copy.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
