@@ -51,6 +51,15 @@ def test_a_told_folder_of_masks_is_paired_within_and_above_class_folders(image: 
     assert pair in rows(told, "image_path", "mask_path")
 
 
+def test_masks_with_a_word_more_are_asked_for_too(tmp_path: Path) -> None:
+    draw(tmp_path, "foto", "dibujo")
+    for path in (tmp_path / "dibujo").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_borde"))
+    with pytest.raises(UserError, match="--mask-column dibujo"):
+        open_dataset(tmp_path)
+    assert all(open_dataset(tmp_path, mask_column="dibujo").table["mask_path"])
+
+
 def test_a_told_folder_of_masks_without_images_of_its_names_is_refused(tmp_path: Path) -> None:
     draw(tmp_path, "a", "b")
     for path in (tmp_path / "b").iterdir():

@@ -66,8 +66,9 @@ def test_patients_in_other_words(name: str, tmp_path: Path) -> None:
     assert len(set(open_dataset(root).table["patient_id"])) == 6
 
 
-def test_names_before_a_visit_are_offered_as_patients(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{c}/{who}{c}_v{v}.png" for c in "ab" for who in ("Huber", "Meier", "Kraus") for v in (1, 2, 3)))
+@pytest.mark.parametrize("visits", [("v1", "v2"), ("20210302", "20220511"), ("2021-03-02", "2022-05-11")])
+def test_names_before_a_visit_are_offered_as_patients(visits: tuple[str, ...], tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{who}{c}_{v}.png" for c in "ab" for who in ("Huber", "Meier", "Kraus") for v in visits))
     (fact,) = understand(open_dataset(tmp_path)).about("patients")
     expression = fact.said.partition("--patients '")[2].rpartition("'")[0]
     assert len(set(open_dataset(tmp_path, patients=expression).table["patient_id"])) == 6

@@ -64,3 +64,13 @@ def test_pictures_to_look_at_within_a_class_are_no_images(tmp_path: Path) -> Non
     assert noted(manifest, "6 pictures left out")
     alone = open_dataset(touch(tmp_path / "alone", *(f"{c}/thumbs/{n}.png" for c in "ab" for n in "123")))
     assert len(alone) == 6
+
+
+def test_files_of_one_name_in_folders_within_a_class_are_told(tmp_path: Path) -> None:
+    """The same cut at two magnifications had been in training and test."""
+    touch(tmp_path, *(f"{c}/{m}/{c}{n}.png" for c in ("ben", "mal") for m in ("low", "high") for n in range(5)))
+    (left,) = (note for note in open_dataset(tmp_path, layout="folder").left_out if "of one name" in note)
+    expression = left.partition("--patients '")[2].rpartition("'")[0]
+    assert len(set(open_dataset(tmp_path, layout="folder", patients=expression).table["patient_id"])) == 10
+    touch(tmp_path / "no", *(f"{c}/{m}/{c}{m}{n}.png" for c in ("ben", "mal") for m in ("low", "high") for n in "12"))
+    assert not any("of one name" in note for note in open_dataset(tmp_path / "no", layout="folder").left_out)

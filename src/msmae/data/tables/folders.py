@@ -54,7 +54,7 @@ def read_class_folders(listing: Listing, *, layout: str = "folder") -> Manifest:
     deeper = [place.rest[1:] for place in tree.images]
     patients, rule = _patients_below(tree, labels, deeper)
     rules = {"label": "the folders", "patient_id": rule} if rule else {"label": "the folders"}
-    notes = [*_tree_notes(tree), *_deeper_notes(deeper, patients), *label_notes(labels)]
+    notes = [*_tree_notes(tree), *_deeper_notes(tree.images, patients, above=1), *label_notes(labels)]
     return _manifest(listing, tree, layout, {"label": labels, "patient_id": patients}, rules, notes)
 
 
@@ -79,7 +79,7 @@ def read_patient_folders(listing: Listing) -> Manifest:
     rules = {"patient_id": rule, "label": "the folders are the patients"}
     if all(below) and is_list(below) == "class":
         cells["label"], rules["label"] = below, "the folders below the patients"
-    notes = [*_tree_notes(tree), *_deeper_notes([place.rest[1:] for place in tree.images], cells.get("label", []))]
+    notes = [*_tree_notes(tree), *_deeper_notes(tree.images, cells.get("label", []), above=1)]
     return _manifest(listing, tree, "patient-folders", cells, rules, notes)
 
 
@@ -99,7 +99,7 @@ def read_mask_folders(listing: Listing) -> Manifest:
         apart = []
     below = [place.rest for place in tree.images]
     patients, rule = _patients_below(tree, [""] * len(below), below)
-    notes = [*_tree_notes(tree), *_deeper_notes(below, patients)]
+    notes = [*_tree_notes(tree), *_deeper_notes(tree.images, patients, above=0)]
     notes += left_out(len(apart), "picture", f"among neither images nor masks: {some(sorted(apart))}")
     return _manifest(
         listing, tree, "mask-folders", {"patient_id": patients}, {"patient_id": rule} if rule else {}, notes
@@ -356,13 +356,21 @@ def _fold_notes(tree: Tree) -> list[str]:
     return [f"{count(len(folds), 'fold')} in the column fold, kept whole where no patient is known"] if folds else []
 
 
-def _deeper_notes(deeper: Sequence[tuple[str, ...]], patients: Sequence[str]) -> list[str]:
-    """What became of the folders below."""
+def _deeper_notes(images: Sequence[Place], patients: Sequence[str], *, above: int) -> list[str]:
+    """What became of the folders below the first ``above``."""
+    deeper = [place.rest[above:] for place in images]
     inside = sum(map(bool, deeper))
     if not inside or any(patients):
         return []
     names = sorted({name for folders in deeper for name in folders})
-    return [*left_out(len(names), "folder", f"taken for no class and no patient, their images kept: {some(names)}")]
+    why = f"taken for no class and no patient, their images kept: {some(names)}"
+    tops: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+    for place in images:
+        if len(place.rest) > above:
+            tops.setdefault(("/".join((place.split, *place.rest[:above])), place.stem), set()).add(place.rest)
+    if 2 * sum(len(folders) > 1 for folders in tops.values()) > len(tops):
+        why += "; files of one name lie in several, of one patient, maybe: --patients '([^/]+)\\.[^/.]+$'"
+    return [*left_out(len(names), "folder", why)]
 
 
 def _mask_notes(tree: Tree, masks: Sequence[str]) -> list[str]:

@@ -150,7 +150,7 @@ def all_or_file(names: Sequence[str], *, at_most: int = 20, separator: str = ", 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not entry.name.startswith(".")]
+            found = [entry for entry in entries if not entry.name.startswith((".", "~$"))]
     except PermissionError as error:
         raise UserError(
             "this folder may not be read", where=str(folder), mend="ask for the right to read it"

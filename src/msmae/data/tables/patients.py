@@ -42,7 +42,7 @@ COPY = re.compile(
 COPY_BEHIND = re.compile(r"\s?-?\s?(?:\b(?:copy|kopie|copie|copia|cópia|副本)\b\s?)?(?:\(\d{1,2}\))?$", re.IGNORECASE)
 COPY_BEFORE = re.compile(r"((?:^|/))(?:copy of|kopie von|copie de|copia de|cópia de|copia di)[ _]", re.IGNORECASE)
 """What a computer writes behind or before a file's name where it is copied: ``a - Kopie (2)``, ``Copia de a``."""
-NUMBERED = re.compile(r"([^/]*?[^\W\d_][^/]*?)[-_ ]+[A-Za-z]{0,8}\d{1,3}\.[^/]+$")
+NUMBERED = re.compile(r"([^/]*?[^\W\d_][^/]*?)[-_ ]+[A-Za-z]{0,8}\d+(?:[-.]\d+)*\.[^/.]+$")
 """The name before a last number, with or without a word: ``Huber`` of ``Huber_v2.png``."""
 BEGINNINGS, FEWEST, SHARE = 10, 4, 0.2
 """Beginnings from which they are taken for patients, or offered, and the share of the images that one may have."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ from msmae.data.tables.places import (
 )
 from msmae.errors import UserError
 
-MOST_BESIDE, ALIKE, LOOKS = 6, 0.8, 4
-"""Folders beside one another that may be images and masks, the share of names they have in common, pictures read."""
+_Files = dict[tuple[Folders, str], str]
+MOST_BESIDE, SOME, ALIKE, LOOKS = 6, 200, 0.8, 4
+"""Folders beside one another that may be images and masks, files compared, the share of names that agree, pictures
+read."""
 BLUR, RIM = 0.06, 0.02
 """A mask saved as JPEG: how far its values stray, as a share of their range, and what share of pixels strays more."""
 
@@ -111,7 +114,7 @@ def _check_told(listing: Listing, named: Sequence[Place], aside: Sequence[str]) 
 def check_drawn(images: Sequence[Place], *, root: Path) -> None:
     """Raise ``UserError`` where of two folders beside one another, with files of the same names, one holds pictures of
     two values alone, as masks are drawn, and the other does not. A few of each are read."""
-    beside: dict[Folders, dict[str, dict[tuple[Folders, str], str]]] = {}
+    beside: dict[Folders, dict[str, _Files]] = {}
     for place in images:
         folders = tuple(place.path.split("/")[:-1])
         for depth, name in enumerate(folders):
@@ -120,12 +123,13 @@ def check_drawn(images: Sequence[Place], *, root: Path) -> None:
     looked_at: set[tuple[str, str]] = set()
     for found in beside.values():
         for one, two in combinations(sorted(found), 2) if len(found) <= MOST_BESIDE else ():
-            shared = sorted(found[one].keys() & found[two].keys())
-            fewer = min(len(found[one]), len(found[two]))
-            if (one, two) in looked_at or len(shared) < 2 or len(shared) < ALIKE * fewer:
+            if (one, two) in looked_at:
+                continue
+            pairs = max(_alike(found[one], found[two]), [(b, a) for a, b in _alike(found[two], found[one])], key=len)
+            if len(pairs) < max(2, ALIKE * min(SOME, len(found[one]), len(found[two]))):
                 continue
             looked_at.add((one, two))
-            drawn = [{_two_valued(root / found[name][key]) for key in shared[:LOOKS]} for name in (one, two)]
+            drawn = [{_two_valued(root / path) for path in paths} for paths in zip(*pairs[:LOOKS], strict=True)]
             if drawn in ([{True}, {False}], [{False}, {True}]):
                 masks, other = (one, two) if drawn[0] == {True} else (two, one)
                 raise UserError(
@@ -133,6 +137,15 @@ def check_drawn(images: Sequence[Place], *, root: Path) -> None:
                     where=str(root),
                     mend=f"say --mask-column {masks} if they are masks, --layout folder if the folders are classes",
                 )
+
+
+def _alike(longer: _Files, shorter: _Files) -> list[tuple[str, str]]:
+    """Files of both, where the first has the name of the second, or that and more behind a sign."""
+    pairs = []
+    for (below, stem), path in islice(longer.items(), SOME):
+        forms = [stem, *(stem[: sign.start()] for sign in re.finditer(r"[-_ ]", stem))]
+        pairs += [(path, shorter[below, form]) for form in forms if (below, form) in shorter][:1]
+    return pairs if len({second for _, second in pairs}) == len(pairs) else []
 
 
 def _two_valued(path: Path) -> bool:
