@@ -21,7 +21,7 @@ from collect import add, files_of
 import msmae
 from msmae.evaluation.calibrate import calibrate
 from msmae.evaluation.keep import Point, predict_split
-from msmae.inference.model import load
+from msmae.inference.model import Model, load
 from msmae.statistics.predictions import write_predictions
 from msmae.training.prepare import prepare_again
 from msmae.verbs.check import check
@@ -53,7 +53,7 @@ class Plan:
 
 
 PLANS = {
-    "brain-tumor-mri": Plan(224, [112, 168], folds=5, epochs=8, repaired=True, quarters=("grid", "early")),
+    "brain-tumor-mri": Plan(224, [112, 154, 168], folds=5, epochs=8, repaired=True, quarters=("grid", "early")),
     "ham10000": Plan(168, [84], folds=2, epochs=5, repaired=False, quarters=("early",)),
 }
 
@@ -98,10 +98,11 @@ def main() -> None:
             add(work, files, REPOSITORY / "results", study, roots=[PUBLIC, WEIGHTS.parent, REPOSITORY])
 
 
-def answers_from_a_quarter(run: Path, out: Path, selector: str) -> Path:
-    """What the model of a run answers from a quarter of the tokens, calibrated on validation: OUT/predictions.csv."""
+def answers_from_a_quarter(run: Path, out: Path, selector: str, model: Model | None = None) -> Path:
+    """What a model (unless given, the run's) answers from a quarter of the tokens, calibrated on validation:
+    OUT/predictions.csv."""
     if not (out / "predictions.csv").is_file():
-        prepared, model, point = prepare_again(run), load(run), Point(selector, 0.25)
+        prepared, model, point = prepare_again(run), model or load(run), Point(selector, 0.25)
         both = [predict_split(model, prepared, point, split=split) for split in ("val", "test")]
         out.mkdir(parents=True, exist_ok=True)
         write_predictions(calibrate(pd.concat(both, ignore_index=True), prepared)[0], out / "predictions.csv")

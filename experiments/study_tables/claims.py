@@ -25,6 +25,7 @@ SEEN = {
     "quarter-half": "a quarter: half attended, half random",
     "quarter-uniform": "a quarter at random",
     "mixed-half": "mixed shares, half attended",
+    "taught": "all, then taught by itself to prune early",
 }
 """What an arm SIDE-NAME sees of an image of SIDE pixels, as a reader meets it."""
 OTHERS = {
@@ -78,6 +79,10 @@ DRAWN = (
     ("all", "+early", "all", -1.0),
     ("all", "+early", "small", 0.0),
     ("all", "+early", "all+grid", 0.0),
+    ("all", "+early", "154-all", 0.0),
+    ("taught", "+early", "all", -1.0),
+    ("taught", "+early", "154-all", 0.0),
+    ("taught", "+early", "all+early", 0.0),
     ("mixed-half", "", "small", 0.0),
     ("mixed-half", "", "168-all", -1.0),
     ("mixed-half", "", "all", -1.0),
@@ -98,7 +103,7 @@ PRETRAINED = [
     )
     for side, small in SIDES.items()
     for seen, asked, against, must in DRAWN
-    if not (side == 168 and against == "168-all")
+    if not (side == 168 and against[0].isdigit())
 ]
 COARSE = (
     (2, "coarse-located", "140-all", 0.0),
