@@ -121,6 +121,28 @@ def test_objects_refer_to_their_sources_and_are_valid(
     assert again == before
 
 
+def test_a_projection_keeps_its_orientation_and_a_slice_without_a_frame_of_reference_is_refused(
+    run_of: Callable[[str], Path], tmp_path: Path
+):
+    pytest.importorskip("highdicom", reason="highdicom is not installed")
+    for name, orientation in (("without.dcm", {}), ("with.dcm", {"PatientOrientation": ["A", "F"]})):
+        film = served_run.dicom(**STUDY, Modality="CR", SOPClassUID="1.2.840.10008.5.1.4.1.1.1", **orientation)
+        (tmp_path / name).write_bytes(film)
+        out = tmp_path / name.removesuffix(".dcm")
+        msmae.predict(str(run_of("segmenter")), [str(tmp_path / name)], out=str(out), dicom=True, device="cpu")
+        for path in (out / "dicom").iterdir():
+            ds = pydicom.dcmread(path)
+            assert list(ds.PatientOrientation or []) == orientation.get("PatientOrientation", [])
+            if shutil.which("dciodvfy"):
+                said = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
+                assert [line for line in said.stderr.splitlines() if line.startswith("Error")] == []
+    (tmp_path / "slice.dcm").write_bytes(served_run.dicom(**STUDY))
+    with pytest.raises(UserError, match="lacks FrameOfReferenceUID"):
+        msmae.predict(
+            str(run_of("segmenter")), [str(tmp_path / "slice.dcm")], out=str(tmp_path / "x"), dicom=True, device="cpu"
+        )
+
+
 def numbers_of(ds: pydicom.Dataset) -> list[pydicom.Dataset]:
     """All numbers of a report."""
     found = []

@@ -7,7 +7,8 @@ study are those of the source; nothing of them is printed. The same answer has t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,17 @@ MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
+
+
+@contextmanager
+def made_of(source: Dataset, what: str) -> Iterator[None]:
+    """What highdicom says of a header that lacks something is said in our words: its own may quote the header."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        lacks = "" if source.get("FrameOfReferenceUID") else ": it lacks FrameOfReferenceUID"
+        mend = "give the file as it comes from the archive, or leave --dicom out"
+        raise UserError(f"no {what} can refer to this header{lacks}", where=str(source.filename), mend=mend) from error
 
 
 @dataclass(frozen=True)
@@ -136,9 +148,10 @@ def write_report(
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
     )
-    made = sr.ComprehensiveSR(
-        evidence=[source], content=content[0], manufacturer=MAKER, **series(origin, source, "report", number)
-    )
+    with made_of(source, "structured report"):
+        made = sr.ComprehensiveSR(
+            evidence=[source], content=content[0], manufacturer=MAKER, **series(origin, source, "report", number)
+        )
     return save(made, folder, "report", number)
 
 
@@ -164,38 +177,43 @@ def write_segmentation(
         )
         for k, name in enumerate(classes)
     ]
-    made = hd.seg.Segmentation(
-        source_images=[source],
-        pixel_array=np.moveaxis(layers, 0, -1)[None].astype(np.uint8),  # [1, H, W, C]
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=segments,
-        manufacturer=MAKER,
-        manufacturer_model_name=origin.name[:64],
-        software_versions=__version__,
-        device_serial_number=origin.sha256[:16],
-        omit_empty_frames=bool(layers.any()),
-        **series(origin, source, "segmentation", number),
-    )
+    with made_of(source, "segmentation object"):
+        made = hd.seg.Segmentation(
+            source_images=[source],
+            pixel_array=np.moveaxis(layers, 0, -1)[None].astype(np.uint8),  # [1, H, W, C]
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=segments,
+            manufacturer=MAKER,
+            manufacturer_model_name=origin.name[:64],
+            software_versions=__version__,
+            device_serial_number=origin.sha256[:16],
+            omit_empty_frames=bool(layers.any()),
+            **series(origin, source, "segmentation", number),
+        )
+    if "ImageOrientationPatient" not in source:
+        made.PatientOrientation = source.get("PatientOrientation", "")  # may be empty, and may not be missing
     return save(made, folder, "segmentation", number)
 
 
 def write_overlay(source: Dataset, folder: Path, picture: np.ndarray, origin: Origin, *, number: int) -> Path:
     """A secondary capture of a picture uint8 [H, W, 3]."""
     hd = import_highdicom()
-    made = hd.sc.SCImage.from_ref_dataset(
-        ref_dataset=source,
-        pixel_array=picture,
-        photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
-        bits_allocated=8,
-        coordinate_system=hd.CoordinateSystemNames.PATIENT,
-        patient_orientation=("L", "P"),
-        manufacturer=MAKER,
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        **series(origin, source, "overlay", number),
-    )
+    with made_of(source, "overlay"):
+        made = hd.sc.SCImage.from_ref_dataset(
+            ref_dataset=source,
+            pixel_array=picture,
+            photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
+            bits_allocated=8,
+            coordinate_system=hd.CoordinateSystemNames.PATIENT,
+            patient_orientation=("L", "P"),  # asked for; the source's own takes its place below
+            manufacturer=MAKER,
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            **series(origin, source, "overlay", number),
+        )
     made.SeriesDescription = f"{MAKER} overlay, not for diagnosis"
     made.DerivationDescription = f"{origin.name}, weights sha256 {origin.sha256}"[:1024]
     made.SourceImageSequence = [reference_to(source)]
+    made.PatientOrientation = source.get("PatientOrientation", "")
     made.BurnedInAnnotation, made.Laterality = "NO", ""
     return save(made, folder, "overlay", number)
 
