@@ -24,6 +24,7 @@ def test_visits_below_folders_are_no_patients(visits: tuple[str, str], tmp_path:
         open_dataset(tmp_path)
     people = open_dataset(tmp_path, layout="patient-folders")
     assert set(people.table["patient_id"]) == {"Huber", "Meier", "Kraus"}
+    assert not any("of one name" in note for note in people.left_out)
     classes = open_dataset(tmp_path, layout="folder")
     assert len(classes.classes) == 3
     assert not classes.table["patient_id"].any()

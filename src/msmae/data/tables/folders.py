@@ -79,7 +79,7 @@ def read_patient_folders(listing: Listing) -> Manifest:
     rules = {"patient_id": rule, "label": "the folders are the patients"}
     if all(below) and is_list(below) == "class":
         cells["label"], rules["label"] = below, "the folders below the patients"
-    notes = [*_tree_notes(tree), *_deeper_notes(tree.images, cells.get("label", []), above=1)]
+    notes = [*_tree_notes(tree), *_deeper_notes(tree.images, cells.get("label", []), above=1, known=True)]
     return _manifest(listing, tree, "patient-folders", cells, rules, notes)
 
 
@@ -356,8 +356,8 @@ def _fold_notes(tree: Tree) -> list[str]:
     return [f"{count(len(folds), 'fold')} in the column fold, kept whole where no patient is known"] if folds else []
 
 
-def _deeper_notes(images: Sequence[Place], patients: Sequence[str], *, above: int) -> list[str]:
-    """What became of the folders below the first ``above``."""
+def _deeper_notes(images: Sequence[Place], patients: Sequence[str], *, above: int, known: bool = False) -> list[str]:
+    """What became of the folders below the first ``above``; the patients are ``known`` by others."""
     deeper = [place.rest[above:] for place in images]
     inside = sum(map(bool, deeper))
     if not inside or any(patients):
@@ -368,7 +368,7 @@ def _deeper_notes(images: Sequence[Place], patients: Sequence[str], *, above: in
     for place in images:
         if len(place.rest) > above:
             tops.setdefault(("/".join((place.split, *place.rest[:above])), place.stem), set()).add(place.rest)
-    if 2 * sum(len(folders) > 1 for folders in tops.values()) > len(tops):
+    if not known and 2 * sum(len(folders) > 1 for folders in tops.values()) > len(tops):
         why += "; files of one name lie in several, of one patient, maybe: --patients '([^/]+)\\.[^/.]+$'"
     return [*left_out(len(names), "folder", why)]
 
