@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from listed_files import touch
+from listed_files import noted, touch, write
 from msmae.config import DatasetSettings, Settings
 from msmae.data.manifest import Manifest, read_manifest
 from msmae.data.opening import open_data
+from msmae.data.tables.layouts import open_dataset
 from msmae.data.understood import understand
 from msmae.errors import UserError
 
@@ -69,3 +70,14 @@ def test_a_finding_that_is_only_ever_present_or_not_known_is_said(tmp_path: Path
     rows = ("1,,0", ",1,", "0,1,1")
     assert any("known to be without Mass" in note for note in read(table(tmp_path, *rows)).notes)
     assert not any("to be without" in note for note in read(table(tmp_path, *rows), "empty_zeros").notes)
+
+
+@pytest.mark.parametrize("given", ["", "t.csv"])
+def test_crosses_mark_what_is_there(given: str, tmp_path: Path) -> None:
+    """They were refused, and nothing said how to have them read."""
+    touch(tmp_path, *(f"{n}.png" for n in range(8)))
+    lines = [f"{n}.png;{';'.join('x' if n >> k & 1 else '' for k in range(3))}" for n in range(8)]
+    write(tmp_path, "t.csv", "image_path;Edema;Mass;Node", *lines)
+    manifest = open_dataset(tmp_path / given, label_column="Edema;Mass;Node" if given else "label")
+    assert manifest.table["label"].tolist()[:4] == [";", "Edema", "Mass", "Edema;Mass"]
+    assert noted(manifest, "a cross is 1 and an empty cell 0")

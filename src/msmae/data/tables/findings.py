@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -23,8 +23,16 @@ FEWEST = 3
 def finding_columns(table: pd.DataFrame, *, fewest: int = FEWEST) -> list[str]:
     """The columns that hold 1, 0, -1 and nothing else, and 1 at least once, where there are ``fewest`` or more."""
     known = YES | NO | UNSURE | EMPTY
-    found = [name for name in table if set(table[name]) <= known and set(table[name]) & YES]
+    cells = {name: set(_unmarked(table[name])) for name in table}
+    found = [name for name in table if cells[name] <= known and cells[name] & YES]
     return [str(name) for name in found] if len(found) >= fewest else []
+
+
+def _unmarked(cells: Iterable[str]) -> list[str]:
+    """1 and 0 for a column of crosses and empty cells alone, where a cross marks what is there; else its cells."""
+    cells = list(cells)
+    marks = {cell.strip().lower() for cell in cells}
+    return ["1" if cell.strip() else "0" for cell in cells] if marks == {"x", ""} else cells
 
 
 def offer(column: str, table: pd.DataFrame) -> str:
@@ -98,6 +106,8 @@ def read_findings(table: pd.DataFrame, names: Sequence[str], *, where: str, poli
     lacking = [name for name in names if name not in table]
     if lacking:
         raise UserError(f"there is no column {some(lacking)}", where=where, mend="name columns of the table")
+    crossed = [name for name in names if _unmarked(table[name]) != table[name].tolist()]
+    table = table.assign(**{name: _unmarked(table[name]) for name in crossed})
     wrong = [name for name in names if not set(table[name]) <= YES | NO | UNSURE | EMPTY]
     if wrong:
         raise UserError(
@@ -121,6 +131,7 @@ def read_findings(table: pd.DataFrame, names: Sequence[str], *, where: str, poli
         joined += SEPARATOR if len(pieces) == 1 and hidden else ""
         labels.append("" if len(hidden) == len(names) else joined)
     told = [f"{len(names)} columns a finding{': one 1 in every row, one class an image' if one_each else ''}"]
+    told += [f"a cross is 1 and an empty cell 0 in {some(crossed)}"] if crossed else []
     never = [name for name, cells in zip(names, zip(*rows, strict=True), strict=True) if "0" not in cells]
     if never and not one_each:
         told.append(
