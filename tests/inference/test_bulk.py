@@ -233,17 +233,18 @@ def test_what_is_unlike_needs_enough_validation_images_and_says_how_many():
     assert "1 in 100" in dataclasses.replace(few, threshold=0.5, validation=500).says()
 
 
-def test_sets_of_several_labels_hold_all_of_them_as_often_as_asked(tmp_path: Path):
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_sets_of_several_labels_hold_all_of_them_as_often_as_asked(coverage: float):
     draw = np.random.default_rng(0)
     truth = draw.random((600, 4)) < 0.3
     probabilities = 1 / (1 + np.exp(-(draw.normal(size=(600, 4)) + 3 * truth - 1)))
     covered = []
     for _ in range(200):
         order = draw.permutation(600)
-        level = conformal_level_several(probabilities[order[:300]], truth[order[:300]], coverage=0.8)
+        level = conformal_level_several(probabilities[order[:300]], truth[order[:300]], coverage=coverage)
         inside = probabilities[order[300:]] >= level
         covered.append((inside | ~truth[order[300:]]).all(axis=1).mean())
-    assert abs(np.mean(covered) - 0.8) < 0.01
+    assert abs(np.mean(covered) - coverage) < 0.01
 
 
 def test_sets_come_from_validation_and_are_counted_on_test(finished: Path, tmp_path: Path):
