@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Generic, TypeVar
 
-import pandas as pd
 from torch import Tensor
 
-from msmae.data.tables.listing import all_or_file, count
+from msmae.data.tables.listing import all_or_file
 from msmae.errors import UserError
-from msmae.files import fill_csv, whole
 
 FILE = "left_out.csv"
 Thing = TypeVar("Thing")
@@ -56,11 +53,3 @@ class Unreadable(Generic[Thing]):
         if not readable:
             lines = all_or_file(list(self.reasons.values()), separator="\n  ")
             raise UserError(f"none of the files can be used ({len(self.reasons):,}):\n  {lines}")
-
-    def write(self, out: Path) -> None:
-        """Write OUT/left_out.csv and say so, where a file was left out."""
-        if self.reasons:
-            rows = [(str(file), reason) for file, reason in self.reasons.items()]
-            with whole(out / FILE) as unfinished:
-                fill_csv(unfinished, pd.DataFrame(rows, columns=["image_path", "reason"]))
-            print(f"{count(len(self.reasons), 'image')} left out, each with its reason: {out / FILE}")
