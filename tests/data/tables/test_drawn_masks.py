@@ -13,12 +13,13 @@ from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
 
 
-def draw(root: Path, image: str, mask: str, *, number: int = 3, suffix: str = "png") -> Path:
-    """Pictures of noise at ``image``, drawn shapes at ``mask``; one shape is empty."""
+def draw(root: Path, image: str, mask: str, *, number: int = 3, suffix: str = "png", shades: int = 1) -> Path:
+    """Pictures of noise at ``image``, drawn shapes at ``mask``, of several ``shades``; one shape is empty."""
     generator = np.random.default_rng(0)
     for n in range(number):
         shape = np.zeros((16, 16), np.uint8)
-        shape[4 : 4 + 3 * n, 3:12] = 255
+        for shade in range(shades):
+            shape[4 : 4 + 3 * n, 3 + 3 * shade : 12] = 255 // (shade + 1)
         for path, pixels in (
             (image, generator.integers(0, 255, (16, 16), np.uint8)),
             (mask, shape),
@@ -58,6 +59,13 @@ def test_masks_with_a_word_more_are_asked_for_too(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--mask-column dibujo"):
         open_dataset(tmp_path)
     assert all(open_dataset(tmp_path, mask_column="dibujo").table["mask_path"])
+
+
+def test_label_maps_are_asked_for_as_masks_are(tmp_path: Path) -> None:
+    draw(tmp_path, "foto", "umriss", shades=3)
+    with pytest.raises(UserError, match="--mask-column umriss"):
+        open_dataset(tmp_path)
+    assert all(open_dataset(tmp_path, mask_column="umriss").table["mask_path"])
 
 
 def test_a_told_folder_of_masks_without_images_of_its_names_is_refused(tmp_path: Path) -> None:

@@ -98,3 +98,64 @@ def test_folders_above_labels_found_in_paths_are_told(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{s}/{c}/{n}.png" for s in ("Hamburg", "Jena") for c in ("krank", "gesund") for n in range(3)))
     manifest = open_dataset(tmp_path, label_column="path:/(krank|gesund)/")
     assert noted(manifest, "2 folders left out, each with several labels: Hamburg, Jena")
+
+
+@pytest.mark.parametrize(
+    "name", ["exclude", "ben/rejected", "nicht verwenden", "do_not_use", "poor quality", "trash", "no usar"]
+)
+def test_a_folder_of_images_not_to_be_used_is_no_class(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, *IMAGES, *(f"{name}/x{n}.png" for n in range(4)))
+    with pytest.raises(UserError, match=rf"{name}/ holds 4 of 16 images.*not to be used.*--layout folder"):
+        open_dataset(tmp_path)
+    assert len(open_dataset(tmp_path, layout="folder")) == 16
+
+
+@pytest.mark.parametrize("names", [("Good", "Usable", "Reject"), ("lotus", "nodule_used"), ("good quality", "bad")])
+def test_grades_of_quality_and_words_within_words_stay_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}/{name[0]}{n}.png" for name in names for n in range(4)))
+    assert set(open_dataset(tmp_path).classes) == set(names)
+
+
+@pytest.mark.parametrize(
+    ("form", "number"), [("{}.0", 1), ('"{},0"', 1), ('"1,2E+05"', 120000), ("1.20E+05", 120000)]
+)
+def test_ids_that_a_program_made_numbers_of_are_told(form: str, number: int, tmp_path: Path) -> None:
+    """The table was left out, naming none of the images, and they were unlabelled."""
+    touch(tmp_path, *(f"img/{number + n}.png" for n in range(8)))
+    write(tmp_path, "t.csv", "id,label", *(f"{form.format(number + n)},{'ab'[n % 2]}" for n in range(8)))
+    with pytest.raises(UserError, match=r"(decimal numbers of|rounded the numbers in).*column id"):
+        open_dataset(tmp_path)
+    with pytest.raises(UserError, match=r"ids.* as text"):
+        open_dataset(tmp_path / "t.csv", image_column="id")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("README.txt", "{} is blurred"),
+        ("LICENSE", "{}"),
+        ("export.log", "{} written"),
+        ("checksums.txt", "d41d8cd98f00b204e98{n:02}  {}"),
+        ("notes.md", "- {}: look at the rim"),
+    ],
+)
+def test_texts_for_people_are_no_lists(name: str, line: str, tmp_path: Path) -> None:
+    touch(tmp_path, *IMAGES)
+    few = IMAGES if name == "checksums.txt" else IMAGES[:2]
+    write(tmp_path, name, "A set of twelve images.", *(line.format(path, n=n) for n, path in enumerate(few)))
+    assert open_dataset(tmp_path).classes == ("ben", "mal")
+
+
+def test_what_msmae_wrote_into_data_is_no_data(tmp_path: Path) -> None:
+    """A folder of an audit was a folder without an image, a run one of masks, a repaired manifest the labels."""
+    touch(tmp_path, *IMAGES, "runs/a/config.yaml", "runs/a/environment.json", "runs/a/panels/0.png", "runs/a/masks/m.png")
+    touch(tmp_path, "audit/audit.json", "worst_pairs.png", "audit.json", "out/masks/ben0.png")
+    header = "image_path,label,patient_id,split,mask_path,site"
+    for name in ("cv/fold-1.csv", "clean.csv", "clean.left-out.csv"):
+        write(tmp_path, name, header, *(f"{path},{path[0]},,train,," for path in IMAGES))
+    write(tmp_path, "out/predictions.csv", "image_path,predicted,prob_a", *(f"{path},a,.9" for path in IMAGES[:3]))
+    manifest = open_dataset(tmp_path)
+    assert (manifest.classes, len(manifest), set(manifest.table["split"])) == (("ben", "mal"), 12, {""})
+    assert noted(manifest, "written by msmae")
+    touch(tmp_path, "ben/worst_pairs.png")
+    assert len(open_dataset(tmp_path)) == 13, "a name alone is nobody's"

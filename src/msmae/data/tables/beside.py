@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from msmae.data.tables.files_there import LARGEST, raw_bytes
+from msmae.data.tables.files_there import LARGEST, ROUNDED, raw_bytes, whole_number
 from msmae.data.tables.findings import few_values
-from msmae.data.tables.labels import EXCLUDED, check_used
+from msmae.data.tables.labels import check_used
 from msmae.data.tables.listing import Listing, count, some, without_suffix
 from msmae.data.tables.naming import MOST, Names
-from msmae.data.tables.roles import MASKS, SPLIT_NAMES, fold_of, split_of, words
+from msmae.data.tables.roles import EXCLUDED, MASKS, SPLIT_NAMES, fold_of, split_of, words
 from msmae.data.tables.tables import read_table
 from msmae.errors import UserError
 
@@ -65,6 +65,8 @@ def find_tables_beside(listing: Listing, names: Names) -> list[TableBeside]:
             found.append(table)
         elif path.lower().endswith(TEXTS):
             _refuse_text(path, file, names, where=str(listing.root))
+        else:
+            _check_numbers(path, file, names, where=str(listing.root))
     return _with_folds(found)
 
 
@@ -74,6 +76,29 @@ def _with_folds(tables: list[TableBeside]) -> list[TableBeside]:
     if len(set(folds)) < 2 or "" in folds or any("fold" in table.table for table in tables):
         return tables
     return [replace(table, table=table.table.assign(fold=fold)) for table, fold in zip(tables, folds, strict=True)]
+
+
+def _check_numbers(path: str, file: Path, names: Names, *, where: str) -> None:
+    """Raise ``UserError`` for a table that names no image because a program made numbers of its ids: ``1.0``,
+    ``1,2E+05``."""
+    table = _with_header(file)
+    for number, (name, column) in enumerate(() if table is None else table.items()):
+        cells = [cell for cell in column if cell.strip()]
+        whole = [whole_number(cell) for cell in cells]
+        rounded = sum(bool(ROUNDED.fullmatch(cell)) for cell in cells)
+        long = sum(bool(re.search(r"\d{5}", without_suffix(path.rpartition("/")[2]))) for path in names.paths)
+        if not number and rounded >= MOST * max(2, len(cells)) and long >= MOST * len(names.paths):
+            what = f"a spreadsheet rounded the numbers in the column {name} ({cells[0]}), which may name the images"
+        elif len({*whole} - {""}) >= MOST * max(2, len(cells)) and names.column(whole):
+            what = f"a program made decimal numbers of the ids in the column {name} ({cells[0]} for {whole[0]})"
+        else:
+            continue
+        raise UserError(
+            what,
+            where=f"{where}/{path}",
+            mend="save the table again from its source, with this column as text; or --layout folder, or unlabelled, "
+            "leaves it out",
+        )
 
 
 def split_of_table(path: str) -> str:

@@ -17,6 +17,8 @@ from msmae.data.tables.listing import count, list_folder, without_suffix
 from msmae.errors import UserError
 
 LARGEST = 200_000_000  # bytes of a table, unpacked
+ROUNDED = re.compile(r"\d(?:[.,]\d+)?[eE]\+?\d+")
+"""A number that a spreadsheet rounded: ``1,2E+05``."""
 
 
 class FilesThere:
@@ -58,6 +60,10 @@ class FilesThere:
 
     def nearest(self, cell: str) -> str:
         """What to do about a file that is not there: the one that may be meant, or ``""``."""
+        if ROUNDED.fullmatch(cell.strip()):
+            return "a spreadsheet rounded these numbers: save the table again from its source, with ids as text"
+        if whole := self._stems.get(whole_number(cell)):
+            return f"did you mean {whole[0]}? a program made decimal numbers of the ids: write them as text"
         folder, _, name = plain(cell.strip().replace("\\", "/")).removeprefix("./").rpartition("/")
         beside = {plain(path.rpartition("/")[2]): path for path in self._listed if _folder(path) == folder}
         alike = [path for other, path in beside.items() if _loosely(other) == _loosely(name)]
@@ -87,6 +93,12 @@ class FilesThere:
         for path in self._listed:
             stems.setdefault(plain(without_suffix(path.rpartition("/")[2])), []).append(path)
         return stems
+
+
+def whole_number(cell: str) -> str:
+    """``7`` of ``7.0`` and ``7,00``, as programs write whole numbers; else ``""``."""
+    match = re.fullmatch(r"(\d+)[.,]0+", cell.strip())
+    return match[1] if match else ""
 
 
 def exists(folder: Path, path: str) -> bool:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from msmae.data.manifest import NO_FINDING, SEPARATOR, UNSURE, plain
 from msmae.data.tables.listing import count, some
-from msmae.data.tables.roles import words
+from msmae.data.tables.roles import EXCLUDED, words
 from msmae.errors import UserError
 
 UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "?"}  # a label written like this is not known
@@ -22,12 +22,6 @@ ANONYMISED = re.compile(
     re.IGNORECASE,
 )
 """A PatientID that anonymisation leaves behind: ``ANONYMOUS``, ``Anonymized``, ``XXXX``, ``0000``."""
-EXCLUDED = {
-    *("exclude", "excluded", "exclusion", "exclusions", "discard", "discarded", "remove", "removed", "reject"),
-    *("rejected", "blacklist", "ignore", "ignored", "corrupt", "corrupted", "unusable", "ausschluss"),
-    *("ausgeschlossen", "excluir", "excluidos", "exclus", "exclues", "esclusi"),
-}
-"""Words in the name of a list, or of a column, of images that are not to be used."""
 LONGEST_BLOCK = 50
 """Rows that merged cells of a spreadsheet stand for at most."""
 NONE_FOUND = {"no finding", "no findings", "no_finding", "nofinding"}

@@ -13,6 +13,7 @@ from msmae.data.tables.findings import parse_labels
 from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
 from msmae.data.tables.listing import SPREADSHEETS, Listing, left_out, list_folder, some
 from msmae.data.tables.patients import labels_as_told, suggest_patients, with_copies, with_words_of_names
+from msmae.data.tables.places import check_aside
 from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
 from msmae.data.tables.published.medmnist import read_medmnist
 from msmae.data.tables.tables import ColumnNames, find_tables, read_csv_manifest
@@ -83,6 +84,7 @@ def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     sheets = [name for name in listing.others if name.lower().endswith(SPREADSHEETS)]
     why = f"which msmae does not read: save {some(sheets, at_most=2)} as CSV in the same folder if it names the images"
     notes = [*left_out(len(sheets), "spreadsheet", why), *_named_in_no_row(manifest, listing)]
+    notes += left_out(len(listing.results), "result", f"written by msmae: {some(listing.results)}")
     return manifest.with_columns({}, notes=notes)
 
 
@@ -129,6 +131,7 @@ def _open_listing(path: Path, listing: Listing, layout: str, columns: ColumnName
 def _open_unknown(listing: Listing, columns: ColumnNames) -> Manifest:
     """A folder that is no published set: by its folders, and by the tables that name its images; these say the label
     where no folders are classes, or where its column is asked for."""
+    check_aside(listing.images, where=str(listing.root))
     doubt: UserError | None = None
     manifest: Manifest | None = None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ LEFTOVERS = {
     "dicomdir",
 }  # left out without a word, as hidden files are
 
+RESULTS = ({"config.yaml", "environment.json"}, {"masks.json", "masks.png"}, {"metrics.json", "report.html"})
+"""Files that a folder of results of msmae holds, each by one verb."""
+HEADERS = {
+    r"(?:repeat-\d+-)?fold-\d+\.csv": "image_path,label,patient_id,split,",
+    r"predictions\.csv": "image_path,",
+    r"predictions_patients\.csv": "unit,",
+}
+"""Tables that msmae writes, and how they begin."""
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -44,6 +54,8 @@ class Listing:
     """The channel of volumes that is meant, where one was told."""
     masks: str = ""
     """The folder that holds the masks, where one was told; ``none``: masks are left out."""
+    results: tuple[str, ...] = ()
+    """What msmae wrote, files and folders, which are none of the above."""
 
     def notes(self) -> list[str]:
         """What was left out, in sentences."""
@@ -62,9 +74,10 @@ class Listing:
 def list_folder(root: Path) -> Listing:
     """List ``root`` and everything below it, following links, without hidden files and ``LEFTOVERS``.
 
-    Raises ``UserError`` where a folder cannot be read.
+    What msmae wrote itself is not among the files. Raises ``UserError`` where a folder cannot be read.
     """
     files: list[str] = []
+    results: list[str] = []
     folders: list[str] = []
     loops: list[str] = []
     start = os.stat(root)
@@ -72,8 +85,16 @@ def list_folder(root: Path) -> Listing:
     unread = [("", ((start.st_dev, start.st_ino),))]
     while unread:
         folder, above = unread.pop()
-        for entry in _entries(root / folder):
+        entries = _entries(root / folder)
+        ours, whole = _results(root / folder, {entry.name for entry in entries})
+        if folder and whole:
+            results.append(f"{folder}/")
+            continue
+        for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name in ours:
+                results.append(path)
+                continue
             if not entry.is_dir():
                 files.append(path)
                 continue
@@ -84,7 +105,7 @@ def list_folder(root: Path) -> Listing:
                 folders.append(path)
                 unread.append((path, (*above, (status.st_dev, status.st_ino))))
     images = sorted(path for path in files if _is_image(root, path))
-    holding = {path.rpartition("/")[0] for path in images}
+    holding = {path.rpartition("/")[0] for path in [*images, *results]}
     inhabited = holding | {parent.as_posix() for folder in holding for parent in Path(folder).parents}
     return Listing(
         root=root,
@@ -92,7 +113,24 @@ def list_folder(root: Path) -> Listing:
         others=tuple(sorted(set(files) - set(images))),
         empty=tuple(sorted(set(folders) - inhabited)),
         loops=tuple(sorted(loops)),
+        results=tuple(sorted(results)),
     )
+
+
+def _results(folder: Path, names: set[str]) -> tuple[set[str], bool]:
+    """Files of a folder that msmae wrote, and whether all of the folder is its own. ``manifest.csv`` is DATA."""
+    repaired = {f"{name.removesuffix('.left-out.csv')}.csv" for name in names if name.endswith(".left-out.csv")}
+    ours = {name for name in names if name.endswith(".left-out.csv")} | (repaired & names) - {"manifest.csv"}
+    if "audit.json" in names:
+        ours |= {"audit.json", "worst_pairs.png"} & names
+    for name in names:
+        begins = next((begin for form, begin in HEADERS.items() if re.fullmatch(form, name)), "")
+        if begins:
+            with open(folder / name, "rb") as stream:
+                line = stream.readline().decode("utf-8-sig", "replace")
+            ours |= {name} if line.startswith(begins) and (begins.count(",") > 1 or ",prob_" in line) else set()
+    return ours, any(files <= names for files in RESULTS) or "predictions.csv" in ours
+
 
 
 def has_suffix(path: str) -> bool:

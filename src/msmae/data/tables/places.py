@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from msmae.data.manifest import plain
 from msmae.data.tables.listing import Listing, some, without_suffix
-from msmae.data.tables.roles import PARTS, SPLIT_NAMES, fold_of, kind_of, shared_words, split_of, words
+from msmae.data.tables.roles import PARTS, SPLIT_NAMES, fold_of, kind_of, put_aside, shared_words, split_of, words
 from msmae.errors import UserError
 
 DERIVED = re.compile(
@@ -226,6 +226,22 @@ def check_folds(images: Sequence[Place], *, where: str) -> None:
             where=where,
             mend="give the folder of one fold as DATA, or one copy of the images with `msmae check DATA --folds`",
         )
+
+
+def check_aside(paths: Sequence[str], *, where: str) -> None:
+    """Raise ``UserError`` for images in a folder that is called as what is not to be used."""
+    folders = {path.rpartition("/")[0] for path in paths}
+    above = {"/".join(folder.split("/")[:depth]) for folder in folders for depth in range(1, folder.count("/") + 2)}
+    for folder in sorted(above - {""}):
+        outer, _, name = folder.rpartition("/")
+        if put_aside(name, [other.rpartition("/")[2] for other in above if other.rpartition("/")[0] == outer]):
+            number = sum(path.startswith(f"{folder}/") for path in paths)
+            raise UserError(
+                f"{folder}/ holds {number:,} of {len(paths):,} images, and its name says that they are not to be used",
+                where=where,
+                mend="move it out of this folder; or say --layout folder if it is a class or its images count (tables, "
+                "if a table has the labels; or unlabelled)",
+            )
 
 
 def are_visits(names: Collection[str]) -> bool:

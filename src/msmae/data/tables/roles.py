@@ -43,6 +43,21 @@ CLASS = _set(
 )
 """Words before a number that make it a grade of something, not a person."""
 
+EXCLUDED = _set(
+    "exclude excluded exclusion exclusions discard discarded remove removed reject rejected blacklist ignore ignored "
+    "corrupt corrupted unusable ausschluss ausgeschlossen excluir excluidos exclus exclues esclusi"
+)
+"""Words in the name of a list, a column or a folder of images that are not to be used."""
+_THROWN = _set("trash junk garbage papierkorb ausschuss unbrauchbar corbeille papelera cestino bad defective")
+_NOT_USED = re.compile(
+    r"(?:^|[\W_])(?:do[\W_]*not|don.?t|not|nicht|no|ne[\W_]*pas|non)[\W_]*(?:to[\W_]be[\W_])?"
+    r"(?:use[ds]?|usable|(?:zu[\W_])?(?:ver|be)?(?:wend|nutz)\w*|usar|utili[sz]\w+|usare)(?:$|[\W_])|"
+    r"(?:poor|bad|low|insufficient|schlechte|mala|baja|mauvaise)[\W_]*(?:qualit\w+|calidad)",
+    re.IGNORECASE,
+)
+_QUALITY = _set("good ok okay usable accept accepted acceptable adequate keep kept pass passed gut high included include")
+"""Words in the names of folders beside which those of what is thrown away are a class: the images' quality."""
+
 _FUSED = {"groundtruth": ("ground", "truth"), "groundtruths": ("ground", "truths")}
 
 
@@ -72,6 +87,15 @@ def split_of(name: str, shared: Collection[str] = ()) -> str:
     splits = [SPLIT_NAMES[word] for word in said if word in SPLIT_NAMES]
     rest = [word for word in said if word not in SPLIT_NAMES]
     return splits[0] if len(splits) == 1 and all(_says_nothing(word) or word in shared for word in rest) else ""
+
+
+def put_aside(name: str, beside: Collection[str] = ()) -> bool:
+    """Whether a folder, ``beside`` others, is called as what is not to be used: ``exclude``, ``nicht verwenden``; not
+    where the others say that the classes are grades of quality."""
+    said = set(words(name))
+    if not (said & (EXCLUDED | _THROWN) or _NOT_USED.search(name)):
+        return False
+    return not any(set(words(other)) & _QUALITY for other in beside if other != name and not _NOT_USED.search(other))
 
 
 def fold_of(name: str) -> str:

@@ -31,6 +31,8 @@ _Files = dict[tuple[Folders, str], str]
 MOST_BESIDE, SOME, ALIKE, LOOKS = 6, 200, 0.8, 4
 """Folders beside one another that may be images and masks, files compared, the share of names that agree, pictures
 read."""
+LABELS, PLAIN = 32, 0.8
+"""Values of a label map at most, and what share of its pixels have the value of the next."""
 BLUR, RIM = 0.06, 0.02
 """A mask saved as JPEG: how far its values stray, as a share of their range, and what share of pixels strays more."""
 
@@ -113,7 +115,7 @@ def _check_told(listing: Listing, named: Sequence[Place], aside: Sequence[str]) 
 
 def check_drawn(images: Sequence[Place], *, root: Path) -> None:
     """Raise ``UserError`` where of two folders beside one another, with files of the same names, one holds pictures of
-    two values alone, as masks are drawn, and the other does not. A few of each are read."""
+    two values, or of a few in plain areas, as masks are drawn, and the other does not. A few of each are read."""
     beside: dict[Folders, dict[str, _Files]] = {}
     for place in images:
         folders = tuple(place.path.split("/")[:-1])
@@ -129,11 +131,11 @@ def check_drawn(images: Sequence[Place], *, root: Path) -> None:
             if len(pairs) < max(2, ALIKE * min(SOME, len(found[one]), len(found[two]))):
                 continue
             looked_at.add((one, two))
-            drawn = [{_two_valued(root / path) for path in paths} for paths in zip(*pairs[:LOOKS], strict=True)]
+            drawn = [{_is_drawn(root / path) for path in paths} for paths in zip(*pairs[:LOOKS], strict=True)]
             if drawn in ([{True}, {False}], [{False}, {True}]):
                 masks, other = (one, two) if drawn[0] == {True} else (two, one)
                 raise UserError(
-                    f"the pictures in {masks}/ are named like those in {other}/ and have two values only, as masks do",
+                    f"the pictures in {masks}/ are named like those in {other}/ and have a few values only, as masks do",
                     where=str(root),
                     mend=f"say --mask-column {masks} if they are masks, --layout folder if the folders are classes",
                 )
@@ -148,12 +150,15 @@ def _alike(longer: _Files, shorter: _Files) -> list[tuple[str, str]]:
     return pairs if len({second for _, second in pairs}) == len(pairs) else []
 
 
-def _two_valued(path: Path) -> bool:
-    """Whether hardly any pixel lies between the darkest and the brightest; not of a picture that cannot be read."""
+def _is_drawn(path: Path) -> bool:
+    """Whether hardly any pixel lies between the darkest and the brightest, or there are few values and most pixels have
+    that of the next (label maps); not of a picture that cannot be read."""
     try:
         pixels = read_image(path).astype(np.float32)
     except (UserError, OSError):
         return False
+    if np.unique(pixels).size <= LABELS and (pixels[:, 1:] == pixels[:, :-1]).mean() >= PLAIN:
+        return True
     low, high = pixels.min(), pixels.max()
     between = (pixels > low + BLUR * (high - low)) & (pixels < high - BLUR * (high - low))
     return bool(between.mean() < RIM)
