@@ -116,9 +116,7 @@ def test_grades_of_quality_and_words_within_words_stay_classes(names: tuple[str,
     assert set(open_dataset(tmp_path).classes) == set(names)
 
 
-@pytest.mark.parametrize(
-    ("form", "number"), [("{}.0", 1), ('"{},0"', 1), ('"1,2E+05"', 120000), ("1.20E+05", 120000)]
-)
+@pytest.mark.parametrize(("form", "number"), [("{}.0", 1), ('"{},0"', 1), ('"1,2E+05"', 120000), ("1.20E+05", 120000)])
 def test_ids_that_a_program_made_numbers_of_are_told(form: str, number: int, tmp_path: Path) -> None:
     """The table was left out, naming none of the images, and they were unlabelled."""
     touch(tmp_path, *(f"img/{number + n}.png" for n in range(8)))
@@ -148,7 +146,9 @@ def test_texts_for_people_are_no_lists(name: str, line: str, tmp_path: Path) -> 
 
 def test_what_msmae_wrote_into_data_is_no_data(tmp_path: Path) -> None:
     """A folder of an audit was a folder without an image, a run one of masks, a repaired manifest the labels."""
-    touch(tmp_path, *IMAGES, "runs/a/config.yaml", "runs/a/environment.json", "runs/a/panels/0.png", "runs/a/masks/m.png")
+    touch(
+        tmp_path, *IMAGES, "runs/a/config.yaml", "runs/a/environment.json", "runs/a/panels/0.png", "runs/a/masks/m.png"
+    )
     touch(tmp_path, "audit/audit.json", "worst_pairs.png", "audit.json", "out/masks/ben0.png")
     header = "image_path,label,patient_id,split,mask_path,site"
     for name in ("cv/fold-1.csv", "clean.csv", "clean.left-out.csv"):

@@ -132,7 +132,6 @@ def _results(folder: Path, names: set[str]) -> tuple[set[str], bool]:
     return ours, any(files <= names for files in RESULTS) or "predictions.csv" in ours
 
 
-
 def has_suffix(path: str) -> bool:
     """Whether a file's name says its type: archives export DICOM as IM000001, or by a UID, 1.2.840.113619.2.5."""
     name, dot, suffix = path.rpartition("/")[2].rpartition(".")

@@ -55,7 +55,9 @@ _NOT_USED = re.compile(
     r"(?:poor|bad|low|insufficient|schlechte|mala|baja|mauvaise)[\W_]*(?:qualit\w+|calidad)",
     re.IGNORECASE,
 )
-_QUALITY = _set("good ok okay usable accept accepted acceptable adequate keep kept pass passed gut high included include")
+_QUALITY = _set(
+    "good ok okay usable accept accepted acceptable adequate keep kept pass passed gut high included include"
+)
 """Words in the names of folders beside which those of what is thrown away are a class: the images' quality."""
 
 _FUSED = {"groundtruth": ("ground", "truth"), "groundtruths": ("ground", "truths")}
