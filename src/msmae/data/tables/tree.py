@@ -135,7 +135,7 @@ def check_drawn(images: Sequence[Place], *, root: Path) -> None:
             if drawn in ([{True}, {False}], [{False}, {True}]):
                 masks, other = (one, two) if drawn[0] == {True} else (two, one)
                 raise UserError(
-                    f"the pictures in {masks}/ are named like those in {other}/ and have a few values only, as masks do",
+                    f"the pictures in {masks}/ are named like those in {other}/ and have few values, as masks do",
                     where=str(root),
                     mend=f"say --mask-column {masks} if they are masks, --layout folder if the folders are classes",
                 )
