@@ -192,7 +192,8 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
     rows = rows_of(run, model, share_is_whole=chosen_by == "all", options=options)
     named = ("answers", "coverage", "flags", "neighbours")
     plan = plan_of(run, model, items, options, named, keep=share, selector=chosen_by)
-    patients = Patients(run, model) if (share, chosen_by) == own_way(model.card) else None
+    named_ones = any(item.unit or item.patient_id for item in items)
+    patients = Patients(run, model) if named_ones and (share, chosen_by) == own_way(model.card) else None
     predicted = in_parts(
         run, model, plan, out, ranks, options, read=reader(model), rows=rows, doing="predicting", patients=patients
     )
@@ -319,8 +320,6 @@ class Patients:
         from msmae.inference.bulk import kept_aside
         from msmae.statistics.predictions import read_predictions, write_predictions
 
-        if not any(item.unit or item.patient_id for item in plan.items):
-            return
         frame, terms = read_predictions(out / "predictions.csv"), kept_aside(plan, out)
         table = answer_units(self.chosen, frame, self.model.classes, terms=terms)
         if table is not None:
