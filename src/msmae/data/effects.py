@@ -45,7 +45,7 @@ def _without_effect(manifest: Manifest, chosen: DatasetSettings) -> Iterator[tup
         if getattr(chosen, name) == getattr(usual, name):
             continue
         if name == "mask_column" and manifest.layout in FOLDERS:
-            continue  # it names the folder of masks, and was refused if there is none
+            continue  # it names the folder or the ending of masks, and was refused if there is none
         if f"the column {getattr(chosen, name)}" in manifest.rules.values():
             continue  # of a table beside class folders
         if name == "split_column" and manifest.rules.get("split", "").endswith("as told"):

@@ -68,6 +68,23 @@ def test_label_maps_are_asked_for_as_masks_are(tmp_path: Path) -> None:
     assert all(open_dataset(tmp_path, mask_column="umriss").table["mask_path"])
 
 
+@pytest.mark.parametrize("folder", ["", "ben/"])
+def test_drawn_pictures_beside_their_images_are_told_by_their_ending(folder: str, tmp_path: Path) -> None:
+    """Two readers' masks (CHASE_DB1) were images without a label."""
+    for end in ("1stHO", "2ndHO"):
+        draw(tmp_path, f"{folder}.", end)
+        for path in (tmp_path / end).iterdir():
+            path.rename(tmp_path / folder / f"{path.stem}_{end}.png")
+        (tmp_path / end).rmdir()
+    with pytest.raises(UserError, match="--mask-column=_1stHO"):
+        open_dataset(tmp_path)
+    told = open_dataset(tmp_path, mask_column="_2ndHO")
+    assert rows(told, "image_path", "mask_path")[0] == (f"{folder}000.png", f"{folder}000_2ndHO.png")
+    assert len(told) == 3
+    with pytest.raises(UserError, match="--mask-column _x has no effect"):
+        open_dataset(tmp_path, mask_column="_x")
+
+
 def test_a_told_folder_of_masks_without_images_of_its_names_is_refused(tmp_path: Path) -> None:
     draw(tmp_path, "a", "b")
     for path in (tmp_path / "b").iterdir():

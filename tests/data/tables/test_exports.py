@@ -87,3 +87,21 @@ def test_copies_by_a_computer_stay_with_their_picture(copy: str, tmp_path: Path)
     assert of["x/a 1.png"] == ""
     touch(tmp_path / "counted", *(f"{c}/{c} ({n}).png" for c in "xy" for n in range(1, 5)))
     assert "cluster" not in open_dataset(tmp_path / "counted").table
+
+
+@pytest.mark.parametrize("name", ["Diagnose", "Befund", "Klasse", "diagnóstico", "类别", "class_id", "label-no"])
+def test_labels_in_other_words_and_numbers_are_read(name: str, tmp_path: Path) -> None:
+    """Asked for before, although no other column may be the label."""
+    root = export(tmp_path, f"{name},Alter", *(f"{'ab'[n % 2]},{40 + n}" for n in range(6)))
+    assert open_dataset(root).classes == ("a", "b")
+
+
+def test_a_table_of_what_class_numbers_mean_tells_nothing_of_images(tmp_path: Path) -> None:
+    """Image 0.png had got the name of class 0."""
+    touch(tmp_path, *(f"images/{n}.png" for n in range(12)))
+    write(tmp_path, "labels.csv", "file,class_id", *(f"{n}.png,{n % 3}" for n in range(12)))
+    write(tmp_path, "classes.csv", "class_id,name", "0,cyst", "1,stone", "2,tumor")
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("0", "1", "2")
+    assert "name" not in manifest.table
+    assert noted(manifest, "not used: classes.csv")

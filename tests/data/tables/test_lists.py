@@ -110,6 +110,15 @@ def test_a_folder_of_images_not_to_be_used_is_no_class(name: str, tmp_path: Path
     assert len(open_dataset(tmp_path, layout="folder")) == 16
 
 
+@pytest.mark.parametrize("name", ["unclassified", "to_label", "nicht befundet", "sin etiquetar", "unknown", "_todo"])
+def test_a_folder_of_images_whose_label_is_not_known_is_no_class(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, *IMAGES, *(f"{name}/x{n}.png" for n in range(4)))
+    with pytest.raises(UserError, match=rf"{name}/ holds 4 of 16 images.*not known.*--layout folder"):
+        open_dataset(tmp_path)
+    (tmp_path / name).rename(tmp_path / "unlabelled")
+    assert open_dataset(tmp_path).classes == ("ben", "mal")
+
+
 @pytest.mark.parametrize("names", [("Good", "Usable", "Reject"), ("lotus", "nodule_used"), ("good quality", "bad")])
 def test_grades_of_quality_and_words_within_words_stay_classes(names: tuple[str, ...], tmp_path: Path) -> None:
     touch(tmp_path, *(f"{name}/{name[0]}{n}.png" for name in names for n in range(4)))

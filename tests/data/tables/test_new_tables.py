@@ -83,6 +83,6 @@ def test_a_table_whose_names_several_images_have_is_told_apart_from_other_files(
 
 def test_a_column_that_may_hold_classes_is_offered(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{n}.png" for n in range(12)))
-    write(tmp_path, "t.csv", "Datei,Befund,cm", *(f"{n}.png,{('gut', 'weg')[n % 2]},{n}.5" for n in range(12)))
-    with pytest.raises(UserError, match="--label-column 'Befund'"):
+    write(tmp_path, "t.csv", "Datei,Urteil,cm", *(f"{n}.png,{('gut', 'weg')[n % 2]},{n}.5" for n in range(12)))
+    with pytest.raises(UserError, match="--label-column 'Urteil'"):
         open_dataset(tmp_path)

@@ -75,3 +75,43 @@ def test_files_of_one_name_in_folders_within_a_class_are_told(tmp_path: Path) ->
     assert len(set(open_dataset(tmp_path, layout="folder", patients=expression).table["patient_id"])) == 10
     touch(tmp_path / "no", *(f"{c}/{m}/{c}{m}{n}.png" for c in ("ben", "mal") for m in ("low", "high") for n in "12"))
     assert not any("of one name" in note for note in open_dataset(tmp_path / "no", layout="folder").left_out)
+
+
+def test_tiles_of_a_slide_stay_together_whatever_their_classes(tmp_path: Path) -> None:
+    tiles = [f"S{s:02}_x{128 * t:04}_y0256.png" for s in range(5) for t in range(4)]
+    touch(tmp_path, *(f"{'tumor' if n % 3 else 'stroma'}/{name}" for n, name in enumerate(tiles)))
+    manifest = open_dataset(tmp_path)
+    assert Counter(manifest.table["patient_id"]) == {f"s{s:02}": 4 for s in range(5)}
+
+
+def test_folders_of_names_below_one_class_each_are_offered_as_patients(tmp_path: Path) -> None:
+    """The number that a camera gives to files had been offered as the patient."""
+    of = {"gut": ("Huber Eva", "Lang Ida"), "böse": ("Adam Ute", "Berg Jo")}
+    touch(tmp_path, *(f"{c}/{who}/IMG_{n}.png" for c, people in of.items() for who in people for n in "123"))
+    manifest = open_dataset(tmp_path)
+    assert noted(manifest, "--patients folder")
+    assert not noted(manifest, "([^/]+)")
+    assert len(set(open_dataset(tmp_path, patients="folder").table["patient_id"])) == 4
+
+
+def test_a_test_folder_without_classes_is_for_pretraining(tmp_path: Path) -> None:
+    """`run` refused: no image of the test split had a label."""
+    touch(
+        tmp_path, *(f"train/{c}/{c}{n}.png" for c in ("drusen", "normal") for n in range(8)), "test/1.png", "test/2.png"
+    )
+    manifest = open_dataset(tmp_path)
+    assert Counter(manifest.table["split"]) == {"train": 16, "": 2}
+    assert "test without a label" in manifest.rules["split"]
+    unlabelled = open_dataset(tmp_path, layout="unlabelled")
+    assert Counter(unlabelled.table["split"]) == {"train": 16, "test": 2}
+
+
+@pytest.mark.parametrize("kind", ["Augmented Images", "augmented", "resized_64"])
+def test_copies_in_a_folder_of_their_own_are_asked_about(kind: str, tmp_path: Path) -> None:
+    """The classes were Monkeypox, Others and Augmented Images."""
+    touch(tmp_path, *(f"Original Images/{c}/{c[0]}{n}_01.png" for c in ("Monkeypox", "Others") for n in range(6)))
+    behind = "" if kind == "resized_64" else "_0"
+    touch(tmp_path, *(f"{kind}/{c}_x/{c[0]}{n}_01{behind}.png" for c in ("Monkeypox", "Others") for n in range(6)))
+    with pytest.raises(UserError, match=f"{kind} .*the same images twice.*give one of them as DATA"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path / "Original Images").classes == ("Monkeypox", "Others")

@@ -19,12 +19,8 @@ from msmae.data.tables.roles import is_list, parts_of_one, told_apart
 from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places
 from msmae.errors import UserError
 
-UNLABELLED = (
-    "unlabelled",
-    "unlabeled",
-    "pred",
-    "predict",
-)  # a folder of this name beside the class folders holds images without label
+UNLABELLED = ("unlabelled", "unlabeled", "pred", "predict")
+"""Names of folders beside class folders that hold images without a label."""
 MANY = 20  # folders from which few images in each may mean that each is a patient
 FEW = 10
 SURE = 30  # images in each of a few folders that are rather classes than patients
@@ -154,6 +150,7 @@ def recognise_folders(listing: Listing) -> tuple[str, str]:
     loose = [place.path for place in tree.images if not place.rest]
     if not tops:
         check_letters(tree.images, where=str(listing.root))
+        check_drawn(tree.images, root=listing.root)
         return ("mask-folders", f"{tree.side} side by side") if tree.side else ("unlabelled", reason or LOOSE)
     if tree.side and loose and not set(tops) & set(UNLABELLED):
         elsewhere = [place.path for place in tree.images if place.rest]
@@ -271,12 +268,12 @@ def _manifest(
     notes: Sequence[str],
 ) -> Manifest:
     masks = [tree.masks[place.path] for place in tree.images]
-    splits = [place.split for place in tree.images]
+    splits, bare = _without_bare_tests(tree, columns.get("label", masks))
     folds = [place.fold for place in tree.images]
     cells: dict[str, Sequence[str]] = {
         "image_path": [place.path for place in tree.images],
         **columns,
-        "split": _without_bare_tests(tree, splits),
+        "split": splits,
         "mask_path": masks,
     }
     if any(folds):
@@ -285,7 +282,7 @@ def _manifest(
     if any(sites):
         cells["site"] = sites
         rules = rules | {"site": "the folders"}
-    rules = rules | {"split": "the folders"} if any(splits) else rules
+    rules = rules | {"split": f"the folders{bare}"} if any(splits) else rules
     rules = rules | {"mask_path": tree.side or "names beside the images"} if any(masks) else rules
     notes = [*notes, *_mask_notes(tree, masks), *listing.notes()]
     what = f"neither images nor the masks that are meant: {some(list(tree.aside), at_most=3)}"
@@ -294,10 +291,14 @@ def _manifest(
     return Manifest.from_table(table, root=listing.root, layout=layout, notes=notes, rules=rules)
 
 
-def _without_bare_tests(tree: Tree, splits: list[str]) -> list[str]:
-    """Splits, but for images of ``imagesTs`` without a mask: those are for a challenge's own test."""
-    bare = [place.inner == "imagesTs" and not tree.masks[place.path] for place in tree.images]
-    return ["" if without else split for split, without in zip(splits, bare, strict=True)]
+def _without_bare_tests(tree: Tree, labels: Sequence[str]) -> tuple[list[str], str]:
+    """Splits, but for a whole one without label and mask, and images of ``imagesTs`` without a mask: those are for a
+    challenge's own test. And what to say of that."""
+    told = [place.split for place, label in zip(tree.images, labels, strict=True) if label or tree.masks[place.path]]
+    bare = {place.split for place in tree.images} - {*told, ""} if told else set()
+    own = {place.path for place in tree.images if place.inner == "imagesTs" and not tree.masks[place.path]}
+    splits = ["" if place.split in bare or place.path in own else place.split for place in tree.images]
+    return splits, f" ({' and '.join(sorted(bare))} without a label, for pre-training)" if bare else ""
 
 
 def _check_empty_folders(listing: Listing) -> None:
@@ -368,7 +369,10 @@ def _deeper_notes(images: Sequence[Place], patients: Sequence[str], *, above: in
     for place in images:
         if len(place.rest) > above:
             tops.setdefault(("/".join((place.split, *place.rest[:above])), place.stem), set()).add(place.rest)
-    if not known and 2 * sum(len(folders) > 1 for folders in tops.values()) > len(tops):
+    of = {(names[-1], place.rest[0]) for place, names in zip(images, deeper, strict=True) if names and above}
+    if not known and len(of) == len(names) > 1 and max(map(len, deeper)) == 1:
+        why += "; each has one class: if each is a patient, --patients folder"
+    elif not known and 2 * sum(len(folders) > 1 for folders in tops.values()) > len(tops):
         why += "; files of one name lie in several, of one patient, maybe: --patients '([^/]+)\\.[^/.]+$'"
     return [*left_out(len(names), "folder", why)]
 

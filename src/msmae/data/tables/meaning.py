@@ -17,9 +17,13 @@ from msmae.errors import UserError
 LABEL = {
     *("label", "labels", "class", "classes", "diagnosis", "diagnostic", "diagnoses", "dx", "target", "targets"),
     *("grade", "grades", "category", "pathology", "severity", "disease", "finding", "findings", "benign", "malignant"),
+    *("diagnose", "diagnosen", "diagnosi", "diagnostico", "diagnóstico", "diagnostik", "befund", "klasse", "clase"),
+    *("classe", "etiqueta", "etichetta", "étiquette", "hallazgo", "reperto", "诊断", "类别", "标签", "分类"),
     *("risk", "stage", "outcome", "birads", "density", "acr", "tumor", "tumour", "kl", "level"),
 }
 """Words in the name of a column that may hold the label."""
+NUMBERED_CLASS = re.compile(r"(?:class|label|category|target|diagnosis)(?:id|no|nr|num|number|idx|index|code)")
+"""The name of a column that numbers the classes: ``class_id``."""
 NOT_LABEL = {
     *("type", "confirm", "confirmed", "source", "method", "id", "ids", "number", "no", "count", "date", "name", "url"),
     *("bbox", "box", "age", "sex", "gender", "view", "side", "laterality", "year", "width", "height", "size", "score"),
@@ -69,7 +73,8 @@ def label_columns(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     if exact:
         return exact[:1]
     said = {name: {*words(name), letters(name)} for name in columns}
-    return [name for name in columns if said[name] & LABEL and not said[name] & NOT_LABEL]
+    found = [name for name in columns if said[name] & LABEL and not said[name] & NOT_LABEL]
+    return found or [name for name in columns if NUMBERED_CLASS.fullmatch(letters(name))]
 
 
 def anything_but_label(name: str) -> bool:

@@ -17,6 +17,7 @@ MASK_ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|
 MASK_INSIDE = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|gt)[_\- ][^\W\d_]+\d*$", re.IGNORECASE)
 """What the name of a mask of something may have behind its image's: ``a_mask_lesion.png``."""
 
+SIGN = re.compile(r"[-_ ]")
 NUMBERED = re.compile(r"([^\W\d_]*)[_\- ]?(\d.*)", re.DOTALL)
 """A name that is a word and what begins with a number: ``segmentation-0`` is the mask of ``volume-0``."""
 VOLUMES = ("volume", "vol", "ct", "mr", "case", "patient")
@@ -132,6 +133,19 @@ def first_pair(
             cell = pairs[image.path][0]
             mask = next(mask for mask in masks if cell.endswith(mask.path))
             yield image.inner or (image.rest[-1] if image.rest else "."), mask
+
+
+def ending_masks(paths: Sequence[str], ending: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Image -> the picture beside it that has its name and the ``ending``; and what else has its name and more."""
+    image_of = {plain(without_suffix(path)): path for path in paths}
+    masks = {image_of[stem]: [image_of[stem + plain(ending)]] for stem in image_of if stem + plain(ending) in image_of}
+    owners = {plain(without_suffix(path)) for path in masks}
+    more = [
+        path
+        for stem, path in image_of.items()
+        if not stem.endswith(plain(ending)) and any(stem[: sign.start()] in owners for sign in SIGN.finditer(stem))
+    ]
+    return masks, more
 
 
 def beside_masks(paths: Sequence[str]) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from msmae.data.reading.door import door
 from msmae.data.tables.labels import ANONYMISED, label_notes
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, some, without_suffix
 from msmae.data.tables.meaning import anything_but_label
-from msmae.data.tables.roles import split_of, told_apart
+from msmae.data.tables.roles import SPLIT_NAMES, split_of, told_apart, words
 from msmae.errors import UserError
 
 PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
@@ -33,6 +33,8 @@ UNIT = re.compile(
     re.IGNORECASE,
 )
 """What a file's name begins with where several images are of one video, case or slide: ``video3_frame0001``."""
+TILE = re.compile(r".*?[a-z\d](?=[-_ ](?:x|r|row)[-_=]?\d+[-_ ](?:y|c|col)[-_=]?\d+)", re.IGNORECASE)
+"""The name of a slide, before the place of a tile in it: ``S03_x0128_y0256``."""
 COPY = re.compile(
     r"(?:\.rf\.[0-9a-f]{8,}|(?:[-_ ](?:aug(?:mented|mentation)?|flip(?:ped)?|rot(?:ated|ation)?|mirror(?:ed)?|nois[ey]|"
     r"blur(?:red)?|bright(?:ness)?|hflip|vflip|copy)[-_ ]?\w{0,8}))$",
@@ -131,10 +133,8 @@ def _by_side_folders(manifest: Manifest, paths: Sequence[str]) -> Manifest | Non
     people = {(above, name) for (_, above), name in zip(folders, found, strict=True)}
     if len(people) < 2 or len(people) == len(paths):
         return None
-    note = (
-        f"{count(len(people), 'patient')} by files of one name in folders of sides: {len(paths) - len(people):,} twice"
-    )
     rule = "files of one name in folders of sides"
+    note = f"{count(len(people), 'patient')} by {rule}: {len(paths) - len(people):,} twice"
     return manifest.with_columns({"patient_id": _anew(manifest, found)}, notes=[note], rules={"patient_id": rule})
 
 
@@ -210,14 +210,14 @@ def with_copies(manifest: Manifest) -> Manifest:
 def _by_units(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
     """Several images of a video, a case, a slide each, by file names; None where they are not named so."""
     names = [path.rpartition("/")[2] for path in paths]
-    found = [match[0].lower() if (match := UNIT.match(name)) else "" for name in names]
+    tiles = [match[0].lower() if (match := TILE.match(name)) else "" for name in names]
+    found = tiles if any(tiles) else [match[0].lower() if (match := UNIT.match(name)) else "" for name in names]
     units = set(found) - {""}
     if sum(map(bool, found)) < 0.8 * len(found) or len(units) < 2 or 2 * len(units) > len(found):
         return None
-    apart = _anew(manifest, found)
-    example = next(filter(None, apart))
-    note = f"{count(len(set(apart) - {''}), 'patient')} by file names that count videos, cases, slides ({example})"
-    rule = f"file names that count videos, cases, slides ({example})"
+    apart = tiles if any(tiles) else _anew(manifest, found)  # a slide has tiles of several classes
+    rule = f"file names that count videos, cases, slides ({next(filter(None, apart))})"
+    note = f"{count(len(set(apart) - {''}), 'patient')} by {rule}"
     return manifest.with_columns({"patient_id": apart}, notes=[note], rules={"patient_id": rule})
 
 
@@ -231,9 +231,8 @@ def _by_beginnings(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
     pairs = {(begin, label) for begin, label in zip(begins, manifest.table["label"], strict=True) if begin}
     if len(pairs) > len(people) or max(people.values()) > SHARE * len(paths):
         return None
-    example = people.most_common(1)[0][0]
-    note = f"{count(len(people), 'patient')} by names that begin alike, up to a long number ({example})"
-    rule = f"names that begin alike, up to a long number, each of one class ({example})"
+    rule = f"names that begin alike, up to a long number, each of one class ({people.most_common(1)[0][0]})"
+    note = f"{count(len(people), 'patient')} by {rule}"
     return manifest.with_columns({"patient_id": begins}, notes=[note], rules={"patient_id": rule})
 
 
@@ -247,7 +246,7 @@ def _with_hint(manifest: Manifest, paths: Sequence[str]) -> Manifest:
         return manifest.with_columns({}, notes=[note], rules={"patient_id": note})
     for pattern in (BEGINNING, NUMBERED):
         begins = Counter(match[1] for path in paths if (match := pattern.search(path)))
-        several = [begin for begin, images in begins.items() if images > 1]
+        several = [one for one, images in begins.items() if images > 1 and not {*words(one)} & {*SPLIT_NAMES}]
         if not len(several) >= 2 or sum(begins.values()) < 0.8 * len(paths) or 2 * len(begins) > len(paths):
             continue
         if pattern is NUMBERED and (len(several) < FEWEST or max(begins.values()) > SHARE * len(paths)):

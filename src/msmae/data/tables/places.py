@@ -229,18 +229,18 @@ def check_folds(images: Sequence[Place], *, where: str) -> None:
 
 
 def check_aside(paths: Sequence[str], *, where: str) -> None:
-    """Raise ``UserError`` for images in a folder that is called as what is not to be used."""
+    """Raise ``UserError`` for images in a folder that is called as what is not to be used, or has no labels yet."""
     folders = {path.rpartition("/")[0] for path in paths}
     above = {"/".join(folder.split("/")[:depth]) for folder in folders for depth in range(1, folder.count("/") + 2)}
     for folder in sorted(above - {""}):
         outer, _, name = folder.rpartition("/")
-        if put_aside(name, [other.rpartition("/")[2] for other in above if other.rpartition("/")[0] == outer]):
+        if said := put_aside(name, [other.rpartition("/")[2] for other in above if other.rpartition("/")[0] == outer]):
             number = sum(path.startswith(f"{folder}/") for path in paths)
             raise UserError(
-                f"{folder}/ holds {number:,} of {len(paths):,} images, and its name says that they are not to be used",
+                f"{folder}/ holds {number:,} of {len(paths):,} images, and its name says that {said}",
                 where=where,
-                mend="move it out of this folder; or say --layout folder if it is a class or its images count (tables, "
-                "if a table has the labels; or unlabelled)",
+                mend="move it out of this folder (or call it unlabelled: for pre-training); or say --layout folder if "
+                "it is a class or its images count (tables, if a table has the labels; or unlabelled)",
             )
 
 
@@ -302,6 +302,9 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
         of.setdefault(place.rest[0] if place.rest else "", set()).add(place.stem)
     formats = len(of) > 1 and all(name.lower() in FORMATS for name in of)
     made = [name for name in of if set(words(name)) & COPIES or re.search(r"\d+x\d+", name)]
+    for name in made:  # M01_01_00 was made of M01_01
+        others = set().union(*(of[other] for other in of if other != name))
+        of[name] = {_made_of(stem, others) for stem in of[name]}
     pairs = [(one, two) for one in made for two in of if one != two and len(of[one] & of[two]) >= 0.8 * len(of[one])]
     twins = [sorted(pair) for pair in pairs]
     if any(place.kind == "image" and not place.rest for place in images):  # beside images/, the folder ""
@@ -318,6 +321,12 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
         where=where,
         mend="give one of them as DATA, or say --mask-column FOLDER if it holds masks, --layout folder if classes",
     )
+
+
+def _made_of(stem: str, others: Collection[str]) -> str:
+    """The name among others that this one begins with, up to a sign; itself where there is none."""
+    shorter = [stem[: sign.start()] for sign in re.finditer(r"[-_ .]", stem)]
+    return next((form for form in (stem, *reversed(shorter)) if form in others), stem)
 
 
 def _repeats(names: set[str], others: Sequence[set[str]], *, at_least: float) -> bool:

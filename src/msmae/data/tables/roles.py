@@ -55,6 +55,14 @@ _NOT_USED = re.compile(
     r"(?:poor|bad|low|insufficient|schlechte|mala|baja|mauvaise)[\W_]*(?:qualit\w+|calidad)",
     re.IGNORECASE,
 )
+_PENDING = re.compile(
+    r"un(?:classified|annotated|diagnosed|graded|sorted|reviewed|sortiert|klassifiziert|befundet|known|sure|klar)|"
+    r"to[\W_]*(?:do|label|check|sort|review)|pending|not[\W_]*(?:yet[\W_]*)?(?:labell?ed|graded|annotated|read)|"
+    r"(?:nicht|noch[\W_]*nicht)[\W_]*befundet|noch[\W_]*offen|s(?:in|em)[\W_]*(?:etiqueta\w*|clasifica\w*|classifica\w*)|"
+    r"(?:non|pas)[\W_]*class[eé]e?s?|desconocid[oa]s?|inconnue?s?|unbekannt",
+    re.IGNORECASE,
+)
+"""Folders of images whose labels are not known yet, maybe."""
 _QUALITY = _set(
     "good ok okay usable accept accepted acceptable adequate keep kept pass passed gut high included include"
 )
@@ -91,13 +99,15 @@ def split_of(name: str, shared: Collection[str] = ()) -> str:
     return splits[0] if len(splits) == 1 and all(_says_nothing(word) or word in shared for word in rest) else ""
 
 
-def put_aside(name: str, beside: Collection[str] = ()) -> bool:
-    """Whether a folder, ``beside`` others, is called as what is not to be used: ``exclude``, ``nicht verwenden``; not
-    where the others say that the classes are grades of quality."""
+def put_aside(name: str, beside: Collection[str] = ()) -> str:
+    """What a folder's name, ``beside`` others, says against its use: not to be used (``exclude``; not where the others
+    say that the classes are grades of quality), or of no known label; ``""`` for nothing."""
+    if _PENDING.fullmatch(name.strip(" _-.")):
+        return "their labels are not known"
     said = set(words(name))
-    if not (said & (EXCLUDED | _THROWN) or _NOT_USED.search(name)):
-        return False
-    return not any(set(words(other)) & _QUALITY for other in beside if other != name and not _NOT_USED.search(other))
+    graded = any(set(words(other)) & _QUALITY for other in beside if other != name and not _NOT_USED.search(other))
+    against = (said & (EXCLUDED | _THROWN) or _NOT_USED.search(name)) and not graded
+    return "they are not to be used" if against else ""
 
 
 def fold_of(name: str) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 
 from msmae.data.manifest import SEPARATOR
 from msmae.data.reading.images import read_image
-from msmae.data.tables.listing import Listing
-from msmae.data.tables.pairing import beside_masks, first_pair, named_masks, pair
+from msmae.data.tables.listing import Listing, without_suffix
+from msmae.data.tables.pairing import SIGN, beside_masks, ending_masks, first_pair, named_masks, pair
 from msmae.data.tables.places import (
     Folders,
     Place,
@@ -78,11 +78,18 @@ def read_places(listing: Listing) -> Tree:
     if named and not pairs:
         places = [without_kind(place) for place in places]
         pictures, strays = places, []
-    beside = beside_masks([place.path for place in pictures])
+    ending = listing.masks if SIGN.match(listing.masks) and not named else ""
+    beside, more = (
+        ending_masks([place.path for place in pictures], ending)
+        if ending
+        else (beside_masks([place.path for place in pictures]), [])
+    )
     beside = {path: [mask for mask in masks if mask not in pairs] for path, masks in beside.items()}
     taken = {mask for masks in beside.values() for mask in masks}
-    images = [place for place in pictures if place.path not in taken]
-    if listing.masks:
+    images = [place for place in pictures if place.path not in {*taken, *more}]
+    if ending and beside:
+        aside = [*aside, *more]
+    elif listing.masks:
         beside, aside = {}, [*aside, *sorted(taken)]
         _check_told(listing, named, aside)
     beside = named_masks(beside)
@@ -122,6 +129,7 @@ def check_drawn(images: Sequence[Place], *, root: Path) -> None:
         for depth, name in enumerate(folders):
             inside = beside.setdefault(folders[:depth], {}).setdefault(name, {})
             inside[folders[depth + 1 :], place.stem] = place.path
+    _check_drawn_beside(images, root=root)
     looked_at: set[tuple[str, str]] = set()
     for found in beside.values():
         for one, two in combinations(sorted(found), 2) if len(found) <= MOST_BESIDE else ():
@@ -139,6 +147,29 @@ def check_drawn(images: Sequence[Place], *, root: Path) -> None:
                     where=str(root),
                     mend=f"say --mask-column {masks} if they are masks, --layout folder if the folders are classes",
                 )
+
+
+def _check_drawn_beside(images: Sequence[Place], *, root: Path) -> None:
+    """Raise ``UserError`` for drawn pictures with the name of another beside them and a word more, of any kind."""
+    of = {without_suffix(place.path): place.path for place in images}
+    ends: dict[str, list[tuple[str, str]]] = {}
+    for stem, path in of.items():
+        for sign in SIGN.finditer(stem, stem.rfind("/") + 1):
+            if stem[: sign.start()] in of:
+                ends.setdefault(stem[sign.start() :], []).append((path, of[stem[: sign.start()]]))
+    for end, pairs in ends.items():
+        if len(pairs) < 2 or [
+            {_is_drawn(root / path) for path in paths} for paths in zip(*pairs[:LOOKS], strict=True)
+        ] != [
+            {True},
+            {False},
+        ]:
+            continue
+        raise UserError(
+            f"pictures that end in {end} ({pairs[0][0]}) are named like others and have few values, as masks do",
+            where=str(root),
+            mend=f"say --mask-column={end} if they are masks; or --layout folder, or unlabelled, if they are images",
+        )
 
 
 def _alike(longer: _Files, shorter: _Files) -> list[tuple[str, str]]:
