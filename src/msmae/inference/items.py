@@ -20,7 +20,8 @@ from msmae.data.tables.listing import SPREADSHEETS, TABLES, count, list_folder, 
 from msmae.data.tables.slices import expand_slices
 from msmae.data.tables.tables import read_table as read_cells
 from msmae.data.tables.tables import same_names
-from msmae.data.tables.tree import read_places
+from msmae.data.tables.places import places_of
+from msmae.data.tables.tree import check_drawn, read_places
 from msmae.errors import UserError
 
 
@@ -83,6 +84,10 @@ def images_of(folder: Path) -> Sequence[str]:
     except UserError as error:  # what training needs to know, and prediction does not
         print(f"- {folder}: {error.what}: only masks that lie beside their images are left out")
         known = set(split_off_masks(listing.images)[0])
+    try:
+        check_drawn([place for place in places_of(listing) if place.path in known], root=folder)
+    except UserError as error:
+        print(f"- {folder}: {error.what}; they are predicted, too")
     masks = [image for image in listing.images if image not in known]
     if masks:
         print(f"- {folder}: {count(len(masks), 'mask')} of images, not predicted ({some(masks, at_most=2)})")

@@ -11,6 +11,7 @@ from PIL import Image
 from listed_files import rows
 from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
+from msmae.inference.items import images_of
 
 
 def draw(root: Path, image: str, mask: str, *, number: int = 3, suffix: str = "png", shades: int = 1) -> Path:
@@ -101,3 +102,13 @@ def test_classes_numbered_alike_stay_classes(tmp_path: Path) -> None:
             path.unlink()
         (tmp_path / name).rmdir()
     assert open_dataset(tmp_path).classes == ("a", "b")
+
+
+def test_predict_says_that_drawn_pictures_are_among_the_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path, "foto", "umriss")
+    assert len(images_of(tmp_path)) == 6
+    assert "umriss/ are named like those in foto/" in capsys.readouterr().out
+    images_of(tmp_path / "foto")
+    assert not capsys.readouterr().out
