@@ -17,10 +17,10 @@ from msmae.data.reading.images import ImageSource
 from msmae.data.tables.findings import is_image
 from msmae.data.tables.folders import split_off_masks
 from msmae.data.tables.listing import SPREADSHEETS, TABLES, count, list_folder, some
+from msmae.data.tables.places import places_of
 from msmae.data.tables.slices import expand_slices
 from msmae.data.tables.tables import read_table as read_cells
 from msmae.data.tables.tables import same_names
-from msmae.data.tables.places import places_of
 from msmae.data.tables.tree import check_drawn, read_places
 from msmae.errors import UserError
 
