@@ -71,39 +71,34 @@ FROM_NOTHING = (
 """(claim, arm, against, points that must be exceeded)."""
 DRAWN = (
     ("quarter-half", "", "small", 0.0),
-    ("quarter-half", "", "quarter-uniform", 0.0),
+    ("quarter-half", "", "{side}-quarter-uniform", 0.0),
     ("quarter-half", "", "168-all", -1.0),
-    ("quarter-half", "", "all", -1.0),
+    ("quarter-half", "", "{side}-all", -1.0),
     ("quarter-half", "+early", "small", 0.0),
-    ("quarter-half", "+early", "all", -1.0),
-    ("all", "+early", "all", -1.0),
+    ("quarter-half", "+early", "{side}-all", -1.0),
+    ("all", "+early", "{side}-all", -1.0),
     ("all", "+early", "small", 0.0),
-    ("all", "+early", "all+grid", 0.0),
+    ("all", "+early", "{side}-all+grid", 0.0),
     ("all", "+early", "154-all", 0.0),
-    ("taught", "+early", "all", -1.0),
+    ("taught", "+early", "{side}-all", -1.0),
     ("taught", "+early", "154-all", 0.0),
-    ("taught", "+early", "all+early", 0.0),
+    ("taught", "+early", "{side}-all+early", 0.0),
     ("mixed-half", "", "small", 0.0),
     ("mixed-half", "", "168-all", -1.0),
-    ("mixed-half", "", "all", -1.0),
-    ("mixed-half", "+early", "mixed-half", -1.0),
+    ("mixed-half", "", "{side}-all", -1.0),
+    ("mixed-half", "+early", "{side}-mixed-half", -1.0),
     ("mixed-half", "+early", "small", 0.0),
-    ("mixed-half", "+early", "mixed-half+grid", 0.0),
+    ("mixed-half", "+early", "{side}-mixed-half+grid", 0.0),
 )
 """Of claim 2, from a pretrained encoder: (what the arm sees, what it answers from, against, points that must be
 exceeded). ``small``: the smaller image at the cost of a quarter, all patches."""
 SIDES = {224: 112, 168: 84}
 """The side of an image of which a quarter is seen, and of the smaller one that costs as much."""
 PRETRAINED = [
-    (
-        2,
-        f"{side}-{seen}{asked}",
-        {"small": f"{small}-all", "168-all": "168-all"}.get(against, f"{side}-{against}"),
-        must,
-    )
+    (2, f"{side}-{seen}{asked}", f"{small}-all" if against == "small" else against.format(side=side), must)
     for side, small in SIDES.items()
     for seen, asked, against, must in DRAWN
-    if not (side == 168 and against[0].isdigit())
+    if side == 224 or not against[0].isdigit()
 ]
 COARSE = (
     (2, "coarse-located", "140-all", 0.0),

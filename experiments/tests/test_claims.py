@@ -9,6 +9,7 @@ import numpy as np
 import packed
 import pytest
 import results
+from pretrained import PLANS, arms
 from sklearn.metrics import balanced_accuracy_score
 from study_tables import claims, coarse
 from study_tables.pooled_difference import Draws
@@ -113,3 +114,14 @@ def test_coarse_and_fine_stand_beside_the_whole_image_at_equal_cost(tmp_path: Pa
     assert rows[1][2].startswith(f"+{100 * (values[0] - values[1]):.1f} (")
     assert rows[1][4] == "50 % |"
     assert coarse.table_of(tmp_path / "none") == "*Not run yet.*"
+
+
+def test_every_claim_is_between_arms_that_an_experiment_makes() -> None:
+    made = {
+        f"{arm}{asked}"
+        for plan in PLANS.values()
+        for arm in [*arms(plan.side, plan.smaller), f"{plan.side}-taught"]
+        for asked in ("", "+early", "+grid")
+    }
+    asked = {arm for _, first, second, _ in claims.PRETRAINED for arm in (first, second)}
+    assert {arm for arm in asked if arm not in made} <= {"168-taught+early"}
