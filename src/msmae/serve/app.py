@@ -221,9 +221,9 @@ def make_app(
         decoders = Decoders(engine.task(pixels=limits.pixels), limits, count=os.cpu_count())
         path = folder / "model.safetensors"
         app.state.service = Service(engine, limits, counters, decoders, batches, bank, path, stamp(path))
-        await asyncio.get_running_loop().run_in_executor(batches.thread, engine.warm_up, limits.batch)
-        batches.start()
         try:
+            await asyncio.get_running_loop().run_in_executor(batches.thread, engine.warm_up, limits.batch)
+            batches.start()
             yield
         finally:
             await batches.close()
