@@ -23,9 +23,9 @@ from mutations import BINARY, TEXT, Mutation, mutate, with_sums
 from msmae.config.layers import make_settings
 from msmae.data.audit.traits import acquisition
 from msmae.data.reading.decoding import count_channels
+from msmae.data.reading.headers import read_headers
 from msmae.data.reading.images import ImageSource, Plane, Reading, read_source
 from msmae.data.reading.masks import MaskRule, read_mask
-from msmae.data.tables.patients import read_headers
 from msmae.data.tables.published.medmnist import read_medmnist
 from msmae.data.tables.tables import read_csv_manifest
 from msmae.encoders.weights import open_weights

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from msmae.config import DatasetSettings
 from msmae.data.manifest import Manifest
-from msmae.data.tables.patients import is_dicom
+from msmae.data.reading.headers import is_dicom
 from msmae.data.unit_labels import label_table
 from msmae.errors import UserError
 

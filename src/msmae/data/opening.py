@@ -12,10 +12,10 @@ from msmae.data.effects import TABLES, check_cuts, check_effects
 from msmae.data.manifest import Manifest
 from msmae.data.phantom import make_phantom
 from msmae.data.reading.decoding import image_sources
+from msmae.data.reading.headers import is_dicom
 from msmae.data.reading.images import Reading, count_channels
 from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
-from msmae.data.tables.patients import is_dicom
 from msmae.data.tables.slices import choose_channel, expand_slices
 from msmae.data.unit_labels import label_table, labels_by_table, labels_of_units
 from msmae.errors import UserError

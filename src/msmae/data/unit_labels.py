@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from msmae.data.manifest import SEPARATOR, LeftOut, Manifest, plain, shown
+from msmae.data.reading.headers import pseudonym
 from msmae.data.tables.folders import check_labelled
 from msmae.data.tables.labels import check_classes, clean_labels, label_notes
 from msmae.data.tables.listing import count, some
@@ -66,7 +66,7 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
                 mend="leave one row, or several labels as a;b",
             )
     units = manifest.table[key].tolist()
-    pseudonyms = {hashlib.sha256(name.encode()).hexdigest()[:12]: label for name, label in of.items()}
+    pseudonyms = {pseudonym(name): label for name, label in of.items()}
     of = pseudonyms if not set(units) & set(of) and set(units) & set(pseudonyms) else of  # of DICOM headers
     labels = [of.get(name, "") if name else "" for name in units]
     if not any(labels):

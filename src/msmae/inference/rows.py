@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from msmae.data.tables.patients import read_headers
+from msmae.data.reading.headers import read_headers
 from msmae.inference.items import Item
 from msmae.inference.model import Model, share_and_selector
 from msmae.inference.reference import Reference, answer_with_features

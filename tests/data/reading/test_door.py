@@ -20,9 +20,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from dicom_by_the_book import EXAMPLES
 from msmae.cli import main
 from msmae.data.audit.traits import acquisition
+from msmae.data.reading.headers import read_headers
 from msmae.data.reading.images import ImageSource, Plane, Reading, count_channels, read_source
 from msmae.data.reading.masks import read_mask
-from msmae.data.tables.patients import read_headers
 from msmae.data.tables.published.medmnist import read_medmnist
 from msmae.errors import UserError
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from listed_files import rows, touch
+from msmae.data.reading.headers import without_anonymous
 from msmae.data.tables.layouts import open_dataset
-from msmae.data.tables.patients import without_anonymous
 from msmae.data.understood import understand
 from msmae.errors import UserError
 

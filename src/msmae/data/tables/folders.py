@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from msmae.data.manifest import SEPARATOR, SPLITS, Manifest, printable
+from msmae.data.reading.headers import is_dicom, read_headers
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
-from msmae.data.tables.patients import is_dicom, read_headers
 from msmae.data.tables.places import Place, are_visits, check_doubts, check_letters, check_visits
 from msmae.data.tables.roles import is_list, parts_of_one, told_apart
 from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places
@@ -317,10 +317,8 @@ def _class_name(folder: str, *, where: str) -> str:
 
 
 def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[str, ...]]) -> tuple[list[str], str]:
-    """Patients by a folder below the class, and the rule; DICOM files name theirs themselves."""
+    """Patients by a folder below the class, and the rule."""
     none = [""] * len(tree.images)
-    if not any(deeper) or all(is_dicom(place.path) for place in tree.images):
-        return none, ""
     for depth in range(max(map(len, deeper))):
         names = {folders[depth] for folders in deeper if len(folders) > depth}
         below = {folders[depth + 1] for folders in deeper if len(folders) > depth + 1}

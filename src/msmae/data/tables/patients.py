@@ -3,18 +3,14 @@ header."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Sequence
 
 from msmae.data.manifest import COLUMNS, Manifest, plain
-from msmae.data.reading.dicom import MODALITIES
-from msmae.data.reading.door import door
-from msmae.data.tables.labels import ANONYMISED, label_notes
-from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, some, without_suffix
+from msmae.data.reading.headers import DICOM_FIELDS, header_doubts, is_dicom, read_headers, reconciled
+from msmae.data.tables.labels import label_notes
+from msmae.data.tables.listing import count, some, without_suffix
 from msmae.data.tables.meaning import anything_but_label
 from msmae.data.tables.roles import SPLIT_NAMES, split_of, told_apart, words
 from msmae.errors import UserError
@@ -46,23 +42,10 @@ COPY_BEFORE = re.compile(r"((?:^|/))(?:copy of|kopie von|copie de|copia de|cópi
 """What a computer writes behind or before a file's name where it is copied: ``a - Kopie (2)``, ``Copia de a``."""
 NUMBERED = re.compile(r"([^/]*?[^\W\d_][^/]*?)[-_ ]+[A-Za-z]{0,8}\d+(?:[-.]\d+)*\.[^/.]+$")
 """The name before a last number, with or without a word: ``Huber`` of ``Huber_v2.png``."""
+FOLDER = "the folder"
+"""How the rule begins by which folders are patients."""
 BEGINNINGS, FEWEST, SHARE = 10, 4, 0.2
 """Beginnings from which they are taken for patients, or offered, and the share of the images that one may have."""
-DICOM_FIELDS = {
-    "patient_id": "PatientID",
-    "study_id": "StudyInstanceUID",
-    "age": "PatientAge",
-    "sex": "PatientSex",
-    "modality": "Modality",
-}
-FORMS = {
-    "patient_id": re.compile(".*", re.DOTALL),  # kept as a pseudonym only
-    "study_id": re.compile(r"[0-9.]{1,64}"),
-    "age": re.compile(r"\d{3}[DWMY]"),
-    "sex": re.compile("[MFO]"),
-    "modality": re.compile("|".join(("CT", *MODALITIES))),
-}
-"""What each field looks like: a damaged header may hold anything there, a name too."""
 
 
 def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
@@ -70,16 +53,26 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
 
     ``patients`` is ``auto`` (DICOM headers, then names such as ``person12_...`` or ``Patient007_L``), ``none``,
     ``folder`` (the folder that an image lies in), or a regular expression searched in the path of every image, whose
-    first group (or whole match) is the patient. All but ``auto`` set aside what a layout or a table says.
+    first group (or whole match) is the patient. All but ``auto`` set aside what a layout or a table says. Patients by
+    folders or file names give way to DICOM headers that contradict them.
     Raises ``UserError`` for an expression that cannot be read or matches nothing.
     """
     paths = manifest.table["image_path"].tolist()
     if patients != "auto":
         return _as_told(manifest, paths, patients)
-    if manifest.table["patient_id"].any():
+    named = bool(manifest.table["patient_id"].any())
+    if named and not manifest.rules.get("patient_id", "").startswith(FOLDER):
         return manifest
-    if all(is_dicom(path) for path in paths):
-        return _by_header(manifest)
+    dicom = [row for row, path in enumerate(paths) if is_dicom(path)]
+    if not named and len(dicom) < len(paths):
+        manifest = _by_names(manifest, paths)
+    if dicom:
+        manifest = _by_header(manifest, dicom)
+    return manifest if len(dicom) < len(paths) or manifest.table["patient_id"].any() else _by_names(manifest, paths)
+
+
+def _by_names(manifest: Manifest, paths: Sequence[str]) -> Manifest:
+    """Patients by the names of files; only a note where these tell nobody apart."""
     found = [_matched(PATIENT_IN_NAME, path).lower() for path in paths]
     if len(set(found) - {""}) < 2:  # no patient, or the same word in every path, tells nobody apart
         by_name = _by_pairs(manifest, paths) or _by_side_folders(manifest, paths) or _by_units(manifest, paths)
@@ -290,89 +283,30 @@ def _as_told(manifest: Manifest, paths: Sequence[str], patients: str) -> Manifes
     return _by_expression(manifest, paths, patients, aside)
 
 
-def is_dicom(path: str) -> bool:
-    """Whether an image of a listing is DICOM: by its suffix, or because no other image goes without one."""
-    if ".npz#" in path.lower():
-        return False  # a row of an archive
-    return path.lower().endswith(DICOM_SUFFIXES) or not has_suffix(path)
-
-
-def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
-    """``DICOM_FIELDS`` of DICOM files, without their pixels; ``""`` where a file cannot be read, does not say, or says
-    what the field cannot be.
-
-    The patient's ID becomes a pseudonym (12 hex digits of its SHA-256), so that the manifest carries no name.
-    """
-    from pydicom import dcmread
-
-    fields: dict[str, list[str]] = {column: [] for column in DICOM_FIELDS}
-    for path in paths:
-        said = dict.fromkeys(DICOM_FIELDS, "")
-        with suppress(UserError), door(path, what="DICOM header"):  # the audit reports it as unreadable
-            header = dcmread(path, stop_before_pixels=True, specific_tags=list(DICOM_FIELDS.values()))
-            said |= {name: str(header.get(keyword) or "").strip() for name, keyword in DICOM_FIELDS.items()}
-        for column, text in said.items():
-            fields[column].append(text if FORMS[column].fullmatch(text) else "")
-    fields["patient_id"] = [
-        name and hashlib.sha256(name.encode()).hexdigest()[:12]
-        for name in without_anonymous(fields["patient_id"], fields["study_id"])
-    ]
-    return fields
-
-
-STUDIES = 4
-"""One ID over this many studies, and over most of them, is nobody's."""
-
-
-def without_anonymous(patients: Sequence[str], studies: Sequence[str]) -> list[str]:
-    """PatientIDs that name somebody; one that names nobody becomes its study's, or ``""`` where no study is known."""
-    of: dict[str, set[str]] = {}
-    for patient, study in zip(patients, studies, strict=True):
-        if patient and study:
-            of.setdefault(patient, set()).add(study)
-    everything = {study for inside in of.values() for study in inside}
-    shared = {
-        patient
-        for patient, inside in of.items()
-        if len(inside) >= STUDIES and 2 * len(inside) > len(everything) and len(patients) > 1
-    }
-    return [
-        (f"study {study}" if study else "") if patient in shared or ANONYMISED.fullmatch(patient) else patient
-        for patient, study in zip(patients, studies, strict=True)
-    ]
-
-
-def _by_header(manifest: Manifest) -> Manifest:
+def _by_header(manifest: Manifest, dicom: Sequence[int]) -> Manifest:
+    """Patients by the headers of the images that are DICOM, where these contradict what is known or nothing is."""
     if "study_id" in manifest.table:  # the headers were read already, and name no patient
         return manifest
-    fields = read_headers([manifest.path(sample) for sample in range(len(manifest))])
+    before, rule = manifest.table["patient_id"].tolist(), manifest.rules.get("patient_id", "")
+    fields = {column: [""] * len(manifest) for column in DICOM_FIELDS}
+    for column, values in read_headers([manifest.path(row) for row in dicom]).items():
+        for row, value in zip(dicom, values, strict=True):
+            fields[column][row] = value
     known = {column: values for column, values in fields.items() if any(values) and column not in manifest.table}
-    known["patient_id"] = fields["patient_id"]
-    number = len(set(fields["patient_id"]) - {""})
+    known["patient_id"], contradicted = reconciled(before, fields["patient_id"], fields["study_id"])
     doubts = header_doubts(fields, paths=manifest.table["image_path"].tolist())
-    if not number:
-        return manifest.with_columns(known, notes=["the DICOM headers name no patient", *doubts])
+    if known["patient_id"] == before:
+        none = [] if any(fields["patient_id"]) else ["the DICOM headers name no patient"]
+        return manifest.with_columns(known, notes=[*none, *doubts])
+    number, groups = len(set(known["patient_id"]) - {""}), len(set(before) - {""})
+    ours = "the PatientID of the DICOM headers, or the study where that names nobody (under a pseudonym)"
+    if contradicted:
+        lie = f"they lie in {count(groups, 'folder')}"
+        ours += f"; {lie if rule.startswith(FOLDER) else f'there would be {groups} by {rule}'}"
     note = f"{count(number, 'patient')} by the PatientID of the DICOM headers, under a pseudonym"
     told = f"{note}; an ID that names nobody (ANONYMOUS, or one over most studies) counts as its study"
-    rule = "the PatientID of the DICOM headers, or the study where that names nobody (under a pseudonym)"
-    return manifest.with_columns(known, notes=[told, *doubts], rules={"patient_id": rule})
-
-
-def header_doubts(fields: Mapping[str, Sequence[str]], *, paths: Sequence[str]) -> list[str]:
-    """What of DICOM headers does not go together: several modalities, or a study with several patients."""
-    kinds = Counter(filter(None, fields["modality"]))
-    doubts = []
-    if len(kinds) > 1:
-        shown = some([f"{kind} ({number:,})" for kind, number in kinds.most_common()])
-        doubts.append(f"the images are of several modalities, which a model can tell apart: {shown}")
-    of: dict[str, dict[str, str]] = {}
-    for study, patient, path in zip(fields["study_id"], fields["patient_id"], paths, strict=True):
-        if study and patient:
-            of.setdefault(study, {}).setdefault(patient, path)
-    if mixed := [files for files in of.values() if len(files) > 1]:
-        first = some(list(mixed[0].values()), at_most=2)
-        doubts.append(f"{count(len(mixed), 'study')} with images of more than one patient ({first}): check the export")
-    return doubts
+    rules = {"patient_id": f"{rule}; else by {ours}" if groups and not contradicted else ours}
+    return manifest.with_columns(known, notes=[told, *doubts], rules=rules)
 
 
 def _by_expression(manifest: Manifest, paths: Sequence[str], expression: str, aside: Sequence[str]) -> Manifest:

@@ -1,0 +1,98 @@
+"""Who a patient is: what DICOM headers, folders, file names and columns say, and which of them counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from listed_files import touch
+from msmae.data.manifest import Manifest
+from msmae.data.tables.layouts import open_dataset
+from msmae.data.understood import understand
+
+
+def scan(path: Path, patient: str, study: str = "1.2.3") -> None:
+    """A DICOM file without pixels."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CTImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    header = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    header.PatientID, header.StudyInstanceUID, header.Modality = patient, study, "CT"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header.save_as(path, enforce_file_format=True)
+
+
+def groups(manifest: Manifest) -> set[frozenset[str]]:
+    """The images of each patient."""
+    table = manifest.table
+    return {
+        frozenset(path for path, one in zip(table["image_path"], table["patient_id"], strict=True) if one == who)
+        for who in set(table["patient_id"]) - {""}
+    }
+
+
+def said(manifest: Manifest) -> str:
+    """The line about patients."""
+    (fact,) = understand(manifest).about("patients")
+    return fact.said
+
+
+def test_folders_give_way_to_headers_that_contradict_them(tmp_path: Path) -> None:
+    for number in range(8):
+        for name in ("SE0/IM0", "SE1/IM0"):
+            scan(tmp_path / f"PA00000{number}" / name, f"Doe^{number // 2}", f"1.2.{number}")
+    manifest = open_dataset(tmp_path)
+    assert groups(manifest) == {
+        frozenset(f"PA00000{number}/{name}" for number in (2 * k, 2 * k + 1) for name in ("SE0/IM0", "SE1/IM0"))
+        for k in range(4)
+    }
+    assert said(manifest).startswith("4 by the PatientID of the DICOM headers")
+    assert "8 folders" in said(manifest)
+    assert "Doe" not in manifest.table.to_csv() + str(understand(manifest).to_dict())
+    assert len(groups(open_dataset(tmp_path, patients="folder"))) == 16
+    assert len(groups(open_dataset(tmp_path, patients=r"(PA\d+)"))) == 8
+    assert not groups(open_dataset(tmp_path, patients="none"))
+    touch(tmp_path, "PA000000/report.png")
+    assert frozenset({"PA000000/report.png"}) < next(
+        one for one in groups(open_dataset(tmp_path)) if "PA000001/SE0/IM0" in one
+    ), "what is no DICOM is of the one person in its folder"
+
+
+def test_a_folder_of_several_persons_gives_way_too(tmp_path: Path) -> None:
+    for number in range(6):
+        scan(tmp_path / f"P{number // 2}" / f"{number}.dcm", f"anna{number}", f"1.2.{number}")
+    assert len(groups(open_dataset(tmp_path, layout="patient-folders"))) == 6
+
+
+@pytest.mark.parametrize("patient", ["ANONYMOUS", "", "TRIAL"])
+@pytest.mark.parametrize("study", ["1.2.3", ""])
+def test_headers_that_name_one_or_nobody_leave_the_folders(patient: str, study: str, tmp_path: Path) -> None:
+    for number in range(6):
+        for c in ("ill", "well"):
+            scan(tmp_path / f"{c}/patient{number}/1.dcm", patient, study)
+            scan(tmp_path / f"{c}/patient{number}/2.dcm", patient, study)
+    assert len(groups(open_dataset(tmp_path, layout="folder"))) == 12, "numbered anew in each class"
+
+
+def test_anonymous_studies_over_several_folders_are_kept_whole(tmp_path: Path) -> None:
+    for number in range(12):
+        scan(tmp_path / f"ill{number % 2}" / f"series{number}" / "1.dcm", "ANONYMOUS", f"1.2.{number // 4}")
+    manifest = open_dataset(tmp_path, layout="folder")
+    assert sorted(map(len, groups(manifest))) == [4, 4, 4]
+
+
+def test_dicom_beside_pictures_names_its_own_patients(tmp_path: Path) -> None:
+    for number in range(6):
+        scan(tmp_path / f"dicom/n{number}.dcm", f"anna{number // 2}", f"1.2.{number}")
+    touch(tmp_path, *(f"png/n{number}.png" for number in range(6)))
+    manifest = open_dataset(tmp_path, layout="unlabelled")
+    assert sorted(map(len, groups(manifest))) == [2, 2, 2]
+    assert said(manifest).startswith("3 by the PatientID")
+    assert "6 images without one" in said(manifest)
+    for number in range(6):
+        (tmp_path / f"png/n{number}.png").rename(tmp_path / f"png/patient{number // 3}_{number}.png")
+    named = open_dataset(tmp_path, layout="unlabelled")
+    assert sorted(map(len, groups(named))) == [2, 2, 2, 3, 3], "and pictures by their names"
