@@ -43,6 +43,8 @@ def test_the_second_is_told_who_holds_a_folder_and_takes_over_from_the_dead(tmp_
     other = holder(folder)
     with pytest.raises(UserError, match=rf"in use by process {other.pid} on .* since "), held(folder):
         pytest.fail("held twice")
+    with pytest.raises(UserError, match=r"is being trained: no model yet .* wait until it ends"):
+        msmae.load(folder)
     with other:
         other.kill()
     assert (folder / LOCK).exists()
@@ -50,6 +52,8 @@ def test_the_second_is_told_who_holds_a_folder_and_takes_over_from_the_dead(tmp_
         assert json.loads((folder / LOCK).read_text())["process"] == os.getpid()
         (folder / "config.yaml").touch()
     assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+    with pytest.raises(UserError, match=r"stopped before its model was saved .* repeat its command"):
+        msmae.load(folder)
 
 
 @pytest.mark.slow

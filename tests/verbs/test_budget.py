@@ -107,7 +107,7 @@ def test_what_cannot_be_asked_is_refused(budgeted: Path, asked: dict[str, Any], 
 
 
 def test_a_run_without_a_model_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"no saved model here .*finish the run first"):
+    with pytest.raises(UserError, match=r"no saved model here .*a finished run"):
         budget(str(tmp_path))
 
 

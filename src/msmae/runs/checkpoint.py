@@ -29,6 +29,7 @@ from msmae.method.msmae import MSMAE
 from msmae.method.segmenter import Segmenter
 from msmae.method.vit import VisionTransformer
 from msmae.runs.cards import FORMAT_VERSION, ModelCard, checked_card
+from msmae.runs.lock import is_held
 from msmae.selection.locator import Glance, Locator
 from msmae.selection.selectors import Selection
 
@@ -122,11 +123,17 @@ def write_card(folder: Path, card: ModelCard) -> None:
     write_whole(folder / "config.json", json.dumps(asdict(card), indent=2, ensure_ascii=False))
 
 
-def no_model(folder: Path, *, mend: str) -> UserError:
-    """The error for a folder without a model that can predict; of a run that is pre-trained so far, what comes next."""
-    if not (folder / "pretrained").is_dir():
-        return UserError("no saved model here", where=str(folder), mend=mend)
-    return only_pretrained(folder)
+def no_model(folder: Path) -> UserError:
+    """The error for a folder without a model that can predict: of a run, whether it is trained now, and what comes
+    next."""
+    if is_held(folder):
+        return UserError("the run is being trained: no model yet", where=str(folder), mend="wait until it ends")
+    if (folder / "pretrained").is_dir():
+        return only_pretrained(folder)
+    if (folder / "config.yaml").is_file():
+        mend = "repeat its command, which goes on"
+        return UserError("the run was stopped before its model was saved", where=str(folder), mend=mend)
+    return UserError("no saved model here", where=str(folder), mend="name the folder of a finished run")
 
 
 def only_pretrained(folder: Path) -> UserError:
@@ -154,7 +161,7 @@ def read_card(folder: Path) -> ModelCard:
     """The card of a saved model. Raises ``UserError`` if there is none, or a newer library wrote it."""
     path = folder / "config.json"
     if not path.is_file():
-        raise no_model(folder, mend="name the folder of a finished run")
+        raise no_model(folder)
     content = read_mapping(path, what="the card", mend="copy the model again")
     if content.get("format_version") != FORMAT_VERSION:
         raise UserError(

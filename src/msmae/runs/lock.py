@@ -101,6 +101,23 @@ def take(path: Path, *, wait: bool = False) -> int | None:
     return handle
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process of this machine holds a folder now."""
+    try:
+        import fcntl
+
+        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+    except (ImportError, OSError):  # Windows; or nobody does
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 class InUse(UserError):
     """Another process holds the folder."""
 

@@ -58,7 +58,7 @@ def budget(
     for name in selectors:
         require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=nearest(name, DROPPING))
     if not (folder / "model").is_dir():
-        raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
+        raise no_model(folder)
     config, settings = read_run(folder)
     if config.get("task") == "segmentation":
         raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")

@@ -66,7 +66,7 @@ def evaluate(
     require(neighbours >= 0, f"{neighbours} neighbours", where="--neighbours", mend="give 0 or more")
     folder = Path(run)
     if not (folder / "model").is_dir():
-        raise no_model(folder, mend="finish the run first: repeat its `msmae run` command")
+        raise no_model(folder)
     segments = read_run(folder)[0].get("task") == "segmentation"
     if data is None:
         unit = given_unit(settings)
