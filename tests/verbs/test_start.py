@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def test_a_run_from_a_pretrained_encoder_and_a_run_from_that_run(
 def test_minutes_without_an_encoder_are_refused_before_the_data_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match="pretrained encoder"):
-        msmae.run("phantom", out=str(tmp_path / "run"), preset="tiny", minutes=1.0)
+    for minutes, said in ((1.0, "pretrained encoder"), (-3.0, "more than 0")):
+        with pytest.raises(UserError, match=said):
+            msmae.run("phantom", out=str(tmp_path / "run"), preset="tiny", minutes=minutes)
     assert capsys.readouterr().out == ""
 
 
@@ -97,3 +99,15 @@ def test_what_would_keep_nothing_of_an_encoder_is_refused(
     with pytest.raises(UserError, match=complaint):
         msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny", **words)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_demo_is_shown_again_and_says_that_it_trained_nothing(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "demo"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("pretrained"))
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    metrics = msmae.demo(out=str(run))
+    assert metrics == json.loads((run / "metrics.json").read_text())
+    assert "not trained again" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

@@ -25,10 +25,10 @@ def check_method(settings: Settings, method: str, *, started: bool, minutes: flo
         raise UserError(f"{method} sees whole images, whatever is drawn", where="finetune.draw", mend=mend)
     if minutes is None:
         return
-    if not started:
-        raise UserError("--minutes plans a training from a pretrained encoder", mend="add --init, or leave it out")
     if minutes <= 0:
         raise UserError(f"{minutes:g} minutes", where="--minutes", mend="give more than 0")
+    if not started:
+        raise UserError("--minutes plans a training from a pretrained encoder", mend="add --init, or leave it out")
     if find_arm(method).pretrains:
         raise UserError(
             f"{method} pre-trains, and --minutes plans fine-tuning and probes only",

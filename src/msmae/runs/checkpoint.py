@@ -162,7 +162,7 @@ def read_card(folder: Path) -> ModelCard:
     path = folder / "config.json"
     if not path.is_file():
         raise no_model(folder)
-    content = read_mapping(path, what="the card", mend="copy the model again")
+    content = read_mapping(path, what="the model's description", mend="copy the model again")
     if content.get("format_version") != FORMAT_VERSION:
         raise UserError(
             f"model format {content.get('format_version')} is not the one this library reads ({FORMAT_VERSION})",
@@ -191,7 +191,7 @@ def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]
         with torch.device("meta"):  # what the card asks for is held against the file before room is made for it
             problems = misfits(state, build_model(card).state_dict())
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        raise UserError("the card describes no model", where=str(folder / "config.json"), mend=mend) from None
+        raise UserError("it describes no model that can be built", where=str(folder / "config.json"), mend=mend) from None
     if problems:
         raise UserError(f"the weights do not fit the model: {problems}", where=str(path), mend=mend)
     check_sum(path, card.sha256, mend=mend)  # what is missing or left over was said first: it is known better

@@ -28,6 +28,7 @@ def demo(*, out: str = "runs/demo", method: str = "msmae", seed: int = 0, overwr
         from msmae.verbs.show import show_result
 
         metrics = read_mapping(finished, mend="add --overwrite")
+        print(f"{out} is finished: shown again, not trained again (--overwrite trains it again)")
         show_result(metrics, Path(out))
     else:
         metrics = run("phantom", out=out, method=method, preset="demo", seed=seed, overwrite=overwrite)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 from test_audit import different, manifest_of, save, texture
 
-from msmae.data.audit import audit, list_warnings
+from msmae.data.audit import audit, list_warnings, shortcuts
 from msmae.data.audit import fingerprints as traits
 from msmae.data.tables.layouts import open_dataset
 
@@ -99,3 +99,15 @@ def test_a_trait_that_few_images_show_is_not_called_a_shortcut() -> None:
 
     assert told(24) == []
     assert told(400) == ["site"]
+
+
+@pytest.mark.parametrize(("images", "classes"), [(40, 2), (60, 4)])
+def test_chance_alone_is_rarely_called_a_shortcut(images: int, classes: int) -> None:
+    """At most one in a hundred traits that mean nothing; 60 draws would hold more than three in 0.3 % of the cases."""
+    names = np.array([f"class {image % classes}" for image in range(images)], dtype=object)
+    alarms = 0
+    for seed in range(60):
+        trait = shortcuts.Trait("x", np.random.default_rng(seed).normal(size=(images, 2)), lambda rows: "")
+        every = np.ones(images, dtype=bool)
+        alarms += shortcuts._put_to_test(trait, "class", names, np.arange(images), every) is not None
+    assert alarms <= 3

@@ -114,8 +114,8 @@ def _put_to_test(trait: Trait, target: str, names: np.ndarray, groups: np.ndarra
     guessed = cross_val_predict(tree, trait.values[rows], truth, groups=groups[rows], cv=folds)
     recall = np.array([(guessed[truth == c] == c).mean() for c in range(len(classes))])
     number = np.array([len(np.unique(groups[rows][truth == c])) for c in range(len(classes))])
-    error = np.sqrt((recall * (1 - recall) / number).sum()) / len(classes)
     accuracy, guessing = float(recall.mean()), 1 / len(classes)
+    error = np.sqrt((guessing * (1 - guessing) / number).sum()) / len(classes)  # of what guesses
     if accuracy - guessing < max(WORTH_SAYING * (1 - guessing), SURE * error):
         return None
     typical = {name: trait.say(rows & (names == name)) for name in classes.tolist()}
