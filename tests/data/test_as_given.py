@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from listed_files import touch
+from msmae.data.changes import describe_changes
 from msmae.data.manifest import read_manifest
-from msmae.data.tables.changes import describe_changes
 from msmae.data.tables.layouts import open_dataset
 
 

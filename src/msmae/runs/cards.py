@@ -68,7 +68,9 @@ def checked_card(content: dict[str, Any], path: Path) -> ModelCard:
 
     def refuse(name: str) -> UserError:
         return UserError(
-            f"the model's description cannot be read: {name} is missing or wrong", where=str(path), mend="copy the model again"
+            f"the model's description cannot be read: {name} is missing or wrong",
+            where=str(path),
+            mend="copy the model again",
         )
 
     known = {entry.name: entry for entry in fields(ModelCard)}

@@ -191,7 +191,9 @@ def load_model(folder: Path) -> tuple[MSMAE | Classifier | Segmenter, ModelCard]
         with torch.device("meta"):  # what the card asks for is held against the file before room is made for it
             problems = misfits(state, build_model(card).state_dict())
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        raise UserError("it describes no model that can be built", where=str(folder / "config.json"), mend=mend) from None
+        raise UserError(
+            "it describes no model that can be built", where=str(folder / "config.json"), mend=mend
+        ) from None
     if problems:
         raise UserError(f"the weights do not fit the model: {problems}", where=str(path), mend=mend)
     check_sum(path, card.sha256, mend=mend)  # what is missing or left over was said first: it is known better

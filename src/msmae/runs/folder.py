@@ -235,8 +235,8 @@ def check_same_images(run: Path, manifest: Manifest, *, seed: int, settings: Set
     path = run / "manifest.csv"
     if not path.is_file():
         return
+    from msmae.data.changes import describe_changes
     from msmae.data.manifest import read_manifest
-    from msmae.data.tables.changes import describe_changes
 
     changes = describe_changes(read_manifest(path), manifest)
     if not changes:

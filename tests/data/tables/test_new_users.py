@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,29 +19,6 @@ from msmae.errors import UserError
 
 def patients(manifest: Manifest) -> set[str]:
     return set(manifest.table["patient_id"]) - {""}
-
-
-def ten(root: Path, *columns: str, name: str = "labels.csv") -> Path:
-    """Ten images, and a table that names them, with the columns that are given after its own."""
-    touch(root, *(f"img/{n}.png" for n in range(10)))
-    header, cells = columns[0], columns[1:]
-    write(
-        root, name, f"file,diagnosis,{header}", *(f"{n}.png,{'ab'[n % 2]},{cells[n % len(cells)]}" for n in range(10))
-    )
-    return root
-
-
-def test_a_split_column_with_odd_values_is_read_or_refused(tmp_path: Path) -> None:
-    good = open_dataset(ten(tmp_path / "good", "split", "Train", "TRAIN ", "Test-Set"))
-    assert set(good.table["split"]) == {"train", "test"}
-    for name, columns, message in (
-        ("odd", ("split", "train", "holdout"), "the column split holds 'holdout'"),
-        ("flag", ("is_test", "True", "False"), "is_test says False or True"),
-    ):
-        with pytest.raises(UserError, match=f"{message}.*--split-column"):
-            open_dataset(ten(tmp_path / name, *columns))
-        assert not open_dataset(tmp_path / name, split_column="").table["split"].any()
-    assert noted(open_dataset(ten(tmp_path / "fold", "fold", "0", "1", "2")), "the column fold divides nothing")
 
 
 def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
@@ -66,35 +42,6 @@ def test_of_several_readers_the_majority_counts_and_is_said(tmp_path: Path) -> N
     write(tmp_path, "m.csv", "image_path,site,label", *(line.rpartition(",")[0] for line in lines))
     with pytest.raises(UserError, match="3 images with several rows"):
         open_dataset(tmp_path / "m.csv")
-
-
-def test_a_column_of_split_words_is_the_split_however_it_is_called(tmp_path: Path) -> None:
-    root = ten(tmp_path / "a", "phase", "train", "train", "test")
-    for manifest in (
-        open_dataset(root),
-        open_dataset(root / "labels.csv", image_column="file", label_column="diagnosis"),
-    ):
-        assert Counter(manifest.table["split"]) == {"train": 7, "test": 3}
-        assert "the column phase" in manifest.rules["split"]
-    assert not open_dataset(root, split_column="").table["split"].any()
-    assert not open_dataset(ten(tmp_path / "b", "phase", "train", "other", "test")).table["split"].any()
-
-
-def test_a_column_of_folds_is_told_in_a_table_given_as_data_too(tmp_path: Path) -> None:
-    root = ten(tmp_path, "k-fold", "0", "1", "2")
-    for manifest in (
-        open_dataset(root),
-        open_dataset(root / "labels.csv", image_column="file", label_column="diagnosis"),
-    ):
-        assert noted(manifest, "the column k-fold divides nothing here")
-
-
-def test_an_image_in_two_splits_is_refused_in_a_table_beside_too(tmp_path: Path) -> None:
-    root = ten(tmp_path, "split", "train", "test")
-    with (root / "labels.csv").open("a") as table:
-        table.write("0.png,a,test\n")
-    with pytest.raises(UserError, match=r"0\.png is train in another row, and the column split says 'test'"):
-        open_dataset(root)
 
 
 def test_two_tables_that_call_the_classes_otherwise_are_refused(tmp_path: Path) -> None:

@@ -142,7 +142,10 @@ def test_masks_and_container_rows_must_exist_too(tmp_path):
         ("image_path,label\n1.png,\n2.png,nan\n", "no image has a label"),
         ("image_path,label\n8.png,a\n1.png,b\n9.png,c\n", "2 files missing: 8.png, 9.png"),
         ("image_path,label\n1.png,a\n1.png,b\n2.png,a\n", "1 image with several rows that differ: 1.png"),
-        ("image_path,label,split\n1.png,a,train\n2.png,b,holdout\n", "unknown split names: 'holdout'"),
+        (
+            "image_path,label,split\n1.png,a,train\n2.png,b,holdout\n",
+            "split holds 'holdout', which is no split",
+        ),
         ("image_path,label\n1.png,a,extra\n2.png,b\n", "1 row without the header's 2 cells, the first ends in line 2"),
         (
             "\n\nimage_path,label\n1.png,a\n\n2.png,b,extra\n",

@@ -8,23 +8,17 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from msmae.data.manifest import COLUMNS, SEPARATOR, SPLITS, LeftOut, Manifest, printable
+from msmae.data.manifest import COLUMNS, SEPARATOR, LeftOut, Manifest, printable
 from msmae.data.tables.beside import TableBeside, check_lists, find_tables_beside, listed_split, says_mask
 from msmae.data.tables.choosing import Chosen, check_words, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
 from msmae.data.tables.labels import READER, by_majority, check_classes, check_merged, clean_labels, label_notes
 from msmae.data.tables.listing import SPREADSHEETS, Listing, count, left_out, some
-from msmae.data.tables.meaning import (
-    check_no_flag,
-    known_patients,
-    letters,
-    patient_column,
-    site_column,
-    split_column,
-    split_word,
-)
+from msmae.data.tables.meaning import known_patients, patient_column, site_column
 from msmae.data.tables.naming import Names
+from msmae.data.tables.roles import letters
+from msmae.data.tables.split_columns import check_no_flag, check_splits, split_column, split_word
 from msmae.data.tables.tables import ColumnNames, folds_kept
 from msmae.errors import UserError
 
@@ -348,13 +342,7 @@ def _splits(
             if image >= 0 and word:
                 told[image] = said[image] = word
             rule = f"the column {name}"
-    wrong = sorted(set(told) - {*SPLITS, ""})
-    if wrong:
-        raise UserError(
-            f"{rule} holds {some([repr(word) for word in wrong])}, which is no split",
-            where=where,
-            mend="write train, val or test, or leave the cell empty; or --split-column '' leaves the column out",
-        )
+    check_splits(told, rule=rule, where=where)
     bare = {split for split in ("test", "val") if split in told} - {
         split for split, label in zip(told, labels, strict=True) if label
     }

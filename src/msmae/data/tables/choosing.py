@@ -18,8 +18,8 @@ from msmae.data.tables.meaning import (
     label_findings,
     patient_column,
     site_column,
-    split_column,
 )
+from msmae.data.tables.split_columns import split_column
 from msmae.data.tables.tables import ColumnNames
 from msmae.errors import UserError
 

@@ -16,6 +16,7 @@ from msmae.data.tables.roles import EXCLUDED, words
 from msmae.errors import UserError
 
 UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "?"}  # a label written like this is not known
+NOT_SAID = UNKNOWN | {"none"}  # nor is a patient, a split, a site or a mask; a class may be called None
 ANONYMISED = re.compile(
     r"0+|(?:\W|_)*(?:anon[a-z]*(?:\W[a-z]+)?|de-?identified|removed|unknown|none|null|nan|na|n/a|test|dummy|patient(?:id|name)?|x+)"
     r"(?:\W|_)*",

@@ -1,4 +1,4 @@
-"""What the columns of a stranger's table mean, by names and cells: the label, the patient, the split, the site."""
+"""What the columns of a stranger's table mean, by names and cells: the label, the patient, the site."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from msmae.data.manifest import SPLITS
 from msmae.data.tables.findings import finding_columns
 from msmae.data.tables.labels import ANONYMISED, UNKNOWN
-from msmae.data.tables.roles import SPLIT_NAMES, split_of, words
-from msmae.data.tables.tables import NOT_SAID, says_splits
-from msmae.errors import UserError
+from msmae.data.tables.roles import letters, words
 
 LABEL = {
     *("label", "labels", "class", "classes", "diagnosis", "diagnostic", "diagnoses", "dx", "target", "targets"),
@@ -52,18 +49,11 @@ PATIENT = (
     *("pacienteid", "paziente", "idpaziente", "患者", "患者id", "病人", "病人id", "病历号"),
 )
 LESION = ("lesionid", "lesion")
-SPLIT = ("split", "set", "subset", "partition", "datasplit")
 SITE = (
     *("site", "center", "centre", "hospital", "institution", "clinic", "klinik", "krankenhaus", "standort", "zentrum"),
     *("centro", "hopital", "hôpital", "ospedale", "医院"),
 )
 CLASSES = 100
-BINARY = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "t", "f", "y", "n"}
-
-
-def letters(name: str) -> str:
-    """A name without capitals and signs."""
-    return re.sub(r"[\W_]", "", name).lower()
 
 
 def label_columns(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
@@ -107,34 +97,6 @@ def known_patients(cells: Iterable[str]) -> list[str]:
     said = [cell.strip() for cell in cells]
     numbered = any(cell.isdecimal() and cell.strip("0") for cell in said)
     return ["" if ANONYMISED.fullmatch(cell) and not (numbered and cell.isdecimal()) else cell for cell in said]
-
-
-def split_word(cell: str) -> str:
-    """The split that a cell names, ``Test-Set`` for test; as it is written where it names none."""
-    said = cell.strip()
-    return "" if said.lower() in NOT_SAID else SPLIT_NAMES.get(said.lower()) or split_of(said) or said
-
-
-def split_column(table: pd.DataFrame, columns: Iterable[str]) -> str:
-    """The column of the splits: it is called so, and one of its cells names one; ``""`` for none."""
-    columns = list(columns)
-    for name in columns:
-        if letters(name) in SPLIT and {split_word(cell) for cell in table[name]} & set(SPLITS):
-            return name
-    return next((name for name in columns if says_splits(table[name])), "")
-
-
-def check_no_flag(table: pd.DataFrame, columns: Iterable[str], *, where: str) -> None:
-    """Raise ``UserError`` for a column that says yes or no to a split (``is_test``): what is not test is not said."""
-    for name in columns:
-        cells = {cell.strip() for cell in table[name]} - {""}
-        said = {SPLIT_NAMES[word] for word in words(name) if word in SPLIT_NAMES}
-        if len(said) == 1 and len(words(name)) <= 3 and len(cells) == 2 and {cell.lower() for cell in cells} <= BINARY:
-            raise UserError(
-                f"the column {name} says {' or '.join(sorted(cells))}, and seems to divide the images",
-                where=where,
-                mend="write a column split with train, val and test; or --split-column '' leaves it out",
-            )
 
 
 def site_column(table: pd.DataFrame, columns: Iterable[str]) -> str:

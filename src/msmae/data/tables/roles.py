@@ -71,6 +71,11 @@ _QUALITY = _set(
 _FUSED = {"groundtruth": ("ground", "truth"), "groundtruths": ("ground", "truths")}
 
 
+def letters(name: str) -> str:
+    """A name without capitals and signs: ``Patient-ID`` is ``patientid``."""
+    return re.sub(r"[\W_]", "", name).lower()
+
+
 def words(name: str) -> list[str]:
     """``Training_GroundTruth`` -> training, groundtruth; numbers, signs and the list marks ``1.`` and ``a.`` go."""
     name = re.sub(r"^(?:\d+|[a-zA-Z])\.\s+", "", name)

@@ -19,7 +19,7 @@ from msmae.data.tables.files_there import FilesThere, decoded, exists, readable
 from msmae.data.tables.findings import offer, read_findings
 from msmae.data.tables.labels import (
     ANONYMISED,
-    UNKNOWN,
+    NOT_SAID,
     by_majority,
     check_classes,
     check_merged,
@@ -30,11 +30,11 @@ from msmae.data.tables.labels import (
     without_duplicates,
 )
 from msmae.data.tables.listing import Listing, all_or_file, count, left_out, some
-from msmae.data.tables.roles import SPLIT_NAMES
+from msmae.data.tables.roles import letters
+from msmae.data.tables.split_columns import check_no_flag, check_splits, split_column, split_word
 from msmae.errors import UserError
 
 DELIMITERS = (",", "\t", ";", "|")
-NOT_SAID = UNKNOWN | {"none"}  # nor is a patient, a split, a site or a mask; a class may be called None
 AS_WRITTEN = "as_written"
 """A column of our own manifests whose cells say ``yes``: no cell of them means anything but itself."""
 ONE_PLANE = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".jp2")
@@ -97,7 +97,8 @@ def manifest_from_table(
         check_classes(table["label"], where=where)
         empty += told
     table = table.drop(columns=AS_WRITTEN) if ours else table
-    table["split"] = [SPLIT_NAMES.get(split.lower(), split) for split in table["split"]]
+    table["split"] = [split_word(split) for split in table["split"]]
+    check_splits(table["split"], rule=f"the column {written['split']}", where=where)
     files = FilesThere(root)
     table["image_path"] = _existing(table["image_path"], files, where=where)
     table["mask_path"] = _existing(table["mask_path"], files, where=where, several=True)
@@ -176,7 +177,7 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
             where=str(source),
             mend='put cells that contain the delimiter in double quotes: "a, b"',
         )
-    images = next((name for name in (expect, *header) if name in header and _letters(name) == _letters(expect)), "")
+    images = next((name for name in (expect, *header) if name in header and letters(name) == letters(expect)), "")
     paths = [row[header.index(images)] for row in body] if images else []
     nameless = [line for line, path in zip(lines, paths, strict=False) if not path.strip()]
     if nameless:
@@ -241,7 +242,7 @@ def _parse(text: str, delimiter: str, *, strict: bool = True) -> Any:
 def _fit(text: str, delimiter: str, expect: str) -> tuple[bool, int]:
     """Whether this delimiter gives the header the expected column, and how many columns."""
     header = _header(text, delimiter)
-    return (_letters(expect) in map(_letters, header), len(header))
+    return (letters(expect) in map(letters, header), len(header))
 
 
 def _has_columns(source: Path, columns: Sequence[str], *, loosely: bool) -> bool:
@@ -269,8 +270,10 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.D
     header = [str(name) for name in table.columns]
     found = {column: _find_column(column, getattr(names, column), table, where=where) for column in COLUMNS}
     if names.split == ColumnNames.split and not found["split"]:
-        taken = set(found.values())
-        found["split"] = next((name for name in header if name not in taken and says_splits(table[name])), "")
+        free = [name for name in header if name not in found.values()]
+        found["split"] = split_column(table, free)
+        if not found["split"]:
+            check_no_flag(table, free, where=where)
     renamed = {source: column for column, source in found.items() if source}
     displaced = {column: f"{column}_in_file" for column in COLUMNS if column in table and column not in renamed}
     table = table.rename(columns={**displaced, **renamed})
@@ -316,20 +319,9 @@ def folds_kept(names: Iterable[str]) -> list[str]:
     return [f"the column {name} divides nothing here: kept as a column" for name in folds]
 
 
-def says_splits(cells: Iterable[str]) -> bool:
-    """Whether a column, however it is called, says splits: train and another one, in every cell that says something."""
-    said = {SPLIT_NAMES.get(cell.strip().lower(), "") for cell in cells if cell.strip()}
-    return "train" in said and len(said) > 1 and "" not in said
-
-
 def same_names(name: str, header: Iterable[str]) -> list[str]:
     """The columns of a header that are called so, but for capitals and separators."""
-    return [column for column in header if _letters(column) == _letters(name)]
-
-
-def _letters(name: str) -> str:
-    """A name without capitals and separators: ``Patient-ID`` is ``patientid``."""
-    return re.sub(r"[\W_]", "", name).lower()
+    return [column for column in header if letters(column) == letters(name)]
 
 
 def _existing(cells: pd.Series, files: FilesThere, *, where: str, several: bool = False) -> pd.Series:

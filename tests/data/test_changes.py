@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from msmae.data.changes import describe_changes
 from msmae.data.manifest import Manifest, read_manifest
-from msmae.data.tables.changes import describe_changes
 
 
 def manifest(root: Path, **columns: list[str]) -> Manifest:
