@@ -81,3 +81,17 @@ def test_crosses_mark_what_is_there(given: str, tmp_path: Path) -> None:
     manifest = open_dataset(tmp_path / given, label_column="Edema;Mass;Node" if given else "label")
     assert manifest.table["label"].tolist()[:4] == [";", "Edema", "Mass", "Edema;Mass"]
     assert noted(manifest, "a cross is 1 and an empty cell 0")
+
+
+@pytest.mark.parametrize("code", ["99", "2", "u"])
+def test_a_finding_with_a_code_in_some_rows_is_asked_about_never_dropped(tmp_path: Path, code: str) -> None:
+    touch(tmp_path, *(f"films/{n}.png" for n in range(12)))
+    rows = (
+        f"{n}.png,{40 + n},{code if n % 5 == 0 else n % 2},{n % 3 % 2},{-1 if n == 2 else n % 2},{n // 9}"
+        for n in range(12)
+    )
+    write(tmp_path, "labels.csv", "file,age,Effusion,Edema,Mass,Device", *rows)
+    with pytest.raises(UserError, match=rf"Effusion \({code}\).* leave Effusion out: --label-column 'Edema;Mass"):
+        open_dataset(tmp_path)
+    named = open_dataset(tmp_path, label_column="Edema;Mass")
+    assert named.classes == ("Edema", "Mass")

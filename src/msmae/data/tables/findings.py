@@ -18,14 +18,30 @@ POLICIES = {"ignore": ("?", "?"), "empty_zeros": ("?", "0"), "zeros": ("0", "0")
 """``unknown=`` -> what -1 and what an empty cell count as; ``?``: as not known."""
 FEWEST = 3
 """Columns of such cells from which they are offered."""
+CODES = 2
+"""Other values that a column a finding may hold, and then is refused: 99 for what was not read."""
 
 
 def finding_columns(table: pd.DataFrame, *, fewest: int = FEWEST) -> list[str]:
-    """The columns that hold 1, 0, -1 and nothing else, and 1 at least once, where there are ``fewest`` or more."""
-    known = YES | NO | UNSURE | EMPTY
-    cells = {name: set(_unmarked(table[name])) for name in table}
-    found = [name for name in table if cells[name] <= known and cells[name] & YES]
-    return [str(name) for name in found] if len(found) >= fewest else []
+    """The columns that hold 1, 0, -1 and nothing else, and 1 at least once, where there are ``fewest`` or more; beside
+    them also such as hold a code or two in some rows, which ``read_findings`` refuses."""
+    cells = {name: _unmarked(table[name]) for name in table}
+    found = [name for name in table if not _codes(cells[name]) and YES & set(cells[name])]
+    if len(found) < fewest:
+        return []
+    return [str(name) for name in table if name in found or _has_codes(cells[name])]
+
+
+def _codes(cells: Iterable[str]) -> set[str]:
+    """What a column holds beside 1, 0, -1 and nothing."""
+    return set(cells) - YES - NO - UNSURE - EMPTY
+
+
+def _has_codes(cells: list[str]) -> bool:
+    """Whether a column is one of 1 and 0 but for a code or two, in fewer than half of its rows."""
+    codes = _codes(cells)
+    both = bool(YES & set(cells)) and bool(NO & set(cells))
+    return both and 0 < len(codes) <= CODES and 2 * sum(cell in codes for cell in cells) < len(cells)
 
 
 def _unmarked(cells: Iterable[str]) -> list[str]:
@@ -108,12 +124,15 @@ def read_findings(table: pd.DataFrame, names: Sequence[str], *, where: str, poli
         raise UserError(f"there is no column {some(lacking)}", where=where, mend="name columns of the table")
     crossed = [name for name in names if _unmarked(table[name]) != table[name].tolist()]
     table = table.assign(**{name: _unmarked(table[name]) for name in crossed})
-    wrong = [name for name in names if not set(table[name]) <= YES | NO | UNSURE | EMPTY]
+    wrong = {name: codes for name in names if (codes := _codes(table[name]))}
     if wrong:
+        held = some([f"{name} ({some(sorted(codes))})" for name, codes in wrong.items()])
+        left = SEPARATOR.join(name for name in names if name not in wrong)
         raise UserError(
-            f"{some(wrong)} holds more than 1, 0, -1 and empty cells",
+            f"more than 1, 0, -1 and empty cells in {held}",
             where=where,
-            mend="write 1 where the finding is there and 0 where it is not; or leave the column out",
+            mend="write 1 where the finding is there, 0 where it is not, nothing where it is not known; or leave "
+            f"{some(list(wrong))} out{f': --label-column {shlex.quote(left)}' if left else ''}",
         )
     meaning = {**dict.fromkeys(YES, "1"), **dict.fromkeys(NO, "0")}
     meaning |= dict.fromkeys(UNSURE, POLICIES[policy][0]) | dict.fromkeys(EMPTY, POLICIES[policy][1])
