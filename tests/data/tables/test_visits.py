@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from listed_files import noted, rows, touch
+from listed_files import noted, rows, touch, write
+from msmae.config import DatasetSettings, Settings
+from msmae.data.opening import open_data
 from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
 
@@ -115,3 +117,24 @@ def test_copies_in_a_folder_of_their_own_are_asked_about(kind: str, tmp_path: Pa
     with pytest.raises(UserError, match=f"{kind} .*the same images twice.*give one of them as DATA"):
         open_dataset(tmp_path)
     assert open_dataset(tmp_path / "Original Images").classes == ("Monkeypox", "Others")
+
+
+def test_masks_of_derivatives_are_no_images_and_channels_are_told_beside_a_table(tmp_path: Path) -> None:
+    for person in range(1, 7):
+        for visit in (1, 2):
+            key, below = f"sub-0{person}_ses-0{visit}", f"sub-0{person}/ses-0{visit}/anat"
+            touch(tmp_path, f"{below}/{key}_T1w.nii.gz", f"{below}/{key}_FLAIR.nii.gz")
+            touch(tmp_path, f"derivatives/brains/{below}/{key}_desc-brain_mask.nii.gz")
+    write(tmp_path, "participants.tsv", "participant_id\tgroup", *(f"sub-0{n}\t{'AC'[n % 2]}" for n in range(1, 7)))
+    labelled = open_data(tmp_path, Settings(dataset=DatasetSettings(label_column="group")))
+    unlabelled = open_data(tmp_path, Settings(dataset=DatasetSettings(layout="unlabelled")))
+    for manifest in (labelled, unlabelled):
+        assert len(manifest) == 24
+        assert not any("mask" in path for path in manifest.table["image_path"])
+        assert noted(manifest, "12 masks left out, named like no image")
+        assert "FLAIR, T1w" in manifest.rules["channels"]
+    told = DatasetSettings(label_column="group", image_column="T1w")
+    one = open_data(tmp_path, Settings(dataset=told))
+    assert len(one) == 12
+    assert Counter(one.table["label"]) == {"A": 6, "C": 6}
+    assert all(path.endswith("_T1w.nii.gz") for path in one.table["image_path"])

@@ -16,7 +16,7 @@ from msmae.data.tables.listing import Listing, count, left_out, some, without_su
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.places import Place, are_visits, check_doubts, check_letters, check_visits
 from msmae.data.tables.roles import is_list, parts_of_one, told_apart
-from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places
+from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places, without_stray_masks
 from msmae.errors import UserError
 
 UNLABELLED = ("unlabelled", "unlabeled", "pred", "predict")
@@ -61,7 +61,7 @@ def read_patient_folders(listing: Listing) -> Manifest:
     Raises ``UserError`` where the images lie in no folders.
     """
     check_not_empty(listing)
-    tree = read_places(listing)
+    tree = without_stray_masks(read_places(listing))
     folders = [place.rest[0] if place.rest else "" for place in tree.images]
     below = [place.rest[1] if len(place.rest) > 1 else "" for place in tree.images]
     if len(set(folders) - {""}) < 2:
@@ -105,7 +105,7 @@ def read_mask_folders(listing: Listing) -> Manifest:
 def read_unlabelled(listing: Listing) -> Manifest:
     """Every image of the folder, without a label: for pre-training and for ``check``. Masks are still no images."""
     check_not_empty(listing)
-    tree = read_places(listing)
+    tree = without_stray_masks(read_places(listing))
     notes = [f"{count(len(tree.images), 'image')} without labels, for pre-training only", *_fold_notes(tree)]
     return _manifest(listing, tree, "unlabelled", {}, {}, notes)
 
@@ -118,7 +118,7 @@ def read_without_classes(listing: Listing) -> Manifest:
     check_not_empty(listing)
     if masks_unpaired(listing):
         raise unpaired(listing)
-    tree = read_places(listing)
+    tree = without_stray_masks(read_places(listing))
     below = [place.rest for place in tree.images]
     patients, rule = _patients_below(tree, [""] * len(below), below)
     rules = {"patient_id": rule} if rule else {}

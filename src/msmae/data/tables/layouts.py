@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,9 @@ def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
     masks = "" if columns.mask_path == ColumnNames.mask_path else columns.mask_path
     channel = "" if columns.image_path == ColumnNames.image_path else columns.image_path
     listing = replace(list_folder(path), masks=masks, channel=channel)
+    ends = [path for path in listing.images if re.search(rf"[_-]{re.escape(channel)}\.nii", path, re.IGNORECASE)]
+    if channel and ends and not find_tables(listing, r".*\.(?:csv|tsv|txt|jsonl)", (channel,)):
+        columns = replace(columns, image_path=ColumnNames.image_path)
     manifest = _open_listing(path, listing, layout, columns)
     sheets = [name for name in listing.others if name.lower().endswith(SPREADSHEETS)]
     why = f"which msmae does not read: save {some(sheets, at_most=2)} as CSV in the same folder if it names the images"

@@ -14,6 +14,8 @@ from msmae.errors import UserError
 
 MASK_ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
 """What the name of a mask may have behind its image's: ``a_mask.png``, ``a_segmentation_1.png``."""
+CALLED_MASK = re.compile(r"[_\- ](?:masks?|d?seg(?:mentation)?|annotation|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
+"""What a mask's name ends with, whose ever it is."""
 MASK_INSIDE = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|gt)[_\- ][^\W\d_]+\d*$", re.IGNORECASE)
 """What the name of a mask of something may have behind its image's: ``a_mask_lesion.png``."""
 

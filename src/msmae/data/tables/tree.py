@@ -13,7 +13,7 @@ import numpy as np
 from msmae.data.manifest import SEPARATOR
 from msmae.data.reading.images import read_image
 from msmae.data.tables.listing import Listing, without_suffix
-from msmae.data.tables.pairing import SIGN, beside_masks, ending_masks, first_pair, named_masks, pair
+from msmae.data.tables.pairing import CALLED_MASK, SIGN, beside_masks, ending_masks, first_pair, named_masks, pair
 from msmae.data.tables.places import (
     Folders,
     Place,
@@ -41,7 +41,7 @@ BLUR, RIM = 0.06, 0.02
 class Tree:
     """The images of a listing, their masks, and what belongs to neither.
 
-    ``masks`` image path -> cell of ``mask_path``; ``strays`` pictures in folders of masks, of no image; ``side`` a
+    ``masks`` image path -> cell of ``mask_path``; ``strays`` masks, by their folder or name, of no image; ``side`` a
     folder of images and one of masks, as people say which belong together, ``""`` where masks lie beside their images.
     """
 
@@ -101,6 +101,20 @@ def read_places(listing: Listing) -> Tree:
     side = next((f"{image}/ and {mask.inner}/" for image, mask in first_pair(images, named, pairs)), "")
     masks = {path: SEPARATOR.join(masks) for path, masks in cells.items()}
     return Tree(tuple(images), masks, tuple(strays), side, wrapping, tuple(aside))
+
+
+def without_stray_masks(tree: Tree) -> Tree:
+    """The tree without the images of folders that hold nothing but pictures called masks, where others hold images:
+    masks are no images, whose ever they are."""
+    folders: dict[str, list[Place]] = {}
+    for place in tree.images:
+        folders.setdefault(place.path.rpartition("/")[0], []).append(place)
+    called = {name for name, inside in folders.items() if all(CALLED_MASK.search(place.stem) for place in inside)}
+    if len(called) == len(folders):
+        return tree
+    strays = [place.path for name in called for place in folders[name]]
+    images = tuple(place for place in tree.images if place.path.rpartition("/")[0] not in called)
+    return replace(tree, images=images, strays=(*tree.strays, *sorted(strays)))
 
 
 def _is_told(place: Place, listing: Listing) -> bool:
