@@ -96,3 +96,44 @@ def test_dicom_beside_pictures_names_its_own_patients(tmp_path: Path) -> None:
         (tmp_path / f"png/n{number}.png").rename(tmp_path / f"png/patient{number // 3}_{number}.png")
     named = open_dataset(tmp_path, layout="unlabelled")
     assert sorted(map(len, groups(named))) == [2, 2, 2, 3, 3], "and pictures by their names"
+
+
+NUMBERED = (
+    "Nord/{c}/{n:03}_{s}.png",
+    "{c}/Nord/patient{n}_{s}.png",
+    "Nord/{c}/case_{n:02}/{s}.png",
+    "Nord/{c}/{s}/{n}.png",
+)
+
+
+@pytest.mark.parametrize("form", NUMBERED)
+def test_numbers_that_begin_anew_in_any_folder_tell_patients_apart(form: str, tmp_path: Path) -> None:
+    places = [
+        (where, number, side) for where in ("Nord", "Sued", "UKE") for number in range(1, 9) for side in ("OD", "OS")
+    ]
+    files = [form.replace("Nord", w).format(c=("ill", "well")[n % 2], n=n, s=s) for w, n, s in places]
+    manifest = open_dataset(touch(tmp_path, *files), label_column="path:/?(ill|well)/")
+    assert {len(one) for one in groups(manifest)} == {2}
+    assert len(groups(manifest)) == 24
+    assert "anew in each of Nord, Sued, UKE" in said(manifest)
+
+
+@pytest.mark.parametrize(
+    "above", [("T1", "FLAIR"), ("2020-01-31", "2021-03-02"), ("before", "after"), ("visit1", "visit2")]
+)
+def test_parts_and_visits_tell_nobody_apart(above: tuple[str, str], tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{where}/patient{n}.png" for where in above for n in range(1, 7)))
+    assert len(groups(open_dataset(tmp_path, layout="unlabelled"))) == 6
+
+
+def test_long_numbers_in_several_folders_and_eyes_of_several_classes_are_one_person(tmp_path: Path) -> None:
+    touch(
+        tmp_path / "long",
+        *(f"{where}/patient{n}_{k}.png" for where in ("Nord", "Sued") for n in (10253, 471) for k in "ab"),
+    )
+    assert len(groups(open_dataset(tmp_path / "long", layout="unlabelled"))) == 2
+    touch(
+        tmp_path / "eyes",
+        *(f"{('ill', 'well')[(n + k) % 2]}/{n}_{s}.png" for n in range(1, 9) for k, s in enumerate(("left", "right"))),
+    )
+    assert len(groups(open_dataset(tmp_path / "eyes"))) == 8

@@ -14,8 +14,8 @@ from msmae.data.reading.headers import is_dicom, read_headers
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
-from msmae.data.tables.places import Place, are_visits, check_doubts, check_letters, check_visits
-from msmae.data.tables.roles import is_list, parts_of_one, told_apart
+from msmae.data.tables.places import Place, check_doubts, check_letters, check_visits
+from msmae.data.tables.roles import are_visits, is_list, parts_of_one, told_apart
 from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places, without_stray_masks
 from msmae.errors import UserError
 
@@ -67,12 +67,11 @@ def read_patient_folders(listing: Listing) -> Manifest:
     if len(set(folders) - {""}) < 2:
         raise UserError("there are no folders to be patients", where=str(listing.root), mend="check --layout")
     parts = parts_of_one(folders)
-    patients = told_apart(
-        [(_where(place), "", parts.get(name, name)) for place, name in zip(tree.images, folders, strict=True)]
-    )
+    above = [(place.split, place.site) for place in tree.images]
+    patients, anew = told_apart(above, [parts.get(name, name) for name in folders])
     cells: dict[str, Sequence[str]] = {"patient_id": patients}
     rule = f"the folders, of which a patient has several ({some(sorted(parts), at_most=2)})" if parts else "the folders"
-    rules = {"patient_id": rule, "label": "the folders are the patients"}
+    rules = {"patient_id": f"{rule}{anew}", "label": "the folders are the patients"}
     if all(below) and is_list(below) == "class":
         cells["label"], rules["label"] = below, "the folders below the patients"
     notes = [*_tree_notes(tree), *_deeper_notes(tree.images, cells.get("label", []), above=1, known=True)]
@@ -326,20 +325,13 @@ def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[st
         if len(names) > 1 and counted and not are_visits(names):
             parts = parts_of_one(names)
             at = [folders[depth] if len(folders) > depth else "" for folders in deeper]
-            told = told_apart(
-                [
-                    (_where(place), label, parts.get(name, name))
-                    for place, label, name in zip(tree.images, labels, at, strict=True)
-                ]
-            )
-            anew = " (numbered anew in each class or split)" if set(told) - {""} - names - set(parts.values()) else ""
+            above = [
+                (place.split, place.site, label, *(folders + ("",) * depth)[:depth])
+                for place, label, folders in zip(tree.images, labels, deeper, strict=True)
+            ]
+            told, anew = told_apart(above, [parts.get(name, name) for name in at])
             return told, f"the folder below the {'class' if any(labels) else 'images'}{anew}"
     return none, ""
-
-
-def _where(place: Place) -> str:
-    """The split and the site, in each of which patients may be numbered anew."""
-    return "/".join(filter(None, (place.split, place.site)))
 
 
 def _tree_notes(tree: Tree) -> list[str]:

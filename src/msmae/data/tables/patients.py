@@ -77,17 +77,14 @@ def _by_names(manifest: Manifest, paths: Sequence[str]) -> Manifest:
     if len(set(found) - {""}) < 2:  # no patient, or the same word in every path, tells nobody apart
         by_name = _by_pairs(manifest, paths) or _by_side_folders(manifest, paths) or _by_units(manifest, paths)
         return by_name or _by_beginnings(manifest, paths) or _with_hint(manifest, paths)
-    apart = _anew(manifest, found)
-    if apart != found:
-        rule = "file names (person, patient, subject with a number, numbered anew in each folder)"
-        note = f"patients by file names, numbered anew in each folder: {count(len(set(apart) - {''}), 'patient')}"
-        return manifest.with_columns({"patient_id": apart}, notes=[note], rules={"patient_id": rule})
+    heads = [path[: match.start()] if (match := PATIENT_IN_NAME.search(path)) else "" for path in paths]
+    found, anew = _anew(manifest, found, heads)
     note = (
-        f"patients guessed from file names: {count(len(set(found) - {''}), 'patient')} in "
+        f"patients guessed from file names{anew}: {count(len(set(found) - {''}), 'patient')} in "
         f"{count(sum(map(bool, found)), 'image')}, such as '{next(filter(None, found))}'; "
         "give a patient_id column, or patients='none' or an expression, if that is wrong"
     )
-    rule = "file names (person, patient, subject with a number)"
+    rule = f"file names (person, patient, subject with a number){anew}"
     return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": rule})
 
 
@@ -107,12 +104,14 @@ def _by_pairs(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
     hardly any file is named so, or no two belong together."""
     matches = [SIDES.match(without_suffix(path.rpartition("/")[2])) for path in paths]
     found = ["" if match is None else plain(match["who"]) for match in matches]
-    sides = {(who, match["side"].lower()) for who, match in zip(found, matches, strict=True) if match}
-    people = {who for who, _ in sides}
-    if sum(map(bool, found)) < 0.8 * len(found) or len(people) < 2 or len(sides) == len(people):
+    sides = ["" if match is None else match["side"].lower() for match in matches]
+    if sum(map(bool, found)) < 0.8 * len(found) or len(set(found) - {""}) < 2 or not _both(found, sides):
         return None
-    note = f"{count(len(people), 'patient')} by file names that end in a side: {len(sides) - len(people):,} with both"
-    return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": "names but for the side"})
+    apart, anew = _anew(manifest, found, paths, sides)
+    number = len(set(apart) - {""})
+    note = f"{count(number, 'patient')} by file names that end in a side{anew}: {_both(apart, sides):,} with both"
+    rules = {"patient_id": f"names but for the side{anew}"}
+    return manifest.with_columns({"patient_id": apart}, notes=[note], rules=rules)
 
 
 def _by_side_folders(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
@@ -126,16 +125,28 @@ def _by_side_folders(manifest: Manifest, paths: Sequence[str]) -> Manifest | Non
     people = {(above, name) for (_, above), name in zip(folders, found, strict=True)}
     if len(people) < 2 or len(people) == len(paths):
         return None
-    rule = "files of one name in folders of sides"
+    apart, anew = _anew(manifest, found, paths, [side for side, _ in folders])
+    rule = f"files of one name in folders of sides{anew}"
     note = f"{count(len(people), 'patient')} by {rule}: {len(paths) - len(people):,} twice"
-    return manifest.with_columns({"patient_id": _anew(manifest, found)}, notes=[note], rules={"patient_id": rule})
+    return manifest.with_columns({"patient_id": apart}, notes=[note], rules={"patient_id": rule})
 
 
-def _anew(manifest: Manifest, names: Sequence[str]) -> list[str]:
-    """Patients' names of the files, told apart where numbers begin anew in each split, site and class."""
-    table = manifest.table
-    places = ["/".join(filter(None, pair)) for pair in zip(table["split"], table["site"], strict=True)]
-    return told_apart(list(zip(places, table["label"], names, strict=True)))
+def _anew(
+    manifest: Manifest, names: Sequence[str], heads: Sequence[str], sides: Sequence[str] = ()
+) -> tuple[list[str], str]:
+    """Patients' names of the files, told apart where numbers begin anew (:func:`told_apart`), and no two ``sides`` of a
+    patient come apart; ``heads``: the paths up to the names."""
+    folders = [tuple(map(plain, head.split("/")[:-1])) for head in heads]
+    deep = max(map(len, folders))
+    known = manifest.table[["split", "site", "label"]].itertuples(index=False, name=None)
+    above = [(*cells, *inside, *[""] * (deep - len(inside))) for cells, inside in zip(known, folders, strict=True)]
+    apart, anew = told_apart(above, names)
+    return (list(names), "") if sides and _both(apart, sides) < _both(names, sides) else (apart, anew)
+
+
+def _both(names: Sequence[str], sides: Sequence[str]) -> int:
+    """How many are seen from a second side."""
+    return len({(who, side) for who, side in zip(names, sides, strict=True) if who}) - len(set(names) - {""})
 
 
 def with_words_of_names(manifest: Manifest, *, splits: bool = True) -> Manifest:
@@ -208,8 +219,8 @@ def _by_units(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
     units = set(found) - {""}
     if sum(map(bool, found)) < 0.8 * len(found) or len(units) < 2 or 2 * len(units) > len(found):
         return None
-    apart = tiles if any(tiles) else _anew(manifest, found)  # a slide has tiles of several classes
-    rule = f"file names that count videos, cases, slides ({next(filter(None, apart))})"
+    apart, anew = (tiles, "") if any(tiles) else _anew(manifest, found, paths)  # a slide has tiles of several classes
+    rule = f"file names that count videos, cases, slides ({next(filter(None, apart))}){anew}"
     note = f"{count(len(set(apart) - {''}), 'patient')} by {rule}"
     return manifest.with_columns({"patient_id": apart}, notes=[note], rules={"patient_id": rule})
 

@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 
 from msmae.data.manifest import plain
 from msmae.data.tables.listing import Listing, some, without_suffix
-from msmae.data.tables.roles import PARTS, SPLIT_NAMES, fold_of, kind_of, put_aside, shared_words, split_of, words
+from msmae.data.tables.roles import (
+    PARTS,
+    SPLIT_NAMES,
+    are_visits,
+    fold_of,
+    kind_of,
+    put_aside,
+    shared_words,
+    split_of,
+    words,
+)
 from msmae.errors import UserError
 
 DERIVED = re.compile(
@@ -41,12 +51,6 @@ SMALLER = {*("thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"
 """Words in the name of a folder within another, whose images it holds again for people to look at."""
 PART_OF_ALL = re.compile(r"(?:part|batch|chunk|shard|disk|zip|archive)[_\- ]?\d+", re.IGNORECASE)
 """Folders that a set was cut into for its size, where all beside one another are called so."""
-VISIT = re.compile(
-    r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d(?:\D.*)?|[0-3]?\d\.[01]?\d\.(?:19|20)\d\d|"
-    r"(?:visit[ea]?|besuch|termin|session|ses|baseline|follow-?up|time-?point|v)[-_ ]?\d{0,4}",
-    re.IGNORECASE,
-)
-"""Folders of the days, or visits, on which somebody was seen."""
 _PART = re.compile(r"(?:images|labels)(Tr|Ts)")  # nnU-Net's and the decathlon's folders
 Folders = tuple[str, ...]
 
@@ -242,11 +246,6 @@ def check_aside(paths: Sequence[str], *, where: str) -> None:
                 mend="move it out of this folder (or call it unlabelled: for pre-training); or say --layout folder if "
                 "it is a class or its images count (tables, if a table has the labels; or unlabelled)",
             )
-
-
-def are_visits(names: Collection[str]) -> bool:
-    """Whether all of these folders are called as the visits of a patient are: by a day, or a word and a number."""
-    return all(VISIT.fullmatch(name) for name in names)
 
 
 def check_visits(images: Sequence[Place], names: str, *, where: str) -> None:

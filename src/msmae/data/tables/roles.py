@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import combinations
+
+from msmae.data.tables.listing import some
 
 SPLIT_NAMES = {
     **{"train": "train", "training": "train"},
@@ -173,9 +176,17 @@ def parts_of_one(names: Iterable[str]) -> dict[str, str]:
 
 PARTS = _set(
     "left right l r cc mlo ml lm od os node visit session ses study scan series exam mr ct pet us baseline followup "
-    "pre post day month year t v lesion nodule tumor slice view eye breast lung knee"
+    "pre post day month year t v lesion nodule tumor slice view eye breast lung knee run before after vorher nachher "
+    "flair dwi adc w c ce gd native contrast axial sagittal coronal ap pa lateral oct fundus x"
 )
-"""Words behind a patient's number that name a part of what there is of the patient."""
+"""Words behind a patient's number, or of folders, that name a part of what there is of the patient."""
+VISIT = re.compile(
+    r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d(?:\D.*)?|[0-3]?\d\.[01]?\d\.(?:19|20)\d\d|"
+    r"(?:visit[ea]?|besuch|termin|session|ses|baseline|follow-?up|time-?point|v)[-_ ]?\d{0,4}",
+    re.IGNORECASE,
+)
+"""Folders of the days, or visits, on which somebody was seen."""
+MOST_LEVELS = 6  # above a patient's name, tried together
 _WHO = re.compile(r".*?(?<![a-z])(?:person|patient|pat|subject|subj|sub|case)[-_ ]?\d+(?![a-z])", re.IGNORECASE)
 _NUMBERED = re.compile(r"[^\d]*?(?:\d{1,2}[_-])?[^\d]*?\d{3,}")
 
@@ -211,21 +222,47 @@ def is_list(names: Iterable[str]) -> str:
     return "?" if len(names) >= 3 else ""
 
 
-def told_apart(names: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Patients' names of (split, class, folder): numbers that begin anew in each class or split are told apart.
+def are_visits(names: Collection[str]) -> bool:
+    """Whether all of these folders are called as the visits of a patient are: by a day, or a word and a number."""
+    return all(VISIT.fullmatch(name) for name in names)
 
-    ``000`` to ``023`` without a gap in each of two classes are 48 people; ``10253`` in two classes is one.
+
+def told_apart(above: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[list[str], str]:
+    """Patients' names, told apart where their numbers begin anew in what lies above them; and that in a few words.
+
+    ``000`` to ``023`` without a gap in each of two classes (splits, sites, folders) are 48 people; ``10253`` in two is
+    one. Where the numbers begin anew in several ways, the finest counts. Folders of parts of a patient (``left``,
+    ``T1``) and visits tell nobody apart.
+
+    Args:
+        above: the split, the site, the class and the folders above each name, as many of each, ``""`` for none.
+        names: ``""`` for nobody.
     """
-    of: dict[tuple[str, str], set[str]] = {}
-    for split, label, name in names:
-        if name:
-            of.setdefault((split, label), set()).add(name)
-    everyone = Counter(name for inside in of.values() for name in inside)
-    numbers = {name: int(found[-1]) for name in everyone if (found := re.findall(r"\d{1,9}", name))}
-    anew = max(everyone.values(), default=0) > 1 and len(numbers) == len(everyone)
-    if not (anew and all(max(numbers[name] for name in inside) <= len(inside) + 1 for inside in of.values())):
-        return [name for _, _, name in names]
-    return ["/".join(filter(None, (split, label, name))) if name else "" for split, label, name in names]
+    levels: dict[tuple[int, ...], Sequence[str]] = {}  # what divides the images alike is one level
+    for cells in zip(*above, strict=True):
+        places = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
+        parts = all(words(cell) and {*words(cell)} <= PARTS for cell in places if cell)
+        if len(places) > 1 and not (parts or are_visits({*places} - {""})):
+            levels.setdefault(tuple(places[cell] for cell in cells), cells)
+    rows = list(zip(*list(levels.values())[:MOST_LEVELS], strict=True)) if levels else []
+    found = {(row, name) for row, name in zip(rows, names, strict=False) if name}
+    numbers = {name: int(said[-1]) for _, name in found if (said := re.findall(r"\d{1,9}", name))}
+    if len(found) == len({name for _, name in found}) or not all(name in numbers for _, name in found):
+        return list(names), ""
+    chosen = (those for size in range(len(rows[0]), 0, -1) for those in combinations(range(len(rows[0])), size))
+    for those in chosen:
+        inside: dict[tuple[str, ...], set[str]] = {}
+        for row, name in found:
+            inside.setdefault(tuple(row[level] for level in those), set()).add(name)
+        anew = all(max(map(numbers.__getitem__, people)) <= len(people) + 1 for people in inside.values())
+        if anew and sum(map(len, inside.values())) > len(numbers):
+            where = sorted({"/".join(filter(None, place)) for place in inside} - {""})
+            apart = [
+                "/".join(filter(None, (*(row[level] for level in those), name))) if name else ""
+                for row, name in zip(rows, names, strict=True)
+            ]
+            return apart, f", numbered anew in each of {some(where, at_most=3)}"
+    return list(names), ""
 
 
 def _says_nothing(word: str) -> bool:
