@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from msmae.errors import UserError
-from msmae.statistics.answers import name_classes, read_thresholds, with_plain
+from msmae.statistics.answers import name_classes, read_thresholds, say_averaged, with_plain
 from msmae.statistics.summary import figures_by, summarise, with_both_rules
 
 CLASSES = ("a", "b", "c")
@@ -66,3 +66,11 @@ def test_both_rules_have_their_figures() -> None:
     assert plain["per_class"] == alone["per_class"]
     assert plain["metrics"]["accuracy"]["value"] > balanced["test"]["metrics"]["accuracy"]["value"]
     assert figures_by(balanced["test"], "plain")["metrics"] == balanced["test"]["metrics"]
+
+
+def test_what_an_answer_is_the_mean_of() -> None:
+    told = [say_averaged(models, mirrored=mirrored) for models in (1, 5) for mirrored in (False, True)]
+    assert [("5 models" in text, "mirror" in text) for text in told] == [
+        (several, mirrored) for several in (False, True) for mirrored in (False, True)
+    ]
+    assert told[0] == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msmae.statistics.conformal import conformal_level, conformal_sets
+from msmae.statistics.conformal import conformal_level, conformal_level_several, conformal_sets
 
 
 def answers(count: int, skill: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,3 +42,16 @@ def test_too_few_images_for_the_coverage_keep_every_class() -> None:
     assert conformal_level(np.array([[0.9, 0.1]] * 8), np.zeros(8, int), coverage=0.9) == 0
     with pytest.raises(ValueError, match="between 0 and 1"):
         conformal_level(np.array([[0.9, 0.1]]), np.zeros(1, int), coverage=1.0)
+
+
+def test_of_several_labels_the_least_likely_one_counts() -> None:
+    probabilities = np.array([[0.9, 0.2], [0.8, 0.6], [0.3, 0.7], [0.4, 0.1]])
+    truth = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], dtype=bool)  # scores 0.1, 0.4, 0.3, 0
+    for coverage, level in ((0.2, 1.0), (0.4, 0.9), (0.6, 0.7), (0.8, 0.6), (0.9, 0.0)):  # ceil(5 x coverage)-th of 4
+        assert conformal_level_several(probabilities, truth, coverage=coverage) == pytest.approx(level)
+    single = np.eye(2, dtype=bool)[[0, 1, 1, 0]]
+    by_number = conformal_level(probabilities, np.array([0, 1, 1, 0]), coverage=0.6)
+    assert conformal_level_several(probabilities, single, coverage=0.6) == by_number
+    for coverage in (0.0, 1.0):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            conformal_level_several(probabilities, truth, coverage=coverage)

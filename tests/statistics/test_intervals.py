@@ -120,6 +120,15 @@ def test_a_perfect_ranking_is_as_sure_as_its_pairs_are_many() -> None:
     assert perfect_ranking(1.0, 10) == clopper_pearson(10, 10)
     assert perfect_ranking(0.0, 10).high == clopper_pearson(0, 10).high
     assert perfect_ranking(1.0, 10).low == pytest.approx(0.025 ** (1 / 10))
+    assert perfect_ranking(1.0, 0).low is None  # one patient has them all
+    assert wilson(0, 0).low is None
+
+
+def test_where_a_group_cannot_be_left_out_nothing_is_known_of_the_skew() -> None:
+    draws, jackknife = np.random.default_rng(0).normal(size=500), np.array([0.0, 0.0, 9.0])
+    skewed, unknown = bca(0.1, draws, jackknife, units=3), bca(0.1, draws, np.r_[jackknife, np.nan], units=3)
+    assert unknown == bca(0.1, draws, np.array([-1.0, 0.0, 1.0]), units=3) != skewed
+    assert bca(0.1, draws, np.zeros(3), units=3) == unknown  # nor where leaving out changes nothing
 
 
 def test_draws_are_whole_patients_and_do_not_depend_on_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from msmae.statistics.segmentation import match_lesions, measure, summarise_segmentation
+from msmae.errors import UserError
+from msmae.statistics.segmentation import (
+    match_lesions,
+    mean_entry,
+    measure,
+    read_segmentation,
+    same_images,
+    summarise_segmentation,
+)
 
 
 def square(top: int, left: int, side: int = 10, size: int = 32) -> np.ndarray:
@@ -107,3 +117,61 @@ def test_intervals_draw_patients_not_images() -> None:
     alone = summarise_segmentation(rows_of(dice), classes=["lesion"], resamples=500)["test"]["metrics"]["dice"]
     assert named["value"] == pytest.approx(alone["value"], abs=1e-12)  # summed in another order
     assert named["high"] - named["low"] > 2 * (alone["high"] - alone["low"])
+
+
+def test_images_of_a_cluster_are_drawn_together_where_no_patient_is_named() -> None:
+    values = np.random.default_rng(0).uniform(0.2, 0.95, 12)
+    frame = rows_of(np.repeat(values, 8).tolist())
+    groups = [f"near-{i // 8}" for i in range(96)]
+
+    def interval(rows: pd.DataFrame) -> tuple[float, float]:
+        found = mean_entry(rows[["dice"]].to_numpy(), rows, 300, 0)
+        return found["low"], found["high"]
+
+    named = frame.assign(patient_id=[name.replace("near", "p") for name in groups])
+    clustered = interval(frame.assign(cluster=groups))
+    assert clustered == pytest.approx(interval(frame.assign(patient_id=groups)))
+    low, high = interval(frame.assign(cluster=""))
+    assert clustered[1] - clustered[0] > 2 * (high - low)
+    assert interval(named.assign(cluster="all")) == pytest.approx(interval(named))  # a patient counts for more
+
+
+def test_a_mean_is_told_from_zero_by_its_patients() -> None:
+    rows = rows_of([0.5] * 40, [f"p{i}" for i in range(40)])
+    lost = np.random.default_rng(0).normal(0.1, 0.1, (40, 1))
+    assert mean_entry(lost, rows, 400, 0, tested=True)["p_value"] < 0.01
+    assert mean_entry(lost - lost.mean(), rows, 400, 0, tested=True)["p_value"] > 0.5
+    assert mean_entry(lost[:1], rows[:1], 400, 0, tested=True)["p_value"] is None
+    assert "p_value" not in mean_entry(lost, rows, 400, 0)
+    assert mean_entry(lost * np.nan, rows, 400, 0)["value"] is None
+
+
+def test_too_few_lesions_for_thirds_have_none_and_no_rows_are_refused() -> None:
+    split = summarise_segmentation(rows_of([0.5, 0.9, np.nan]), classes=["lesion"], resamples=100)["test"]
+    assert split["by_size"] == [{"class": "lesion", "strata": []}]
+    with pytest.raises(UserError, match="no segmentations"):
+        summarise_segmentation(rows_of([0.5])[:0], classes=["lesion"])
+
+
+def test_runs_of_the_same_images_come_in_one_order_and_of_others_are_refused() -> None:
+    one = rows_of([0.5, 0.9, 0.0, 0.6], ["a", "a", "b", "c"])
+    other = one.assign(dice=[0.1, 0.2, 0.3, 0.4])[::-1]
+    elsewhere = one.assign(split="val", image_path=[f"v{i}.png" for i in range(4)])
+    first, second = same_images([one, pd.concat([elsewhere, other])], split="test")
+    assert first["dice"].tolist() == [0.5, 0.9, 0.0, 0.6]
+    assert second["dice"].tolist() == [0.1, 0.2, 0.3, 0.4]
+    for column, cells in (("patient_id", "x"), ("reference", 3), ("class", "rim"), ("image_path", "x.png")):
+        with pytest.raises(UserError, match="cannot be compared"):
+            same_images([one, other.assign(**{column: cells})], split="test")
+    frames = [one[:1].assign(frame=number) for number in "01"]
+    assert same_images([pd.concat(frames[::-1]), pd.concat(frames)], split="test")[0]["frame"].tolist() == ["0", "1"]
+
+
+def test_a_table_reads_back_and_one_that_lacks_a_column_is_refused(tmp_path: Path) -> None:
+    frame = rows_of([0.5, np.nan], ["007", ""])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    pd.testing.assert_frame_equal(read_segmentation(tmp_path / "a.csv"), frame, check_dtype=False)
+    for name in ("patient_id", "reference", "hd95"):
+        frame.drop(columns=name).to_csv(tmp_path / "b.csv", index=False)
+        with pytest.raises(UserError, match=f"no column {name}"):
+            read_segmentation(tmp_path / "b.csv")

@@ -78,6 +78,7 @@ def test_a_column_that_is_not_there_or_empty_is_refused():
     assert unit_column(FRAME, "auto") == "patient_id"
     assert unit_column(FRAME, "none") is None
     assert unit_column(FRAME.assign(patient_id=""), "auto") is None
+    assert unit_column(FRAME.assign(lesion="a"), "lesion") == "lesion"
     for asked, said in (("lesion", "no column 'lesion'"), ("empty", "is empty")):
         with pytest.raises(UserError, match=said):
             unit_column(FRAME.assign(empty=""), asked)
@@ -105,3 +106,10 @@ def test_the_interval_agrees_with_a_bootstrap_over_patients_written_by_hand():
     low, high = np.percentile(by_hand, [2.5, 97.5])
     assert found["value"] == pytest.approx((right[ill].mean() + right[~ill].mean()) / 2)
     assert (found["low"], found["high"]) == (pytest.approx(low, abs=0.025), pytest.approx(high, abs=0.025))
+
+
+def test_without_a_unit_nothing_is_pooled():
+    units = gather(frame_of(("", "test", "ill", 0.9), ("", "test", "", 0.1)), "patient_id", multilabel=False)
+    assert (len(units), units.flags(CLASSES).shape) == (0, (0, 2))
+    assert pool(np.empty((0, 2)), units.members, 0, "mean", multilabel=True).shape == (0, 2)
+    assert FRAME.iloc[units.rows].empty
