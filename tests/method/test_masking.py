@@ -144,6 +144,8 @@ def test_decimal_ratios_mean_what_they_say(mask: float, throw: float, counts: tu
 def test_ratios_that_keep_nothing_or_are_negative_are_refused(mask: float, throw: float):
     with pytest.raises(ValueError, match=r"ratio|NaN"):
         plan_patches(torch.ones(1, 16), mask, throw, seeded())
+    with pytest.raises(ValueError, match="leaves none to keep"):
+        patch_counts(4, 1 - 1e-10, 0.0)
 
 
 def test_a_plan_may_mask_or_throw_nothing():

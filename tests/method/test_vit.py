@@ -89,6 +89,7 @@ def test_any_rectangle_patch_size_and_channel_count(grid: tuple[int, int], patch
         ({"image_size": (0, 12)}, "multiple of the patch size 4"),
         ({"width": 22, "heads": 11}, "multiple of 4"),
         ({"width": 24, "heads": 5}, "the 5 heads"),
+        ({"class_token": False}, "no class token"),
     ],
 )
 def test_sizes_that_do_not_divide_are_refused(wrong: dict[str, object], message: str):

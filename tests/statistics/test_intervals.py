@@ -97,6 +97,9 @@ def test_no_interval_where_the_draws_cannot_tell() -> None:
     same = bca(1.0, np.ones(100), np.ones(10), units=10)
     assert (same.low, same.high) == (None, None)
     assert same.reason is not None
+    rounded = np.where(np.arange(100) % 2, 0.3, 0.1 + 0.2)  # another number of threads sums otherwise
+    assert (rounded[0] == rounded[1], bca(0.3, rounded, np.ones(10), units=10).low) == (False, None)
+    assert bca_p_value(rounded, np.ones(10), 0.3, units=10) is None
     rare = percentile(np.r_[np.full(30, np.nan), np.linspace(0, 1, 70)], units=10)
     assert rare.low is None
     assert "70 % of the resamples" in (rare.reason or "")

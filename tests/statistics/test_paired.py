@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from msmae.errors import UserError
 from msmae.statistics.comparison import compare_arms, holm
-from msmae.statistics.paired import difference, matched, resample_together
+from msmae.statistics.metrics import Values
+from msmae.statistics.paired import Resampled, difference, matched, resample_together
 from msmae.statistics.predictions import Predictions
-from msmae.statistics.seeds import difference_over_seeds, mean_over_seeds, t_interval
+from msmae.statistics.seeds import difference_over_seeds, mean_over_seeds, satterthwaite, t_interval, variances
 from simulated import as_frame, draw, of
 
 CLASSES = ("c0", "c1", "c2")
@@ -234,3 +235,64 @@ def test_three_seeds_and_forty_patients_cover_the_truth() -> None:
         resampled_held += low <= 0 <= high
     assert 0.93 <= held / 2000 <= 0.97
     assert resampled_held / 2000 < 0.90
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("accuracy", 0, 1), ("auroc", 0, 1), ("mcc", -1, 1), ("kappa", -1, 1), ("kappa_quadratic", -1, 1),
+     ("brier", 0, 2), ("log_loss", 0, np.inf), ("mean_absolute_error", 0, np.inf)],
+)  # fmt: skip
+def test_an_interval_over_seeds_ends_where_the_metric_does(name: str, least: float, most: float) -> None:
+    base = prepared_once()
+
+    def interval(values: tuple[float, float]) -> tuple[float, float]:
+        spread = np.linspace(-2, 2, 101)
+        runs = [
+            Resampled(base.metrics, Values({name: np.array([value])}, {}), Values({name: value + spread}, {}),
+                      base.left_out, patients=30)
+            for value in values
+        ]  # fmt: skip
+        found = mean_over_seeds(runs, name)
+        return found["low"], found["high"]
+
+    low, high = interval((least + 0.1, least + 0.2))
+    assert low == least < high
+    if np.isfinite(most):
+        assert interval((most - 0.1, most - 0.2))[1] == most
+    else:
+        assert interval((50, 51))[1] > 51
+
+
+def prepared_once() -> Resampled:
+    return resample_together([draw(np.random.default_rng(0), patients=10)], resamples=2)[0]
+
+
+def test_the_freedom_of_a_sum_lies_between_its_parts_and_their_sum() -> None:
+    assert satterthwaite([(2.0, 5.0)]) == (2.0, 5.0)
+    assert satterthwaite([(1.0, 4.0), (1.0, 4.0)]) == (2.0, 8.0)
+    assert satterthwaite([(3.0, 6.0), (1.0, 2.0)]) == (4.0, pytest.approx(16 / (9 / 6 + 1 / 2)))
+    assert satterthwaite([(0.0, 5.0), (0.0, 2.0)]) == (0.0, np.inf)
+    means = np.array([0.2, 0.4, 0.6])
+    assert variances(np.array([0.4]), means, patients=5) == ((pytest.approx(0.04 * 5 / 4), 4.0),)
+    (_, (seeds, freedom)) = variances(np.array([0.3, 0.5]), means, patients=5)
+    assert (seeds, freedom) == (pytest.approx(0.02 / 2), 1.0)
+
+
+def test_no_interval_over_seeds_where_the_draws_cannot_tell() -> None:
+    draws = np.random.default_rng(0).normal(size=(2, 100))
+    draws[0, :11] = np.nan
+    assert t_interval(np.array([0.1, 0.2]), draws, patients=9)[1] is None
+    draws[0, 0] = 0
+    assert t_interval(np.array([0.1, 0.2]), draws, patients=9)[1] is not None
+    none, p_value = t_interval(np.array([0.1, 0.1]), np.full((2, 100), 0.1), patients=9)
+    assert (none.low, p_value) == (None, None)
+
+
+def test_a_split_without_labels_and_a_single_patient_are_refused() -> None:
+    one, other = two_runs()
+    with pytest.raises(UserError, match="no labelled image of the val split"):
+        matched([one, other], classes=CLASSES, split="val")
+    with pytest.raises(UserError, match="no labelled image"):
+        matched([one, other.assign(label="")], classes=CLASSES)
+    with pytest.raises(UserError, match="one patient only"):
+        resample_together(matched([one.assign(patient_id="p"), other.assign(patient_id="p")], classes=CLASSES))

@@ -192,3 +192,11 @@ def test_several_labels_an_image() -> None:
         )
     assert again["per_class"]["effusion"]["auroc"] == summary["per_class"]["effusion"]["auroc"]
     assert any("40 labels are not known" in note for note in again["notes"])
+
+
+def test_several_labels_of_which_none_is_given_or_predicted_have_no_f1() -> None:
+    frame = several_images_each().assign(label=";", predicted="")
+    metrics = summarise(frame, classes=CLASSES, resamples=20, multilabel=True)["test"]["metrics"]
+    assert metrics["f1_micro"]["value"] is None
+    assert "none is predicted" in metrics["f1_micro"]["reason"]
+    assert metrics["accuracy"]["value"] == 1

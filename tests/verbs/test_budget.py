@@ -226,6 +226,9 @@ def test_what_one_class_loses_is_said():
     assert sentence.startswith("sensitivity for malignant (")
     assert sentence.endswith("(significant)")
     assert token_shares.cautions(found, margin=0.9) == []
+    rest = frame[frame["label"] != "normal"]
+    lacking = token_shares.loss_by_class(rest, rest, classes=CLASSES, resamples=20)[CLASSES.index("normal")]
+    assert (lacking["n"], lacking["all"], lacking["loss"]["value"]) == (0, None, None)
 
 
 def test_a_run_without_a_budget_has_no_such_section(tmp_path: Path):
@@ -246,6 +249,7 @@ def test_the_smaller_image_stands_beside_what_drops_patches_and_the_better_is_na
     behind = token_shares.rival([row("smaller", 0.03, 4.0), row("locator", 0.01, 3.4)])
     assert behind[0].endswith("take locator")
     assert token_shares.rival([row("locator", 0.01, 3.4)]) == []
+    assert token_shares.rival([row("smaller", 0.01, 3.4)]) == []
 
 
 def test_a_model_of_mixed_shares_is_measured_as_it_is(

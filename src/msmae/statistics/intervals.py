@@ -188,7 +188,7 @@ def _usable(draws: np.ndarray) -> np.ndarray | Interval:
         return no_interval(
             f"too few patients of some class: the metric is defined in only {share:.0f} % of the resamples"
         )
-    if usable.min() == usable.max():
+    if alike(usable):
         return no_interval("every resample gives the same value")
     return usable
 
@@ -217,6 +217,11 @@ def _holding(value: float, interval: Interval) -> Interval:
     if interval.low > value + _rounding(value) or interval.high < value - _rounding(value):
         return no_interval("the resamples lie beside the value: the bootstrap is biased here")
     return replace(interval, low=min(interval.low, value), high=max(interval.high, value))
+
+
+def alike(draws: np.ndarray) -> bool:
+    """Whether draws differ by rounding alone."""
+    return bool(np.ptp(draws) <= _rounding(draws[0]))
 
 
 def _rounding(value: float) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from msmae.statistics.intervals import DEFINED, LEVEL, Interval, bca, entry, no_interval, undefined
+from msmae.statistics.intervals import DEFINED, LEVEL, Interval, alike, bca, entry, no_interval, undefined
 from msmae.statistics.paired import Resampled, difference, not_comparable
 
 RANGES = {
@@ -74,10 +74,9 @@ def t_interval(values: np.ndarray, draws: np.ndarray, *, patients: int) -> tuple
     means = means[~np.isnan(means)]
     if len(means) < DEFINED * draws.shape[1]:
         return no_interval("too few patients of some class: undefined in more than a tenth of the resamples"), None
-    luck = variances(values, means, patients=patients)
-    variance, freedom = satterthwaite(luck)
-    if variance == 0:
+    if alike(means) and alike(values):
         return no_interval("every seed and every resample gives the same number"), None
+    variance, freedom = satterthwaite(variances(values, means, patients=patients))
     value, spread = float(values.mean()), variance**0.5
     reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * spread
     interval = Interval(low=value - reach, high=value + reach, method="t over seeds and patients")

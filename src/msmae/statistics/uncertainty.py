@@ -16,6 +16,7 @@ import numpy as np
 from msmae.statistics.intervals import (
     LEVEL,
     Interval,
+    alike,
     bca,
     bootstrap,
     clopper_pearson,
@@ -107,7 +108,7 @@ def ece_intervals(
     high = np.maximum(value, np.quantile(length, (1 + level) / 2, axis=0))
     return [
         Interval(low=float(low[i]), high=float(high[i]), method="triangle")
-        if length[:, i].max() > length[:, i].min()
+        if not alike(length[:, i])
         else no_interval("every resample gives the same value")
         for i in range(k)
     ]

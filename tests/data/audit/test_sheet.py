@@ -1,0 +1,111 @@
+"""The contact sheet: which pairs are chosen, in which order, and how a picture of any kind is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_audit import different, manifest_of, save, texture
+
+from msmae.data.audit import draw_worst_pairs, find_duplicates
+from msmae.data.audit.columns import Columns
+from msmae.data.audit.duplicates import Duplicates, keep_together
+from msmae.data.audit.sheet import GAP, LINE, SIDE, Pair, worst_pairs
+from msmae.data.audit.threshold import given_threshold
+
+
+def columns_of(labels: str, splits: str = "", patients: str = "") -> Columns:
+    """A letter an image, ``-`` for none; splits of t(est) and others."""
+    cells = [[letter.strip("-") for letter in (text or "-" * len(labels))] for text in (labels, patients, splits)]
+    cells[2] = [{"t": "test", "r": "train", "": ""}[split] for split in cells[2]]
+    return Columns(*(np.array(column, dtype=object) for column in cells))
+
+
+def pictures(numbers: list[int], near: list[tuple[int, int, int]]) -> Duplicates:
+    first = np.array([numbers.index(picture) for picture in range(max(numbers) + 1)])
+    pairs = np.array(near, dtype=np.int64).reshape(-1, 3)
+    return Duplicates(np.array(numbers), first, pairs, given_threshold(9), crowded=False)
+
+
+def shown(columns: Columns, duplicates: Duplicates, at_most: int = 9) -> list[tuple[int, int, int, str]]:
+    pairs = worst_pairs(columns, duplicates, at_most=at_most)
+    return [(pair.first, pair.second, pair.bits, pair.kind) for pair in pairs]
+
+
+def test_of_a_picture_shown_often_the_worst_pair_stands_for_all() -> None:
+    thrice = pictures([0, 0, 0, 0], [])
+    assert shown(columns_of("aaab", "rtrr"), thrice) == [(0, 3, 0, "identical, two labels")]
+    assert shown(columns_of("aaaa", "rrrt"), thrice) == [(0, 3, 0, "identical, in test and in the pool")]
+    assert shown(columns_of("-a-b", "rrrr"), thrice) == [(1, 3, 0, "identical, two labels")]
+    assert shown(columns_of("----", "", "xxxy"), thrice) == [(0, 1, 0, "identical")]
+    assert shown(columns_of("a-", "", "xy"), pictures([0, 0], [])) == [(0, 1, 0, "identical, two patients")]
+
+
+def test_of_near_pictures_images_on_two_sides_are_shown_and_the_nearest_first() -> None:
+    near = pictures([0, 0, 1, 2, 3], [(0, 1, 7), (2, 3, 4)])
+    assert shown(columns_of("-----", "rtrrr"), near) == [
+        (0, 1, 0, "identical, in test and in the pool"),
+        (1, 2, 7, "near, in test and in the pool"),
+        (3, 4, 4, "near"),
+    ]
+    assert shown(columns_of("----b", "----t"), pictures([0, 1, 2, 3, 4], [(3, 4, 2), (0, 1, 1), (1, 2, 3)])) == [
+        (4, 3, 2, "near, in test and in the pool"),
+        (0, 1, 1, "near"),
+        (1, 2, 3, "near"),
+    ]
+
+
+def test_every_kind_has_its_share_and_the_worst_come_first() -> None:
+    columns = columns_of("ab" * 6, "r" * 12, "-" * 12)
+    near = [(first, first + 1, first + 1) for first in range(0, 8, 2)] + [(8, 10, 3)]
+    numbers = list(range(11)) + [10]
+    assert shown(columns, pictures(numbers, near), at_most=3) == [
+        (10, 11, 0, "identical, two labels"),
+        (0, 1, 1, "near, two labels"),
+        (8, 10, 3, "near"),
+    ]
+    assert [bits for *_, bits, _ in shown(columns, pictures(numbers, near), at_most=5)] == [0, 1, 3, 5, 3]
+    pair = Pair(0, 1, bits=0, across=False, labels=True, patients=False, identical=True)
+    assert pair.harm == (True, False, True, True)
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey", "16 bits", "one colour of 16 bits"])
+def test_a_picture_stands_in_its_place_from_its_darkest_to_its_brightest(kind: str, tmp_path: Path) -> None:
+    pixels = texture(0, size=(60, 90))
+    made = {"colour": np.stack([pixels, 255 - pixels, pixels // 2], axis=2), "grey": pixels}
+    made |= {
+        "16 bits": 1000 + pixels.astype(np.uint16) * 16,
+        "one colour of 16 bits": np.full((60, 90), 900, np.uint16),
+    }
+    for name in ("a", "b"):
+        save(tmp_path / f"{name}.png", made[kind])
+    manifest = manifest_of([{"image_path": f"{name}.png", "label": name} for name in "ab"], tmp_path)
+    duplicates = pictures([0, 0], [])
+    assert draw_worst_pairs(manifest, duplicates, tmp_path / "out" / "sheet.png") == 1
+    sheet = np.asarray(Image.open(tmp_path / "out" / "sheet.png"))
+    assert sheet.shape == (SIDE + 3 * LINE + 2 * GAP, 2 * SIDE + 3 * GAP, 3)
+    top = GAP + 3 * LINE + (SIDE - 60) // 2
+    for left in (GAP, GAP + SIDE + GAP):
+        left += (SIDE - 90) // 2
+        seen = sheet[top : top + 60, left : left + 90].astype(int)
+        if kind == "colour":
+            assert (seen == made[kind]).all()
+        elif kind == "one colour of 16 bits":
+            assert (seen == 0).all()
+        else:
+            scaled = pixels if kind == "grey" else (pixels - pixels.min().astype(float)) * 255 / np.ptp(pixels)
+            assert np.abs(seen - scaled[..., None]).max() <= 1
+        assert (sheet[top - 1, left : left + 90] == 211).all()  # light grey around it
+
+
+def test_folds_are_kept_together_where_no_patient_is_named() -> None:
+    rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2], "fold": "xyz"[i // 2]} for i in range(6)]
+    prints = different(6)
+    groups = keep_together(manifest_of(rows), find_duplicates(prints), prints)
+    assert groups[0] == groups[1] != groups[2] == groups[3] != groups[4] == groups[5]
+    named = manifest_of([{**row, "patient_id": f"p{i}"} for i, row in enumerate(rows)])
+    assert keep_together(named, find_duplicates(prints), prints) == [f"p{i}" for i in range(6)]
+    two = manifest_of([{**row, "fold": "xy"[i // 3]} for i, row in enumerate(rows)])
+    assert keep_together(two, find_duplicates(prints), prints) == [""] * 6
