@@ -60,7 +60,7 @@ def test_of_near_pictures_images_on_two_sides_are_shown_and_the_nearest_first() 
 def test_every_kind_has_its_share_and_the_worst_come_first() -> None:
     columns = columns_of("ab" * 6, "r" * 12, "-" * 12)
     near = [(first, first + 1, first + 1) for first in range(0, 8, 2)] + [(8, 10, 3)]
-    numbers = list(range(11)) + [10]
+    numbers = [*range(11), 10]
     assert shown(columns, pictures(numbers, near), at_most=3) == [
         (10, 11, 0, "identical, two labels"),
         (0, 1, 1, "near, two labels"),
