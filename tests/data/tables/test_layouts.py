@@ -136,6 +136,13 @@ def test_split_folders_without_classes_are_splits_without_labels(tmp_path):
     assert rows(manifest, "image_path", "split") == [("test/2.png", "test"), ("train/1.png", "train")]
 
 
+def test_a_folder_of_all_that_is_labelled_is_no_class(tmp_path):
+    touch(tmp_path, *(f"labeled/{name}/{n}.png" for name in ("acne", "eczema") for n in range(3)), "unlabeled/9.png")
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("acne", "eczema")
+    assert rows(manifest, "image_path", "label")[-1] == ("unlabeled/9.png", "")
+
+
 def test_images_in_no_class_folder_are_unlabelled(tmp_path):
     manifest = open_dataset(touch(tmp_path, "1.png", "2.png"))
     assert manifest.layout == "unlabelled"

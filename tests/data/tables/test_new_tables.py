@@ -86,3 +86,14 @@ def test_a_column_that_may_hold_classes_is_offered(tmp_path: Path) -> None:
     write(tmp_path, "t.csv", "Datei,Urteil,cm", *(f"{n}.png,{('gut', 'weg')[n % 2]},{n}.5" for n in range(12)))
     with pytest.raises(UserError, match="--label-column 'Urteil'"):
         open_dataset(tmp_path)
+
+
+def test_a_table_that_names_the_images_is_told_where_the_folders_may_be_two_things(tmp_path: Path) -> None:
+    """Only the folders were spoken of: both ways that were offered left the labels out."""
+    names = [f"2021{n:03}/{view}.png" for n in range(12) for view in ("cc", "mlo")]
+    touch(tmp_path, *(f"MG/{name}" for name in names))
+    lines = [f"{n // 4},MG/{name},{n % 2},{'abc'[n % 3]},{'xy'[n % 2]}" for n, name in enumerate(names)]
+    write(tmp_path, "m.csv", "age,file,view,area,histology", *lines)
+    with pytest.raises(UserError, match=r"m\.csv names the images, and none of .*--label-column 'histology'"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, label_column="histology").classes == ("x", "y")

@@ -154,6 +154,7 @@ def _unknown(several: Sequence[Chosen], tables: Sequence[TableBeside], *, where:
             f"({some(table.others, at_most=12)})"
         )
         few = few_values(table.table, without=[table.column, *_taken(table)])
+        few = sorted(few, key=lambda name: (anything_but_label(name), table.table[name].nunique()))
         first = SEPARATOR.join(findings) if findings else (few or ["NAME"])[0]
         apart = [other.path for other in tables if not other.split]
         says += f"; if {some(apart, at_most=3)} are the classes, write one table with a column label" * (len(apart) > 1)

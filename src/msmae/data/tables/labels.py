@@ -149,7 +149,7 @@ def check_merged(table: pd.DataFrame, *, label: str, patient: str, where: str) -
         f"the column {merged} is filled in the first row of each block alone, as merged cells of a spreadsheet are "
         f"saved ({len(_empty(table[merged] if merged else [])):,} of {len(table):,} cells are empty)"
     )
-    mend = "fill its cells downwards, so that every row has its own; or write NA where nothing is known"
+    mend = "if its cells were merged, fill them downwards; where nothing is known, write NA"
     if merged and merged == label:
         raise UserError(told, where=where, mend=mend)
     return [f"{told}: {mend}"] if merged else []

@@ -148,7 +148,7 @@ def _open_unknown(listing: Listing, columns: ColumnNames) -> Manifest:
         try:
             by_tables = read_by_tables(listing, columns, manifest if classes else None)
         except UserError as error:
-            raise doubt or error from error
+            raise error from doubt
         if by_tables is not None and doubt is not None and not by_tables.classes and columns.label:
             raise doubt
         if by_tables is not None:

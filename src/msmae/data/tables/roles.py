@@ -27,7 +27,7 @@ def _set(words: str) -> frozenset[str]:
 
 IMAGES = _set(
     "images image imgs img scans scan originals original input inputs pictures photos jpegimages cxr frames "
-    "bilder bild aufnahmen imagenes immagini"
+    "labeled labelled bilder bild aufnahmen imagenes immagini"
 )
 MASKS = _set(
     "masks mask segmentations segmentation seg segs annotations annotation labels label groundtruth "
