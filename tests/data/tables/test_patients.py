@@ -8,7 +8,7 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from listed_files import touch
+from listed_files import noted, touch, write
 from msmae.data.manifest import Manifest
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.understood import understand
@@ -137,3 +137,54 @@ def test_long_numbers_in_several_folders_and_eyes_of_several_classes_are_one_per
         *(f"{('ill', 'well')[(n + k) % 2]}/{n}_{s}.png" for n in range(1, 9) for k, s in enumerate(("left", "right"))),
     )
     assert len(groups(open_dataset(tmp_path / "eyes"))) == 8
+
+
+@pytest.mark.parametrize(
+    "lots", [("cohort_2019", "cohort_2020", "cohort_2021"), ("2019", "2020", "2021"), ("Batch 1", "Batch 2")]
+)
+@pytest.mark.parametrize("form", ["{lot}/img_{n:03}.png", "{c}/{lot}/img_{n:03}.png"])
+def test_cohorts_batches_and_years_are_no_patients(lots: tuple[str, ...], form: str, tmp_path: Path) -> None:
+    names = [form.format(lot=lot, n=n, c="ab"[n % 2]) for lot in lots for n in range(12)]
+    touch(tmp_path, *names)
+    write(tmp_path, "index.csv", "path,label", *(f"{name},{'ab'[n % 2]}" for n, name in enumerate(names)))
+    manifest = open_dataset(tmp_path)
+    assert manifest.classes == ("a", "b")
+    assert not groups(manifest)
+    (why,) = [note.why for note in manifest.left_out if note.number == len(lots)]
+    assert lots[0] in why
+
+
+COLUMNS = {
+    "hn": ("2019-{p}", True),
+    "Fallnummer": ("{p}", True),
+    "accession": ("ACC47{p:02}", True),
+    "SubjectCode": ("{p}", True),
+    "age": ("{p}", False),
+    "day": ("2021-03-{p:02}", False),
+    "taken": ("202103{p:02}", False),
+    "mean": ("0.{p:02}", False),
+    "slice_no": ("{p}", False),
+    "weight": ("{p}", False),
+    "device": ("DX-{p}", False),
+}
+
+
+@pytest.mark.parametrize("data", ["", "index.csv"])
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_column_of_identifiers_is_offered_and_not_used(column: str, data: str, tmp_path: Path) -> None:
+    form, offered = COLUMNS[column]
+    touch(tmp_path, *(f"{n}.png" for n in range(36)))
+    lines = [f"{n}.png,{'ab'[n % 2]},{form.format(p=10 + n // 3)}" for n in range(36)]  # of both labels
+    write(tmp_path, "index.csv", f"image_path,label,{column}", *lines)
+    manifest = open_dataset(tmp_path / data)
+    assert not groups(manifest)
+    assert (f"--patient-column '{column}'" in said(manifest)) == offered
+    if offered:
+        assert len(groups(open_dataset(tmp_path / data, patient_column=column))) == 12
+
+
+def test_a_column_called_after_patients_is_told_beside_those_of_file_names(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"patient{n}.png" for n in range(4)))
+    write(tmp_path, "m.csv", "image_path,label,Subject", *(f"patient{n}.png,{'ab'[n % 2]},s{n // 2}" for n in range(4)))
+    assert noted(open_dataset(tmp_path / "m.csv"), "--patient-column 'Subject'")
+    assert not noted(open_dataset(tmp_path / "m.csv", patient_column="Subject"), "--patient-column")

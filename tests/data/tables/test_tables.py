@@ -256,16 +256,6 @@ def test_the_columns_that_may_be_meant_are_offered(tmp_path: Path) -> None:
         read_csv_manifest(tmp_path / "semi.csv")
 
 
-def test_a_column_that_may_name_patients_is_told_where_none_does(tmp_path: Path) -> None:
-    (tmp_path / "1.png").touch()
-    told = "no column names the patients; Subject may, and is not used: --patient-column NAME"
-    (tmp_path / "m.csv").write_text("image_path,label,Subject\n1.png,a,7\n")
-    assert told in read_csv_manifest(tmp_path / "m.csv").notes
-    assert told not in read_csv_manifest(tmp_path / "m.csv", columns=ColumnNames(patient_id="Subject")).notes
-    (tmp_path / "m.csv").write_text("image_path,label,Subject,patient_id\n1.png,a,7,7\n")
-    assert told not in read_csv_manifest(tmp_path / "m.csv").notes
-
-
 def test_of_two_columns_alike_it_is_said_which_is_taken(tmp_path: Path) -> None:
     (tmp_path / "1.png").touch()
     (tmp_path / "m.csv").write_text("image_path,Label,label\n1.png,x,a\n")

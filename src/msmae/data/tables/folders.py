@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.places import Place, check_doubts, check_letters, check_visits
-from msmae.data.tables.roles import are_visits, is_list, parts_of_one, told_apart
+from msmae.data.tables.roles import are_lots, are_visits, is_list, parts_of_one, told_apart
 from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places, without_stray_masks
 from msmae.errors import UserError
 
@@ -121,7 +122,10 @@ def read_without_classes(listing: Listing) -> Manifest:
     below = [place.rest for place in tree.images]
     patients, rule = _patients_below(tree, [""] * len(below), below)
     rules = {"patient_id": rule} if rule else {}
-    return _manifest(listing, tree, "unlabelled", {"patient_id": patients}, rules, _tree_notes(tree))
+    levels = [set(names) - {""} for names in zip_longest(*below, fillvalue="")]
+    lots = [name for names in levels if len(names) > 1 and are_lots(names) for name in sorted(names)]
+    aside = left_out(len(lots), "folder", f"as parts of the set, and no patients, their images kept: {some(lots)}")
+    return _manifest(listing, tree, "unlabelled", {"patient_id": patients}, rules, [*_tree_notes(tree), *aside])
 
 
 READERS = {
@@ -322,7 +326,7 @@ def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[st
         names = {folders[depth] for folders in deeper if len(folders) > depth}
         below = {folders[depth + 1] for folders in deeper if len(folders) > depth + 1}
         counted = is_list(names) in ("patient", "?") or len(names) >= FEW or (len(below) > 1 and are_visits(below))
-        if len(names) > 1 and counted and not are_visits(names):
+        if len(names) > 1 and counted and not (are_visits(names) or are_lots(names)):
             parts = parts_of_one(names)
             at = [folders[depth] if len(folders) > depth else "" for folders in deeper]
             above = [

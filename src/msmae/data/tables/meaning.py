@@ -49,6 +49,13 @@ PATIENT = (
     *("pacienteid", "paziente", "idpaziente", "患者", "患者id", "病人", "病人id", "病历号"),
 )
 LESION = ("lesionid", "lesion")
+NUMBER = {"id", "ids", "no", "nr", "number", "name", "code", "key", "case", "fall", "akte", "accession", "hn", "mrn"}
+"""Words in the name of a column that numbers something, a patient maybe."""
+NO_PERSON = {
+    *("image", "img", "slice", "frame", "tile", "patch", "instance", "sop", "series", "row", "col", "x", "y", "index"),
+    *("device", "scanner", "reader", "rater", "axis", "window", "as", "given", "written", "alter", "fold", "cluster"),
+}
+"""Words in the name of a column that is of none."""
 SITE = (
     *("site", "center", "centre", "hospital", "institution", "clinic", "klinik", "krankenhaus", "standort", "zentrum"),
     *("centro", "hopital", "hôpital", "ospedale", "医院"),
@@ -70,6 +77,21 @@ def label_columns(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
 def anything_but_label(name: str) -> bool:
     """Whether a column's name says that it is no label: an age, a view, a size."""
     return bool({*words(name), letters(name)} & NOT_LABEL)
+
+
+def says_person(name: str) -> bool:
+    """Whether a column may name the patients, as it is called."""
+    return letters(name) in (*PATIENT, *LESION) or bool(re.search("patient|subject|person", name.lower()))
+
+
+def says_no_person(name: str) -> bool:
+    """Whether a column's name says that it is of something else than a person or a study: an age, a slice, a device."""
+    return bool({*words(name), letters(name)} & ((NOT_LABEL | NO_PERSON) - NUMBER))
+
+
+def says_number(name: str) -> bool:
+    """Whether a column's name says that it numbers something."""
+    return bool({*words(name)} & NUMBER) or letters(name).endswith(("nummer", "number", "nr"))
 
 
 def label_findings(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:

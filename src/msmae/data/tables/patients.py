@@ -11,7 +11,7 @@ from msmae.data.manifest import COLUMNS, Manifest, plain
 from msmae.data.reading.headers import DICOM_FIELDS, header_doubts, is_dicom, read_headers, reconciled
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import count, some, without_suffix
-from msmae.data.tables.meaning import anything_but_label
+from msmae.data.tables.meaning import says_no_person, says_number, says_person
 from msmae.data.tables.roles import SPLIT_NAMES, split_of, told_apart, words
 from msmae.errors import UserError
 
@@ -44,6 +44,10 @@ NUMBERED = re.compile(r"([^/]*?[^\W\d_][^/]*?)[-_ ]+[A-Za-z]{0,8}\d+(?:[-.]\d+)*
 """The name before a last number, with or without a word: ``Huber`` of ``Huber_v2.png``."""
 FOLDER = "the folder"
 """How the rule begins by which folders are patients."""
+IDENTIFIER = re.compile(r"(?=.*\d)(?!\d{1,3}$|[+-]?\d*[.,]\d+$|\d{3}[DWMY]$)[\w.#-]{2,40}")
+"""A cell that may identify somebody: no short number, measurement or age."""
+DAY = re.compile(r"(?:19|20)\d\d(?:[01]\d[0-3]\d|-(?:0[1-9]|1[0-2]))|\d{1,4}([-./])\d{1,2}\1\d{1,4}")
+MOST_IMAGES = 20  # of what a cell identifies
 BEGINNINGS, FEWEST, SHARE = 10, 4, 0.2
 """Beginnings from which they are taken for patients, or offered, and the share of the images that one may have."""
 
@@ -68,15 +72,17 @@ def suggest_patients(manifest: Manifest, *, patients: str = "auto") -> Manifest:
         manifest = _by_names(manifest, paths)
     if dicom:
         manifest = _by_header(manifest, dicom)
-    return manifest if len(dicom) < len(paths) or manifest.table["patient_id"].any() else _by_names(manifest, paths)
+    if len(dicom) == len(paths) and not manifest.table["patient_id"].any():
+        manifest = _by_names(manifest, paths)
+    return _with_hint(manifest, paths)
 
 
 def _by_names(manifest: Manifest, paths: Sequence[str]) -> Manifest:
-    """Patients by the names of files; only a note where these tell nobody apart."""
+    """Patients by the names of files; the manifest as it is where these tell nobody apart."""
     found = [_matched(PATIENT_IN_NAME, path).lower() for path in paths]
     if len(set(found) - {""}) < 2:  # no patient, or the same word in every path, tells nobody apart
         by_name = _by_pairs(manifest, paths) or _by_side_folders(manifest, paths) or _by_units(manifest, paths)
-        return by_name or _by_beginnings(manifest, paths) or _with_hint(manifest, paths)
+        return by_name or _by_beginnings(manifest, paths) or manifest
     heads = [path[: match.start()] if (match := PATIENT_IN_NAME.search(path)) else "" for path in paths]
     found, anew = _anew(manifest, found, heads)
     note = (
@@ -241,13 +247,16 @@ def _by_beginnings(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
 
 
 def _with_hint(manifest: Manifest, paths: Sequence[str]) -> Manifest:
-    """The manifest, with a note where a column, or the beginnings of the file names, repeat as patients do."""
-    if columns := [name for name in map(str, manifest.table) if _repeats(manifest, name)]:
-        note = (
-            f"the column {some(columns, at_most=3)} repeats within a class, as patients do, and is not used: "
-            f"--patient-column '{columns[0]}'"
-        )
-        return manifest.with_columns({}, notes=[note], rules={"patient_id": note})
+    """The manifest, with a note on columns that may name the patients; or where nobody is known, and the beginnings of
+    the file names repeat as patients do."""
+    known = bool(manifest.table["patient_id"].any())
+    if columns := _offered(manifest, known=known):
+        which = f"columns {', '.join(columns[:2])} may name the patients, and are" if columns[1:] else ""
+        which = which or f"column {columns[0]} may name the patients, and is"
+        note = f"the {which} not used: --patient-column '{columns[0]}'"
+        return manifest.with_columns({}, notes=[note] if known else [], rules={} if known else {"patient_id": note})
+    if known:
+        return manifest
     for pattern in (BEGINNING, NUMBERED):
         begins = Counter(match[1] for path in paths if (match := pattern.search(path)))
         several = [one for one, images in begins.items() if images > 1 and not {*words(one)} & {*SPLIT_NAMES}]
@@ -263,18 +272,43 @@ def _with_hint(manifest: Manifest, paths: Sequence[str]) -> Manifest:
     return manifest
 
 
+def _offered(manifest: Manifest, *, known: bool) -> list[str]:
+    """The further columns that may name the patients: those that are called so; and where none are ``known``, those
+    whose cells repeat as patients do, of fewest values first."""
+    read = set(DICOM_FIELDS) if any(map(is_dicom, manifest.table["image_path"])) else set()
+    free = [name for name in map(str, manifest.table) if name not in {*COLUMNS, "fold", "cluster", *read}]
+    free = [name for name in free if not says_no_person(name)]
+    called = [name for name in free if says_person(name) and manifest.table[name].nunique() > 1]
+    alike = [name for name in free if name not in called and (_repeats(manifest, name) or _identifies(manifest, name))]
+    return called or ([] if known else sorted(alike, key=lambda name: manifest.table[name].nunique()))
+
+
 def _repeats(manifest: Manifest, column: str) -> bool:
-    """Whether a column that means nothing here has few images a value, most values several, and each one label."""
+    """Whether a column has few images a value, most values several, and each one label."""
     cells, labels = manifest.table[column], manifest.table["label"]
-    if column in COLUMNS or column in ("fold", "cluster") or anything_but_label(column) or len(manifest.classes) < 2:
-        return False
     pairs = [(cell, label) for cell, label in zip(cells, labels, strict=True) if cell and label]
     sizes = Counter(cell for cell, _ in pairs)
     several = [cell for cell, images in sizes.items() if images > 1]
     if len(pairs) < 0.8 * len(cells) or len(sizes) < FEWEST or max(sizes.values()) > SHARE * len(pairs):
         return False
     divided = Counter(cell for cell, _ in set(pairs))  # value -> its labels
-    return 2 * len(several) >= len(sizes) and sum(n > 1 for n in divided.values()) <= 0.1 * len(sizes)
+    few = sum(n > 1 for n in divided.values()) <= 0.1 * len(sizes)
+    return 2 * len(several) >= len(sizes) and few and len(manifest.classes) > 1
+
+
+def _identifies(manifest: Manifest, column: str) -> bool:
+    """Whether a column holds many identifiers (no short numbers, measurements or days), each of few images, some of
+    several."""
+    cells = manifest.table[column]
+    sizes = Counter(filter(None, cells))
+    if len(sizes) < BEGINNINGS or sum(sizes.values()) < 0.8 * len(cells) or max(sizes.values()) > MOST_IMAGES:
+        return False
+    written = all(IDENTIFIER.fullmatch(cell) or (says_number(column) and cell.isdecimal()) for cell in sizes)
+    return (
+        written
+        and not all(map(DAY.fullmatch, sizes))
+        and sum(images > 1 for images in sizes.values()) >= 0.1 * len(sizes)
+    )
 
 
 def _as_told(manifest: Manifest, paths: Sequence[str], patients: str) -> Manifest:

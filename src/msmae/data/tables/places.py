@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from msmae.data.manifest import plain
 from msmae.data.tables.listing import Listing, some, without_suffix
 from msmae.data.tables.roles import (
+    LOT,
     PARTS,
     SPLIT_NAMES,
     are_visits,
@@ -49,8 +50,6 @@ COPIES = {
 """Words in the name of a folder whose images were made of those in another."""
 SMALLER = {*("thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews", "vorschau", "miniaturas", "overlays")}
 """Words in the name of a folder within another, whose images it holds again for people to look at."""
-PART_OF_ALL = re.compile(r"(?:part|batch|chunk|shard|disk|zip|archive)[_\- ]?\d+", re.IGNORECASE)
-"""Folders that a set was cut into for its size, where all beside one another are called so."""
 _PART = re.compile(r"(?:images|labels)(Tr|Ts)")  # nnU-Net's and the decathlon's folders
 Folders = tuple[str, ...]
 
@@ -290,7 +289,7 @@ def check_doubts(images: Sequence[Place], names: str, *, where: str) -> None:
     _check_words_below(images, names, where=where)
     tops = sorted({place.rest[0] for place in images if place.rest})
     _check_words_beside_numbers(tops, where=where)
-    if len(tops) > 1 and all(map(PART_OF_ALL.fullmatch, tops)):
+    if len(tops) > 1 and all(map(LOT.fullmatch, tops)):
         raise UserError(
             f"this folder can be read in two ways: each of {names} is a class; or each is a part of one set",
             where=where,

@@ -186,6 +186,13 @@ VISIT = re.compile(
     re.IGNORECASE,
 )
 """Folders of the days, or visits, on which somebody was seen."""
+LOT = re.compile(
+    r"(?:part|teil|batch|chunk|shard|disk|zip|archive|cohort|kohorte|jahrgang|year|jahr|wave|release|site|cent(?:er|re))"
+    r"[_\- ]?\d+",
+    re.IGNORECASE,
+)
+"""Folders that a set was cut into, or came in, where all beside one another are called so."""
+YEAR, MOST_YEARS = re.compile(r"(?:19|20)\d\d"), 12
 MOST_LEVELS = 6  # above a patient's name, tried together
 _WHO = re.compile(r".*?(?<![a-z])(?:person|patient|pat|subject|subj|sub|case)[-_ ]?\d+(?![a-z])", re.IGNORECASE)
 _NUMBERED = re.compile(r"[^\d]*?(?:\d{1,2}[_-])?[^\d]*?\d{3,}")
@@ -225,6 +232,12 @@ def is_list(names: Iterable[str]) -> str:
 def are_visits(names: Collection[str]) -> bool:
     """Whether all of these folders are called as the visits of a patient are: by a day, or a word and a number."""
     return all(VISIT.fullmatch(name) for name in names)
+
+
+def are_lots(names: Collection[str]) -> bool:
+    """Whether all of these folders are called as parts of a set are, its cohorts, batches or years."""
+    few = len(names) <= MOST_YEARS
+    return all(LOT.fullmatch(name) or (few and YEAR.fullmatch(name)) for name in names)
 
 
 def told_apart(above: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[list[str], str]:

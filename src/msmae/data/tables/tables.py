@@ -287,9 +287,6 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.D
         others = [repr(name) for name in same_names(source, header) if source and name != source]
         notes += [f"the column '{source}' is taken for the {column}, not {some(others)}"] * bool(others)
     notes += folds_kept(name for name in header if name not in renamed)
-    maybe = [name for name in header if name not in renamed and re.search("patient|subject|person", name.lower())]
-    if maybe and not found["patient_id"]:
-        notes.append(f"no column names the patients; {some(maybe)} may, and is not used: --patient-column NAME")
     return table.assign(**{column: "" for column in COLUMNS if column not in table}), notes, found
 
 
