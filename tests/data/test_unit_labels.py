@@ -75,6 +75,34 @@ def test_a_table_that_cannot_label_is_refused(folder: Path, option: str, said: s
         opened(folder / "images.csv", label_column=option)
 
 
+def offers(manifest: Manifest) -> list[str]:
+    return [note for note in manifest.notes if ".csv" in note]
+
+
+def test_a_table_is_offered_where_it_can_label_the_patients(folder: Path) -> None:
+    (folder / "images.csv").unlink()
+    (folder / "strangers.csv").write_text("Accession,finding\nq1,ill\nq2,well\nq3,well\n")
+    told = opened(folder, patients=r"(p\d)-")
+    assert [note for note in offers(told) if "strangers.csv:" in note] == []
+    (offer,) = [note for note in offers(told) if "--label-column" in note]
+    assert "patients.csv:diagnosis" in offer
+    assert any("--patients EXPRESSION" in note for note in offers(opened(folder)))
+    with pytest.raises(UserError, match=r"has Accession, finding.*a row an image"):
+        opened(folder, patients=r"(p\d)-", label_column="strangers.csv:finding")
+
+
+def test_a_table_with_a_row_an_eye_labels_no_patient(folder: Path) -> None:
+    (folder / "images.csv").unlink()
+    rows = [f"p{n},{eye},{('ill', 'well')[(n + k) % 2]},{n}" for n in range(6) for k, eye in enumerate(("OD", "OS"))]
+    (folder / "patients.csv").write_text("\n".join(["Patient,Eye,Diagnosis,Age", *rows]))
+    (offer,) = [note for note in offers(opened(folder, patients=r"(p\d)-")) if "patients.csv n" in note]
+    assert "--label-column" not in offer
+    assert "a row an image" in offer
+    with pytest.raises(UserError, match=r"one's Eye.*a row an image") as refusal:
+        opened(folder, patients=r"(p\d)-", label_column="patients.csv:Diagnosis")
+    assert "leave one row" not in str(refusal.value)
+
+
 def test_a_unit_s_label_is_that_of_all_its_images_where_the_unit_is_named(folder: Path) -> None:
     images = pd.read_csv(folder / "images.csv", dtype=str)
     images["label"] = ["ill", "", "well", "", "ill", "well", "", "", "well", "", "ill", "ill"]  # p2 contradicts itself

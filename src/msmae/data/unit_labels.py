@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from msmae.data.manifest import SEPARATOR, LeftOut, Manifest, plain, shown
 from msmae.data.reading.headers import pseudonym
+from msmae.data.tables.findings import few_values
 from msmae.data.tables.folders import check_labelled
 from msmae.data.tables.labels import check_classes, clean_labels, label_notes
 from msmae.data.tables.listing import count, some
-from msmae.data.tables.meaning import patient_column
+from msmae.data.tables.meaning import label_columns, patient_column
 from msmae.data.tables.tables import read_table, same_names
 from msmae.errors import UserError
 
 PATIENT = "patient_id"
 TABLE = re.compile(r"(?P<table>.+\.(?:csv|tsv|txt|jsonl)):(?P<column>.+)", re.IGNORECASE)
+
+
+ROW_AN_IMAGE = "write a CSV with a row an image (image_path, label, patient_id), and give that as DATA"
+LOOKED_AT = 5  # tables
 
 
 def label_table(label_column: str) -> tuple[str, str] | None:
@@ -41,34 +49,36 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
         raise UserError("there is no such table of labels", where=str(file), mend="name it as it lies beside the data")
     cells, _ = read_table(file)
     key = _key(manifest, unit)
-    names = same_names(key, map(str, cells.columns)) or ([patient_column(cells, "")] if key == PATIENT else [])
-    if not any(names):  # the column that holds what the units are called
-        known = {plain(name) for name in manifest.table[key] if name}
-        names = [name for name in map(str, cells.columns) if len(known & set(map(plain, cells[name]))) > len(known) / 2]
-    for wanted, found in ((column, column in cells), (key, bool(names and names[0]))):
-        if not found:
-            raise UserError(
-                f"the table has no column '{wanted}'; it has {', '.join(map(str, cells.columns))}",
-                where=str(file),
-                mend="name the label's column behind the colon"
-                if wanted == column
-                else f"rename the one that names the {'patients' if key == PATIENT else 'units'}",
-            )
+    name = _column_of_units(cells, manifest, key)
+    if not name:
+        raise UserError(
+            f"no column of the table names the {_word(key)} of an image: it has {', '.join(map(str, cells.columns))}",
+            where=str(file),
+            mend=f"add a column {key} with what the images (or their DICOM headers) call it; or {ROW_AN_IMAGE}",
+        )
+    if column not in cells:
+        raise UserError(
+            f"the table has no column '{column}'; it has {', '.join(map(str, cells.columns))}",
+            where=str(file),
+            mend="name the label's column behind the colon",
+        )
     given, told = clean_labels(cells[column])
     check_classes(given, where=str(file))
     of: dict[str, str] = {}
-    for name, label in zip(cells[names[0]], given, strict=True):
-        name = shown(plain(name))
-        if name and of.setdefault(name, label) != label:
+    for cell, label in zip(cells[name], given, strict=True):
+        called = shown(plain(cell))
+        if called and of.setdefault(called, label) != label:
+            apart = [other for other in map(str, cells) if not cells.duplicated([name, other]).any()]
+            parts = f": a row is no {_word(key)}, but one's {apart[0]}" if apart else ""
             raise UserError(
-                f"'{name}' has the labels '{of[name]}' and '{label}'",
+                f"'{called}' has the labels '{of[called]}' and '{label}'{parts}",
                 where=str(file),
-                mend="leave one row, or several labels as a;b",
+                mend=ROW_AN_IMAGE if apart else "leave one row, or several labels as a;b",
             )
     units = manifest.table[key].tolist()
-    pseudonyms = {pseudonym(name): label for name, label in of.items()}
+    pseudonyms = {pseudonym(called): label for called, label in of.items()}
     of = pseudonyms if not set(units) & set(of) and set(units) & set(pseudonyms) else of  # of DICOM headers
-    labels = [of.get(name, "") if name else "" for name in units]
+    labels = [of.get(one, "") if one else "" for one in units]
     if not any(labels):
         raise UserError(
             f"the table names none of the {len(set(units) - {''})} in {key}: it has "
@@ -81,6 +91,50 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
     if strange := sorted(set(filter(None, units)) - set(of)):
         notes.append(f"{file.name} does not name {count(len(strange), _word(key))} of the images: {some(strange)}")
     return _relabelled(manifest, labels, notes, rule=f"the column {column} of {file.name}, by {key}", used=table)
+
+
+def _column_of_units(cells: pd.DataFrame, manifest: Manifest, key: str) -> str:
+    """The column of a table that holds what the images' units are called, by its name or by more than half of them;
+    ``""`` for none."""
+    named = same_names(key, map(str, cells.columns)) or ([patient_column(cells, "")] if key == PATIENT else [])
+    if any(named):
+        return named[0]
+    known = {plain(name) for name in manifest.table[key] if name}
+    return next((str(name) for name in cells if 2 * len(known & _forms(cells[name])) > len(known)), "")
+
+
+def _forms(cells: Iterable[str]) -> set[str]:
+    """What units may be called that a column names, under a pseudonym too."""
+    return {form for cell in map(plain, cells) for form in (cell, pseudonym(cell))}
+
+
+def offer_tables(manifest: Manifest, root: Path, tables: Sequence[str]) -> list[str]:
+    """What to say of tables below ``root`` that may have a row a patient, where no image has a label: the option that
+    reads one, or why none does."""
+    tables = [table for table in tables if TABLE.fullmatch(f"{table}:x")]
+    if manifest.classes or not tables:
+        return []
+    if not manifest.table["patient_id"].any():
+        return [f"if a row of {tables[0]} is a patient: --patients EXPRESSION --label-column {tables[0]}:NAME"]
+    told = []
+    for table in tables[:LOOKED_AT]:
+        try:
+            cells, _ = read_table(root / table)
+        except UserError:
+            continue
+        name = _column_of_units(cells, manifest, PATIENT)
+        if not name or not set(manifest.table[PATIENT]) & _forms(filter(None, cells[name])):
+            continue
+        others = [other for other in map(str, cells) if other != name]
+        may = next(iter([*label_columns(cells, others), *few_values(cells, without=[name])]), "NAME")
+        pairs = cells[[name, may] if may in cells else [name]]
+        if pairs.drop_duplicates().duplicated(name).any() or (may not in cells and pairs.duplicated().any()):
+            told.append(
+                f"{table} names the patients in several rows each ({name}), which label no patient: {ROW_AN_IMAGE}"
+            )
+        else:
+            told.append(f"{table} has a row a patient ({name}): --label-column {table}:{may}")
+    return told
 
 
 def labels_of_units(manifest: Manifest, unit: str) -> Manifest:

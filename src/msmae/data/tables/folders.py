@@ -72,7 +72,7 @@ def read_patient_folders(listing: Listing) -> Manifest:
     patients, anew = told_apart(above, [parts.get(name, name) for name in folders])
     cells: dict[str, Sequence[str]] = {"patient_id": patients}
     rule = f"the folders, of which a patient has several ({some(sorted(parts), at_most=2)})" if parts else "the folders"
-    rules = {"patient_id": f"{rule}{anew}", "label": "the folders are the patients"}
+    rules = {"patient_id": f"{rule}{anew}", "label": "the folders are no classes"}
     if all(below) and is_list(below) == "class":
         cells["label"], rules["label"] = below, "the folders below the patients"
     notes = [*_tree_notes(tree), *_deeper_notes(tree.images, cells.get("label", []), above=1, known=True)]

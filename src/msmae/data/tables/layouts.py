@@ -18,6 +18,7 @@ from msmae.data.tables.places import check_aside
 from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
 from msmae.data.tables.published.medmnist import read_medmnist
 from msmae.data.tables.tables import ColumnNames, find_tables, read_csv_manifest
+from msmae.data.unit_labels import offer_tables
 from msmae.errors import UserError
 
 FOLDER_LAYOUTS = (*LAYOUTS, "imagefolder", LAYOUT, *READERS)
@@ -64,7 +65,8 @@ def open_dataset(
         raise UserError("there is no such file or folder", where=str(path), mend=_nearest(path))
     if expression:
         layout = WITHOUT_CLASSES if layout == "auto" and path.is_dir() else layout
-    manifest = _open_folder(path, layout, columns) if path.is_dir() else _open_file(path, layout, columns)
+    listing = list_folder(path) if path.is_dir() else None
+    manifest = _open_folder(path, listing, layout, columns) if listing else _open_file(path, layout, columns)
     manifest = labels_as_told(manifest, expression) if expression else manifest
     manifest = manifest.with_columns({}, notes=_levels_unused(manifest) if expression else [])
     if unknown != ColumnNames.unknown and "unknown" not in manifest.rules:
@@ -74,13 +76,15 @@ def open_dataset(
             mend="leave it out",
         )
     manifest = with_words_of_names(manifest, splits=split_column != "")
-    return with_copies(suggest_patients(manifest, patients=patients))
+    manifest = with_copies(suggest_patients(manifest, patients=patients))
+    free = listing.others if listing and label_column and manifest.layout != LAYOUT else ()
+    return manifest.with_columns({}, notes=offer_tables(manifest, path, free))
 
 
-def _open_folder(path: Path, layout: str, columns: ColumnNames) -> Manifest:
+def _open_folder(path: Path, listing: Listing, layout: str, columns: ColumnNames) -> Manifest:
     masks = "" if columns.mask_path == ColumnNames.mask_path else columns.mask_path
     channel = "" if columns.image_path == ColumnNames.image_path else columns.image_path
-    listing = replace(list_folder(path), masks=masks, channel=channel)
+    listing = replace(listing, masks=masks, channel=channel)
     ends = [path for path in listing.images if re.search(rf"[_-]{re.escape(channel)}\.nii", path, re.IGNORECASE)]
     if channel and ends and not find_tables(listing, r".*\.(?:csv|tsv|txt|jsonl)", (channel,)):
         columns = replace(columns, image_path=ColumnNames.image_path)

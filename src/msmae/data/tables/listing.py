@@ -62,9 +62,7 @@ class Listing:
         tables = [path for path in self.others if path.lower().endswith(TABLES)]
         others = [path for path in self.others if path not in tables and not path.lower().endswith(SPREADSHEETS)]
         notes: list[str] = [*left_out(len(others), "file", f"no image by name: {some(others)}")]
-        why = f"naming none of the images, or several by one name: {some(tables)}"
-        why += f" (if a row is a patient: --label-column {tables[0]}:NAME)" if tables else ""
-        notes += left_out(len(tables), "table", why)
+        notes += left_out(len(tables), "table", f"naming none of the images, or several by one name: {some(tables)}")
         if self.loops:
             notes.append(f"{count(len(self.loops), 'link')} not followed, leading back to where it came from: "
                          f"{some(self.loops)}")  # fmt: skip
