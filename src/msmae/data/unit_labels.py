@@ -111,7 +111,7 @@ def _forms(cells: Iterable[str]) -> set[str]:
 def offer_tables(manifest: Manifest, root: Path, tables: Sequence[str]) -> list[str]:
     """What to say of tables below ``root`` that may have a row a patient, where no image has a label: the option that
     reads one, or why none does."""
-    tables = [table for table in tables if TABLE.fullmatch(f"{table}:x")]
+    tables = [table for table in tables if table.lower().endswith((".csv", ".tsv", ".jsonl"))]
     if manifest.classes or not tables:
         return []
     if not manifest.table["patient_id"].any():

@@ -126,6 +126,18 @@ def test_parts_and_visits_tell_nobody_apart(above: tuple[str, str], tmp_path: Pa
     assert len(groups(open_dataset(tmp_path, layout="unlabelled"))) == 6
 
 
+@pytest.mark.parametrize("form", ["{n}{s}.png", "knee_{n}_{s}.png"])
+def test_both_sides_by_one_letter_are_one_patient(form: str, tmp_path: Path) -> None:
+    names = [form.format(n=9000160 + n, s=s) for n in range(6) for s in "LR"]
+    touch(tmp_path, *(f"{k % 3 // 2}/{name}" for k, name in enumerate(names)))
+    assert len(groups(open_dataset(tmp_path))) == 6
+    touch(
+        tmp_path / "no",
+        *(f"{c}/{n}{s}.png" for c, n, s in (("a", 1, "L"), ("a", 2, "R"), ("b", 3, "L"), ("b", 4, "R"))),
+    )
+    assert not groups(open_dataset(tmp_path / "no"))
+
+
 def test_long_numbers_in_several_folders_and_eyes_of_several_classes_are_one_person(tmp_path: Path) -> None:
     touch(
         tmp_path / "long",

@@ -77,8 +77,9 @@ def open_dataset(
         )
     manifest = with_words_of_names(manifest, splits=split_column != "")
     manifest = with_copies(suggest_patients(manifest, patients=patients))
-    free = listing.others if listing and label_column and manifest.layout != LAYOUT else ()
-    return manifest.with_columns({}, notes=offer_tables(manifest, path, free))
+    if listing is None or not label_column or layout == "unlabelled" or manifest.layout == LAYOUT:
+        return manifest
+    return manifest.with_columns({}, notes=offer_tables(manifest, path, listing.others))
 
 
 def _open_folder(path: Path, listing: Listing, layout: str, columns: ColumnNames) -> Manifest:

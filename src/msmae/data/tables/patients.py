@@ -16,7 +16,7 @@ from msmae.data.tables.roles import SPLIT_NAMES, split_of, told_apart, words
 from msmae.errors import UserError
 
 PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
-SIDES = re.compile(r"(?P<who>.*\d.*?)[-_ ]?(?P<side>OD|OS|left|right)$", re.IGNORECASE)
+SIDES = re.compile(r"(?P<who>.*\d.*?)[-_ ]?(?P<side>OD|OS|left|right|(?<=[\d_-])[LR])$", re.IGNORECASE)
 FIRST_WORD = re.compile(r"([^\W\d_]{2,}(?:[-_ ][^\W\d_]{2,})*)[-_ (]*\d")
 """The words that a file's name begins with, before its number: ``train`` of ``train_012``."""
 SIDE_FOLDERS = {"left", "right", "l", "r", "od", "os", "left_eye", "right_eye"}
