@@ -62,9 +62,20 @@ def test_folders_give_way_to_headers_that_contradict_them(tmp_path: Path) -> Non
 
 
 def test_a_folder_of_several_persons_gives_way_too(tmp_path: Path) -> None:
-    for number in range(6):
-        scan(tmp_path / f"P{number // 2}" / f"{number}.dcm", f"anna{number}", f"1.2.{number}")
+    for number in range(12):
+        scan(tmp_path / f"P{number // 4}" / f"{number}.dcm", f"anna{number // 2}", f"1.2.{number // 2}")
     assert len(groups(open_dataset(tmp_path, layout="patient-folders"))) == 6
+
+
+@pytest.mark.parametrize("study", ["1.2.{folder}", "1.2.{file}"])
+@pytest.mark.parametrize("several", [1, 2])
+def test_ids_that_anonymisation_drew_for_every_file_leave_the_folders(study: str, several: int, tmp_path: Path) -> None:
+    for file in range(12):
+        who = file // several if study == "1.2.{folder}" else file
+        scan(tmp_path / f"P{file // 4}" / f"{file}.dcm", f"id{who}", study.format(folder=file // 4, file=file))
+    manifest = open_dataset(tmp_path, layout="patient-folders")
+    assert len(groups(manifest)) == 3
+    assert noted(manifest, "another patient in every file" if who == 11 else "more than one patient")
 
 
 @pytest.mark.parametrize("patient", ["ANONYMOUS", "", "TRIAL"])
@@ -99,6 +110,7 @@ def test_dicom_beside_pictures_names_its_own_patients(tmp_path: Path) -> None:
 
 
 NUMBERED = (
+    "Nord/{c}/ID_{n:04}_{s}_x.png",
     "Nord/{c}/{n:03}_{s}.png",
     "{c}/Nord/patient{n}_{s}.png",
     "Nord/{c}/case_{n:02}/{s}.png",

@@ -98,12 +98,17 @@ def reconciled(before: Sequence[str], named: Sequence[str], studies: Sequence[st
 
     Headers contradict where a person is in several of ``before``, or several persons in one; or a study without a
     person in several. Then they decide, and ``before`` counts for images of which they say nothing. Headers that name
-    one person in all tell nobody apart.
+    one person in all tell nobody apart, nor do those that name another in every file, or in one study and folder.
     """
     persons, nameless = list(named), [""] * len(named)
     for row, (name, study) in enumerate(zip(named, studies, strict=True)):
         if name and name == pseudonym(f"study {study}"):
             persons[row], nameless[row] = "", name
+    folders_of, among = _seen(persons, before), _seen(studies, persons)
+    once = max(Counter(filter(None, persons)).values(), default=0) == 1
+    for row, (old, person, study) in enumerate(zip(before, persons, studies, strict=True)):
+        if old and person and (once or (len(among.get(study, ())) > 1 and len(folders_of[person]) == 1)):
+            persons[row] = ""
     folders_of, persons_in, spans = _seen(persons, before), _seen(before, persons), _seen(nameless, before)
     most = len(set(before) - {""}) / 2
     spans = {

@@ -54,6 +54,7 @@ NUMBER = {"id", "ids", "no", "nr", "number", "name", "code", "key", "case", "fal
 NO_PERSON = {
     *("image", "img", "slice", "frame", "tile", "patch", "instance", "sop", "series", "row", "col", "x", "y", "index"),
     *("device", "scanner", "reader", "rater", "axis", "window", "as", "given", "written", "alter", "fold", "cluster"),
+    *("weight", "height", "bmi", "history", "position", "orientation", "birth", "comment", "comments", "status"),
 }
 """Words in the name of a column that is of none."""
 SITE = (

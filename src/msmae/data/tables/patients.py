@@ -235,13 +235,14 @@ def _by_beginnings(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
     """What files share the beginning of their names, up to a long number, where there are ``BEGINNINGS`` or more of
     them, each of one class alone; None where it may mean something else (a date, a site)."""
     begins = [match[1] if (match := BEGINNING.search(path)) else "" for path in paths]
+    begins, anew = _anew(manifest, begins, paths)
     people = Counter(filter(None, begins))
     if sum(people.values()) < 0.8 * len(paths) or len(people) < BEGINNINGS or 2 * len(people) > len(paths):
         return None
     pairs = {(begin, label) for begin, label in zip(begins, manifest.table["label"], strict=True) if begin}
     if len(pairs) > len(people) or max(people.values()) > SHARE * len(paths):
         return None
-    rule = f"names that begin alike, up to a long number, each of one class ({people.most_common(1)[0][0]})"
+    rule = f"names that begin alike, up to a long number, each of one class ({people.most_common(1)[0][0]}){anew}"
     note = f"{count(len(people), 'patient')} by {rule}"
     return manifest.with_columns({"patient_id": begins}, notes=[note], rules={"patient_id": rule})
 
@@ -341,7 +342,10 @@ def _by_header(manifest: Manifest, dicom: Sequence[int]) -> Manifest:
     known["patient_id"], contradicted = reconciled(before, fields["patient_id"], fields["study_id"])
     doubts = header_doubts(fields, paths=manifest.table["image_path"].tolist())
     if known["patient_id"] == before:
-        none = [] if any(fields["patient_id"]) else ["the DICOM headers name no patient"]
+        people = len(set(fields["patient_id"]) - {""})
+        none = [] if people else ["the DICOM headers name no patient"]
+        if people == len(dicom) > len(set(before)):
+            none = [f"the DICOM headers name another patient in every file, and count for none beside {rule}"]
         return manifest.with_columns(known, notes=[*none, *doubts])
     number, groups = len(set(known["patient_id"]) - {""}), len(set(before) - {""})
     ours = "the PatientID of the DICOM headers, or the study where that names nobody (under a pseudonym)"
