@@ -61,6 +61,15 @@ def test_folders_give_way_to_headers_that_contradict_them(tmp_path: Path) -> Non
     ), "what is no DICOM is of the one person in its folder"
 
 
+def test_folders_of_single_studies_of_few_persons_are_no_classes(tmp_path: Path) -> None:
+    for folder, patient in (("Mueller-a", "1"), ("Mueller-b", "1"), ("Schmidt-a", "2"), ("Weber-a", "3")):
+        for series in "01":
+            scan(tmp_path / folder / f"SE{series}" / "IM0", f"Doe^{patient}", f"1.2.{len(folder)}.{ord(folder[-1])}")
+    manifest = open_dataset(tmp_path)
+    assert not manifest.classes
+    assert sorted(map(len, groups(manifest))) == [2, 2, 4]
+
+
 def test_a_folder_of_several_persons_gives_way_too(tmp_path: Path) -> None:
     for number in range(12):
         scan(tmp_path / f"P{number // 4}" / f"{number}.dcm", f"anna{number // 2}", f"1.2.{number // 2}")

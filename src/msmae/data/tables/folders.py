@@ -250,8 +250,9 @@ def reason_for_no_labels(listing: Listing) -> str:
         of_top.setdefault(place.rest[:1], set()).add(patient)
     nested = any(len(place.rest) > 1 for place in places)
     one_each = all(len(names) == 1 and "" not in names for names in of_top.values())
-    told_apart = len({name for names in of_top.values() for name in names}) == len(of_top)
-    return "a DICOM folder for each patient" if nested and one_each and told_apart else ""
+    people, tops = {name for names in of_top.values() for name in names}, [top[0] for top in of_top if top]
+    several = 1 < len(people) < len(of_top) <= 2 * len(people) and not is_list(tops)  # studies, called after patients
+    return "a DICOM folder for each patient" if nested and one_each and (len(people) == len(of_top) or several) else ""
 
 
 def split_off_masks(paths: Sequence[str]) -> tuple[list[str], list[str]]:
