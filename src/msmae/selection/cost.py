@@ -8,7 +8,6 @@ from torch import nn
 
 from msmae.method.classifier import Classifier
 from msmae.method.cost import Macs, blocks_macs, classifier_macs, head_macs, map_macs, weights_of
-from msmae.method.msmae import MSMAE
 from msmae.method.vit import Block, VisionTransformer
 from msmae.selection.locator import Glance, Locator, Shrink
 from msmae.selection.reduction import early_block, merge_schedule, smaller_grid
@@ -46,17 +45,6 @@ def smaller_macs(model: Classifier, kept: int) -> Macs:
     small = smaller_grid(grid, kept)
     shrink = Shrink((grid[0] * side, grid[1] * side), (small[0] * side, small[1] * side))
     return classifier_macs(model, math.prod(small)) + Macs(shrink_macs(shrink, model.encoder.channels), 0)
-
-
-def sensitivity_macs(model: Classifier | MSMAE) -> Macs:
-    """One map of ``selection.sensitivity``: a pass over all patches, and its gradient back to the embedded tokens.
-
-    Going back through a linear layer to its input costs what going forward does; through each attention product,
-    twice that.
-    """
-    forward = blocks_macs(model.encoder.blocks, model.encoder.leading + model.encoder.patches)
-    embedding = model.encoder.patches * model.encoder.patch_embed.proj.weight.numel()
-    return Macs(2 * (forward.linear + head_macs(model)) + embedding, 3 * forward.attention)
 
 
 def shrink_macs(shrink: Shrink, channels: int) -> float:
