@@ -103,10 +103,13 @@ def check_trainer(settings: TrainerSettings) -> None:
     halves = settings.precision == "16-mixed" and settings.accelerator in ("auto", "cpu")
     gpu = settings.accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
     require(not halves or gpu, "a processor does not train in float16", **{**told, "mend": "bf16-mixed, or a GPU"})
+    alone = settings.num_nodes > 1 and not STARTED & os.environ.keys()
+    require(not alone, f"{settings.num_nodes} machines", where="trainer.num_nodes", mend="start with torchrun or srun")
     try:
         pl.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
+            strategy=settings.strategy,
             num_nodes=settings.num_nodes,
             precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
             logger=False,
@@ -114,7 +117,7 @@ def check_trainer(settings: TrainerSettings) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
+    except (ValueError, RuntimeError, TypeError, ImportError, MisconfigurationException) as error:
         raise UserError(
             f"the training cannot be set up: {str(error).splitlines()[0]}", where="trainer", mend="change --trainer.*"
         ) from error
