@@ -45,7 +45,11 @@ def table(results: Path) -> str:
         all_of = {metric: together([lost[metric] for lost in pooled]) for metric in METRICS}
         lines.append(f"| **{len(pooled)} data sets, equal weights** | | {cells(all_of)} | |")
         verdicts = [f"{not_inferior(found)} for {METRICS[metric]}" for metric, found in all_of.items()]
-        lines += ["", f"That at most {100 * MARGIN:g} point is lost (whole 95 % CI) is {' and '.join(verdicts)}."]
+        lines += [
+            "",
+            f"We had allowed a loss of {100 * MARGIN:g} point. That no more is lost (whole 95 % CI) is "
+            f"{' and '.join(verdicts)}.",
+        ]
     return "\n".join(lines)
 
 

@@ -30,6 +30,10 @@ def test_data_that_is_not_there_is_what_stops_a_run_that_is_right_otherwise(tmp_
     [
         ({"init": "none.pth"}, "no such file or folder of weights"),
         ({"trainer": {"accelerator": "warp"}}, "the training cannot be set up"),
+        ({"trainer": {"accelerator": "tpu"}}, "the training cannot be set up"),
+        ({"trainer": {"accelerator": "cpu", "strategy": "fsdp"}}, "cannot be set up: .*requires a GPU"),
+        ({"trainer": {"strategy": "foo"}}, "cannot be set up: .*strategy"),
+        ({"trainer": {"num_nodes": 2}}, r"2 machines \(trainer\.num_nodes\): start with torchrun or srun"),
         ({"segment": {"epochs": 3}}, "settings of segment have no effect here"),
         ({"seed": -1}, "-1 is negative"),
         ({"method": "msmae-twoview"}, "was retired"),

@@ -37,9 +37,9 @@ class DatasetSettings(Group):
     """Column of a CSV that holds the image paths. Of a folder of volumes: the channel, as the files' names end
     (flair), or its number in 4-D volumes."""
     label_column: str = "label"
-    """Column of a CSV that holds the labels; several a finding each, separated by semicolons, and behind them what -1
-    and empty cells count as ('Edema;Mass;unknown=zeros', or empty_zeros, ones; unless given: as not known). Or an
-    expression searched in the paths: 'path:_([01])\\.png'. Or a table with a row a patient: patients.csv:diagnosis."""
+    """Column of a CSV that holds the labels; of columns a finding all of them, 'Edema;Mass', and if need be what -1 and
+    empty cells mean: unknown=zeros, empty_zeros or ones (unless given: not known). Or an expression searched in the
+    paths: 'path:_([01])\\.png'. Or a table with a row a patient: patients.csv:diagnosis."""
     patient_column: str = "patient_id"
     """Column of a CSV that holds the patient; images of a patient stay in one split."""
     split_column: str = "split"

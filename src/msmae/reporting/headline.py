@@ -192,7 +192,9 @@ def against_chance(run: RunFiles, rows: pd.DataFrame | None) -> list[str]:
     shares = rows["label"].value_counts(normalize=True)
     if len(shares) < 2:
         return []
-    found = [f"Accuracy of the commonest class “{shares.index[0]}” alone: {percentage(shares.iloc[0])}."]
+    found = [
+        f"Always answering “{shares.index[0]}”, the commonest class here, is right for {percentage(shares.iloc[0])}."
+    ]
     split = run.metrics["splits"][main_split(run.metrics)]
     entry = split.get("balanced", split)["metrics"].get("balanced_accuracy") or {}
     if entry.get("value") is not None:

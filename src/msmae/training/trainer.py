@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import pickle  # nosec B403 # for the error of a file that holds code, which is not run
 import warnings
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ from msmae.runs.resume import Halved, WholeCheckpoints, sound_checkpoint
 from msmae.training.prepare import Prepared
 
 log = logging.getLogger("msmae")
+
+STARTED = {"MASTER_ADDR", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "LSB_JOBID"}
+"""One of these is set where somebody starts the processes of several machines; else each waits for ever."""
 
 
 def make_trainer(

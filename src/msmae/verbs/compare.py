@@ -61,7 +61,7 @@ def compare(
         init: a pretrained encoder to start every arm from, as in `msmae run`.
         encoders: another comparison of the same data: its pre-trained encoders are fine-tuned here.
         columns: also test a linear probe and nearest neighbours on the frozen encoder, and the model on the most
-            attended quarter of the patches.
+            attended quarter of the patches (false: do not).
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 

@@ -18,7 +18,7 @@ def demo(*, out: str = "runs/demo", method: str = "msmae", seed: int = 0, overwr
         out: folder of the run.
         method: arm of the comparison.
         seed: seed of every random draw.
-        overwrite: delete what the folder holds.
+        overwrite: first delete what the folder holds, the earlier run and all.
 
     Returns:
         The content of metrics.json.

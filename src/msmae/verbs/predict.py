@@ -64,7 +64,7 @@ def predict(
             shrinking them. Use it only if the model was trained at that scale.
         batch_size: images predicted at a time.
         device: auto (a GPU where there is one), cpu, cuda, mps, ...
-        precision: fp32, or bf16: up to twice as fast on some processors; results differ by a few thousandths.
+        precision: fp32, or bf16: up to twice as fast on some processors; probabilities differ by a few thousandths.
         slices: cut NIfTI volumes as in training: axial, coronal or sagittal; axial:5 takes every fifth slice. Of other
             files with several images name one a row in a CSV, in the column frame.
         on_error: what happens at an unreadable image. stop: the command stops; skip: the image is left out and named
@@ -76,8 +76,8 @@ def predict(
         flags: adds the columns `flags` (unlike_training, doubtful, flat, unusual_brightness, other_modality) and
             `distance` from the training images.
         neighbours: adds the paths and labels of so many nearest training images.
-        dicom: also writes OUT/dicom, of DICOM files with one frame: a structured report and an overlay; of a
-            segmentation run a segmentation object and an overlay (extra dicom-out).
+        dicom: also write OUT/dicom for DICOM files with one frame: a structured report and an overlay (of a
+            segmentation run: a segmentation object and an overlay). Needs `pip install msmae[dicom-out]`.
         overwrite: replace the predictions that OUT holds, and let its other files be.
 
     Returns:

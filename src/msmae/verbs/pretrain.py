@@ -48,7 +48,7 @@ def pretrain(
         seed: seed of every random draw. Unless given: 0.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run;
             `none`: random weights.
-        overwrite: delete what the folder holds.
+        overwrite: first delete what the folder holds, the earlier run and all.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 

@@ -61,9 +61,9 @@ def run(
         minutes: how long the whole command may take on this machine, from the audit to the report (needs --init). It
             decides image size and epochs, which are written to config.yaml. With --init it is 15, unless image size
             and epochs are both set.
-        folds: number of models of an ensemble (needs --ensemble).
+        folds: models of the ensemble (needs --ensemble; for a cross-validation `msmae compare --folds`).
         ensemble: train --folds models, each validated on a fold of its own; the mean of their probabilities answers.
-        overwrite: delete what the folder holds.
+        overwrite: first delete what the folder holds, the earlier run and all.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
