@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import resource
+import struct
 import warnings
 import zlib
 from collections.abc import Callable
@@ -247,3 +248,16 @@ def test_labels_that_are_a_bomb_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="times its size"):
         read_medmnist(tmp_path / "a.npz")
+
+
+def test_a_small_file_that_claims_a_huge_picture_is_refused_before_room_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "claims.png"
+    Image.new("L", (20, 20)).save(path)
+    data = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 20_000, 12_000) + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    with pytest.raises(UserError, match=r"bytes cannot hold a picture of 12000 x 20000 pixels"):
+        read_source(ImageSource(str(path)))
+    flat = tmp_path / "flat.png"
+    Image.new("1", (8_000, 8_000)).save(flat)
+    assert read_source(ImageSource(str(flat))).shape == (1, 8_000, 8_000)

@@ -69,6 +69,22 @@ def check_unfolding(packed: int, unfolded: int, *, limit: int, path: Path) -> No
         raise bomb(limit, path)
 
 
+LARGE = 50_000_000
+"""Pixels up to which a picture takes little memory, whatever its file holds."""
+FLATTEST = 10_000
+"""Pixels that a byte of a picture file holds at most: one of a single colour, of 1 bit a pixel, has 8,256 in a PNG."""
+
+
+def check_holds(packed: int, shape: tuple[int, int], *, path: Path) -> None:
+    """UserError where a large picture is more than so many bytes can hold: its file is damaged, or a bomb."""
+    if math.prod(shape) > max(LARGE, FLATTEST * packed):
+        raise UserError(
+            f"{packed:,} bytes cannot hold a picture of {by(shape)} pixels",
+            where=str(path),
+            mend="copy it again from its source",
+        )
+
+
 def bomb(limit: int, path: Path) -> UserError:
     """The error for a file that unfolds to much more than it holds."""
     return UserError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msmae.data.reading.checks import check_size, check_stream, choose_plane
+from msmae.data.reading.checks import check_holds, check_size, check_stream, choose_plane
 from msmae.data.reading.door import door
 from msmae.data.reading.tiff_pages import check_pages
 from msmae.errors import UserError
@@ -105,6 +105,7 @@ def open_picture(path: Path, *, limit: int | None = None) -> Iterator[Any]:
     with door(path, mend="copy it again"), _open(path, _FORMATS) as image:
         if limit is not None:
             check_size((image.height, image.width), limit=limit, path=path)
+            check_holds(path.stat().st_size, (image.height, image.width), path=path)
         yield image
 
 
