@@ -124,7 +124,7 @@ def test_damaged_weights_are_named(budgeted: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"not those that were saved.*keep\.safetensors"):
         load(copy)
     (copy / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"card cannot be read.*config\.json"):
+    with pytest.raises(UserError, match=r"description cannot be read.*config\.json"):
         load(copy)
 
 

@@ -258,6 +258,12 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_before_room_is_made(
     path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
     with pytest.raises(UserError, match=r"bytes cannot hold a picture of 12000 x 20000 pixels"):
         read_source(ImageSource(str(path)))
+    tifffile.imwrite(tmp_path / "claims.tif", np.zeros((16, 16), np.uint8), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "claims.tif", mode="r+b") as file:
+        for name, side in (("ImageLength", 12_000), ("ImageWidth", 20_000), ("RowsPerStrip", 12_000)):
+            file.pages[0].tags[name].overwrite(side)
+    with pytest.raises(UserError, match=r"bytes cannot hold a picture of 12000 x 20000 pixels"):
+        read_source(ImageSource(str(tmp_path / "claims.tif")))
     flat = tmp_path / "flat.png"
     Image.new("1", (8_000, 8_000)).save(flat)
     assert read_source(ImageSource(str(flat))).shape == (1, 8_000, 8_000)

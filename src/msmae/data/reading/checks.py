@@ -75,9 +75,11 @@ FLATTEST = 10_000
 """Pixels that a byte of a picture file holds at most: one of a single colour, of 1 bit a pixel, has 8,256 in a PNG."""
 
 
-def check_holds(packed: int, shape: tuple[int, int], *, path: Path) -> None:
-    """UserError where a large picture is more than so many bytes can hold: its file is damaged, or a bomb."""
-    if math.prod(shape) > max(LARGE, FLATTEST * packed):
+def check_holds(path: Path, shape: tuple[int, int], *, numbers: int = 0) -> None:
+    """UserError where a large picture, or the ``numbers`` it is read in, is more than the file's bytes can hold: it is
+    damaged, or a bomb."""
+    packed = path.stat().st_size
+    if max(math.prod(shape), numbers) > max(LARGE, FLATTEST * packed):
         raise UserError(
             f"{packed:,} bytes cannot hold a picture of {by(shape)} pixels",
             where=str(path),

@@ -105,7 +105,7 @@ def open_picture(path: Path, *, limit: int | None = None) -> Iterator[Any]:
     with door(path, mend="copy it again"), _open(path, _FORMATS) as image:
         if limit is not None:
             check_size((image.height, image.width), limit=limit, path=path)
-            check_holds(path.stat().st_size, (image.height, image.width), path=path)
+            check_holds(path, (image.height, image.width))
         yield image
 
 
@@ -215,6 +215,8 @@ def check_page(page: TiffPage, path: Path, *, limit: int, count: int = 1) -> Non
     chunk = int(np.prod([max(1, side) for side in page.chunks], dtype=object))
     if chunk > CHANNELS * limit:
         raise UserError("its strips or tiles are larger than the limit", where=str(path), mend="save it again")
+    pixels = page.imagelength * page.imagewidth
+    check_holds(path, (page.imagelength, page.imagewidth), numbers=max(pixels * numbers, chunk))
     if page.compression not in DEFLATED:
         return
     most = max(2 * chunk * max(1, page.bitspersample // 8), 1 << 24)
