@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from msmae.config.settings import DatasetSettings
+from msmae.config.settings import DatasetSettings, EvaluateSettings, SegmentSettings
+from msmae.method.segmenter import LightDecoder, Segmenter
 from msmae.method.vit import SIZES, VisionTransformer
 
 SHARED = {
@@ -42,6 +43,7 @@ def test_a_default_is_the_same_wherever_it_stands(package: str) -> None:
 
 
 def test_and_it_is_that_of_the_settings() -> None:
+    assert EvaluateSettings().resamples == SHARED["resamples"]
     settings = DatasetSettings()
     assert (settings.val_fraction, settings.test_fraction) == (SHARED["val_fraction"], SHARED["test_fraction"])
 
@@ -62,3 +64,9 @@ def test_without_a_size_the_encoder_is_a_vit_b() -> None:
     chosen = {name: p.default for name, p in inspect.signature(VisionTransformer.__init__).parameters.items()}
     assert {name: chosen[name] for name in SIZES["base"]} == SIZES["base"]
     assert (chosen["image_size"], chosen["patch_size"], chosen["channels"]) == ((224, 224), 16, 3)
+
+
+def test_a_segmenter_has_the_decoder_that_its_settings_ask_for() -> None:
+    chosen, own = (inspect.signature(kind.__init__).parameters for kind in (Segmenter, LightDecoder))
+    assert chosen["decoder"].default == SegmentSettings().decoder
+    assert chosen["width"].default == own["width"].default

@@ -243,6 +243,9 @@ def test_fifteen_bits_spread_over_fifteen_words_are_found(whole: int) -> None:
     other = one ^ np.where(np.arange(16) == whole, 0, 1 << 7).astype(np.uint16)
     assert near_pairs(np.stack([one, other]), within=15)[0].tolist() == [[0, 1, 15]]
     assert len(near_pairs(np.stack([one, other]), within=14)[0]) == 0
+    for within in (-1, 16):
+        with pytest.raises(ValueError, match="exact from 0 to 15 bits"):
+            near_pairs(np.stack([one, other]), within=within)
 
 
 def test_a_crowd_is_said_to_be_one_and_costs_no_more_than_its_share() -> None:
@@ -256,6 +259,11 @@ def test_a_crowd_is_said_to_be_one_and_costs_no_more_than_its_share() -> None:
     assert crowded
     assert len(pairs) <= 16 * CROWD * len(hashes)
     assert len(np.unique(pairs[:, :2])) == len(hashes)  # nobody stands alone
+    prints = different(len(hashes))
+    prints.record["hash"] = hashes
+    told = list_warnings(audit(manifest_of([{"image_path": f"{i}.png"} for i in range(len(hashes))]), prints=prints,
+                               duplicates=find_duplicates(prints, near_bits=FARTHEST)))  # fmt: skip
+    assert any("not all pairs" in line for line in told)
 
 
 @pytest.mark.parametrize(
