@@ -316,3 +316,15 @@ def test_a_cut_is_the_nearest_number_of_images_and_leaves_the_others_some(images
     cut = assign_splits(manifest_of(label=["a"] * images + ["b"] * images), test_fraction=fraction, val_fraction=0.1)
     assert sizes(cut)["a", "test"] == sizes(cut)["b", "test"] == test
     assert sizes(cut)["a", "train"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("images", "fraction", "test", "val"),
+    [(6, 0.05, [2, 9], [0, 10]), (6, 0.95, [1, 2, 3, 5, 6, 7, 9, 11], [0, 10]),
+     (8, 0.9, [1, 2, 3, 5, 6, 7, 9, 10, 11, 12, 14, 15], [0, 13])],
+)  # fmt: skip
+def test_small_classes_are_cut_as_they_were_in_earlier_versions(
+    images: int, fraction: float, test: list[int], val: list[int]
+):
+    cut = assign_splits(manifest_of(label=["a"] * images + ["b"] * images), test_fraction=fraction, val_fraction=0.1)
+    assert (cut.ids("test").tolist(), cut.ids("val").tolist()) == (test, val)

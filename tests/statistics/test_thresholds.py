@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msmae.errors import UserError
-from msmae.statistics.intervals import wilson
+from msmae.statistics.intervals import draw_patients, wilson
 from msmae.statistics.thresholds import (
     decision_curve,
     one_against_rest,
@@ -148,6 +148,31 @@ def test_the_band_of_a_decision_curve_is_the_middle_95_percent_of_redrawn_patien
     spread = np.std(redrawn)  # the two ends of 4,000 draws differ from draw to draw by some hundredths of it
     assert found["low"] == pytest.approx(low, abs=0.2 * spread)
     assert found["high"] == pytest.approx(high, abs=0.2 * spread)
+
+
+def test_each_threshold_has_the_band_of_its_own_draws() -> None:
+    predictions = draw(np.random.default_rng(3), patients=40, classes=2)
+    at = (0.1, 0.3, 0.6)
+    found = decision_curve(predictions, of="c1", thresholds=at, resamples=500, seed=4)
+    weights = np.concatenate(list(draw_patients(40, width=3, resamples=500, seed=4)))  # a patient has one image
+    truth, score = predictions.truth[:, 1], predictions.probabilities[:, 1]
+    for threshold, low, high in zip(at, found["low"], found["high"], strict=True):
+        worth = np.where(truth, 1.0, -threshold / (1 - threshold)) * (score >= threshold)
+        assert (low, high) == pytest.approx(
+            tuple(np.quantile(weights @ worth[predictions.patients.argsort()] / 40, [0.025, 0.975]))
+        )
+
+
+def test_several_labels_an_image_are_found_from_the_labels_unless_said() -> None:
+    frame = both_splits()
+    several = frame.assign(label=[f"{label};c2" if label != "c2" else label for label in frame["label"]])
+    options = {"classes": ("c0", "c1", "c2"), "of": "c0", "resamples": 20}
+    assert operating_points(several, **options) == operating_points(several, multilabel=True, **options)
+    assert operating_points(frame, **options) == operating_points(frame, multilabel=False, **options)
+    said = operating_points(frame.assign(predicted=frame["predicted"] + ";"), multilabel=True, **options)
+    assert [point["rule"] for point in said] == [point["rule"] for point in operating_points(frame, **options)]
+    with pytest.raises(UserError):
+        operating_points(several, multilabel=False, **options)
 
 
 def test_images_without_a_label_and_of_other_splits_choose_and_measure_nothing() -> None:

@@ -90,15 +90,17 @@ def test_a_site_that_tells_the_split_is_named() -> None:
 def test_a_trait_that_few_images_show_is_not_called_a_shortcut() -> None:
     """Twelve images of a class are too few to tell 0.75 from chance; of two hundred the same share is told."""
 
-    def told(images: int) -> list[str]:
+    def told(images: int, wrong: float = 0.25) -> list[str]:
         rows = [
             {"image_path": f"{i}.png", "label": "ab"[i % 2], "split": "train",
-             "site": "ns"[(i % 2) ^ (i // 2 % 4 == 0)]} for i in range(images)
+             "site": "ns"[(i % 2) ^ (i // 2 * 9 % 20 < 20 * wrong)]} for i in range(images)
         ]  # fmt: skip
         return [shortcut.trait for shortcut in audit(manifest_of(rows), prints=different(images)).shortcuts]
 
     assert told(24) == []
     assert told(400) == ["site"]
+    assert told(1600, wrong=0.45) == []  # 0.55 is surely more than chance, and hardly worth saying
+    assert told(1600, wrong=0.35) == ["site"]
 
 
 @pytest.mark.parametrize(("images", "classes"), [(40, 2), (60, 4)])
