@@ -60,6 +60,14 @@ def test_the_named_sizes_are_the_published_ones(size: str, weights: int, head: i
     assert model.width // model.blocks[0].attn.heads == head
 
 
+def test_linear_layers_begin_as_xaviers_without_bias() -> None:
+    model = VisionTransformer(image_size=(16, 16), patch_size=8, channels=1, width=64, depth=1, heads=2)
+    for layer, fans in ((model.blocks[0].attn.qkv, 4 * 64), (model.patch_embed.proj, 64 + 64)):
+        assert 0.9 * (6 / fans) ** 0.5 < layer.weight.abs().max() <= (6 / fans) ** 0.5
+        assert not layer.bias.any()
+    assert 0.01 < model.cls_token.std() < 0.03
+
+
 def test_without_a_size_the_encoder_is_a_vit_b() -> None:
     chosen = {name: p.default for name, p in inspect.signature(VisionTransformer.__init__).parameters.items()}
     assert {name: chosen[name] for name in SIZES["base"]} == SIZES["base"]

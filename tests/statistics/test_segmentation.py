@@ -101,6 +101,7 @@ def test_the_summary_averages_images_and_counts_the_empty_apart() -> None:
     assert dice["low"] < 0.5 < dice["high"]
     assert split["counts"]["lesion"] == {"both_empty": 1, "false_alarms": 0, "missed": 1, "outlined": 3}
     assert split["n"] == 5
+    assert split["per_class"]["lesion"]["n"] == 4  # images that show one
     assert split["patients"] is None
     assert split["metrics"]["lesion_sensitivity"]["value"] == pytest.approx(3 / 4)
     assert [row["n"] for row in split["by_size"][0]["strata"]] == [2, 1, 1]

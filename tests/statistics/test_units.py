@@ -72,6 +72,8 @@ def test_the_image_that_decided_is_named_with_its_share():
     assert table["decided_share"][1] == pytest.approx(0.9 / 1.1, abs=1e-4)
     weighed = unit_predictions(units, FRAME, pooled, CLASSES, multilabel=False, weights=np.array([1.0, 0.3, 0.7, 1.0]))
     assert weighed["decided_by"].tolist() == ["1.png", "2.png", "6.png"]
+    several = unit_predictions(units, FRAME, np.full((3, 2), 0.9), CLASSES, multilabel=True)
+    assert several["decided_by"].tolist() == ["1.png", "0.png", "6.png"]  # by the first class of the answer
 
 
 def test_a_column_that_is_not_there_or_empty_is_refused():

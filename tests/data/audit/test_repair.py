@@ -140,3 +140,13 @@ def test_masks_that_can_be_read_stay_and_the_others_are_dropped() -> None:
     masks = dict(zip(mended.kept.tolist(), mended.manifest.table["mask_path"], strict=True))
     assert masks == {i: "" if i == 7 else f"{i}_mask.png" for i in range(20)}
     assert mended.without_mask == (7,)
+
+
+def test_a_repaired_data_set_is_split_as_asked() -> None:
+    prints = different(40)
+    manifest = manifest_of([{"image_path": f"{i}.png", "label": "ab"[i % 2]} for i in range(40)])
+    mended = repair(manifest, prints, find_duplicates(prints), val_fraction=0.5, test_fraction=0.4).manifest
+    assert [len(mended.ids(split)) for split in ("test", "val", "train")] == [16, 12, 12]
+    assert mended.rules["cut"] == "train, val, test"
+    other = repair(manifest, prints, find_duplicates(prints), val_fraction=0.5, test_fraction=0.4, seed=1).manifest
+    assert other.ids("test").tolist() != mended.ids("test").tolist()
