@@ -289,6 +289,9 @@ def test_deal_reserves_groups_for_every_pile():
     counts = np.array([[10], [1], [1]])
     pile = deal(counts, np.arange(3), targets=np.array([[10.0, 2.0]]), least=np.array([2, 1]))
     assert pile.tolist() == [0, 1, 0]
+    beside = np.array([[10, 0], [1, 0], [1, 0], [0, 1], [0, 1]])  # groups without the class reserve nothing for it
+    pile = deal(beside, np.arange(5), targets=np.array([[10.0, 2.0], [1.0, 1.0]]), least=np.array([2, 1]))
+    assert pile[:3].tolist() == [0, 1, 0]
 
 
 def test_images_of_a_volume_are_groups_of_their_own():
