@@ -15,7 +15,7 @@ from PIL import Image
 
 from msmae.cli import main
 from msmae.data.manifest import read_manifest
-from msmae.errors import LeakageError
+from msmae.errors import LeakageError, UserError
 from msmae.verbs.check import check
 
 
@@ -353,3 +353,15 @@ def test_check_says_which_verbs_can_train_and_ends_as_the_one_that_the_data_is_f
     assert [f"msmae {verb:8}  no: " in said for verb in trains] == [bool(found) for found in trains.values()]
     if (labels, masks) == ("", 12):
         assert exit_code("check", *words, "--on-error", "skip") == 0, "training leaves them out"
+
+
+def test_masks_whose_numbers_segment_refuses_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for n in range(6):
+        Image.fromarray(random.integers(0, 255, (32, 32), dtype=np.uint8)).save(tmp_path / f"data/images/{n}.png")
+        Image.fromarray(random.integers(0, 4, (32, 32), dtype=np.uint8)).save(tmp_path / f"data/masks/{n}.png")
+    with pytest.raises(UserError, match=r"values 0, 1, 2, 3.*--segment\.classes"):
+        check(str(tmp_path / "data"))
+    assert "msmae segment   no: the mask holds" in capsys.readouterr().out

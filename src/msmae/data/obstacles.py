@@ -10,7 +10,8 @@ import numpy as np
 from msmae.config import ARMS, Settings
 from msmae.data.audit import Audit
 from msmae.data.manifest import SPLITS, Manifest
-from msmae.data.reading.decoding import agreed_channels
+from msmae.data.reading.decoding import agreed_channels, image_sources
+from msmae.data.reading.masks import MaskRule, read_mask
 from msmae.data.tables.listing import count, some
 from msmae.errors import UserError
 
@@ -93,6 +94,22 @@ def mask_obstacles(manifest: Manifest, *, healthy: str = "", skip: bool = False)
         yield UserError(f"{count(lacking, 'image')} without a mask", where=manifest.where, mend=mend)
 
 
+def mask_value_obstacles(manifest: Manifest, settings: Settings, *, first: int = 8) -> Iterator[UserError]:
+    """The numbers in one of the first masks are no class that the settings name; all masks are read in training."""
+    wanted = settings.segment
+    rule = MaskRule(len(wanted.class_names), any_value=wanted.mask_values == "any")
+    rows = np.flatnonzero(manifest.table["mask_path"] != "")[:first]
+    if not len(rows) or manifest.mask_classes:
+        return
+    masked = manifest.select(rows)
+    for row, source in enumerate(image_sources(masked)):
+        try:
+            read_mask(masked.masks(row), rule, plane=source.plane)
+        except UserError as error:
+            yield error
+            return
+
+
 def file_obstacles(audit: Audit, *, skip: bool = False) -> Iterator[UserError]:
     """Images that cannot be read, masks that cannot be used, numbers of another type, channels that do not fit. A run
     finds them when it decodes the images; under ``skip`` (``dataset.on_error``) it leaves out all but the last.
@@ -127,7 +144,11 @@ def obstacles_of(
     classes = [] if unsplit else list(class_obstacles(labelled))
     return {
         "run": files + ([] if unsplit else [*label_obstacles(labelled), *classes]),
-        "segment": [*files, *mask_obstacles(manifest, healthy=settings.segment.healthy, skip=skip)],
+        "segment": [
+            *files,
+            *mask_obstacles(manifest, healthy=settings.segment.healthy, skip=skip),
+            *mask_value_obstacles(manifest, settings),
+        ],
         "pretrain": files + classes,
     }
 

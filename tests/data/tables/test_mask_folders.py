@@ -145,3 +145,15 @@ def test_such_folders_are_outlined(tmp_path: Path) -> None:
         str(tmp_path / "set"), out=str(tmp_path / "run"), from_="none", preset="tiny", segment={"presentations": 1500}
     )
     assert metrics["splits"]["test"]["metrics"]["dice"]["value"] > 0.8
+
+
+@pytest.mark.parametrize("people", [("annotator_A", "annotator_B"), ("reader1", "reader2"), ("expert 1", "expert 2")])
+def test_masks_of_two_people_are_no_two_classes(tmp_path: Path, people: tuple[str, str]) -> None:
+    touch(tmp_path, *(f"images/{n}.png" for n in range(4)))
+    touch(tmp_path, *(f"masks/{who}/{n}.png" for who in people for n in range(4)))
+    with pytest.raises(UserError, match=rf"several people.*--mask-column {people[0]}"):
+        open_dataset(tmp_path)
+    manifest = open_dataset(tmp_path, mask_column=people[1])
+    assert rows(manifest, "image_path", "mask_path") == [
+        (f"images/{n}.png", f"masks/{people[1]}/{n}.png") for n in range(4)
+    ]

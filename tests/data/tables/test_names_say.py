@@ -156,3 +156,11 @@ def test_folders_of_images_and_masks_in_german_are_no_classes(tmp_path: Path) ->
     assert len(manifest) == 6
     assert not manifest.classes
     assert all("Masken" in mask for mask in manifest.table["mask_path"])
+
+
+@pytest.mark.parametrize("name", ["outputs", "predictions", "Results", "logs"])
+def test_what_an_experiment_left_behind_is_no_class(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("benign", "malignant", name) for n in range(4)))
+    with pytest.raises(UserError, match=f"{name}/ holds 4 of 12 images, .*what an experiment wrote.*--layout folder"):
+        open_dataset(tmp_path)
+    assert name in open_dataset(tmp_path, layout="folder").classes

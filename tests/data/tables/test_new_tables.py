@@ -97,3 +97,17 @@ def test_a_table_that_names_the_images_is_told_where_the_folders_may_be_two_thin
     with pytest.raises(UserError, match=r"m\.csv names the images, and none of .*--label-column 'histology'"):
         open_dataset(tmp_path)
     assert open_dataset(tmp_path, label_column="histology").classes == ("x", "y")
+
+
+def test_labels_under_another_header_in_a_second_table_are_not_left_out(tmp_path: Path) -> None:
+    """The test images were said to have no label."""
+    touch(tmp_path, *(f"images/{n:02}.png" for n in range(20)))
+    write(tmp_path, "train.csv", "image_id,label", *(f"{n:02},{'ab'[n % 2]}" for n in range(14)))
+    lines = [f"{n:02},{'ab'[n % 2]},{'MF'[n % 2]}" for n in range(14, 20)]
+    write(tmp_path, "test_truth.csv", "file_name,ground_truth,sex", *lines)
+    with pytest.raises(
+        UserError, match=r"6 images have no label, and the column ground_truth of test_truth\.csv holds"
+    ):
+        open_dataset(tmp_path)
+    write(tmp_path, "test_truth.csv", "file_name,label,sex", *lines)
+    assert open_dataset(tmp_path).table["label"].tolist() == ["ab"[n % 2] for n in range(20)]

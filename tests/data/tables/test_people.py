@@ -221,3 +221,16 @@ def test_a_column_called_after_patients_is_told_beside_those_of_file_names(tmp_p
     write(tmp_path, "m.csv", "image_path,label,Subject", *(f"patient{n}.png,{'ab'[n % 2]},s{n // 2}" for n in range(4)))
     assert noted(open_dataset(tmp_path / "m.csv"), "--patient-column 'Subject'")
     assert not noted(open_dataset(tmp_path / "m.csv", patient_column="Subject"), "--patient-column")
+
+
+@pytest.mark.parametrize("day", ["20210303", "2021-03-03", "2021_03_03"])
+def test_days_in_file_names_are_no_patients_and_what_stands_behind_them_is_offered(tmp_path: Path, day: str) -> None:
+    """Each patient was seen on two days; the days were the patients, and tore them."""
+    for n in range(48):
+        date = f"{day[:-1]}{n // 12 + 1}"
+        touch(tmp_path, f"{'ab'[n % 2]}/{date}_{500 + n % 12}_{n}.png")
+    manifest = open_dataset(tmp_path)
+    assert not manifest.table["patient_id"].any()
+    (offer,) = [note for note in manifest.notes if "--patients '" in note]
+    told = open_dataset(tmp_path, patients=offer.partition("--patients '")[2].partition("'")[0])
+    assert set(told.table["patient_id"]) == {str(500 + n) for n in range(12)}

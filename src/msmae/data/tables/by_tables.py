@@ -10,7 +10,7 @@ import pandas as pd
 
 from msmae.data.manifest import COLUMNS, SEPARATOR, LeftOut, Manifest, printable
 from msmae.data.tables.beside import TableBeside, check_lists, find_tables_beside, listed_split, says_mask
-from msmae.data.tables.choosing import Chosen, check_words, choose
+from msmae.data.tables.choosing import Chosen, check_labels_elsewhere, check_words, choose
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
 from msmae.data.tables.labels import READER, by_majority, check_classes, check_merged, clean_labels, label_notes
@@ -76,6 +76,7 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         labels, notes, chosen = folders.table["label"].tolist(), [], Chosen((), ())
     aside = [table for table in tables if table.others and table not in chosen.tables]
     aside = [table for table in aside if table.column not in chosen.names]  # it tells of classes, not of images
+    check_labels_elsewhere(aside, labels, where=where)
     people = _people(chosen, tables, columns, len(paths), where=where)
     if folders is None and columns.patient_id and not (any(people.values) or base.table["patient_id"].any()):
         people = _by_rows(chosen, len(paths))

@@ -68,14 +68,34 @@ def choose(
         found += _in_group(alike, images)
     several = [chosen for chosen in found if len(chosen.names) == 1] or found
     if len({chosen.names for chosen in several}) == 1:  # one column, of all tables that have it, as if it were told
-        paths = {table.path for chosen in several for table in chosen.tables}
+        names, paths = several[0].names, {table.path for chosen in several for table in chosen.tables}
         notes = tuple(note for chosen in several for note in chosen.notes)
-        return Chosen(tuple(table for table in saying if table.path in paths), several[0].names, notes)
+        named = {image for table in saying if table.path in paths for image in table.images}
+        other = [table for table in saying if set(names) <= set(table.table) and not named & set(table.images) - {-1}]
+        more = [table for table in other if any(table.table[name].nunique() > 1 for name in names)]
+        return Chosen(tuple(table for table in saying if table.path in paths or table in more), names, notes)
     large = [table for alike in groups.values() for table in alike if _enough(alike, images)]
     offered = [table for table in large if _offered(table)]
     if several or (large and not masked) or offered:
         raise _unknown(several, offered or large, where=where)
     return Chosen((), ()) if masked else None
+
+
+def check_labels_elsewhere(tables: Sequence[TableBeside], labels: Sequence[str], *, where: str) -> None:
+    """Raise ``UserError`` where a further table holds the classes of images that have no label: under another header
+    they were left out."""
+    classes = set(labels) - {"", SEPARATOR}
+    for table in tables:
+        for name in table.others:
+            cells = zip(table.images, clean_labels(table.table[name])[0], strict=True)
+            told = [cell for image, cell in cells if image >= 0 and not labels[image] and cell]
+            if len(set(told)) > 1 and set(told) <= classes and not anything_but_label(name):
+                raise UserError(
+                    f"{len(told):,} images have no label, and the column {name} of {table.path} holds the classes of "
+                    "them",
+                    where=where,
+                    mend="call the column of the labels alike in all tables, or move this table away",
+                )
 
 
 def check_words(chosen: Chosen, *, where: str) -> None:

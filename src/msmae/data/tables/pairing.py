@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from msmae.data.manifest import SEPARATOR, join_mask, plain
 from msmae.data.tables.listing import without_suffix
 from msmae.data.tables.places import NUMBERED_MASKS, Folders, Place
-from msmae.data.tables.roles import IMAGES, MASKS
+from msmae.data.tables.roles import IMAGES, MASKS, words
 from msmae.errors import UserError
 
 MASK_ENDING = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|annotation|labels?|gt)(?:[_\-]?\d+)?$", re.IGNORECASE)
@@ -57,6 +57,7 @@ def pair(
             owned.setdefault(owner.path, []).append((mask, further or (mask.inner if mask.nested else "")))
     owned = {path: _named_by_number(found) for path, found in owned.items()}
     several = len({name for found in owned.values() for _, name in found}) > 1
+    _check_readers({name for found in owned.values() for _, name in found})
     pairs = {path: [_cell(mask, name if several else "") for mask, name in found] for path, found in owned.items()}
     for path, found in owned.items():
         folders = sorted({mask.inner for mask, name in found if not name})
@@ -69,6 +70,21 @@ def pair(
     _check_suffixes(images, owned)
     _check_rivals(masks, owned, strays)
     return pairs, strays
+
+
+READERS = {"annotator", "reader", "rater", "observer", "expert", "grader", "radiologist", "reviewer", "annot", "manual"}
+"""Words in the names of folders that hold the masks of one person each."""
+
+
+def _check_readers(names: Collection[str]) -> None:
+    """Raise ``UserError`` for masks of several people, who drew the same: they are no classes."""
+    if len(names) > 1 and all(set(words(name)) & READERS for name in names):
+        told = sorted(names)
+        raise UserError(
+            f"the folders {' and '.join(told)} seem to hold the masks of several people, who outlined the same",
+            mend=f"take those of one: --mask-column {told[0]}; or, if they are classes, name them in a CSV (mask_path: "
+            "a=one.png;b=two.png)",
+        )
 
 
 def _named_by_number(found: list[tuple[Place, str]]) -> list[tuple[Place, str]]:

@@ -12,7 +12,7 @@ from msmae.data.reading.headers import DICOM_FIELDS, header_doubts, is_dicom, re
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import count, some, without_suffix
 from msmae.data.tables.meaning import says_no_person, says_number, says_person
-from msmae.data.tables.roles import SPLIT_NAMES, split_of, told_apart, words
+from msmae.data.tables.roles import SPLIT_NAMES, are_days, split_of, told_apart, words
 from msmae.errors import UserError
 
 PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
@@ -42,6 +42,8 @@ COPY_BEFORE = re.compile(r"((?:^|/))(?:copy of|kopie von|copie de|copia de|cópi
 """What a computer writes behind or before a file's name where it is copied: ``a - Kopie (2)``, ``Copia de a``."""
 NUMBERED = re.compile(r"([^/]*?[^\W\d_][^/]*?)[-_ ]+[A-Za-z]{0,8}\d+(?:[-.]\d+)*\.[^/.]+$")
 """The name before a last number, with or without a word: ``Huber`` of ``Huber_v2.png``."""
+BEHIND_DAY = re.compile(r"(?:19|20)\d{2}[-_.]?\d{2}[-_.]?\d{2}[-_]([^/_-]+)[_-][^/]*$")
+"""What stands behind a day in a file's name: ``418`` of ``20210302_418_1.png``."""
 FOLDER = "the folder"
 """How the rule begins by which folders are patients."""
 IDENTIFIER = re.compile(r"(?=.*\d)(?!\d{1,3}$|[+-]?\d*[.,]\d+$|\d{3}[DWMY]$)[\w.#-]{2,40}")
@@ -237,6 +239,8 @@ def _by_beginnings(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
     begins = [match[1] if (match := BEGINNING.search(path)) else "" for path in paths]
     begins, anew = _anew(manifest, begins, paths)
     people = Counter(filter(None, begins))
+    if are_days(people):
+        return None
     if sum(people.values()) < 0.8 * len(paths) or len(people) < BEGINNINGS or 2 * len(people) > len(paths):
         return None
     pairs = {(begin, label) for begin, label in zip(begins, manifest.table["label"], strict=True) if begin}
@@ -258,8 +262,10 @@ def _with_hint(manifest: Manifest, paths: Sequence[str]) -> Manifest:
         return manifest.with_columns({}, notes=[note] if known else [], rules={} if known else {"patient_id": note})
     if known:
         return manifest
-    for pattern in (BEGINNING, NUMBERED):
+    for pattern in (BEGINNING, NUMBERED, BEHIND_DAY):
         begins = Counter(match[1] for path in paths if (match := pattern.search(path)))
+        if are_days(begins):
+            continue
         several = [one for one, images in begins.items() if images > 1 and not {*words(one)} & {*SPLIT_NAMES}]
         if not len(several) >= 2 or sum(begins.values()) < 0.8 * len(paths) or 2 * len(begins) > len(paths):
             continue

@@ -104,7 +104,8 @@ def places_of(listing: Listing) -> list[Place]:
             mask = (above in numbered and NUMBERED_MASKS.fullmatch(name)) or same_name(name, listing.masks)
             kinds[(*above, name)] = "mask" if mask else kind_of(name, shared[above])
         alone = [name for name in inside if not (same_name(name, listing.masks) or split_of(name))]
-        if len(alone) == 1 < len(inside) and listing.masks and above not in loose:
+        within = any(kinds[above[: depth + 1]] == "mask" for depth in range(len(above)))
+        if len(alone) == 1 < len(inside) and listing.masks and above not in loose and not within:
             kinds[(*above, alone[0])] = "image"  # it alone lies beside the folder of masks that was told
     placed = [_place(path, names, divided, folded, kinds, shared, cut) for path, names in folders.items()]
     return [_with_site(place, sited) for place in placed]

@@ -66,6 +66,8 @@ _PENDING = re.compile(
     re.IGNORECASE,
 )
 """Folders of images whose labels are not known yet, maybe."""
+_RESULTS = _set("output outputs prediction predictions preds result results log logs run runs checkpoint checkpoints")
+"""Folders that an experiment left behind."""
 _QUALITY = _set(
     "good ok okay usable accept accepted acceptable adequate keep kept pass passed gut high included include"
 )
@@ -115,7 +117,15 @@ def put_aside(name: str, beside: Collection[str] = ()) -> str:
     said = set(words(name))
     graded = any(set(words(other)) & _QUALITY for other in beside if other != name and not _NOT_USED.search(other))
     against = (said & (EXCLUDED | _THROWN) or _NOT_USED.search(name)) and not graded
+    if said and said <= _RESULTS and not set(map(str.lower, beside)) <= _RESULTS:
+        return "they are what an experiment wrote"
     return "they are not to be used" if against else ""
+
+
+def are_days(names: Iterable[str]) -> bool:
+    """Whether names are days, ``20210303`` or ``2021-03-03``: when something was taken, not of whom."""
+    names = list(names)
+    return bool(names) and all(re.fullmatch(r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d", name) for name in names)
 
 
 def fold_of(name: str) -> str:
@@ -216,8 +226,8 @@ def is_list(names: Iterable[str]) -> str:
         return "class"
     if said and (said[0] in PATIENT or set(said) & (PATIENT - {"p", "id", "case", "cases"})):
         return "patient"
-    if all(re.fullmatch(r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d", name) for name in names):
-        return "?"  # days, on which somebody was seen
+    if are_days(names):
+        return "?"  # on which somebody was seen
     digits = [max(map(len, re.findall(r"\d+", name)), default=0) for name in names]
     if not said:
         numbers = sorted(int(name) for name in names if name.isdigit())
