@@ -21,6 +21,8 @@ DIVIDING = {
 }
 """Words of what divides images, which do not say whether they are to be learned from, validated on or tested on."""
 BESIDE = NEUTRAL | {"public", "private", "internal", "external", "independent", "out", "cohort", "group", "sample"}
+MOST = 12
+"""Different cells of a column that divides a data set."""
 BINARY = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "t", "f", "y", "n"}
 
 
@@ -76,7 +78,10 @@ def _says_splits(cells: Iterable[str]) -> bool:
 def _divides(cells: Iterable[str]) -> bool:
     """Whether all that a column says is two or more parts of a data set, however they are called: ``development`` and
     ``holdout``, ``Training`` and ``PublicTest``."""
-    said = [words(cell) for cell in {cell.strip() for cell in cells} if cell.lower() not in NOT_SAID]
+    told = {cell.strip() for cell in cells}
+    if len(told) > MOST:
+        return False
+    said = [words(cell) for cell in told if cell.lower() not in NOT_SAID]
     telling = [any(word in SPLIT_NAMES or word in DIVIDING for word in cell) for cell in said]
     known = all(cell and all(word in SPLIT_NAMES or word in DIVIDING | BESIDE for word in cell) for cell in said)
     return len(said) > 1 and known and any(telling)
