@@ -83,7 +83,7 @@ def test_crosses_mark_what_is_there(given: str, tmp_path: Path) -> None:
     assert noted(manifest, "a cross is 1 and an empty cell 0")
 
 
-@pytest.mark.parametrize("code", ["99", "2", "u"])
+@pytest.mark.parametrize("code", ["99", "9", "u"])
 def test_a_finding_with_a_code_in_some_rows_is_asked_about_never_dropped(tmp_path: Path, code: str) -> None:
     touch(tmp_path, *(f"films/{n}.png" for n in range(12)))
     rows = (
@@ -95,3 +95,10 @@ def test_a_finding_with_a_code_in_some_rows_is_asked_about_never_dropped(tmp_pat
         open_dataset(tmp_path)
     named = open_dataset(tmp_path, label_column="Edema;Mass")
     assert named.classes == ("Edema", "Mass")
+
+
+def test_a_count_beside_findings_is_none_of_them(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"films/{n}.png" for n in range(12)))
+    rows = (f"{n}.png,{(0, 1, 3)[n % 3]},{n % 2},{n % 3 % 2},{-1 if n == 2 else n // 6}" for n in range(12))
+    write(tmp_path, "labels.csv", "file,n_nodules,Effusion,Edema,Mass", *rows)
+    assert open_dataset(tmp_path).classes == ("Edema", "Effusion", "Mass")

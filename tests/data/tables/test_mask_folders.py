@@ -157,3 +157,9 @@ def test_masks_of_two_people_are_no_two_classes(tmp_path: Path, people: tuple[st
     assert rows(manifest, "image_path", "mask_path") == [
         (f"images/{n}.png", f"masks/{people[1]}/{n}.png") for n in range(4)
     ]
+
+
+def test_masks_of_two_things_by_one_person_are_two_classes(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{n}.png" for n in range(4)))
+    touch(tmp_path, *(f"masks/manual_{what}/{n}.png" for what in ("heart", "lung") for n in range(4)))
+    assert open_dataset(tmp_path).mask_classes == ("manual_heart", "manual_lung")

@@ -164,3 +164,8 @@ def test_what_an_experiment_left_behind_is_no_class(tmp_path: Path, name: str) -
     with pytest.raises(UserError, match=f"{name}/ holds 4 of 12 images, .*what an experiment wrote.*--layout folder"):
         open_dataset(tmp_path)
     assert name in open_dataset(tmp_path, layout="folder").classes
+
+
+def test_runs_of_a_study_are_not_what_an_experiment_wrote(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/run-{run}/{c}{n}.png" for c in ("benign", "malignant") for run in (1, 2) for n in range(4)))
+    assert open_dataset(tmp_path).classes == ("benign", "malignant")

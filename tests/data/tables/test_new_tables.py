@@ -109,3 +109,10 @@ def test_labels_under_another_header_in_a_second_table_are_not_left_out(tmp_path
         open_dataset(tmp_path)
     write(tmp_path, "test_truth.csv", "file_name,label,sex", *lines)
     assert open_dataset(tmp_path).table["label"].tolist() == ["ab"[n % 2] for n in range(20)]
+
+
+def test_a_second_table_of_something_else_with_the_same_words_holds_no_labels(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{n:02}.png" for n in range(12)))
+    write(tmp_path, "labels.csv", "image_id,label", *(f"{n:02},{n % 2}" for n in range(8)))
+    write(tmp_path, "clinical.csv", "file,age,smoker", *(f"{n:02},{40 + n},{n // 2 % 2}" for n in range(12)))
+    assert open_dataset(tmp_path).table["label"].tolist() == [*["0", "1"] * 4, *[""] * 4]

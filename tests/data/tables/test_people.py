@@ -129,14 +129,23 @@ NUMBERED = (
 
 @pytest.mark.parametrize("form", NUMBERED)
 def test_numbers_that_begin_anew_in_any_folder_tell_patients_apart(form: str, tmp_path: Path) -> None:
-    places = [
-        (where, number, side) for where in ("Nord", "Sued", "UKE") for number in range(1, 9) for side in ("OD", "OS")
-    ]
+    most = {"Nord": 9, "Sued": 8, "UKE": 7}
+    places = [(w, number, side) for w in most for number in range(1, most[w] + 1) for side in ("OD", "OS")]
     files = [form.replace("Nord", w).format(c=("ill", "well")[n % 2], n=n, s=s) for w, n, s in places]
     manifest = open_dataset(touch(tmp_path, *files), label_column="path:/?(ill|well)/")
     assert {len(one) for one in groups(manifest)} == {2}
     assert len(groups(manifest)) == 24
     assert "anew in each of Nord, Sued, UKE" in said(manifest)
+
+
+@pytest.mark.parametrize("views", [("arterial", "venous"), ("dermoscopic", "clinical"), ("WLI", "NBI")])
+@pytest.mark.parametrize("layout", ["folder", "unlabelled"])
+def test_folders_of_the_same_patients_do_not_tear_them_apart(
+    views: tuple[str, str], layout: str, tmp_path: Path
+) -> None:
+    names = [f"{'benign' if n < 9 else 'malignant'}/{view}/patient_{n:02}.png" for n in range(1, 17) for view in views]
+    manifest = open_dataset(touch(tmp_path, *names), layout=layout)
+    assert len(groups(manifest)) == 16
 
 
 @pytest.mark.parametrize(

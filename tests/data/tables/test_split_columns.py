@@ -70,7 +70,15 @@ def test_a_split_in_other_words_is_asked_about_never_drawn_anew(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "column", [("set", "A", "B"), ("test_result", "0", "1"), ("cohort", "UK", "US"), ("group", "internal", "external")]
+    "column",
+    [
+        ("set", "A", "B"),
+        ("test_result", "0", "1"),
+        ("cohort", "UK", "US"),
+        ("group", "internal", "external"),
+        ("assay", "test 1", "test 2"),
+        ("visit", "evaluation 1", "evaluation 2"),
+    ],
 )
 def test_a_column_that_only_resembles_a_split_divides_nothing(tmp_path: Path, column: tuple[str, ...]) -> None:
     root = ten(tmp_path, *column)

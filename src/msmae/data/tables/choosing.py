@@ -85,11 +85,12 @@ def check_labels_elsewhere(tables: Sequence[TableBeside], labels: Sequence[str],
     """Raise ``UserError`` where a further table holds the classes of images that have no label: under another header
     they were left out."""
     classes = set(labels) - {"", SEPARATOR}
-    for table in tables:
+    for table in tables if not all(labels) else ():
         for name in table.others:
-            cells = zip(table.images, clean_labels(table.table[name])[0], strict=True)
+            cells = list(zip(table.images, clean_labels(table.table[name])[0], strict=True))
             told = [cell for image, cell in cells if image >= 0 and not labels[image] and cell]
-            if len(set(told)) > 1 and set(told) <= classes and not anything_but_label(name):
+            other = any(image >= 0 and labels[image] not in ("", cell) for image, cell in cells if cell)
+            if not other and len(set(told)) > 1 and set(told) <= classes and not anything_but_label(name):
                 raise UserError(
                     f"{len(told):,} images have no label, and the column {name} of {table.path} holds the classes of "
                     "them",

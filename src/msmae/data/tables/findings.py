@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ def _codes(cells: Iterable[str]) -> set[str]:
 
 def _has_codes(cells: list[str]) -> bool:
     """Whether a column is one of 1 and 0 but for a code or two, in fewer than half of its rows."""
-    codes = _codes(cells)
+    codes = {code for code in _codes(cells) if not re.fullmatch(r"[2-8](?:\.0)?", code)}
+    if codes != _codes(cells):
+        return False  # a count or a grade
     both = bool(YES & set(cells)) and bool(NO & set(cells))
     return both and 0 < len(codes) <= CODES and 2 * sum(cell in codes for cell in cells) < len(cells)
 

@@ -78,7 +78,8 @@ READERS = {"annotator", "reader", "rater", "observer", "expert", "grader", "radi
 
 def _check_readers(names: Collection[str]) -> None:
     """Raise ``UserError`` for masks of several people, who drew the same: they are no classes."""
-    if len(names) > 1 and all(set(words(name)) & READERS for name in names):
+    rest = {frozenset(word for word in words(name) if word not in READERS and len(word) > 1) for name in names}
+    if len(names) > 1 and len(rest) == 1 and all(set(words(name)) & READERS for name in names):
         told = sorted(names)
         raise UserError(
             f"the folders {' and '.join(told)} seem to hold the masks of several people, who outlined the same",

@@ -66,7 +66,7 @@ _PENDING = re.compile(
     re.IGNORECASE,
 )
 """Folders of images whose labels are not known yet, maybe."""
-_RESULTS = _set("output outputs prediction predictions preds result results log logs run runs checkpoint checkpoints")
+_RESULTS = _set("output outputs prediction predictions preds result results logs checkpoint checkpoints")
 """Folders that an experiment left behind."""
 _QUALITY = _set(
     "good ok okay usable accept accepted acceptable adequate keep kept pass passed gut high included include"
@@ -117,7 +117,7 @@ def put_aside(name: str, beside: Collection[str] = ()) -> str:
     said = set(words(name))
     graded = any(set(words(other)) & _QUALITY for other in beside if other != name and not _NOT_USED.search(other))
     against = (said & (EXCLUDED | _THROWN) or _NOT_USED.search(name)) and not graded
-    if said and said <= _RESULTS and not set(map(str.lower, beside)) <= _RESULTS:
+    if said and said <= _RESULTS and not all(set(words(other)) <= _RESULTS for other in beside):
         return "they are what an experiment wrote"
     return "they are not to be used" if against else ""
 
@@ -250,22 +250,30 @@ def are_lots(names: Collection[str]) -> bool:
     return all(LOT.fullmatch(name) or (few and YEAR.fullmatch(name)) for name in names)
 
 
+SAID = 3
+"""What is known of an image before its folders: the split, the site, the class."""
+
+
 def told_apart(above: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[list[str], str]:
     """Patients' names, told apart where their numbers begin anew in what lies above them; and that in a few words.
 
     ``000`` to ``023`` without a gap in each of two classes (splits, sites, folders) are 48 people; ``10253`` in two is
     one. Where the numbers begin anew in several ways, the finest counts. Folders of parts of a patient (``left``,
-    ``T1``) and visits tell nobody apart.
+    ``T1``) and visits tell nobody apart, nor do others with the same names in each: they may be views of one patient.
 
     Args:
         above: the split, the site, the class and the folders above each name, as many of each, ``""`` for none.
         names: ``""`` for nobody.
     """
     levels: dict[tuple[int, ...], Sequence[str]] = {}  # what divides the images alike is one level
-    for cells in zip(*above, strict=True):
+    for column, cells in enumerate(zip(*above, strict=True)):
         places = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
         parts = all(words(cell) and {*words(cell)} <= PARTS for cell in places if cell)
-        if len(places) > 1 and not (parts or are_visits({*places} - {""})):
+        of: dict[str, set[str]] = {}
+        for cell, name in zip(cells, names, strict=True):
+            of.setdefault(cell, set()).add(name)
+        views = column >= SAID and len({frozenset(people) for people in of.values()}) == 1
+        if len(places) > 1 and not (parts or views or are_visits({*places} - {""})):
             levels.setdefault(tuple(places[cell] for cell in cells), cells)
     rows = list(zip(*list(levels.values())[:MOST_LEVELS], strict=True)) if levels else []
     found = {(row, name) for row, name in zip(rows, names, strict=False) if name}

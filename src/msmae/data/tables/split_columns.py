@@ -84,4 +84,4 @@ def _divides(cells: Iterable[str]) -> bool:
     said = [words(cell) for cell in told if cell.lower() not in NOT_SAID]
     telling = [any(word in SPLIT_NAMES or word in DIVIDING for word in cell) for cell in said]
     known = all(cell and all(word in SPLIT_NAMES or word in DIVIDING | BESIDE for word in cell) for cell in said)
-    return len(said) > 1 and known and any(telling)
+    return len({tuple(cell) for cell in said}) > 1 and known and any(telling)
