@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "finetune": {"epochs": 2, "batch_size": 8}, "evaluate": {"resamples": 100},
     "trainer": {"accelerator": "cpu", "precision": "32-true", "checkpoint_minutes": 1e-6},
 }  # fmt: skip
+happened: list[int] = []
 STEP = 5
 """At which something happens."""
 
@@ -47,10 +48,12 @@ def weights(run: Path) -> str:
 def happening(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) -> None:
     """Let something happen at a step of the first training, once."""
     plain, steps = StageModule.guard, iter(range(10_000))
+    del happened[:]
 
     def guard(self: StageModule, *arguments: Any, **named: Any) -> Any:
         if next(steps) == STEP:
             what()
+            happened.append(STEP)
         return plain(self, *arguments, **named)
 
     monkeypatch.setattr(StageModule, "guard", guard)
@@ -62,6 +65,7 @@ def test_a_cache_that_is_deleted_meanwhile_changes_nothing(
     data, undisturbed = world
     happening(monkeypatch, lambda: shutil.rmtree(cache_folder()))
     msmae.run(str(data), out=str(tmp_path / "run"), **SETTINGS)
+    assert happened
     assert weights(tmp_path / "run") == undisturbed
     assert (tmp_path / "run" / "report.html").is_file()
 
@@ -74,6 +78,7 @@ def test_a_clock_that_jumps_changes_nothing(
     plain = time.time
     happening(monkeypatch, lambda: monkeypatch.setattr(time, "time", lambda: plain() + jump))
     msmae.run(str(data), out=str(tmp_path / "run"), **SETTINGS)
+    assert happened
     assert weights(tmp_path / "run") == undisturbed
 
 
@@ -91,6 +96,7 @@ def test_images_that_vanish_or_change_meanwhile_change_nothing(
 
     happening(monkeypatch, spoil)
     msmae.run(str(mine), out=str(tmp_path / "run"), **SETTINGS)
+    assert happened
     assert weights(tmp_path / "run") == undisturbed
     assert (tmp_path / "run" / "report.html").is_file()
 
@@ -108,5 +114,6 @@ def test_a_disk_that_fills_meanwhile_ends_the_run_which_goes_on_when_there_is_ro
         with pytest.raises((UserError, OSError), match="No space left"):
             msmae.run(str(data), out=str(tmp_path / "run"), **SETTINGS)
     msmae.run(str(data), out=str(tmp_path / "run"), **SETTINGS)
+    assert happened
     assert weights(tmp_path / "run") == undisturbed
     assert not list((tmp_path / "run").rglob("*.part"))

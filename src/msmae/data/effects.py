@@ -10,7 +10,9 @@ from msmae.data.reading.headers import is_dicom
 from msmae.data.unit_labels import label_table
 from msmae.errors import UserError
 
-TABLES = ("csv", "imagefolder", "tables")
+ROW_AN_IMAGE = ("csv", "imagefolder")
+"""Layouts whose table alone says which images there are."""
+TABLES = (*ROW_AN_IMAGE, "tables")
 """Layouts whose columns can be named."""
 FOLDERS = ("tables", "folder", "patient-folders", "mask-folders", "unlabelled")
 """Layouts whose folder of masks can be named."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msmae.config import DatasetSettings, Settings
 from msmae.data.audit import Fingerprints, find_duplicates, keep_together, take_fingerprints
-from msmae.data.effects import check_cuts, check_effects
+from msmae.data.effects import ROW_AN_IMAGE, check_cuts, check_effects
 from msmae.data.manifest import Manifest
 from msmae.data.phantom import make_phantom
 from msmae.data.reading.decoding import image_sources
@@ -109,7 +109,7 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
         site_column=chosen.site_column,
     )
     channel = "" if chosen.image_column == DatasetSettings.image_column else chosen.image_column
-    if manifest.layout not in ("csv", "imagefolder"):
+    if manifest.layout not in ROW_AN_IMAGE:
         manifest = choose_channel(manifest, channel)
     manifest = expand_slices(manifest, slices=chosen.slices, channel=channel) if chosen.slices else manifest
     if table:

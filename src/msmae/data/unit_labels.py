@@ -68,7 +68,11 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
     for cell, label in zip(cells[name], given, strict=True):
         called = shown(plain(cell))
         if called and of.setdefault(called, label) != label:
-            apart = [other for other in map(str, cells) if not cells.duplicated([name, other]).any()]
+            apart = [
+                other
+                for other in map(str, cells)
+                if other not in (name, column) and not cells.duplicated([name, other]).any()
+            ]
             parts = f": a row is no {_word(key)}, but one's {apart[0]}" if apart else ""
             raise UserError(
                 f"'{called}' has the labels '{of[called]}' and '{label}'{parts}",

@@ -320,7 +320,7 @@ def test_a_layout_that_the_folder_does_not_have(layout, tmp_path):
         open_dataset(touch(tmp_path, "a/1.png", "b/2.png"), layout=layout)
 
 
-@pytest.mark.parametrize(("layout", "images"), [("folder", 4), ("unlabelled", 3)])  # a mask is none, but in a class
+@pytest.mark.parametrize(("layout", "images"), [("folder", 4), ("unlabelled", 4)])
 def test_a_layout_can_be_forced(layout, images, tmp_path):
     manifest = open_dataset(make_ham(tmp_path), layout=layout)
     assert manifest.layout == layout

@@ -83,7 +83,7 @@ def check_holds(path: Path, shape: tuple[int, int], *, numbers: int = 0) -> None
         raise UserError(
             f"{packed:,} bytes cannot hold a picture of {by(shape)} pixels",
             where=str(path),
-            mend="copy it again from its source",
+            mend="copy it again from its source, or save it as PNG",
         )
 
 

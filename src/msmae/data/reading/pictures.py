@@ -28,6 +28,8 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 CHANNELS = 4
 """Numbers a pixel that a TIFF of as many pixels as are allowed may have; a smaller one may have more."""
+FAX = (2, 3, 4)
+"""TIFF's compressions of CCITT, of 1 bit a pixel."""
 DEFLATED = (8, 32946)
 """TIFF's compressions that are unpacked here and may unfold without a limit."""
 _PLAIN = (1, 8, 32946, 32773)  # none, the two deflates, PackBits: all others are left to Pillow
@@ -215,6 +217,8 @@ def check_page(page: TiffPage, path: Path, *, limit: int, count: int = 1) -> Non
     chunk = int(np.prod([max(1, side) for side in page.chunks], dtype=object))
     if chunk > CHANNELS * limit:
         raise UserError("its strips or tiles are larger than the limit", where=str(path), mend="save it again")
+    if page.compression in FAX:
+        return  # a row of one colour takes a bit
     pixels = page.imagelength * page.imagewidth
     check_holds(path, (page.imagelength, page.imagewidth), numbers=max(pixels * numbers, chunk))
     if page.compression not in DEFLATED:

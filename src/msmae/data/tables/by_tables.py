@@ -76,7 +76,8 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         labels, notes, chosen = folders.table["label"].tolist(), [], Chosen((), ())
     aside = [table for table in tables if table.others and table not in chosen.tables]
     aside = [table for table in aside if table.column not in chosen.names]  # it tells of classes, not of images
-    check_labels_elsewhere(aside, labels, where=where)
+    if folders is None:
+        check_labels_elsewhere(aside, labels, where=where)
     people = _people(chosen, tables, columns, len(paths), where=where)
     if folders is None and columns.patient_id and not (any(people.values) or base.table["patient_id"].any()):
         people = _by_rows(chosen, len(paths))

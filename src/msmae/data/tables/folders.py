@@ -16,7 +16,7 @@ from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
 from msmae.data.tables.pairing import MASK_ENDING, beside_masks
 from msmae.data.tables.places import Place, check_doubts, check_letters, check_visits
-from msmae.data.tables.roles import are_lots, are_visits, is_list, parts_of_one, told_apart
+from msmae.data.tables.roles import YEAR, are_lots, are_visits, is_list, parts_of_one, told_apart
 from msmae.data.tables.tree import Tree, check_drawn, masks_unpaired, read_places, without_stray_masks
 from msmae.errors import UserError
 
@@ -62,7 +62,7 @@ def read_patient_folders(listing: Listing) -> Manifest:
     Raises ``UserError`` where the images lie in no folders.
     """
     check_not_empty(listing)
-    tree = without_stray_masks(read_places(listing))
+    tree = read_places(listing)
     folders = [place.rest[0] if place.rest else "" for place in tree.images]
     below = [place.rest[1] if len(place.rest) > 1 else "" for place in tree.images]
     if len(set(folders) - {""}) < 2:
@@ -320,6 +320,13 @@ def _class_name(folder: str, *, where: str) -> str:
     return "" if folder.lower() in UNLABELLED else printable(folder).strip()
 
 
+def _lots(deeper: Sequence[tuple[str, ...]], labels: Sequence[str], depth: int) -> bool:
+    """Whether folders at a depth are parts of the set; years that each have one of several classes may be people."""
+    pairs = {(folders[depth], label) for folders, label in zip(deeper, labels, strict=True) if len(folders) > depth}
+    names, several = {name for name, _ in pairs}, len(set(labels) - {""}) > 1
+    return are_lots(names) and not (several and len(pairs) == len(names) and all(map(YEAR.fullmatch, names)))
+
+
 def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[str, ...]]) -> tuple[list[str], str]:
     """Patients by a folder below the class, and the rule."""
     none = [""] * len(tree.images)
@@ -327,7 +334,7 @@ def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[st
         names = {folders[depth] for folders in deeper if len(folders) > depth}
         below = {folders[depth + 1] for folders in deeper if len(folders) > depth + 1}
         counted = is_list(names) in ("patient", "?") or len(names) >= FEW or (len(below) > 1 and are_visits(below))
-        if len(names) > 1 and counted and not (are_visits(names) or are_lots(names)):
+        if len(names) > 1 and counted and not (are_visits(names) or _lots(deeper, labels, depth)):
             parts = parts_of_one(names)
             at = [folders[depth] if len(folders) > depth else "" for folders in deeper]
             above = [

@@ -12,7 +12,7 @@ from msmae.data.reading.headers import DICOM_FIELDS, header_doubts, is_dicom, re
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import count, some, without_suffix
 from msmae.data.tables.meaning import says_no_person, says_number, says_person
-from msmae.data.tables.roles import SPLIT_NAMES, are_days, split_of, told_apart, words
+from msmae.data.tables.roles import DAY, SPLIT_NAMES, are_days, split_of, told_apart, words
 from msmae.errors import UserError
 
 PATIENT_IN_NAME = re.compile(r"(?<![a-z])(?:person|patient|pat|subject|subj|sub)[-_ ]?\d+", re.IGNORECASE)
@@ -42,13 +42,13 @@ COPY_BEFORE = re.compile(r"((?:^|/))(?:copy of|kopie von|copie de|copia de|cópi
 """What a computer writes behind or before a file's name where it is copied: ``a - Kopie (2)``, ``Copia de a``."""
 NUMBERED = re.compile(r"([^/]*?[^\W\d_][^/]*?)[-_ ]+[A-Za-z]{0,8}\d+(?:[-.]\d+)*\.[^/.]+$")
 """The name before a last number, with or without a word: ``Huber`` of ``Huber_v2.png``."""
-BEHIND_DAY = re.compile(r"(?:19|20)\d{2}[-_.]?\d{2}[-_.]?\d{2}[-_]([^/_-]+)[_-][^/]*$")
+BEHIND_DAY = re.compile(rf"{DAY}[-_]([^/_-]+)[_-][^/]*$")
 """What stands behind a day in a file's name: ``418`` of ``20210302_418_1.png``."""
 FOLDER = "the folder"
 """How the rule begins by which folders are patients."""
 IDENTIFIER = re.compile(r"(?=.*\d)(?!\d{1,3}$|[+-]?\d*[.,]\d+$|\d{3}[DWMY]$)[\w.#-]{2,40}")
 """A cell that may identify somebody: no short number, measurement or age."""
-DAY = re.compile(r"(?:19|20)\d\d(?:[01]\d[0-3]\d|-(?:0[1-9]|1[0-2]))|\d{1,4}([-./])\d{1,2}\1\d{1,4}")
+DATE = re.compile(r"(?:19|20)\d\d(?:[01]\d[0-3]\d|-(?:0[1-9]|1[0-2]))|\d{1,4}([-./])\d{1,2}\1\d{1,4}")
 MOST_IMAGES = 20  # of what a cell identifies
 BEGINNINGS, FEWEST, SHARE = 10, 4, 0.2
 """Beginnings from which they are taken for patients, or offered, and the share of the images that one may have."""
@@ -237,11 +237,11 @@ def _by_beginnings(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:
     """What files share the beginning of their names, up to a long number, where there are ``BEGINNINGS`` or more of
     them, each of one class alone; None where it may mean something else (a date, a site)."""
     begins = [match[1] if (match := BEGINNING.search(path)) else "" for path in paths]
+    if sum(map(bool, begins)) < 0.8 * len(paths) or are_days({*begins} - {""}):
+        return None
     begins, anew = _anew(manifest, begins, paths)
     people = Counter(filter(None, begins))
-    if are_days(people):
-        return None
-    if sum(people.values()) < 0.8 * len(paths) or len(people) < BEGINNINGS or 2 * len(people) > len(paths):
+    if len(people) < BEGINNINGS or 2 * len(people) > len(paths):
         return None
     pairs = {(begin, label) for begin, label in zip(begins, manifest.table["label"], strict=True) if begin}
     if len(pairs) > len(people) or max(people.values()) > SHARE * len(paths):
@@ -286,8 +286,10 @@ def _offered(manifest: Manifest, *, known: bool) -> list[str]:
     free = [name for name in map(str, manifest.table) if name not in {*COLUMNS, "fold", "cluster", *read}]
     free = [name for name in free if not says_no_person(name)]
     called = [name for name in free if says_person(name) and manifest.table[name].nunique() > 1]
-    alike = [name for name in free if name not in called and (_repeats(manifest, name) or _identifies(manifest, name))]
-    return called or ([] if known else sorted(alike, key=lambda name: manifest.table[name].nunique()))
+    if called or known:
+        return called
+    alike = [name for name in free if _repeats(manifest, name) or _identifies(manifest, name)]
+    return sorted(alike, key=lambda name: manifest.table[name].nunique())
 
 
 def _repeats(manifest: Manifest, column: str) -> bool:
@@ -313,7 +315,7 @@ def _identifies(manifest: Manifest, column: str) -> bool:
     written = all(IDENTIFIER.fullmatch(cell) or (says_number(column) and cell.isdecimal()) for cell in sizes)
     return (
         written
-        and not all(map(DAY.fullmatch, sizes))
+        and not all(map(DATE.fullmatch, sizes))
         and sum(images > 1 for images in sizes.values()) >= 0.1 * len(sizes)
     )
 

@@ -122,10 +122,14 @@ def put_aside(name: str, beside: Collection[str] = ()) -> str:
     return "they are not to be used" if against else ""
 
 
+DAY = r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d"
+"""A day, as the names of files and folders have it: ``20210303``, ``2021-03-03``."""
+
+
 def are_days(names: Iterable[str]) -> bool:
     """Whether names are days, ``20210303`` or ``2021-03-03``: when something was taken, not of whom."""
     names = list(names)
-    return bool(names) and all(re.fullmatch(r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d", name) for name in names)
+    return bool(names) and all(re.fullmatch(DAY, name) for name in names)
 
 
 def fold_of(name: str) -> str:
@@ -191,7 +195,7 @@ PARTS = _set(
 )
 """Words behind a patient's number, or of folders, that name a part of what there is of the patient."""
 VISIT = re.compile(
-    r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d(?:\D.*)?|[0-3]?\d\.[01]?\d\.(?:19|20)\d\d|"
+    rf"{DAY}(?:\D.*)?|[0-3]?\d\.[01]?\d\.(?:19|20)\d\d|"
     r"(?:visit[ea]?|besuch|termin|session|ses|baseline|follow-?up|time-?point|v)[-_ ]?\d{0,4}",
     re.IGNORECASE,
 )
@@ -203,7 +207,6 @@ LOT = re.compile(
 )
 """Folders that a set was cut into, or came in, where all beside one another are called so."""
 YEAR, MOST_YEARS = re.compile(r"(?:19|20)\d\d"), 12
-MOST_LEVELS = 6  # above a patient's name, tried together
 _WHO = re.compile(r".*?(?<![a-z])(?:person|patient|pat|subject|subj|sub|case)[-_ ]?\d+(?![a-z])", re.IGNORECASE)
 _NUMBERED = re.compile(r"[^\d]*?(?:\d{1,2}[_-])?[^\d]*?\d{3,}")
 
@@ -255,45 +258,51 @@ SAID = 3
 
 
 def told_apart(above: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[list[str], str]:
-    """Patients' names, told apart where their numbers begin anew in what lies above them; and that in a few words.
+    """Patients' names, told apart where their numbers begin anew in each split, site or class; and that in a few words.
 
-    ``000`` to ``023`` without a gap in each of two classes (splits, sites, folders) are 48 people; ``10253`` in two is
-    one. Where the numbers begin anew in several ways, the finest counts. Folders of parts of a patient (``left``,
-    ``T1``) and visits tell nobody apart, nor do others with the same names in each: they may be views of one patient.
+    ``000`` to ``023`` without a gap in each of two classes are 48 people; ``10253`` in two is one. Where the numbers
+    begin anew in several ways, the finest counts. Other folders tell nobody apart, since they may be views of the same
+    people, and nobody may be torn; where numbers begin anew in them, the words say so.
 
     Args:
         above: the split, the site, the class and the folders above each name, as many of each, ``""`` for none.
         names: ``""`` for nobody.
     """
-    levels: dict[tuple[int, ...], Sequence[str]] = {}  # what divides the images alike is one level
+    levels: dict[tuple[int, ...], tuple[bool, Sequence[str]]] = {}  # what divides the images alike is one level
     for column, cells in enumerate(zip(*above, strict=True)):
         places = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
         parts = all(words(cell) and {*words(cell)} <= PARTS for cell in places if cell)
-        of: dict[str, set[str]] = {}
-        for cell, name in zip(cells, names, strict=True):
-            of.setdefault(cell, set()).add(name)
-        views = column >= SAID and len({frozenset(people) for people in of.values()}) == 1
-        if len(places) > 1 and not (parts or views or are_visits({*places} - {""})):
-            levels.setdefault(tuple(places[cell] for cell in cells), cells)
-    rows = list(zip(*list(levels.values())[:MOST_LEVELS], strict=True)) if levels else []
-    found = {(row, name) for row, name in zip(rows, names, strict=False) if name}
-    numbers = {name: int(said[-1]) for _, name in found if (said := re.findall(r"\d{1,9}", name))}
-    if len(found) == len({name for _, name in found}) or not all(name in numbers for _, name in found):
-        return list(names), ""
-    chosen = (those for size in range(len(rows[0]), 0, -1) for those in combinations(range(len(rows[0])), size))
-    for those in chosen:
-        inside: dict[tuple[str, ...], set[str]] = {}
-        for row, name in found:
-            inside.setdefault(tuple(row[level] for level in those), set()).add(name)
-        anew = all(max(map(numbers.__getitem__, people)) <= len(people) + 1 for people in inside.values())
-        if anew and sum(map(len, inside.values())) > len(numbers):
-            where = sorted({"/".join(filter(None, place)) for place in inside} - {""})
-            apart = [
-                "/".join(filter(None, (*(row[level] for level in those), name))) if name else ""
-                for row, name in zip(rows, names, strict=True)
-            ]
-            return apart, f", numbered anew in each of {some(where, at_most=3)}"
+        if len(places) > 1 and not (parts or are_visits({*places} - {""})):
+            levels.setdefault(tuple(places[cell] for cell in cells), (column < SAID, cells))
+    told = [cells for said, cells in levels.values() if said]
+    for size in range(len(told), 0, -1):
+        for those in combinations(told, size):
+            rows = list(zip(*those, strict=True))
+            if where := _anew(rows, names):
+                apart = [
+                    "/".join(filter(None, (*row, name))) if name else "" for row, name in zip(rows, names, strict=True)
+                ]
+                return apart, f", numbered anew in each of {where}"
+    for cells in (cells for said, cells in levels.values() if not said):
+        if where := _anew([(cell,) for cell in cells], names):
+            return list(
+                names
+            ), f", taken for the same people in each of {where} (if not: --patients with an expression)"
     return list(names), ""
+
+
+def _anew(rows: Sequence[tuple[str, ...]], names: Sequence[str]) -> str:
+    """Some of the places, where numbers begin anew in each and some stand in several; else ``""``."""
+    inside: dict[tuple[str, ...], set[str]] = {}
+    for row, name in {(row, name) for row, name in zip(rows, names, strict=True) if name}:
+        inside.setdefault(row, set()).add(name)
+    everyone = set().union(*inside.values()) if inside else set()
+    numbers = {name: int(said[-1]) for name in everyone if (said := re.findall(r"\d{1,9}", name))}
+    if len(numbers) < len(everyone) or sum(map(len, inside.values())) == len(everyone):
+        return ""
+    if any(max(map(numbers.__getitem__, people)) > len(people) + 1 for people in inside.values()):
+        return ""
+    return some(sorted({"/".join(filter(None, place)) for place in inside} - {""}), at_most=3)
 
 
 def _says_nothing(word: str) -> bool:

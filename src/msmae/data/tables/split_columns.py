@@ -12,7 +12,7 @@ from msmae.data.tables.listing import some
 from msmae.data.tables.roles import NEUTRAL, SPLIT_NAMES, letters, split_of, words
 from msmae.errors import UserError
 
-CALLED = ("split", "datasplit", "partition", "usage")
+CALLED = ("split", "datasplit", "partition")
 """Names of columns that can be nothing else."""
 MAY_BE_CALLED = (*CALLED, "set", "subset")
 DIVIDING = {
@@ -39,8 +39,8 @@ def split_column(table: pd.DataFrame, columns: Iterable[str]) -> str:
     named = [name for name in columns if letters(name) in MAY_BE_CALLED]
     known = [name for name in named if {split_word(cell) for cell in table[name]} & set(SPLITS)]
     saying = [name for name in columns if _says_splits(table[name])]
-    odd = [name for name in columns if _divides(table[name]) or (letters(name) in CALLED and table[name].nunique() > 1)]
-    return next(iter([*known, *saying, *odd]), "")
+    odd = (name for name in columns if _divides(table[name]) or (letters(name) in CALLED and _several(table[name])))
+    return next(iter([*known, *saying]), "") or next(odd, "")
 
 
 def check_splits(told: Iterable[str], *, rule: str, where: str) -> None:
@@ -73,6 +73,11 @@ def _says_splits(cells: Iterable[str]) -> bool:
     """Whether a column, however it is called, says splits: train and another one, in every cell that says something."""
     said = {SPLIT_NAMES.get(cell.strip().lower(), "") for cell in cells if cell.strip()}
     return "train" in said and len(said) > 1 and "" not in said
+
+
+def _several(cells: Iterable[str]) -> bool:
+    """Whether a column says more than one thing."""
+    return len({cell.strip() for cell in cells if cell.strip().lower() not in NOT_SAID}) > 1
 
 
 def _divides(cells: Iterable[str]) -> bool:

@@ -104,14 +104,14 @@ def read_places(listing: Listing) -> Tree:
 
 
 def without_stray_masks(tree: Tree) -> Tree:
-    """The tree without the images of folders that hold nothing but pictures called masks, where others hold images:
-    masks are no images, whose ever they are."""
+    """The tree without the images of folders that hold nothing but pictures called masks, and lie as a folder of images
+    does (``derivatives/x/sub-01/anat`` as ``sub-01/anat``): masks are no images, whose ever they are."""
     folders: dict[str, list[Place]] = {}
     for place in tree.images:
         folders.setdefault(place.path.rpartition("/")[0], []).append(place)
     called = {name for name, inside in folders.items() if all(CALLED_MASK.search(place.stem) for place in inside)}
-    if len(called) == len(folders):
-        return tree
+    others = folders.keys() - called
+    called = {name for name in called if any(name[end + 1 :] in others for end in range(len(name)) if name[end] == "/")}
     strays = [place.path for name in called for place in folders[name]]
     images = tuple(place for place in tree.images if place.path.rpartition("/")[0] not in called)
     return replace(tree, images=images, strays=(*tree.strays, *sorted(strays)))
