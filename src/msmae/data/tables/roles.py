@@ -283,8 +283,8 @@ def told_apart(above: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[li
                     "/".join(filter(None, (*row, name))) if name else "" for row, name in zip(rows, names, strict=True)
                 ]
                 return apart, f", numbered anew in each of {where}"
-    for cells in (cells for said, cells in levels.values() if not said):
-        if where := _anew([(cell,) for cell in cells], names):
+    for free in (cells for said, cells in levels.values() if not said):
+        if where := _anew([(cell,) for cell in free], names):
             return list(
                 names
             ), f", taken for the same people in each of {where} (if not: --patients with an expression)"
