@@ -56,8 +56,10 @@ class Batches:
         """This epoch's ids: each once, or drawn with replacement by their chances."""
         generator = np.random.default_rng([self.seed, self.epoch])
         if self.chances is None:
-            return generator.permutation(self.ids)
-        return generator.choice(self.ids, size=len(self.ids), p=self.chances)
+            drawn = generator.permutation(self.ids)
+        else:
+            drawn = generator.choice(self.ids, size=len(self.ids), p=self.chances)
+        return self.store.drawn(drawn, generator)
 
     def __iter__(self) -> Iterator[Batch]:
         ids = self.ids

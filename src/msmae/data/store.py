@@ -4,7 +4,8 @@ A store is a folder ``<cache>/<key>/`` with ``images.npy`` [n, C, H, W], ``masks
 and ``store.json``. The key is a hash of the files (path, size, time of change), of the planes taken from them and of
 the settings, so a changed file or setting is a new store, and the same data is decoded once for all runs. The folder
 appears under its name only when it is complete; a lock lets a second run wait for the first instead of decoding twice.
-Where the disk has no room, images are decoded each time they are fetched, and the log says so.
+Large data lies in many files (``shards.py``). Where the disk has no room, images are decoded each time they are
+fetched, and the log says so.
 """
 
 from __future__ import annotations
@@ -20,15 +21,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, astuple, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from msmae.data.manifest import Manifest
 from msmae.data.reading.arrays import split_reference
-from msmae.data.reading.decoding import CHUNK, Job, OnDemand, common_channels, common_type, decode_all, image_sources
+from msmae.data.reading.decoding import (
+    CHUNK,
+    Job,
+    OnDemand,
+    common_channels,
+    common_type,
+    decode_all,
+    image_sources,
+    on_demand,
+)
 from msmae.data.reading.images import Reading
 from msmae.data.reading.masks import MaskRule
+from msmae.data.shards import PLAN, Shards, needs_shards, open_shards, write_shards
 from msmae.errors import UserError
 from msmae.records import file_sum
 
@@ -47,9 +58,9 @@ _log = logging.getLogger("msmae")
 class ImageStore:
     """Decoded images, row i = sample id i. Ids that could not be read are in ``excluded`` and cannot be fetched."""
 
-    images: np.ndarray | OnDemand
+    images: np.ndarray | Shards | OnDemand
     """Memory map [n, C, H, W] of uint8, uint16, int16 or float32, in the files' own units."""
-    masks: np.ndarray | OnDemand | None
+    masks: np.ndarray | Shards | OnDemand | None
     """Memory map [n, H, W] of uint8, 1 inside (under a ``MaskRule`` what that says); all 0 in rows without a mask. None
     where no row has one."""
     excluded: dict[int, str] = field(default_factory=dict)
@@ -66,6 +77,10 @@ class ImageStore:
         if self.masks is None:
             raise UserError("the data has no masks", mend="add a mask_path column to the manifest")
         return np.asarray(self.masks[self._rows(ids)])
+
+    def drawn(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Sample ids in the order in which an epoch that drew them so reads them: shard by shard, where there are."""
+        return self.images.plan.together(ids, generator) if isinstance(self.images, Shards) else ids
 
     def mean_std(self, ids: np.ndarray | Sequence[int]) -> tuple[list[float], list[float]]:
         """Mean and (population) standard deviation of each channel over all pixels of these images.
@@ -126,10 +141,10 @@ def open_store(
     masks = [[(name, str(path)) for name, path in manifest.masks(i)] for i in range(len(sources))]
     job = Job(sources, masks, size, channels or 0, reading, workers, rule, smallest)
     folder = cache / _content_key(job)
-    store = _open_folder(folder)
+    store = _open_folder(folder, job)
     if store is None:
         with _locked(folder):
-            store = _open_folder(folder) or _build(folder, job, on_error=on_error, progress=progress)
+            store = _open_folder(folder, job) or _build(folder, job, on_error=on_error, progress=progress)
     if store.excluded:
         report = _unreadable(store.excluded, len(sources), cache=cache)
         if on_error == "stop" or len(store.excluded) == len(sources):
@@ -200,10 +215,9 @@ def _build(folder: Path, job: Job, *, on_error: str, progress: Progress | None) 
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        _write_arrays(partial, job, kind, rows)
+        written = _write_arrays(partial, job, kind, rows)
         if not problems or (on_error == "skip" and len(problems) < len(job.sources)):
-            sums = {file.name: file_sum(file) for file in sorted(partial.glob("*.npy"))}
-            record = {"format": FORMAT, "excluded": {str(row): why for row, why in problems.items()}, "sums": sums}
+            record = {"format": FORMAT, "excluded": {str(row): why for row, why in problems.items()}, **written}
             (partial / "store.json").write_text(json.dumps(record, indent=2))
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
@@ -219,7 +233,7 @@ def _build(folder: Path, job: Job, *, on_error: str, progress: Progress | None) 
             pass
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return _open_folder(folder) or _on_demand(job, kind, problems)
+    return _open_folder(folder, job) or ImageStore(*on_demand(job, kind, problems), excluded=problems)
 
 
 def _noting(
@@ -234,8 +248,13 @@ def _noting(
         yield None if isinstance(result, str) else result
 
 
-def _write_arrays(folder: Path, job: Job, kind: np.dtype, rows: Iterator[tuple[np.ndarray, np.ndarray] | None]) -> None:
-    """images.npy and, where there are masks, masks.npy, row after row; an OSError where the disk has no room."""
+def _write_arrays(
+    folder: Path, job: Job, kind: np.dtype, rows: Iterator[tuple[np.ndarray, np.ndarray] | None]
+) -> dict[str, Any]:
+    """images.npy and, where there are masks, masks.npy, row after row, or shards; what the record says of them. An
+    OSError where the disk has no room."""
+    if needs_shards(job, kind):
+        return write_shards(folder, job, kind, rows)
     count, shape = len(job.sources), (job.channels, *job.size)
     blank = np.zeros(shape, kind), np.zeros(job.size, np.uint8)
     if shutil.disk_usage(folder).free < count * (blank[0].nbytes + blank[1].nbytes * any(job.masks)):
@@ -251,6 +270,7 @@ def _write_arrays(folder: Path, job: Job, kind: np.dtype, rows: Iterator[tuple[n
             images.write(image.tobytes())
             if masks is not None:
                 masks.write(mask.tobytes())
+    return {"sums": {file.name: file_sum(file) for file in sorted(folder.glob("*.npy"))}}
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -258,34 +278,25 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> No
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _open_folder(folder: Path) -> ImageStore | None:
+def _open_folder(folder: Path, job: Job) -> ImageStore | None:
     """The store in a folder; None where there is none, or a damaged one, which is told."""
     if not (folder / "store.json").is_file():
         return None
     try:
         record = json.loads((folder / "store.json").read_text())
-        if any(file_sum(folder / name) != told for name, told in record["sums"].items()):
+        sums = record["sums"]
+        if any(file_sum(folder / name) != told for name, told in sums.items()):
             raise ValueError("the check sum is another")
-        masks = folder / "masks.npy"
-        return ImageStore(
-            images=np.load(folder / "images.npy", mmap_mode="r"),
-            masks=np.load(masks, mmap_mode="r") if "masks.npy" in record["sums"] else None,
-            excluded={int(row): str(why) for row, why in record["excluded"].items()},
-            content=record["sums"]["images.npy"],
-        )
+        excluded = {int(row): str(why) for row, why in record["excluded"].items()}
+        if "shards" in record:
+            files = open_shards(folder, record["shards"], job, excluded=excluded)
+            return ImageStore(*files, excluded=excluded, content=sums[PLAN])
+        masks = np.load(folder / "masks.npy", mmap_mode="r") if "masks.npy" in sums else None
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        return ImageStore(images, masks, excluded=excluded, content=sums["images.npy"])
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         _log.warning("the decoded images in the cache are damaged, and decoded again (%s)", folder)
         return None
-
-
-def _on_demand(job: Job, kind: np.dtype, excluded: dict[int, str]) -> ImageStore:
-    """A store without files: the same images, decoded when fetched."""
-    count = len(job.sources)
-    return ImageStore(
-        images=OnDemand(job.image, (count, job.channels, *job.size), kind, job.workers),
-        masks=OnDemand(job.mask, (count, *job.size), np.dtype(np.uint8), job.workers) if any(job.masks) else None,
-        excluded=excluded,
-    )
 
 
 def _unreadable(problems: dict[int, str], count: int, *, cache: Path) -> str:

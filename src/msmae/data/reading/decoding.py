@@ -81,15 +81,30 @@ class OnDemand:
     shape: tuple[int, ...]
     dtype: np.dtype
     workers: int
+    blank: Collection[int] = ()
+    """Rows that cannot be read: zeros, as a file of decoded images has them."""
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
         """Rows by their numbers, [B, ...]."""
+        wanted = np.arange(len(self))[rows].tolist()
+        found = np.zeros((len(wanted), *self.shape[1:]), self.dtype)
+        readable = [at for at, row in enumerate(wanted) if row not in self.blank]
         with ThreadPoolExecutor(self.workers) as pool:
-            decoded = list(pool.map(self.decode, np.arange(len(self))[rows].tolist()))
-        return np.stack(decoded) if decoded else np.empty((0, *self.shape[1:]), self.dtype)
+            for at, decoded in zip(readable, pool.map(self.decode, [wanted[at] for at in readable]), strict=True):
+                found[at] = decoded
+        return found
+
+
+def on_demand(job: Job, kind: np.dtype, excluded: Collection[int]) -> tuple[OnDemand, OnDemand | None]:
+    """Images and masks of a job, decoded whenever they are fetched; None: there are no masks."""
+    count = len(job.sources)
+    images = OnDemand(job.image, (count, job.channels, *job.size), kind, job.workers, excluded)
+    if not any(job.masks):
+        return images, None
+    return images, OnDemand(job.mask, (count, *job.size), np.dtype(np.uint8), job.workers, excluded)
 
 
 def image_sources(manifest: Manifest) -> list[ImageSource]:
