@@ -181,7 +181,7 @@ def time_steps(
 
         def step() -> None:
             optimiser.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            with torch.autocast(device.type, half, enabled=precision != "32-true"):
                 loss = model(pixels).float().square().mean()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -209,7 +209,8 @@ def time_steps(
 
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
-    mixed = choose_precision(machine.precision, machine.accelerator) in ("bf16-mixed", "16-mixed")
+    precision = choose_precision(machine.precision, machine.accelerator)
+    half = torch.float16 if precision == "16-mixed" else torch.bfloat16
     gpu = machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     rates(size)

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from msmae.config import FinetuneSettings, PretrainSettings, SegmentSettings, TrainerSettings, require
@@ -60,7 +61,6 @@ def make_trainer(
         devices=settings.devices,
         strategy=settings.strategy,
         num_nodes=settings.num_nodes,
-        precision=precision_of(run, settings),  # type: ignore[arg-type]
         callbacks=[
             *callbacks,
             LastCheckpoint(run, settings.checkpoint_minutes),
@@ -71,7 +71,7 @@ def make_trainer(
         logger=loggers_of(settings.logger, run, stage, {"stage": stage, "epochs": epochs, **asdict(settings)}),
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
-        plugins=[WholeCheckpoints()],
+        **in_precision(precision_of(run, settings), settings.accelerator, WholeCheckpoints()),
         log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
@@ -79,6 +79,15 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def in_precision(precision: str, accelerator: str, *plugins: Any) -> dict[str, Any]:
+    """A Lightning trainer's arguments for a precision, and its plugins. Asked by name for float16 on a processor,
+    Lightning takes bfloat16; the plugin trains in what it says."""
+    gpu = accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if precision == "16-mixed" and not gpu:
+        return {"plugins": [MixedPrecision("16-mixed", "cpu"), *plugins]}
+    return {"precision": precision, "plugins": [*plugins]}
 
 
 def quiet_lightning() -> None:
@@ -104,9 +113,6 @@ def check_trainer(settings: TrainerSettings) -> None:
     known = ("auto", "32-true", "bf16-mixed", "16-mixed")
     told = {"where": f"trainer.precision {settings.precision}", "mend": f"choose one of {', '.join(known)}"}
     require(settings.precision in known, "not trained in", **told)
-    halves = settings.precision == "16-mixed" and settings.accelerator in ("auto", "cpu")
-    gpu = settings.accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
-    require(not halves or gpu, "a processor does not train in float16", **{**told, "mend": "bf16-mixed, or a GPU"})
     alone = settings.num_nodes > 1 and not STARTED & os.environ.keys()
     require(not alone, f"{settings.num_nodes} machines", where="trainer.num_nodes", mend="start with torchrun or srun")
     try:
@@ -115,7 +121,7 @@ def check_trainer(settings: TrainerSettings) -> None:
             devices=settings.devices,
             strategy=settings.strategy,
             num_nodes=settings.num_nodes,
-            precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
+            **in_precision(choose_precision(settings.precision, settings.accelerator), settings.accelerator),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
