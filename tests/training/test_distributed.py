@@ -70,7 +70,7 @@ def test_a_whole_run_on_two_processes(tmp_path: Path) -> None:
     make_phantom(tmp_path / "data", images=90, size=32)
     command = [
         sys.executable, "-m", "msmae", "run", str(tmp_path / "data" / "manifest.csv"), "--out", str(tmp_path / "run"),
-        "--preset", "tiny", "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp",
+        "--preset", "tiny", "--trainer.accelerator", "cpu", "--trainer.devices", "2",
         "--pretrain.batch_size", "16", "--finetune.batch_size", "16",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
@@ -140,8 +140,7 @@ def test_two_launches_of_torchrun_train_one_model(tmp_path: Path) -> None:
             sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", node, "--nproc-per-node",
             "1", "--master-addr", "127.0.0.1", "--master-port", port, "-m", "msmae", "run",
             str(tmp_path / "data" / "manifest.csv"), "--out", str(run), "--preset", "tiny", "--trainer.accelerator",
-            "cpu", "--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp",
-            "--pretrain.batch_size", "16", "--finetune.batch_size", "16",
+            "cpu", "--pretrain.batch_size", "16", "--finetune.batch_size", "16",
         ]  # fmt: skip
         pipe = subprocess.PIPE
         launches.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))

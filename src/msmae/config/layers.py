@@ -22,9 +22,11 @@ REMOVED: dict[str, tuple[Any, str]] = {
     "pretrain.temperature": (1.0, "--pretrain.hints 0.5 lets the map draw half of the kept patches"),
     "pretrain.uniform_share": (0.0, "--pretrain.hints 0.5 lets the map draw half of the kept patches"),
     "segment.decoder_width": (64, "the light decoder has 64 channels"),
+    "trainer.strategy": ("auto", "leave it out: several processes train by DDP"),
+    "trainer.num_nodes": (1, "leave it out: torchrun or srun says how many machines there are"),
     "segment.deep_supervision": (False, "the last head of setr-pup is trained, as in the paper"),
 }
-"""Settings of version 0.1 that are gone: what they were unless given, and what to do without them."""
+"""Settings that are gone: what they were unless given, and what to do without them."""
 
 
 def as_of_today(settings: Mapping[str, Mapping[str, Any]], *, whatever: bool = False) -> dict[str, dict[str, Any]]:

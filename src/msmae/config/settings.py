@@ -307,11 +307,7 @@ class TrainerSettings(Group):
     accelerator: str = "auto"
     """cpu, gpu, ... or auto."""
     devices: int | str = "auto"
-    """How many devices, or which."""
-    strategy: str = "auto"
-    """Lightning's strategy: auto, ddp, fsdp, ..."""
-    num_nodes: Count = 1
-    """Machines that train together."""
+    """How many devices, or which. Under torchrun or srun, auto is one for each process."""
     precision: str = "auto"
     """Lightning's precision. auto: bf16-mixed if a short measurement finds it faster on this machine, else 32-true."""
     logger: Literal["tensorboard", "mlflow", "wandb"] = "tensorboard"

@@ -36,9 +36,6 @@ from msmae.training.prepare import Prepared
 
 log = logging.getLogger("msmae")
 
-STARTED = {"MASTER_ADDR", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "LSB_JOBID"}
-"""One of these is set where somebody starts the processes of several machines; else each waits for ever."""
-
 
 def make_trainer(
     run: Path,
@@ -58,9 +55,7 @@ def make_trainer(
     return pl.Trainer(
         max_epochs=epochs,
         accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy=settings.strategy,
-        num_nodes=settings.num_nodes,
+        **processes(settings.devices),
         callbacks=[
             *callbacks,
             LastCheckpoint(run, settings.checkpoint_minutes),
@@ -79,6 +74,20 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def processes(devices: int | str) -> dict[str, Any]:
+    """A Lightning trainer's devices and machines: as torchrun or srun tells every process that it starts, unless given.
+
+    Several processes train by DDP, each with the whole model: a ViT-L with its optimiser takes about 5 GB.
+    """
+    known, nodes, here = os.environ, 1, 0
+    if "LOCAL_WORLD_SIZE" in known:
+        here, nodes = int(known["LOCAL_WORLD_SIZE"]), int(known.get("GROUP_WORLD_SIZE", 1))
+    elif "SLURM_PROCID" in known and "SLURM_STEP_NUM_TASKS" in known:  # of a step, not of the script around it
+        nodes = int(known.get("SLURM_STEP_NUM_NODES", 1))
+        here = int(known["SLURM_STEP_NUM_TASKS"]) // nodes
+    return {"devices": here if here and devices == "auto" else devices, "num_nodes": nodes}
 
 
 def in_precision(precision: str, accelerator: str, *plugins: Any) -> dict[str, Any]:
@@ -113,14 +122,10 @@ def check_trainer(settings: TrainerSettings) -> None:
     known = ("auto", "32-true", "bf16-mixed", "16-mixed")
     told = {"where": f"trainer.precision {settings.precision}", "mend": f"choose one of {', '.join(known)}"}
     require(settings.precision in known, "not trained in", **told)
-    alone = settings.num_nodes > 1 and not STARTED & os.environ.keys()
-    require(not alone, f"{settings.num_nodes} machines", where="trainer.num_nodes", mend="start with torchrun or srun")
     try:
         pl.Trainer(
             accelerator=settings.accelerator,
-            devices=settings.devices,
-            strategy=settings.strategy,
-            num_nodes=settings.num_nodes,
+            **processes(settings.devices),
             **in_precision(choose_precision(settings.precision, settings.accelerator), settings.accelerator),
             logger=False,
             enable_checkpointing=False,
