@@ -332,3 +332,27 @@ def test_small_classes_are_cut_as_they_were_in_earlier_versions(
 ):
     cut = assign_splits(manifest_of(label=["a"] * images + ["b"] * images), test_fraction=fraction, val_fraction=0.1)
     assert (cut.ids("test").tolist(), cut.ids("val").tolist()) == (test, val)
+
+
+def test_the_rule_says_which_splits_were_cut() -> None:
+    manifest = manifest_of(label=["a", "b"] * 30)
+    assert assign_splits(manifest).rules["cut"] == "train, val, test"
+    given = manifest.with_splits(["test"] * 12 + ["train"] * 48)
+    assert assign_splits(given).rules["cut"] == "val"
+
+
+def test_a_group_without_a_class_does_not_count_as_one_that_has_it() -> None:
+    """Each pile must get a group of the class 1; the groups of the class 0 alone are none."""
+    counts = np.array([[4, 0], [4, 0], [0, 1], [0, 1]])
+    targets = np.array([[4, 4], [2, 0]])  # the first pile lacks all of class 1
+    pile = deal(counts, np.arange(4), targets=targets, least=np.array([0, 1]))
+    assert sorted(pile[2:].tolist()) == [0, 1]
+
+
+def test_a_class_without_a_group_here_does_not_limit_the_folds() -> None:
+    label = ["a"] * 12 + ["b"] * 3 + ["c"] * 2
+    patient = [f"p{n}" for n in range(15)] + ["", ""]
+    manifest = manifest_of(label=label, patient_id=patient).with_splits([""] * 15 + ["test"] * 2)
+    with pytest.raises(UserError, match="deal at most 3 folds") as raised:
+        make_folds(manifest.select(np.arange(15)), folds=5)
+    assert "'b' has 3" in str(raised.value)

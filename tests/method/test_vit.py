@@ -16,8 +16,11 @@ from msmae.method.vit import (
     SIZES,
     Block,
     DropPath,
+    LayerScale,
+    SwiGlu,
     VisionTransformer,
     attend,
+    fold_layer_scale,
     gather_tokens,
     patchify,
     position_embedding,
@@ -295,3 +298,26 @@ def test_parameter_names_and_shapes_are_timms():
     }  # fmt: skip
     found = {name: tuple(tensor.shape) for name, tensor in encoder_of(channels=3).state_dict().items()}
     assert found == expected
+
+
+def test_the_gate_is_the_silu_of_the_first_half() -> None:
+    torch.manual_seed(0)
+    layer, x = SwiGlu(6, 10), torch.randn(2, 3, 6)
+    hidden = x @ layer.fc1.weight.T + layer.fc1.bias  # [2, 3, 20]
+    gate, value = hidden[..., :10], hidden[..., 10:]
+    expected = (gate / (1 + (-gate).exp()) * value) @ layer.fc2.weight.T + layer.fc2.bias
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_layer_scale_begins_as_nothing_and_folds_into_the_layer_before() -> None:
+    torch.manual_seed(0)
+    before, scale, x = nn.Linear(5, 7), LayerScale(7), torch.randn(4, 5)
+    torch.testing.assert_close(scale(before(x)), before(x))
+    with torch.no_grad():
+        scale.gamma.copy_(torch.randn(7))
+    for branch, layer in (("ls1", "attn.proj"), ("ls2", "mlp.fc2")):
+        state = {f"blocks.0.{layer}.weight": before.weight, f"blocks.0.{layer}.bias": before.bias, "norm.bias": x}
+        folded = fold_layer_scale({**state, f"blocks.0.{branch}.gamma": scale.gamma})
+        assert folded.keys() == state.keys()
+        answers = x @ folded[f"blocks.0.{layer}.weight"].T + folded[f"blocks.0.{layer}.bias"]
+        torch.testing.assert_close(answers, scale(before(x)))

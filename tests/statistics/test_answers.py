@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from msmae.errors import UserError
-from msmae.statistics.answers import name_classes, read_thresholds, say_averaged, with_plain
+from msmae.statistics.answers import name_classes, read_thresholds, say_averaged, say_rule, with_plain
 from msmae.statistics.summary import figures_by, summarise, with_both_rules
 
 CLASSES = ("a", "b", "c")
@@ -74,3 +74,9 @@ def test_what_an_answer_is_the_mean_of() -> None:
         (several, mirrored) for several in (False, True) for mirrored in (False, True)
     ]
     assert told[0] == ""
+
+
+def test_thresholds_are_told_with_the_rule_that_uses_them() -> None:
+    assert say_rule("plain", {"ill": 0.3}) == "plain; ill from 0.3"
+    assert say_rule("balanced", {"ill": 0.3}) == "balanced"
+    assert say_rule("plain", {}) == "plain"

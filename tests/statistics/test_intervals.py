@@ -245,3 +245,28 @@ def test_a_value_beyond_all_draws_has_the_p_value_of_no_bias() -> None:
     reach = abs(norm.ppf((draws < 0).mean()))
     expected = 2 * student.sf(reach / np.sqrt(50 / 49), 49)
     assert beyond == before == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("c", [0, 1, 2])
+def test_the_interval_of_a_proportion_counts_its_own_denominator(c: int) -> None:
+    """Of independent images, each figure of a class has Wilson's interval over the images that it is a share of."""
+    draws = np.random.default_rng(c)
+    truth, predicted = draws.integers(0, 3, 90), draws.integers(0, 3, 90)
+    probabilities = np.eye(3)[predicted] * 0.7 + 0.1
+    names, patients = ("c0", "c1", "c2"), np.arange(90)
+    eye = np.eye(3, dtype=bool)
+    predictions = Predictions(names, eye[truth], eye[predicted], probabilities, patients, patients.astype(str), False)
+    found = summarise_arrays(predictions, resamples=50)["per_class"][f"c{c}"]
+    is_it, said = truth == c, predicted == c
+    for name, hit, among in (
+        ("prevalence", is_it, np.ones(90, bool)),
+        ("sensitivity", said, is_it),
+        ("specificity", ~said, ~is_it),
+        ("ppv", is_it, said),
+        ("npv", ~is_it, ~said),
+        ("accuracy", said == is_it, np.ones(90, bool)),
+    ):
+        expected = wilson(int((hit & among).sum()), int(among.sum()))
+        if "low" in found[name]:
+            assert found[name]["low"] == pytest.approx(expected.low, abs=1e-3), name
+            assert found[name]["high"] == pytest.approx(expected.high, abs=1e-3), name

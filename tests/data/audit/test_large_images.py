@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from msmae.data.audit import take_fingerprints
+from msmae.data.audit.fingerprints import reduced
+from msmae.data.reading.images import ImageSource, Reading
 from msmae.data.tables.layouts import open_dataset
 
 
@@ -37,3 +39,13 @@ def test_large_jpegs_are_decoded_smaller_and_still_told_from_and_known_as_others
     assert digests[0] == digests[1] == digests[4]
     assert len({digests[0], digests[3], digests[5]}) == 3
     assert list(prints.problems) == [2]
+
+
+def test_a_large_colour_jpeg_keeps_its_planes(tmp_path: Path) -> None:
+    large(0).save(tmp_path / "a.jpg", quality=95)
+    found = reduced(ImageSource(str(tmp_path / "a.jpg")), Reading())
+    assert found is not None
+    planes, shape = found
+    assert (planes.shape[0], shape) == (3, (1400, 2100))
+    smaller = np.asarray(large(0).resize((planes.shape[2], planes.shape[1]), Image.Resampling.BOX)).astype(float)
+    assert abs(planes.astype(float) - smaller.transpose(2, 0, 1)).mean() < 4, "each colour in its own plane"

@@ -150,3 +150,44 @@ def test_a_repaired_data_set_is_split_as_asked() -> None:
     assert mended.rules["cut"] == "train, val, test"
     other = repair(manifest, prints, find_duplicates(prints), val_fraction=0.5, test_fraction=0.4, seed=1).manifest
     assert other.ids("test").tolist() != mended.ids("test").tolist()
+
+
+def alike(prints: Fingerprints, first: int, second: int, *, bits: int) -> None:
+    """Make the picture ``second`` the picture ``first`` with so many bits turned."""
+    hashes = prints.record["hash"]
+    hashes[second] = hashes[first]
+    for bit in range(bits):
+        hashes[second, bit // 16] ^= np.uint16(1 << (bit % 16))
+
+
+def test_near_pairs_are_the_right_pictures_where_others_are_left_out_of_the_search() -> None:
+    """Images of one colour, and unreadable ones, are not searched: the places among the rest are others."""
+    prints = different(8)
+    prints.record["constant"][[0, 4]] = True
+    prints.problems[2] = "damaged"
+    alike(prints, 3, 6, bits=5)
+    found = find_duplicates(prints, near_bits=9)
+    (pair,) = found.near
+    assert (sorted(found.first[pair[:2]].tolist()), pair[2]) == ([3, 6], 5)
+
+
+def test_problems_of_joined_data_sets_keep_their_images() -> None:
+    first, second = different(3), different(4)
+    first.problems[1], second.problems[2], second.mask_problems[0] = "cut", "empty", "another size"
+    joined = Fingerprints.join([first, second])
+    assert (joined.problems, joined.mask_problems) == ({1: "cut", 5: "empty"}, {3: "another size"})
+
+
+def test_a_repair_keeps_together_what_is_just_beyond_near() -> None:
+    prints = different(60)
+    duplicates = find_duplicates(prints)
+    assert duplicates.threshold.bits < duplicates.threshold.widest
+    alike(prints, 7, 41, bits=duplicates.threshold.widest)
+    table = manifest_of([{"image_path": f"{i}.png", "label": "ab"[i % 2]} for i in range(60)])
+    found = repair(table, prints, find_duplicates(prints, near_bits=duplicates.threshold.bits), test_fraction=0.2)
+    assert not found.manifest.table["cluster"].any(), "an asked threshold is its own widest"
+    found = repair(table, prints, find_duplicates(prints), test_fraction=0.4)
+    cluster = found.manifest.table["cluster"].tolist()
+    assert cluster[7] == cluster[41] != ""
+    assert sum(map(bool, cluster)) == 2
+    assert (found.manifest.table["split"] == "test").sum() == 24
