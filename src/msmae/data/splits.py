@@ -56,11 +56,12 @@ def assign_splits(
     grouped = group_images(manifest, seed=seed, names=groups)
     split = _follow_group(manifest.table["split"].to_numpy(), grouped)
     pool = _pool(split, grouped)
+    unsaid = int((split == "").sum()) if (split != "").any() else 0
     cuts = {"test": test_fraction, "val": val_fraction}
     missing = [name for name, fraction in cuts.items() if fraction > 0 and name not in split and pool.any()]
-    notes = []
+    notes = [f"{count(unsaid, 'image')} beside the given splits without one: for training"] if unsaid else []
     if missing and not grouped.classes:
-        notes, missing = ["no image has a label or a mask: all of them train"], []
+        notes, missing = [*notes, "no image has a label or a mask: all of them train"], []
     for later, name in zip(range(len(missing) - 1, -1, -1), missing, strict=True):
         least = np.array([1, 1 + later])  # groups of every class: cut now, left for train and a later cut
         _check_sizes(manifest, grouped, pool, least=int(least.sum()), cuts=missing)

@@ -83,6 +83,8 @@ def test_masks_beside_images_are_no_images(tmp_path):
         (["x.png", "x-gt1.png", "x_labels.png"], ["x.png"], ["x-gt1.png;x_labels.png"]),
         (["x.png", "x_seg.png", "x_seg_seg.png"], ["x.png"], ["x_seg.png;x_seg_seg.png"]),
         (["1.2.5", "1.2.5_mask.png", "y_seg.png"], ["1.2.5", "y_seg.png"], ["1.2.5_mask.png", ""]),
+        (["x.jpg", "x.jpg_mask.png", "y.png"], ["x.jpg", "y.png"], ["x.jpg_mask.png", ""]),
+        (["x.jpg", "mask_of_x.png", "seg_y.png"], ["x.jpg", "seg_y.png"], ["mask_of_x.png", ""]),
     ],
 )
 def test_which_files_beside_an_image_are_its_masks(files: list[str], images: list[str], masks: list[str]) -> None:

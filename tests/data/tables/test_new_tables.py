@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from listed_files import noted, touch, write
+from listed_files import noted, rows, touch, write
 from msmae.config import DatasetSettings, Settings
 from msmae.data.opening import open_data
 from msmae.data.tables.layouts import open_dataset
@@ -116,3 +116,50 @@ def test_a_second_table_of_something_else_with_the_same_words_holds_no_labels(tm
     write(tmp_path, "labels.csv", "image_id,label", *(f"{n:02},{n % 2}" for n in range(8)))
     write(tmp_path, "clinical.csv", "file,age,smoker", *(f"{n:02},{40 + n},{n // 2 % 2}" for n in range(12)))
     assert open_dataset(tmp_path).table["label"].tolist() == [*["0", "1"] * 4, *[""] * 4]
+
+
+def test_a_table_in_a_folder_tells_of_the_images_below_it(tmp_path: Path) -> None:
+    """BIDS: ``ses-01`` of sub-02's table is sub-02's. Tables of one diagnosis had been left out, and the others' rows
+    had labelled everybody's visits."""
+    said = {"sub-01": ("CN", "MCI"), "sub-02": ("CN", "CN"), "sub-03": ("MCI", "MCI"), "sub-04": ("AD", "AD")}
+    for who, visits in said.items():
+        touch(tmp_path, *(f"{who}/ses-0{n}/{who}_ses-0{n}_axial.png" for n in (1, 2)))
+        write(
+            tmp_path,
+            f"{who}/{who}_sessions.csv",
+            "session_id,diagnosis",
+            *(f"ses-0{n},{visits[n - 1]}" for n in (1, 2)),
+        )
+    manifest = open_dataset(tmp_path)
+    for path, label in rows(manifest, "image_path", "label"):
+        assert label == said[path[:6]][int(path[11:13]) - 1]
+    assert set(manifest.table["patient_id"]) == set(said)
+
+
+def test_a_table_a_class_says_the_classes(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"img/{n}.png" for n in range(12)))
+    for name, first, label in (("cases", 0, "case"), ("controls", 6, "control")):
+        write(tmp_path, f"{name}.csv", "image,label", *(f"{n}.png,{label}" for n in range(first, first + 6)))
+    told = dict(rows(open_dataset(tmp_path), "image_path", "label"))
+    assert told == {f"img/{n}.png": "case" if n < 6 else "control" for n in range(12)}
+
+
+@pytest.mark.parametrize("words", [("healthy", "ill"), ("gesund", "krank"), ("Healthy", "Ill")])
+@pytest.mark.parametrize("column", ["label", "diagnosis"])
+def test_hospitals_with_tables_of_labels_are_no_classes_unasked(
+    words: tuple[str, str], column: str, tmp_path: Path
+) -> None:
+    """The way out that is offered leads out: the default's name is no option."""
+    for clinic, said in (("Bern", ("healthy", "ill")), ("Ulm", words)):
+        touch(tmp_path, *(f"{clinic}/images/{n}.png" for n in range(8)))
+        write(tmp_path, f"{clinic}/labels.csv", f"image,{column}", *(f"{n}.png,{said[n % 2]}" for n in range(8)))
+    offered = r"--layout tables" if column == "label" else "--label-column 'diagnosis'"
+    with pytest.raises(UserError, match=f"each of Bern, Ulm is a class; or the label is.*{offered}"):
+        open_dataset(tmp_path)
+    options = {"layout": "tables"} if column == "label" else {"label_column": column}
+    if words == ("healthy", "ill"):
+        assert open_dataset(tmp_path, **options).classes == words
+    else:
+        with pytest.raises(UserError, match="no label in common"):
+            open_dataset(tmp_path, **options)
+    assert open_dataset(tmp_path, layout="folder").classes == ("Bern", "Ulm")

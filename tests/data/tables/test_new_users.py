@@ -190,7 +190,7 @@ def test_a_table_of_boxes_beside_class_folders_changes_nothing(tmp_path: Path) -
 def test_a_label_that_contradicts_the_class_folders_is_asked_for(tmp_path: Path) -> None:
     touch(tmp_path, *CLASSES)
     write(tmp_path, "labels.csv", "image,label", *(f"{path[4:]},{'xy'[n % 2]}" for n, path in enumerate(CLASSES)))
-    with pytest.raises(UserError, match=r"two ways.*--layout folder .*--label-column 'label'"):
+    with pytest.raises(UserError, match=r"two ways.*--layout folder .*--layout tables"):
         open_dataset(tmp_path)
     assert open_dataset(tmp_path, layout="folder").classes == ("ben", "mal")
     assert open_dataset(tmp_path, layout="tables").classes == ("x", "y")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from listed_files import noted, touch, write
+from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
 from msmae.errors import UserError
 
@@ -105,3 +106,50 @@ def test_an_image_in_two_splits_is_refused_in_a_table_beside_too(tmp_path: Path)
         table.write("0.png,a,test\n")
     with pytest.raises(UserError, match=r"0\.png is train in another row, and the column split says 'test'"):
         open_dataset(root)
+
+
+def test_several_columns_that_divide_are_asked_about(tmp_path: Path) -> None:
+    """``fold0`` to ``fold4``, each train and val: the first had been taken, without a word on the others."""
+    root = touch(tmp_path / "folds", *(f"img/{n}.png" for n in range(10)))
+    folds = [",".join("val" if n % 5 == k else "train" for k in range(5)) for n in range(10)]
+    lines = [f"{n}.png,{'ab'[n % 2]},{cells}" for n, cells in enumerate(folds)]
+    write(root, "labels.csv", "file,diagnosis,fold0,fold1,fold2,fold3,fold4", *lines)
+    for path, options in ((root, {}), (root / "labels.csv", {"image_column": "file", "label_column": "diagnosis"})):
+        with pytest.raises(UserError, match=r"fold0, fold1, .* each divide the images.*--split-column fold0"):
+            open_dataset(path, **options)
+    assert Counter(open_dataset(root, split_column="fold3").table["split"]) == {"train": 8, "val": 2}
+
+
+def test_cells_without_a_split_are_said(tmp_path: Path) -> None:
+    manifest = open_dataset(ten(tmp_path, "split", "train", "val", "test", "", "train"))
+    assert "2 images beside the given splits without one: for training" in assign_splits(manifest).notes
+    whole = open_dataset(ten(tmp_path / "whole", "split", "train", "val", "test"))
+    assert not any("without one" in note for note in assign_splits(whole).notes)
+
+
+@pytest.mark.parametrize(
+    ("column", "no", "yes"),
+    [
+        ("include", "no", "yes"),
+        ("usable", "0", "1"),
+        ("QC", "fail", "pass"),
+        ("image_quality", "reject", "good"),
+        ("ungradable", "1", "0"),
+        ("use_for_analysis", "False", "True"),
+    ],
+)
+def test_images_that_a_column_says_are_not_to_be_used_are_refused(
+    column: str, no: str, yes: str, tmp_path: Path
+) -> None:
+    root = ten(tmp_path / "told", column, no, yes, yes)
+    for path, options in ((root, {}), (root / "labels.csv", {"image_column": "file", "label_column": "diagnosis"})):
+        with pytest.raises(UserError, match=f"the column {column} says which images are not to be used"):
+            open_dataset(path, **options)
+    assert len(open_dataset(ten(tmp_path / "all", column, yes, yes))) == 10
+    assert len(open_dataset(ten(tmp_path / "other", "alcohol_use", "no", "yes"))) == 10
+
+
+def test_quality_may_be_what_is_learned(tmp_path: Path) -> None:
+    root = touch(tmp_path, *(f"{n}.png" for n in range(9)))
+    write(root, "labels.csv", "image,quality", *(f"{n}.png,{('good', 'usable', 'reject')[n % 3]}" for n in range(9)))
+    assert open_dataset(root, label_column="quality").classes == ("good", "reject", "usable")

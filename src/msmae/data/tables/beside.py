@@ -138,7 +138,7 @@ def _is_data(name: str, cells: list[str], names: Names, split: str) -> bool:
 def _of_folders(path: str, table: pd.DataFrame, names: Names, *, header: bool, split: str) -> TableBeside | None:
     """A table with a row a folder, as a patient's, as one with a row an image; None where it is none."""
     for name in table:
-        inside = names.folders(table[name].tolist())
+        inside = names.folders(table[name].tolist(), folder=path.rpartition("/")[0])
         if inside and len(table.columns) > 1:
             rows = [row for row, images in enumerate(inside) for _ in images]
             images = [image for one in inside for image in one]
@@ -153,16 +153,17 @@ def listed_split(table: TableBeside) -> str:
 
 
 def check_lists(
-    tables: Sequence[TableBeside], *, images: int, classes: Sequence[str], labelled: bool, where: str
+    tables: Sequence[TableBeside], *, images: int, classes: Sequence[str], labels: Sequence[str], where: str
 ) -> None:
-    """Raise ``UserError`` for a list of some ``labelled`` images, or one of several, that says nothing of them; for
-    images that are not to be used (``exclude.txt``, a column ``excluded``); and for a table with a row a class folder,
-    if its columns divide them: the folders may be patients."""
+    """Raise ``UserError`` for a list of some labelled images, or one of several, that says nothing of them; for images
+    that are not to be used (``exclude.txt``, a column ``excluded``); and for a table with a row a class folder, if its
+    columns divide them: the folders may be patients. ``classes``: those of the folders; ``labels``: the columns that
+    hold them."""
     lists = [table for table in tables if not table.others and not listed_split(table)]
     for table in tables:
         number = len({image for image in table.images if image >= 0})
         aside = bool(set(words(table.path.rpartition("/")[2].partition(".")[0])) & EXCLUDED)
-        if aside or (table in lists and (labelled or len(lists) > 1) and number < ALL * images):
+        if aside or (table in lists and (classes or labels or len(lists) > 1) and number < ALL * images):
             what = "its name says that they are not to be used" if aside else "nothing says what they are"
             mend = "move them away" if aside else "write a table with a row an image (label, split)"
             raise UserError(
@@ -170,7 +171,7 @@ def check_lists(
                 where=where,
                 mend=f"{mend}, then move the list away; or --layout folder, or unlabelled, leaves it out",
             )
-        check_used(table.table, where=f"{where}/{table.path}")
+        check_used(table.table, label=labels, where=f"{where}/{table.path}")
         _check_rows(table, classes, where=where)
 
 

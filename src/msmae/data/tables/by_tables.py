@@ -10,20 +10,26 @@ import pandas as pd
 
 from msmae.data.manifest import COLUMNS, SEPARATOR, LeftOut, Manifest, printable
 from msmae.data.tables.beside import TableBeside, check_lists, find_tables_beside, listed_split, says_mask
-from msmae.data.tables.choosing import Chosen, check_labels_elsewhere, check_words, choose
+from msmae.data.tables.choosing import (
+    Chosen,
+    called_label,
+    check_folders,
+    check_labels_elsewhere,
+    check_words,
+    choose,
+    two_readings,
+)
 from msmae.data.tables.findings import read_findings
 from msmae.data.tables.folders import read_without_classes
 from msmae.data.tables.labels import READER, by_majority, check_classes, check_merged, clean_labels, label_notes
 from msmae.data.tables.listing import SPREADSHEETS, Listing, count, left_out, some
 from msmae.data.tables.meaning import known_patients, patient_column, site_column
 from msmae.data.tables.naming import Names
-from msmae.data.tables.roles import letters
 from msmae.data.tables.split_columns import check_no_flag, check_splits, split_column, split_word
 from msmae.data.tables.tables import ColumnNames, folds_kept
 from msmae.errors import UserError
 
 LAYOUT = "tables"
-CALLED_LABEL = {"label", "labels", "class", "classname", "diagnosis", "dx", "target"}
 OURS = {*COLUMNS, "axis", "index", "frame", "window", "fold", "cluster", "as_written"}
 """Names of columns that mean something here: a stranger's column of this name is called otherwise."""
 
@@ -65,14 +71,16 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
         rows, votes = _rows(chosen.tables, chosen.names, where=where) if chosen.names else (pd.DataFrame(), [])
         labels, notes, unknown = _labels(rows, chosen, len(paths), columns.unknown, where=where)
         notes = [*votes, *notes]
-    except UserError:
+    except UserError as error:
         if folders is None:
             raise
+        if called_label(chosen) and len({table.path.rpartition("/")[0] for table in chosen.tables}) > 1:
+            raise two_readings(folders.classes, chosen, f", and {error.what}", error.mend or "", where=where) from error
         labels, notes, unknown, chosen = [""] * len(paths), [], "", Chosen((), ())  # the folders say the label
-    says = folders is not None or bool(chosen.names)
-    check_lists(tables, images=len(paths), classes=folders.classes if folders else (), labelled=says, where=where)
+    classes = folders.classes if folders else ()
+    check_lists(tables, images=len(paths), classes=classes, labels=chosen.names, where=where)
     if folders is not None:
-        _check_folders(folders, labels, chosen, where=where)
+        check_folders(folders.classes, folders.table["label"], labels, chosen, where=where)
         labels, notes, chosen = folders.table["label"].tolist(), [], Chosen((), ())
     aside = [table for table in tables if table.others and table not in chosen.tables]
     aside = [table for table in aside if table.column not in chosen.names]  # it tells of classes, not of images
@@ -171,23 +179,6 @@ def _chosen(
         if folders is None:
             raise
         return Chosen((), ())
-
-
-def _check_folders(folders: Manifest, labels: Sequence[str], chosen: Chosen, *, where: str) -> None:
-    """Raise ``UserError`` where a column that is called like a label says otherwise than the class folders."""
-    if len(chosen.names) != 1 or letters(chosen.names[0]) not in CALLED_LABEL:
-        return
-    of: dict[str, set[str]] = {}
-    for folder, label in zip(folders.table["label"], labels, strict=True):
-        of.setdefault(folder, set()).update({label} - {""})
-    if any(len(said) > 1 for said in of.values()):
-        first = next(folder for folder, said in of.items() if len(said) > 1)
-        raise UserError(
-            f"this folder can be read in two ways: each of {some(sorted(of), at_most=3)} is a class; or the label is "
-            f"{chosen.rule}, which says {some(sorted(of[first]), at_most=3)} of images in {first}/",
-            where=where,
-            mend=f"say which: --layout folder for the first, --label-column '{chosen.names[0]}' for the second",
-        )
 
 
 def _with_image_column(tables: Sequence[TableBeside], columns: ColumnNames, names: Names) -> list[TableBeside]:
@@ -328,17 +319,18 @@ def _splits(
         rule = "the names of the tables"
     said = dict(enumerate(folders))  # image -> its split by its folder, or by a row before
     for table in tables if columns.split else ():
-        given = columns.split if columns.split != ColumnNames.split else ""
-        name = given if given in table.table else "" if given else split_column(table.table, table.others)
+        given, file = columns.split if columns.split != ColumnNames.split else "", f"{where}/{table.path}"
+        found = "" if given else split_column(table.table, table.others, where=file)
+        name = given if given in table.table else found
         if not given and not name:
-            check_no_flag(table.table, table.others, where=f"{where}/{table.path}")
+            check_no_flag(table.table, table.others, where=file)
         for image, cell in zip(table.images, table.table[name], strict=True) if name else ():
             word = split_word(cell)
             if image >= 0 and word and said[image] not in ("", word):
                 before = f"lies under {said[image]}" if folders[image] else f"is {said[image]} in another row"
                 raise UserError(
                     f"{base.table['image_path'].iloc[image]} {before}, and the column {name} says '{cell}'",
-                    where=f"{where}/{table.path}",
+                    where=file,
                     mend="correct one of them, or --split-column '' leaves the column out",
                 )
             if image >= 0 and word:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,10 +19,12 @@ from msmae.data.tables.meaning import (
     patient_column,
     site_column,
 )
+from msmae.data.tables.roles import letters
 from msmae.data.tables.split_columns import split_column
 from msmae.data.tables.tables import ColumnNames
 from msmae.errors import UserError
 
+CALLED_LABEL = {"label", "labels", "class", "classname", "diagnosis", "dx", "target"}
 HALF = 0.5
 """Share of the images, or of a split's, that tables of labels must name to be taken unasked."""
 
@@ -99,16 +101,54 @@ def check_labels_elsewhere(tables: Sequence[TableBeside], labels: Sequence[str],
 
 
 def check_words(chosen: Chosen, *, where: str) -> None:
-    """Raise ``UserError`` where two tables call all of their classes otherwise: ``benign`` here, ``0.0`` there."""
+    """Raise ``UserError`` where a table calls all of its classes otherwise than the others: ``0.0`` here, ``benign``
+    there. Tables of one class each say the classes together, and of several tables one may be of a class alone."""
     (name,) = chosen.names
-    of = {table.path: set(clean_labels(table.table[name])[0]) - {"", SEPARATOR} for table in chosen.tables}
-    for first, second in zip(list(of)[:-1], list(of)[1:], strict=True):
-        if of[first] and of[second] and not of[first] & of[second]:
+    told = [(table, set(clean_labels(table.table[name])[0]) - {"", SEPARATOR}) for table in chosen.tables]
+    told = [(table, said) for table, said in told if said]
+    if all(len(said) == 1 for _, said in told):
+        return
+    for table, said in told:
+        others = {word for other, words in told if other is not table for word in words}
+        if others and not said & others and (len(said) > 1 or len(told) == 2 or table.split):
+            beside = next(other.path for other, _ in told if other is not table)
             raise UserError(
-                f"{first} and {second} have no label in common ({min(of[first])}, {min(of[second])})",
+                f"{table.path} and {beside} have no label in common ({min(said)}, {min(others)})",
                 where=where,
                 mend="call the classes alike in both",
             )
+
+
+def check_folders(
+    classes: Sequence[str], folders: Iterable[str], labels: Sequence[str], chosen: Chosen, *, where: str
+) -> None:
+    """Raise ``UserError`` where a column that is called like a label says otherwise than the class ``folders`` [n]."""
+    if not called_label(chosen):
+        return
+    of: dict[str, set[str]] = {}
+    for folder, label in zip(folders, labels, strict=True):
+        of.setdefault(folder, set()).update({label} - {""})
+    if any(len(said) > 1 for said in of.values()):
+        first = next(folder for folder, said in of.items() if len(said) > 1)
+        says = f", which says {some(sorted(of[first]), at_most=3)} of images in {first}/"
+        raise two_readings(classes, chosen, says, "", where=where)
+
+
+def called_label(chosen: Chosen) -> bool:
+    """Whether the one column that may be the label is called so."""
+    return len(chosen.names) == 1 and letters(chosen.names[0]) in CALLED_LABEL
+
+
+def two_readings(classes: Sequence[str], chosen: Chosen, says: str, then: str, *, where: str) -> UserError:
+    """The error where class folders and a column called label exclude each other; ``then``: what the second needs."""
+    name = chosen.names[0]
+    second = "--layout tables" if name == ColumnNames.label else f"--label-column '{name}'"
+    return UserError(
+        f"this folder can be read in two ways: each of {some(classes, at_most=3)} is a class; or the label is "
+        f"{chosen.rule}{says}",
+        where=where,
+        mend=f"say which: --layout folder for the first, {second} for the second{f' ({then} first)' if then else ''}",
+    )
 
 
 def _in_group(tables: Sequence[TableBeside], images: int) -> list[Chosen]:
@@ -138,9 +178,17 @@ def _taken(table: TableBeside) -> set[str]:
 
 
 def _telling(tables: Sequence[TableBeside], name: str) -> tuple[list[TableBeside], list[str]]:
-    """The tables in which the column says more than one thing, if there are any beside others that say one only."""
+    """The tables in which the column says more than one thing, if there are any beside others that say one only.
+
+    The others count too where they say several things together (``cases.csv``, ``controls.csv``), or lie each in a
+    folder of its own, as one a patient.
+    """
     several = [table for table in tables if table.table[name].nunique() > 1]
     alone = [table for table in tables if table not in several] if several else []
+    folders = {table.path.rpartition("/")[0] for table in tables}
+    apart = len(folders) == len(tables) and not any(table.split for table in tables)
+    if apart or len({str(table.table[name].iloc[0]) for table in alone}) > 1:
+        return list(tables), []
     notes: list[str] = []
     for table in alone:
         notes += left_out(1, "table", f"{table.path}: every {name} in it is '{table.table[name].iloc[0]}'")

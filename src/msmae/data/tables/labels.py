@@ -169,11 +169,42 @@ def _blocks(cells: Sequence[str], *, once: bool = False) -> bool:
     return min(blocks) > 1 or (once and len({cells[row] for row in filled}) == len(filled))
 
 
-def check_used(table: pd.DataFrame, *, where: str) -> None:
-    """Raise ``UserError`` for a column that says of some rows that they are not to be used."""
-    for name in map(str, table):
-        cells = Counter(cell.strip() for cell in table[name]) if set(words(name)) & EXCLUDED else {}
-        if 1 < len(cells) <= 3:
+USE = {
+    *("include", "included", "use", "used", "usable", "keep", "gradable", "gradeable", "readable", "acceptable"),
+    *("qc", "quality", "passed", "eingeschlossen", "brauchbar", "qualitaet"),
+}
+"""Words of a column that says yes or no to an image's use."""
+OF_USE = {
+    "image",
+    "img",
+    "scan",
+    "eye",
+    "for",
+    "in",
+    "is",
+    "to",
+    "be",
+    "study",
+    "analysis",
+    "control",
+    "check",
+    "status",
+}
+"""What else the name of such a column may hold."""
+NO_USE = {
+    *("0", "0.0", "no", "n", "false", "f", "nein", "fail", "failed", "reject", "rejected", "unusable", "ungradable"),
+    *("ungradeable", "insufficient", "inadequate", "excluded", "discard", "discarded"),
+}
+"""What such a column says of an image that is not to be used."""
+
+
+def check_used(table: pd.DataFrame, *, label: Sequence[str] = (), where: str) -> None:
+    """Raise ``UserError`` for a column, but the ``label``, that says of some rows that they are not to be used."""
+    for name in (name for name in map(str, table) if name not in label):
+        said = set(words(name))
+        of_use = said & USE and said <= USE | OF_USE
+        cells = Counter(cell.strip() for cell in table[name]) if said & EXCLUDED or of_use else {}
+        if 1 < len(cells) <= 3 and (said & EXCLUDED or {cell.lower() for cell in cells} & NO_USE):
             raise UserError(
                 f"the column {name} says which images are not to be used ({some([c for c in cells if c], at_most=3)})",
                 where=where,

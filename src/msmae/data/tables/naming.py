@@ -69,12 +69,14 @@ class Names:
                 return found
         return []
 
-    def inside(self, cell: str) -> list[int]:
-        """The images in the folder that a cell names, by its name or its path; splits and kinds are no such folders."""
+    def inside(self, cell: str, *, folder: str = "") -> list[int]:
+        """The images in the folder that a cell names, by its name or its path; splits and kinds are no such folders.
+        Where a table in ``folder`` names one below it, no other is meant."""
         path = plain(cell.strip().replace("\\", "/").strip("/"))
         name = path.rpartition("/")[2]
         found = self._inside.get(name, []) or self._numbered.get(name, [])
-        return [number for number in found if _in_folder(path, self.paths[number])] if "/" in path else found
+        found = [number for number in found if _in_folder(path, self.paths[number])] if "/" in path else found
+        return [number for number in found if self.paths[number].startswith(f"{folder}/")] or found if folder else found
 
     @cached_property
     def _folded(self) -> dict[str, list[int]]:
@@ -114,13 +116,13 @@ class Names:
                 lettered.setdefault(name[1:], []).append(name)
         return {number: self._inside[names[0]] for number, names in lettered.items() if len(names) == 1}
 
-    def folders(self, cells: Sequence[str]) -> list[list[int]]:
+    def folders(self, cells: Sequence[str], *, folder: str = "") -> list[list[int]]:
         """The images in the folder that every cell names, where each names one of its own, as a patient's; empty where
-        the column does not name folders."""
+        the column does not name folders. ``folder``: the one that the table lies in."""
         given = [cell.strip() for cell in cells if cell.strip()]
         if len(given) < 2 or len(set(given)) < len(given):
             return []
-        found = [self.inside(cell) for cell in cells]
+        found = [self.inside(cell, folder=folder) for cell in cells]
         named = {number for inside in found for number in inside}
         several = sum(map(bool, found))
         enough = several >= MOST * len(given) or len(named) >= MOST * len(self.paths)

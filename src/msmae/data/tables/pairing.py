@@ -19,6 +19,9 @@ CALLED_MASK = re.compile(r"[_\- ](?:masks?|d?seg(?:mentation)?|annotation|gt)(?:
 MASK_INSIDE = re.compile(r"[_\- ](?:masks?|seg(?:mentation)?|gt)[_\- ][^\W\d_]+\d*$", re.IGNORECASE)
 """What the name of a mask of something may have behind its image's: ``a_mask_lesion.png``."""
 
+MASK_BEFORE = re.compile(r"((?:.*/)?)(?:masks?|seg(?:mentation)?|gt)[_\- ](?:(?:of|for)[_\- ])?([^/]+)", re.IGNORECASE)
+"""What the name of a mask may have before its image's: ``mask_of_a.png``."""
+
 SIGN = re.compile(r"[-_ ]")
 NUMBERED = re.compile(r"([^\W\d_]*)[_\- ]?(\d.*)", re.DOTALL)
 """A name that is a word and what begins with a number: ``segmentation-0`` is the mask of ``volume-0``."""
@@ -211,9 +214,11 @@ def beside_masks(paths: Sequence[str]) -> dict[str, list[str]]:
 def _masked_by(stem: str, images: Collection[str]) -> str:
     """The name of the image whose mask one of this name is, also through a mask's mask; ``""`` if it is none.
 
-    Of ``a.png``: ``a_mask``, ``a_mask_2``, ``a_lesion_mask``, ``a_mask_lesion``.
+    Of ``a.png``: ``a_mask``, ``a_mask_2``, ``a_lesion_mask``, ``a_mask_lesion``, ``a.png_mask``, ``mask_of_a``.
     """
-    owner = MASK_ENDING.sub("", stem)
+    if (match := MASK_BEFORE.fullmatch(stem)) and match[1] + match[2] in images:
+        return match[1] + match[2]
+    owner = without_suffix(MASK_ENDING.sub("", stem))
     if owner == stem and (match := MASK_INSIDE.search(stem)):
         owner = stem[: match.start()]
         return owner if owner in images else ""

@@ -48,7 +48,8 @@ CLASS = _set(
 
 EXCLUDED = _set(
     "exclude excluded exclusion exclusions discard discarded remove removed reject rejected blacklist ignore ignored "
-    "corrupt corrupted unusable ausschluss ausgeschlossen excluir excluidos exclus exclues esclusi"
+    "corrupt corrupted unusable ungradable ungradeable unreadable ausschluss ausgeschlossen excluir excluidos exclus "
+    "exclues esclusi"
 )
 """Words in the name of a list, a column or a folder of images that are not to be used."""
 _THROWN = _set("trash junk garbage papierkorb ausschuss unbrauchbar corbeille papelera cestino bad defective")

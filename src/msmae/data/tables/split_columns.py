@@ -32,13 +32,24 @@ def split_word(cell: str) -> str:
     return "" if said.lower() in NOT_SAID else SPLIT_NAMES.get(said.lower()) or split_of(said) or said
 
 
-def split_column(table: pd.DataFrame, columns: Iterable[str]) -> str:
+def split_column(table: pd.DataFrame, columns: Iterable[str], *, where: str = "") -> str:
     """The column of the splits, ``""`` for none: it is called so, or its cells say so. They need not all be known:
-    ``check_splits`` refuses what is not."""
+    ``check_splits`` refuses what is not.
+
+    Raises ``UserError``, if told ``where``, for several columns that say splits, and not the same ones (``fold0`` to
+    ``fold4``).
+    """
     columns = list(columns)
     named = [name for name in columns if letters(name) in MAY_BE_CALLED]
     known = [name for name in named if {split_word(cell) for cell in table[name]} & set(SPLITS)]
     saying = [name for name in columns if _says_splits(table[name])]
+    several = {tuple(map(split_word, table[name])): name for name in reversed(saying)}
+    if where and not known and len(several) > 1:
+        raise UserError(
+            f"the columns {some(saying)} each divide the images, in other ways",
+            where=where,
+            mend=f"say which: --split-column {saying[0]}; or --split-column '' leaves them all out",
+        )
     odd = (name for name in columns if _divides(table[name]) or (letters(name) in CALLED and _several(table[name])))
     return next(iter([*known, *saying]), "") or next(odd, "")
 

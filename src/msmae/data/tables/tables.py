@@ -90,7 +90,7 @@ def manifest_from_table(
     empty: list[str] = []
     ours = AS_WRITTEN in table and set(table[AS_WRITTEN]) == {"yes"}
     if not ours:
-        check_used(table, where=where)
+        check_used(table, label=["label", *findings], where=where)
         names += check_merged(table, label="label", patient="patient_id", where=where)
         table, empty = _without_words_for_nothing(table)
         table["label"], told = (table["label"], found) if findings else clean_labels(table["label"])
@@ -271,7 +271,7 @@ def _named(table: pd.DataFrame, names: ColumnNames, *, where: str) -> tuple[pd.D
     found = {column: _find_column(column, getattr(names, column), table, where=where) for column in COLUMNS}
     if names.split == ColumnNames.split and not found["split"]:
         free = [name for name in header if name not in found.values()]
-        found["split"] = split_column(table, free)
+        found["split"] = split_column(table, free, where=where)
         if not found["split"]:
             check_no_flag(table, free, where=where)
     renamed = {source: column for column, source in found.items() if source}
