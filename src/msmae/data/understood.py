@@ -66,7 +66,7 @@ def understand(manifest: Manifest) -> Understood:
     found = (
         _layout(manifest),
         *_classes(manifest),
-        _patients(manifest),
+        *_patients(manifest),
         *_sites(manifest),
         _splits(manifest),
         *_masks(manifest),
@@ -108,13 +108,14 @@ def _classes(manifest: Manifest) -> Iterator[Fact]:
         yield Fact("classes", f"{count(without, 'image')} without a label", without)
 
 
-def _patients(manifest: Manifest) -> Fact:
+def _patients(manifest: Manifest) -> Iterator[Fact]:
     patients, paths = manifest.table["patient_id"], manifest.table["image_path"]
     named = patients != ""
     rule = manifest.rules.get("patient_id", "")
     if not named.any():
         said = "not known: every image stands for itself"
-        return Fact("patients", f"{said} ({rule})" if rule else said, 0, rule, (), "--patients")
+        yield Fact("patients", f"{said} ({rule})" if rule else said, 0, rule, (), "--patients")
+        return
     first: dict[str, str] = {}
     for patient, path in zip(patients[named], paths[named], strict=True):
         first.setdefault(str(patient), str(path))
@@ -124,7 +125,9 @@ def _patients(manifest: Manifest) -> Fact:
     nameless = int((~named).sum())
     if nameless:
         said += f"; {count(nameless, 'image')} without one"
-    return Fact("patients", said, len(first), rule, examples, "--patients")
+    yield Fact("patients", said, len(first), rule, examples, "--patients")
+    if spelling := manifest.rules.get("spelling", ""):
+        yield Fact("patients", spelling, rule=spelling, option="--patients")
 
 
 def _sites(manifest: Manifest) -> Iterator[Fact]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from msmae.data.manifest import SEPARATOR, LeftOut, Manifest, plain, shown
 from msmae.data.reading.headers import pseudonym
+from msmae.data.spellings import spelled
 from msmae.data.tables.findings import few_values
 from msmae.data.tables.folders import check_labelled
 from msmae.data.tables.labels import check_classes, clean_labels, label_notes
@@ -65,9 +66,10 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
     given, told = clean_labels(cells[column])
     check_classes(given, where=str(file))
     of: dict[str, str] = {}
-    for cell, label in zip(cells[name], given, strict=True):
-        called = shown(plain(cell))
-        if called and of.setdefault(called, label) != label:
+    names = [shown(plain(cell)) for cell in cells[name]]
+    alike = spelled if key == PATIENT else list
+    for called, same, label in zip(names, alike(names), given, strict=True):
+        if called and of.setdefault(same, label) != label:
             apart = [
                 other
                 for other in map(str, cells)
@@ -75,24 +77,26 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
             ]
             parts = f": a row is no {_word(key)}, but one's {apart[0]}" if apart else ""
             raise UserError(
-                f"'{called}' has the labels '{of[called]}' and '{label}'{parts}",
+                f"'{called}' has the labels '{of[same]}' and '{label}'{parts}",
                 where=str(file),
                 mend=ROW_AN_IMAGE if apart else "leave one row, or several labels as a;b",
             )
     units = manifest.table[key].tolist()
-    pseudonyms = {pseudonym(called): label for called, label in of.items()}
-    of = pseudonyms if not set(units) & set(of) and set(units) & set(pseudonyms) else of  # of DICOM headers
-    labels = [of.get(one, "") if one else "" for one in units]
+    people = alike(units)
+    pseudonyms = {pseudonym(called): label for called, label in zip(names, given, strict=True) if called}
+    if not set(people) & set(of) and set(units) & set(pseudonyms):
+        people, of = units, pseudonyms  # of DICOM headers
+    labels = [of.get(one, "") if one else "" for one in people]
     if not any(labels):
         raise UserError(
             f"the table names none of the {len(set(units) - {''})} in {key}: it has "
-            f"{some(sorted(of), at_most=2)}, the images {some(sorted(set(units) - {''}), at_most=2)}",
+            f"{some(sorted({*names} - {''}), at_most=2)}, the images {some(sorted(set(units) - {''}), at_most=2)}",
             where=str(file),
             mend="write the names alike",
         )
     check_labelled(sorted(set(labels) - {""}), where=str(file))
     notes = [f"each image has the label of its {_word(key)}", *told]
-    if strange := sorted(set(filter(None, units)) - set(of)):
+    if strange := sorted({unit for unit, one in zip(units, people, strict=True) if unit and one not in of}):
         notes.append(f"{file.name} does not name {count(len(strange), _word(key))} of the images: {some(strange)}")
     return _relabelled(manifest, labels, notes, rule=f"the column {column} of {file.name}, by {key}", used=table)
 

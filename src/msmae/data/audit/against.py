@@ -18,6 +18,7 @@ from msmae.data.audit.findings import Audit, audit
 from msmae.data.audit.fingerprints import Fingerprints
 from msmae.data.manifest import Manifest
 from msmae.data.opening import fingerprints
+from msmae.data.spellings import in_one_spelling
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def known_from(
     joined = Columns(
         *(np.concatenate(cells) for cells in zip(*columns, _columns(manifest.select(test), split="test"), strict=True))
     )
+    joined = replace(joined, patients=np.array(in_one_spelling(joined.patients.tolist())[0], dtype=object))
     duplicates = find_duplicates(Fingerprints.join([*seen, prints.select(test)]))
     counts = {
         name: value

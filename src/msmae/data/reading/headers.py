@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msmae.data.reading.dicom import MODALITIES
 from msmae.data.reading.door import door
+from msmae.data.spellings import in_one_spelling
 from msmae.data.tables.labels import ANONYMISED
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, some
 from msmae.errors import UserError
@@ -43,7 +44,8 @@ def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
     """``DICOM_FIELDS`` of DICOM files, without their pixels; ``""`` where a file cannot be read, does not say, or says
     what the field cannot be.
 
-    The patient's ID becomes a pseudonym (12 hex digits of its SHA-256), so that the manifest carries no name.
+    The patient's ID becomes a pseudonym (12 hex digits of its SHA-256), so that the manifest carries no name; one of
+    several spellings has one pseudonym, and that of the spelling of each file is in a further field, ``spelling``.
     """
     from pydicom import dcmread
 
@@ -55,9 +57,9 @@ def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
             said |= {name: str(header.get(keyword) or "").strip() for name, keyword in DICOM_FIELDS.items()}
         for column, text in said.items():
             fields[column].append(text if FORMS[column].fullmatch(text) else "")
-    fields["patient_id"] = [
-        name and pseudonym(name) for name in without_anonymous(fields["patient_id"], fields["study_id"])
-    ]
+    written = without_anonymous(fields["patient_id"], fields["study_id"])
+    for column, names in (("patient_id", in_one_spelling(written)[0]), ("spelling", written)):
+        fields[column] = [name and pseudonym(name) for name in names]
     return fields
 
 

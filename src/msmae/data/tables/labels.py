@@ -103,11 +103,11 @@ def label_notes(labels: Sequence[str] | pd.Series) -> list[str]:
     doubtful = sorted(name for name in names if name.casefold() in MAYBE_NOTHING)
     if doubtful:
         notes.append(f"a class is called {some(doubtful)}: if its images have no label, empty these cells or move them")
-    return [*notes, *_alike("classes", names)]
+    return [*notes, *_alike(names)]
 
 
-def _alike(what: str, names: set[str]) -> list[str]:
-    """A sentence where names differ only in capital letters, or in zeros before a number (``0012``, ``12``), which a
+def _alike(names: set[str]) -> list[str]:
+    """A sentence where classes differ only in capital letters, or in zeros before a number (``0012``, ``12``), which a
     spreadsheet takes away."""
     notes = []
     alike: dict[str, Callable[[str], str]] = {
@@ -121,7 +121,7 @@ def _alike(what: str, names: set[str]) -> list[str]:
                 spellings.setdefault(key(name), set()).add(name)
         twins = sorted(" / ".join(sorted(found)) for found in spellings.values() if len(found) > 1)
         if twins:
-            notes.append(f"{what} that differ only in {how} are different {what} here: {some(twins)}")
+            notes.append(f"classes that differ only in {how} are different classes here: {some(twins)}")
     return notes
 
 
@@ -217,7 +217,7 @@ def people_notes(patients: Sequence[str] | pd.Series) -> list[str]:
     names = set(patients)
     rounded = sorted(name for name in names if re.fullmatch(r"\d(?:[.,]\d+)?[eE]\+?\d+|\d{6,}0{6,}(?:\.0)?", name))
     told = f"a spreadsheet has rounded {some(rounded)}: several patients may have become one"
-    return [*_alike("patients", names), *([told] if rounded else [])]
+    return [told] if rounded else []
 
 
 def _ordered(label: str) -> str:

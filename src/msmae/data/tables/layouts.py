@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from msmae.data.manifest import LeftOut, Manifest, plain
+from msmae.data.spellings import one_patient_a_spelling
 from msmae.data.tables.by_tables import LAYOUT, read_by_tables
 from msmae.data.tables.findings import parse_labels
 from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
@@ -76,7 +77,7 @@ def open_dataset(
             mend="leave it out",
         )
     manifest = with_words_of_names(manifest, splits=split_column != "")
-    manifest = with_copies(suggest_patients(manifest, patients=patients))
+    manifest = with_copies(one_patient_a_spelling(suggest_patients(manifest, patients=patients)))
     if listing is None or not label_column or layout == "unlabelled" or manifest.layout == LAYOUT:
         return manifest
     return manifest.with_columns({}, notes=offer_tables(manifest, path, listing.others))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from msmae.data.manifest import COLUMNS, Manifest, plain
 from msmae.data.reading.headers import DICOM_FIELDS, header_doubts, is_dicom, read_headers, reconciled
+from msmae.data.spellings import spelling_rule
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import count, some, without_suffix
 from msmae.data.tables.meaning import says_no_person, says_number, says_person
@@ -343,7 +344,9 @@ def _by_header(manifest: Manifest, dicom: Sequence[int]) -> Manifest:
         return manifest
     before, rule = manifest.table["patient_id"].tolist(), manifest.rules.get("patient_id", "")
     fields = {column: [""] * len(manifest) for column in DICOM_FIELDS}
-    for column, values in read_headers([manifest.path(row) for row in dicom]).items():
+    said = read_headers([manifest.path(row) for row in dicom])
+    spellings = Counter(person for person, _ in {*zip(said["patient_id"], said.pop("spelling"), strict=True)} - {("", "")})
+    for column, values in said.items():
         for row, value in zip(dicom, values, strict=True):
             fields[column][row] = value
     known = {column: values for column, values in fields.items() if any(values) and column not in manifest.table}
@@ -363,6 +366,8 @@ def _by_header(manifest: Manifest, dicom: Sequence[int]) -> Manifest:
     note = f"{count(number, 'patient')} by the PatientID of the DICOM headers, under a pseudonym"
     told = f"{note}; an ID that names nobody (ANONYMOUS, or one over most studies) counts as its study"
     rules = {"patient_id": f"{rule}; else by {ours}" if groups and not contradicted else ours}
+    if several := sum(number > 1 for number in spellings.values()):
+        rules |= spelling_rule(several, "in the DICOM headers")
     return manifest.with_columns(known, notes=[told, *doubts], rules=rules)
 
 

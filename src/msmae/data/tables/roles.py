@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 
+from msmae.data.spellings import spelled
 from msmae.data.tables.listing import some
 
 SPLIT_NAMES = {
@@ -275,17 +276,18 @@ def told_apart(above: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[li
         parts = all(words(cell) and {*words(cell)} <= PARTS for cell in places if cell)
         if len(places) > 1 and not (parts or are_visits({*places} - {""})):
             levels.setdefault(tuple(places[cell] for cell in cells), (column < SAID, cells))
+    alike = spelled(names)
     told = [cells for said, cells in levels.values() if said]
     for size in range(len(told), 0, -1):
         for those in combinations(told, size):
             rows = list(zip(*those, strict=True))
-            if where := _anew(rows, names):
+            if where := _anew(rows, alike):
                 apart = [
                     "/".join(filter(None, (*row, name))) if name else "" for row, name in zip(rows, names, strict=True)
                 ]
                 return apart, f", numbered anew in each of {where}"
     for free in (cells for said, cells in levels.values() if not said):
-        if where := _anew([(cell,) for cell in free], names):
+        if where := _anew([(cell,) for cell in free], alike):
             return list(
                 names
             ), f", taken for the same people in each of {where} (if not: --patients with an expression)"
