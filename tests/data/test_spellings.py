@@ -72,8 +72,12 @@ def test_a_table_in_which_a_spreadsheet_took_zeros_away_leaks(tmp_path: Path) ->
 
 
 def test_folders_of_patients_in_two_spellings_leak(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"train/{name}/{people}/1.png" for name, people in (("a", "patient_0301"), ("b", "patient_0944"))))
-    touch(tmp_path, *(f"train/{name}/{people}/1.png" for name, people in (("a", "patient_0215"), ("b", "patient_0817"))))
+    touch(
+        tmp_path, *(f"train/{name}/{people}/1.png" for name, people in (("a", "patient_0301"), ("b", "patient_0944")))
+    )
+    touch(
+        tmp_path, *(f"train/{name}/{people}/1.png" for name, people in (("a", "patient_0215"), ("b", "patient_0817")))
+    )
     touch(tmp_path, *(f"test/{name}/{people}/1.png" for name, people in (("a", "Patient 301"), ("b", "Patient 722"))))
     manifest = open_dataset(tmp_path)
     assert len(crossing(manifest)) == 1

@@ -345,7 +345,9 @@ def _by_header(manifest: Manifest, dicom: Sequence[int]) -> Manifest:
     before, rule = manifest.table["patient_id"].tolist(), manifest.rules.get("patient_id", "")
     fields = {column: [""] * len(manifest) for column in DICOM_FIELDS}
     said = read_headers([manifest.path(row) for row in dicom])
-    spellings = Counter(person for person, _ in {*zip(said["patient_id"], said.pop("spelling"), strict=True)} - {("", "")})
+    spellings = Counter(
+        person for person, _ in {*zip(said["patient_id"], said.pop("spelling"), strict=True)} - {("", "")}
+    )
     for column, values in said.items():
         for row, value in zip(dicom, values, strict=True):
             fields[column][row] = value
