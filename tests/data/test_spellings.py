@@ -44,8 +44,11 @@ def said(manifest: Manifest) -> str:
 )
 def test_two_spellings_of_one_id(one: str, other: str) -> None:
     people, twins = in_one_spelling([one, other, "", one, "X9"])
-    assert people[0] == people[1] == people[3] and people[2:] == ["", people[0], "X9"]
-    assert len(twins) == 1 and one in twins[0] and other in twins[0]
+    assert people[0] == people[1] == people[3]
+    assert people[2:] == ["", people[0], "X9"]
+    assert len(twins) == 1
+    assert one in twins[0]
+    assert other in twins[0]
     assert in_one_spelling([other, one])[0][0] == people[0], "the order of the images changes nothing"
 
 
@@ -58,7 +61,8 @@ def test_different_ids(one: str, other: str) -> None:
 
 
 def test_names_of_signs_and_of_nothing_stay() -> None:
-    assert spelled([]) == [] and spelled(["--", "", "a\nb"]) == ["--", "", "a b"]
+    assert spelled([]) == []
+    assert spelled(["--", "", "a\nb"]) == ["--", "", "a b"]
 
 
 def test_a_table_in_which_a_spreadsheet_took_zeros_away_leaks(tmp_path: Path) -> None:
@@ -68,7 +72,8 @@ def test_a_table_in_which_a_spreadsheet_took_zeros_away_leaks(tmp_path: Path) ->
     write(tmp_path, "m.csv", "image_path,label,split,patient_id", *rows)
     manifest = open_dataset(tmp_path / "m.csv")
     assert crossing(manifest) == ["0007"]
-    assert "1 patient written in several ways" in said(manifest) and "0007 / 7" in said(manifest)
+    assert "1 patient written in several ways" in said(manifest)
+    assert "0007 / 7" in said(manifest)
 
 
 def test_folders_of_patients_in_two_spellings_leak(tmp_path: Path) -> None:
@@ -89,7 +94,8 @@ def test_numbers_that_begin_anew_in_each_split_stay_apart_whatever_their_zeros(t
     touch(tmp_path, *(f"train/b/patient{n:03d}_1.png" for n in range(7, 13)))
     touch(tmp_path, *(f"test/a/patient{n}_1.png" for n in range(1, 4)), *(f"test/b/patient{n}_1.png" for n in (4, 5)))
     manifest = open_dataset(tmp_path)
-    assert manifest.table["patient_id"].nunique() == 17 and crossing(manifest) == []
+    assert manifest.table["patient_id"].nunique() == 17
+    assert crossing(manifest) == []
 
 
 def test_headers_in_two_spellings_name_one_patient(tmp_path: Path) -> None:
@@ -104,7 +110,8 @@ def test_headers_in_two_spellings_name_one_patient(tmp_path: Path) -> None:
         header.PatientID, header.StudyInstanceUID = person, f"1.2.{n + 1}"
         header.save_as(file)
     manifest = open_dataset(tmp_path)
-    assert manifest.table["patient_id"].nunique() == 3 and len(crossing(manifest)) == 1
+    assert manifest.table["patient_id"].nunique() == 3
+    assert len(crossing(manifest)) == 1
     assert "1 patient written in several ways" in said(manifest)
     assert "2193" not in said(manifest), "IDs of headers are shown to nobody"
 
