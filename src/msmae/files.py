@@ -124,10 +124,14 @@ def fill_csv(path: Path, table: pd.DataFrame, *, float_format: str | None = None
 
 
 def own_folder(folder: Path) -> Path:
-    """Make a folder unless it is there. Raises ``UserError`` where it is a link: what is written would go elsewhere."""
+    """Make a folder unless it is there. Raises ``UserError`` where it is a link: what is written would go elsewhere;
+    and where no folder can be made."""
     if folder.is_symlink():
         raise UserError("is a link to another place", where=str(folder), mend="remove the link")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # as in /proc
+        raise UserError("no folder can be made here", where=str(folder), mend="choose another place") from error
     return folder
 
 

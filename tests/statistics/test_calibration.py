@@ -122,7 +122,7 @@ def test_what_cannot_be_fitted_is_said() -> None:
     perfect = of(np.array([0, 1, 0, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]]))
     fitted = fit_calibrator(perfect.probabilities, perfect.truth)
     assert fitted.scale == (1.0, 1.0)
-    assert "all right" in (fitted.note or "")
+    assert "every validation image correctly" in (fitted.note or "")
     hopeless = fit_calibrator(perfect.probabilities[::-1], perfect.truth)
     assert "say nothing" in (hopeless.note or "")
     with pytest.raises(UserError, match="2 class weights"):

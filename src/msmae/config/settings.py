@@ -62,7 +62,7 @@ class DatasetSettings(Group):
     max_pixels: Count = 300_000_000
     """Images with more pixels are refused: a small file can fill the memory when it is decoded."""
     val_fraction: TrueShare = 0.15
-    """Share of the images cut for validation, if the data gives no validation split."""
+    """Share of the images outside the test split that is cut for validation, if the data gives no validation split."""
     test_fraction: TrueShare = 0.2
     """Share of the images cut for testing, if the data gives no test split."""
     ordinal: bool | None = None
@@ -75,6 +75,12 @@ class DatasetSettings(Group):
     are named; none: images only. Images without a label get their unit's, where a column is named."""
     on_error: Literal["stop", "skip"] = "stop"
     """What happens at an unreadable image. stop: the run stops; skip: the image is left out and reported."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        both = self.val_fraction + self.test_fraction
+        where = "dataset.val_fraction, dataset.test_fraction"
+        require(both < 1, f"the shares add up to {both:g}, and none is left", where=where, mend="give smaller ones")
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def _data_facts(run: RunFiles) -> dict[str, str]:
 def _model_facts(run: RunFiles) -> dict[str, str]:
     model, cost = run.model, run.metrics.get("cost") or {}
     arm = str(run.metrics.get("arm", ""))
-    kind = headline.ARMS.get(arm, "")
+    kind = headline.about_arm(run)
     known = {
         "category": f"Deep learning ({CATEGORY[_kind(arm)]}).",
         "goal": headline.asked(run),

@@ -90,9 +90,21 @@ def asked(run: RunFiles) -> str:
     """The task, in one sentence."""
     task, arm = str(run.metrics.get("task", "classification")), str(run.metrics.get("arm", ""))
     goal = f"{task} into {of(len(run.classes), 'class')}" if len(run.classes) > 1 else task
-    way = f" with “{arm}”" + (f": {ARMS[arm]}" if arm in ARMS else "") if arm else ""
+    about = about_arm(run)
+    way = f" with “{arm}”" + (f": {about}" if about else "") if arm else ""
     where = f" An external test of the run “{run.external['run']}” on data of another origin." if run.external else ""
     return f"{goal[:1].upper()}{goal[1:]}{way}.{where}"
+
+
+def about_arm(run: RunFiles) -> str:
+    """How the run's arm is trained, in a few words; from which pretrained encoder, where it begins with one."""
+    arm, start = str(run.metrics.get("arm", "")), run.config.get("init")
+    if not start:
+        return ARMS.get(arm, "")
+    name = f"the pretrained encoder “{Path(str(start)).name}”"
+    if arm in ("vit", "none"):
+        return f"vision transformer fine-tuned from {name}"
+    return f"{ARMS[arm]}; begun with {name}" if arm in ARMS else ""
 
 
 def facts(run: RunFiles) -> list[tuple[str, str]]:

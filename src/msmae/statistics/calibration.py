@@ -156,7 +156,7 @@ def _fit_temperature(logits: np.ndarray, truth: np.ndarray, *, multilabel: bool)
 
     low, high = SCALES
     if slope(high) <= 0:
-        return 1.0, "no temperature fits: the validation images are all right, ever surer would fit ever better"
+        return 1.0, "no temperature could be fitted: the model answers every validation image correctly"
     if slope(low) >= 0:
         return low, f"the temperature is held at {1 / low:.0f}: on the validation images the probabilities say nothing"
     return float(brentq(slope, low, high, xtol=1e-14, rtol=1e-14)), None

@@ -71,6 +71,7 @@ def check(
     from msmae.data.obstacles import made_for, obstacles_of, stop_on
     from msmae.data.opening import open_data, reading_of
     from msmae.data.repair import left_out_path
+    from msmae.files import own_folder
     from msmae.runs.folder import check_output, clear_output, write_json
     from msmae.verbs.show import show_audit, show_folds, show_repair, show_trains, show_understood
 
@@ -80,6 +81,8 @@ def check(
     if target is not None:
         for file in (target, left_out_path(target)):
             check_output(file, overwrite=overwrite, flag="--repair")
+    if folds is None and repeats != 1:
+        raise UserError("--repeats has no effect without folds", where="--repeats", mend="add --folds, or leave it out")
     files = [] if folds is None else name_folds(out, folds=folds, repeats=repeats)
     writes = [*WRITES, *(file.name for file in files)]
     if out is not None:
@@ -112,7 +115,7 @@ def check(
         "warnings": list_warnings(examined.audit),
     }
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
+        own_folder(Path(out))
         clear_output(Path(out), writes)
         write_json(Path(out) / "audit.json", content)
         draw_worst_pairs(examined.manifest, examined.duplicates, Path(out) / "worst_pairs.png", reading=reading)

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image, ImageDraw
 from test_audit import different, manifest_of, save, texture
 
-from msmae.data.audit import audit, list_warnings, shortcuts
+from msmae.data.audit import audit, list_warnings, shortcuts, take_fingerprints
 from msmae.data.audit import fingerprints as traits
+from msmae.data.audit.shortcuts import find_shortcuts
 from msmae.data.tables.layouts import open_dataset
 
 
@@ -21,12 +22,23 @@ def test_traits_of_a_frame_with_a_letter_in_its_corner() -> None:
     assert np.allclose(traits.borders(plane), (0.1, 0.2, 0.15, 0))
     assert traits.borders(np.ones((4, 4), np.float32)) == (1, 1, 1, 1)
     assert traits.corner_level(plane) == 0
-    assert traits.corner_level(255 - plane) == 1
+    assert traits.corner_level(255 - plane) == 255
     letter = Image.fromarray(plane).convert("L")
     ImageDraw.Draw(letter).text((4, 1), "R", fill=255)
-    quiet, marked = traits.mark_share(plane), traits.mark_share(np.asarray(letter, np.float32))
+    quiet, marked = (traits.mark_share(seen, span=255.0) for seen in (plane, np.asarray(letter, np.float32)))
     assert marked > quiet
-    assert traits.mark_share(np.ones((4, 4), np.float32)) == 0
+    assert traits.mark_share(np.ones((4, 4), np.float32), span=0.0) == 0
+
+
+def test_a_bright_lesion_in_the_middle_is_no_shortcut_of_corners_and_edges(tmp_path: Path) -> None:
+    """It widens the image's range: as shares of that, corners had looked darker, and edges smoother, than they were."""
+    for number in range(60):
+        pixels = np.random.default_rng(number).normal(128, 12, (48, 48)).clip(60, 190)
+        pixels[18:30, 18:30] = 250 if number % 2 else 120
+        save(tmp_path / ("lesion" if number % 2 else "healthy") / f"{number}.png", pixels.astype(np.uint8))
+    manifest = open_dataset(tmp_path)
+    found = find_shortcuts(manifest, take_fingerprints(manifest), np.arange(60))
+    assert [shortcut.trait for shortcut in found] == []
 
 
 def test_how_an_image_was_made_is_read_from_its_file(tmp_path: Path) -> None:

@@ -18,16 +18,16 @@ def test_a_corner_is_a_sixteenth_of_each_side(side: int, corner: int) -> None:
     wide = (side + 16) // 16
     for rows in (slice(corner), slice(-corner, None)):
         plane[rows, :wide] = plane[rows, -wide:] = 80
-    assert corner_level(plane) == pytest.approx(0.8)
+    assert corner_level(plane) == pytest.approx(80)
     if corner > 1:
         outermost = plane.copy()
         outermost[[0, 0, -1, -1], [0, -1, 0, -1]] = 0
-        assert corner_level(outermost) == pytest.approx(0.8)
+        assert corner_level(outermost) == pytest.approx(80)
     plane[:corner, :wide] = plane[-corner:, :wide] = 20  # two of four: the median is in the middle
-    assert corner_level(plane) == pytest.approx(0.5)
+    assert corner_level(plane) == pytest.approx(50)
     inside = np.pad(np.full((side - 2 * corner, side + 16 - 2 * wide), 100, np.float32), ((corner,) * 2, (wide,) * 2))
     assert corner_level(inside) == 0
-    assert corner_level(np.ones((4, 4), np.float32)) == 0
+    assert corner_level(np.ones((4, 4), np.float32)) == 1
 
 
 @pytest.mark.parametrize(("side", "rim"), [(32, 4), (39, 4), (40, 5), (7, 1)])
@@ -36,7 +36,7 @@ def test_marks_are_steps_of_half_the_range_within_an_eighth_of_each_side(side: i
         plane = np.zeros((side, side + 8), np.float32)
         plane[side // 2, side // 2] = 100
         plane[row, column] = value
-        return mark_share(plane) * (plane.size - (side - 2 * rim) * (side + 8 - 2 * ((side + 8) // 8)))
+        return mark_share(plane, span=100.0) * (plane.size - (side - 2 * rim) * (side + 8 - 2 * ((side + 8) // 8)))
 
     middle, last = side // 2 + 2, side + 7
     for row, column in ((rim - 1, middle), (side - rim, middle), (0, middle)):
@@ -44,7 +44,7 @@ def test_marks_are_steps_of_half_the_range_within_an_eighth_of_each_side(side: i
         assert marked(row, column, 49) == 0
     assert marked(middle, 0, 50) == marked(middle, last, 50) == pytest.approx(1 if side > 7 else 0)
     assert marked(rim, middle, 100) == marked(side - rim - 1, middle, 100) == 0
-    assert mark_share(np.ones((4, 4), np.float32)) == 0
+    assert mark_share(np.ones((4, 4), np.float32), span=0.0) == 0
 
 
 def test_a_border_spans_no_more_than_a_fiftieth_of_the_range() -> None:

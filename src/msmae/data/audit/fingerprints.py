@@ -28,7 +28,7 @@ from msmae.data.store import READERS
 from msmae.errors import UserError
 from msmae.files import whole
 
-FORMAT = 3
+FORMAT = 4
 ENOUGH = 300_000  # pixels that a large JPEG is decoded to: hashes, borders and marks need no more
 SETTLED = 24  # bits between a picture's hash and that of itself, decoded smaller
 RESAVED = 200  # images that are saved again to see how far their hashes move
@@ -213,7 +213,7 @@ def _describe(pixels: np.ndarray, made: str, coarseness: int, *, resave: bool) -
     seen["constant"] = (pixels == pixels[:, :1, :1]).all()
     seen["borders"] = borders(plane)
     seen["corners"] = corner_level(plane)
-    seen["marks"] = mark_share(plane)
+    seen["marks"] = mark_share(plane, span=255.0 if pixels.dtype == np.uint8 else float(np.ptp(plane)))
     seen["acquisition"], seen["coarseness"] = made, coarseness
     seen["resaved"] = resaving_distance(plane) if resave and not seen["constant"] else -1
     return seen

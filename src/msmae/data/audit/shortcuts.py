@@ -93,7 +93,7 @@ def measure_traits(manifest: Manifest, prints: Fingerprints) -> list[Trait]:
         _categories("device", made),
         _number("JPEG compression", record["coarseness"], "quantisation sum {:.0f}"),
         Trait("border", record["borders"].astype(np.float64), lambda rows: f"{frame[rows].mean():.1%} empty rim"),
-        _number("brightness of the corners", record["corners"], "at {:.2f} of the range"),
+        _number("brightness of the corners", record["corners"], "at {:.4g}"),
         Trait(
             "amount of marks at the edges",
             _columns(record["marks"]),

@@ -43,23 +43,22 @@ def borders(plane: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def corner_level(plane: np.ndarray) -> float:
-    """How bright the four corners of [H, W] are, as a share of the image's range: 0 darkest, 1 brightest."""
-    low, high = float(plane.min()), float(plane.max())
-    if low == high:
-        return 0.0
+    """How bright the four corners of [H, W] are, in the files' own numbers: as a share of the image's range, a bright
+    lesion in the middle would change it."""
     height, width = (max(1, side // CORNER) for side in plane.shape)
     rows = np.concatenate([plane[:height], plane[-height:]])
     corners = np.concatenate([rows[:, :width], rows[:, -width:]], axis=1)
-    return (float(np.median(corners)) - low) / (high - low)
+    return float(np.median(corners))
 
 
-def mark_share(plane: np.ndarray) -> float:
+def mark_share(plane: np.ndarray, *, span: float) -> float:
     """Share of the pixels along the edges of [H, W] that step sharply to the next: letters and arrows are made of them.
 
-    Letters burned into X-rays and ultrasound stand in the margins, at full contrast and without a soft edge.
+    Letters burned into X-rays and ultrasound stand in the margins, at full contrast and without a soft edge. ``span``:
+    the full contrast, in the files' own numbers.
     """
     height, width = (max(1, side // RIM) for side in plane.shape)
-    stroke = STROKE * (float(plane.max()) - float(plane.min()))
+    stroke = STROKE * span
     if stroke == 0:
         return 0.0
     inner = plane[height:-height]

@@ -144,7 +144,7 @@ def two_readings(classes: Sequence[str], chosen: Chosen, says: str, then: str, *
     name = chosen.names[0]
     second = "--layout tables" if name == ColumnNames.label else f"--label-column '{name}'"
     return UserError(
-        f"this folder can be read in two ways: each of {some(classes, at_most=3)} is a class; or the label is "
+        f"this folder can be read in two ways: each of {some(list(classes), at_most=3)} is a class; or the label is "
         f"{chosen.rule}{says}",
         where=where,
         mend=f"say which: --layout folder for the first, {second} for the second{f' ({then} first)' if then else ''}",

@@ -67,12 +67,14 @@ def calibration(metrics: Mapping[str, Any], split: str) -> list[str]:
             "probabilities therefore assume equally common classes. The calibrated ones assume the frequencies of "
             "training. Plain answers follow the calibrated probabilities, balanced answers the network's own."
         )
+    note = f"{record['note'][:1].upper()}{record['note'][1:]}." if record.get("note") else ""
+    if note and temperature == 1:
+        return [*found, f"The probabilities are as the network gives them. {note}"]
     found.append(
         f"One temperature, {number(temperature)}, was fitted on {of(record['images'], 'validation image')}. It makes "
         f"the model {kind} confident."
     )
-    if record.get("note"):
-        found.append(f"{record['note'][:1].upper()}{record['note'][1:]}.")
+    found += [note] if note else []
     errors = (record.get("errors") or {}).get(split)
     if errors:
         was, became = ({"value": errors["ece"][when]} for when in ("before", "after"))
