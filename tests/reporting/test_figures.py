@@ -238,3 +238,12 @@ def test_a_font_that_has_the_letters_is_found(monkeypatch: pytest.MonkeyPatch) -
         assert len(families) == 2
     finally:
         fonts.covering.cache_clear()
+
+
+def test_a_share_has_no_axis_above_1_and_one_epoch_has_whole_ticks() -> None:
+    log = pd.DataFrame({"epoch": [17, 17], "val_balanced_accuracy": [1.0, 1.0], "map_overlap": [0.5, 0.5]})
+    for quantity, series in by_panel(log).items():
+        numbers = [float(text) for text in re.findall(r">([\d.]+)<", training_figure(quantity, series, stage="x"))]
+        across = [number for number in numbers if number > 2]
+        assert across == [18] or set(across) <= {17, 18, 19, 20}
+        assert max(number for number in numbers if number <= 2) <= 1

@@ -214,3 +214,16 @@ def test_the_verb_writes_page_and_papers_and_gives_the_same_bytes(run: Path, dra
 def test_the_verb_refuses_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no metrics"):
         report(str(tmp_path))
+
+
+@pytest.mark.parametrize("arm", ["vit", "msmae", "probe"])
+def test_a_run_that_began_with_a_pretrained_encoder_says_so_everywhere(arm: str, tmp_path: Path) -> None:
+    """Of a fine-tuned DINOv2 the report had said "trained from scratch"."""
+    run = write_run(tmp_path / "run", make_predictions())
+    edit_metrics(run, lambda metrics: metrics.update(arm=arm))
+    config = yaml.safe_load((run / "config.yaml").read_text()) | {"init": "weights/dinov2"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    told = [report(str(run)).read_text(), write_model_card(run).read_text()]
+    told += [path.read_text() for path in write_checklists(run)]
+    assert not any("from scratch" in text or "random weights" in text for text in told)
+    assert all("dinov2" in text for text in told)

@@ -9,6 +9,8 @@ import pandas as pd
 from msmae.reporting.figures.canvas import DASHES, SERIES, panel, to_svg
 
 NOT_CURVES = ("epoch", "step", "images_per_s")
+SHARES = ("balanced_accuracy", "map_overlap")
+"""Quantities that are 1 at most."""
 NAMES = {
     "loss": "loss",
     "reconstruction": "reconstruction error of the masked patches",
@@ -47,7 +49,12 @@ def training_figure(quantity: str, series: Mapping[str, pd.Series], *, stage: st
             mark = "o" if len(values) == 1 else None
             axes.plot(values.index + 1, values.to_numpy(), color=colour, linestyle=dashes, label=split, marker=mark)
         axes.set(xlabel="epoch", title=f"{name}{alone}")
+        left, right = axes.get_xlim()
+        if right - left < 2:  # one epoch
+            axes.set_xlim(round(left), round(left) + 2)
         axes.locator_params(axis="x", integer=True)
+        if quantity in SHARES and axes.get_ylim()[1] > 1:
+            axes.set_ylim(top=1)
         if len(series) > 1:
             axes.legend(loc="best")
         return to_svg(axes, alt=f"{stage}: {name}{alone} by epoch")
