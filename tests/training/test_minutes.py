@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from msmae.training.minutes import (
     EPOCHS,
     FEWEST_EPOCHS,
     MOST_EPOCHS,
+    PRESENTATIONS,
     SMALLEST_BATCH,
     STEPS,
     Amounts,
@@ -26,6 +28,7 @@ from msmae.training.minutes import (
     candidate_sizes,
     decide,
     in_time,
+    on_the_line,
     with_enough_steps,
 )
 
@@ -54,6 +57,32 @@ def test_where_not_even_two_epochs_fit_the_encoder_stays_frozen() -> None:
         decide(0.1, SIZES, rates, amounts(2000))
 
 
+def test_many_images_need_fewer_epochs_than_few_do() -> None:
+    """After 34,000 images a larger size is worth more than further epochs."""
+    few, many = (decide(85, SIZES, rates, amounts(train)) for train in (2000, 12_000))
+    assert few.size == many.size == SIZES[-1]
+    assert many.epochs == math.ceil(PRESENTATIONS / 12_000) < EPOCHS <= few.epochs
+    two = Amounts(train=24_000, val=4800, test=6000, spent=10.0, reading=5.0, models=2)
+    assert decide(167, SIZES, rates, two).epochs == many.epochs
+
+
+def test_what_an_image_costs_lies_on_the_line_through_two_sizes() -> None:
+    def macs(size: int) -> float:
+        return float(size**2)
+
+    small, middle = Rates(56, 1 + 56**2, 2.0 * 56**2), Rates(112, 1 + 112**2, 2.0 * 112**2)
+    for size in (56, 84, 112, 224):
+        found = on_the_line([small, middle], size, macs)
+        assert (found.size, found.train, found.predict) == (
+            size,
+            pytest.approx(1 + size**2),
+            pytest.approx(2 * size**2),
+        )
+    assert on_the_line([middle], 224, macs).train == pytest.approx(4 * middle.train)
+    noisy = on_the_line([Rates(56, 9.0, 9.0), Rates(112, 8.0, 8.0)], 224, macs)
+    assert noisy.train >= 8, "a larger image is never taken for a quicker one"
+
+
 def decided_at(size: int, minutes: float, train: int) -> int:
     """The epochs where there is no other size; 0 where a probe or nothing fits."""
     try:
@@ -69,20 +98,20 @@ def probe_fits(size: int, minutes: float, train: int) -> bool:
         return False
 
 
-@given(minutes=st.floats(1.5, 500), train=st.integers(50, 3000))
+@given(minutes=st.floats(1.5, 500), train=st.integers(50, 30_000))
 def test_what_is_decided_fits(minutes: float, train: int) -> None:
     try:
         found = decide(minutes, SIZES, rates, amounts(train))
     except UserError:
         return
-    rate = rates(found.size)
+    rate, enough = rates(found.size), min(EPOCHS, math.ceil(PRESENTATIONS / train))
     needed = found.seconds
     assert needed <= 60 * minutes * AIM + 1e-6
     if found.size < SIZES[-1]:  # a larger image would have to do with fewer epochs
-        asked = min(found.epochs, EPOCHS)
+        asked = min(found.epochs, enough)
         larger = SIZES[SIZES.index(found.size) + 1]
         assert decided_at(larger, minutes, train) < asked if asked else not probe_fits(larger, minutes, train)
-    if 0 < found.epochs < EPOCHS:  # and a smaller one would not have had more
+    if 0 < found.epochs < enough:  # and a smaller one would not have had more
         assert decided_at(SIZES[0], minutes, train) == found.epochs
     one_more = needed + train * rate.train + train // 5 * rate.predict
     assert found.epochs in (0, MOST_EPOCHS) or one_more > 60 * minutes * AIM
@@ -93,8 +122,9 @@ def test_sizes_are_multiples_of_the_patch_within_the_files_and_the_limit(own: in
     sizes = candidate_sizes(own, limit, patch)
     assert sizes == sorted(set(sizes))
     assert all(size % patch == 0 for size in sizes)
+    assert sizes[0] == 4 * patch
     assert sizes[-1] <= max(8 * patch, min(own, limit))
-    assert sizes[-1] > min(own, limit) - patch or sizes == [8 * patch]
+    assert sizes[-1] > min(own, limit) - patch or sizes[-1] == 8 * patch
 
 
 @given(images=st.integers(8, 5000), epochs=st.integers(2, 30))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,12 @@ AIM = 0.93
 below it: with 0.85, five runs ended after 0.68 to 0.82 of their time."""
 EPOCHS, MOST_EPOCHS, FEWEST_EPOCHS = 8, 30, 2
 """Epochs that a larger image must leave room for; that are worth their time; that are fewer than worth it."""
+PRESENTATIONS = 34_000
+"""Images seen in training that are enough, too, for a larger image: 5 epochs of HAM10000."""
 LIMIT = 224
 """Side in pixels beyond which accuracy was not seen to grow."""
-SMALLEST = 8
-"""Patches along a side of the smallest image."""
+SMALLEST, ENLARGED = 4, 8
+"""Patches along a side of the smallest image, and of the one that smaller files may be enlarged to."""
 REPORT = 20.0
 """Seconds for intervals, pictures and the report."""
 IMAGES = 16
@@ -69,6 +71,8 @@ class Amounts:
     """Seconds since the command began."""
     reading: float
     """Seconds that decoding all images will take."""
+    models: int = 1
+    """So many models are trained; ``train``, ``val`` and ``test`` are the images of all of them."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,9 @@ def decide(
     epochs: int | None = None,
     frozen: bool = False,
 ) -> Decided:
-    """As many epochs as fit at the smallest of some sizes (ascending), up to ``EPOCHS``; then the largest size at which
-    as many still fit. Where even the fewest do not: a probe, at the largest size at which it fits.
+    """As many epochs as fit at the smallest of some sizes (ascending), up to ``EPOCHS`` or ``PRESENTATIONS``; then the
+    largest size at which as many still fit. Where even the fewest do not: a probe, at the largest size at which it
+    fits.
 
     Args:
         minutes: of the whole command.
@@ -123,7 +128,8 @@ def decide(
         return int((budget - fixed(size)) // epoch(size))
 
     fewest, most = (FEWEST_EPOCHS, MOST_EPOCHS) if epochs is None else (epochs, epochs)
-    wanted = max(fewest, min(EPOCHS, fits(sizes[0]))) if epochs is None else epochs
+    enough = min(EPOCHS, math.ceil(PRESENTATIONS * amounts.models / max(1, amounts.train)))
+    wanted = max(fewest, min(enough, fits(sizes[0]))) if epochs is None else epochs
     for size in reversed(sizes):
         if not frozen and fits(size) >= wanted:
             trained = min(fits(size), most)
@@ -156,9 +162,10 @@ def with_enough_steps(fine: FinetuneSettings, *, images: int) -> FinetuneSetting
 
 
 def candidate_sizes(own: int, limit: int, patch: int) -> list[int]:
-    """Image sides to choose from, by about an eighth: from eight patches to the files' own side or a limit."""
+    """Image sides to choose from, by about an eighth: from four patches to the files' own side or a limit, and at least
+    to eight patches."""
     least = SMALLEST * patch
-    largest = max(least, min(own, limit) // patch * patch)
+    largest = max(ENLARGED * patch, min(own, limit) // patch * patch)
     sizes = [least]
     while sizes[-1] < largest:
         step = max(patch, round(sizes[-1] / 8 / patch) * patch)
@@ -167,11 +174,10 @@ def candidate_sizes(own: int, limit: int, patch: int) -> list[int]:
 
 
 def time_steps(
-    weights: Weights, *, classes: int, channels: int, batch: int, size: int, machine: TrainerSettings
+    weights: Weights, *, classes: int, channels: int, batch: int, sizes: Sequence[int], machine: TrainerSettings
 ) -> Callable[[int], Rates]:
-    """A function that says what an image costs at any size: timed at one ``size``, in the trainer's precision, and in
-    proportion to the multiply-accumulates from there."""
-    measured: dict[int, Rates] = {}
+    """A function that says what an image costs at any size: timed at one or two ``sizes``, in the trainer's precision,
+    and from there on the line through them over the multiply-accumulates."""
     images = min(IMAGES, batch)
 
     def measure(size: int) -> Rates:
@@ -200,21 +206,26 @@ def time_steps(
             model = Classifier(build_encoder(weights.spec, (size, size), channels=channels), classes=classes)
         return float(classifier_macs(model, None).total)
 
-    def rates(size: int) -> Rates:
-        if not measured:
-            measured[size] = measure(size)
-        known = next(iter(measured.values()))
-        factor = macs(size) / macs(known.size)
-        return dataclasses.replace(known, size=size, train=known.train * factor, predict=known.predict * factor)
-
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
     precision = choose_precision(machine.precision, machine.accelerator)
     half = torch.float16 if precision == "16-mixed" else torch.bfloat16
     gpu = machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
-    rates(size)
-    return rates
+    measured = [measure(size) for size in sizes]
+    return lambda size: on_the_line(measured, size, macs)
+
+
+def on_the_line(measured: Sequence[Rates], size: int, macs: Callable[[int], float]) -> Rates:
+    """The rates at a size, from those at one other, in proportion to the ``macs``, or two, on the line through them."""
+    first, last = measured[0], measured[-1]
+    place, begin, end = macs(size), 0.0 if first is last else macs(first.size), macs(last.size)
+
+    def at(low: float, high: float) -> float:
+        return max(low + (high - low) * (place - begin) / (end - begin), high * min(1.0, place / end))
+
+    low = Rates(0, 0.0, 0.0) if first is last else first
+    return Rates(size, at(low.train, last.train), at(low.predict, last.predict))
 
 
 def in_time(
@@ -290,10 +301,10 @@ def settings_within(
     channels = start.spec.channels
     rates = time_steps(
         start, classes=len(manifest.classes), channels=channels, batch=settings.finetune.batch_size,
-        size=candidates[0], machine=settings.trainer,
+        sizes=sorted({candidates[0], min(candidates[-1], ENLARGED * patch)}), machine=settings.trainer,
     )  # fmt: skip
     train, val, test = (len(manifest.ids(split)) for split in ("train", "val", "test"))
-    amounts = Amounts(models * train, models * val, models * test, time.monotonic() - began, reading)
+    amounts = Amounts(models * train, models * val, models * test, time.monotonic() - began, reading, models)
     epochs, shown = settings.finetune.epochs, settings.finetune.presentations
     if epochs is None and shown != RECIPE["presentations"]:  # as the user says
         epochs = max(1, round(shown / train))
