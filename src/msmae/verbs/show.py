@@ -160,7 +160,7 @@ def figure(entry: dict[str, Any] | None) -> str:
 
 LISTED = 5  # lines of a list that the terminal shows; audit.json has all
 CLASSES = 40  # rows of the table of classes
-LEAKAGE = ("test_identical_to_pool", "test_patients_in_pool")
+LEAKAGE = ("test_identical_to_pool", "test_copies_in_pool", "test_patients_in_pool")
 COUNTS = {
     "images": "images",
     "patients": "patients named",
@@ -172,6 +172,7 @@ COUNTS = {
     "near_pairs": "pairs nearly identical",
     "near_clusters": "clusters of nearly identical pictures",
     "test_identical_to_pool": "test images identical to a training or validation image",
+    "test_copies_in_pool": "test images with a changed copy in training or validation, or made from an image there",
     "test_near_pool": "test images nearly identical to a training or validation image",
     "test_patients_in_pool": "patients both in test and in training or validation",
     "patients_crossing": "patients in more than one split",

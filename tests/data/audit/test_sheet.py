@@ -20,7 +20,7 @@ def columns_of(labels: str, splits: str = "", patients: str = "") -> Columns:
     """A letter an image, ``-`` for none; splits of t(est) and others."""
     cells = [[letter.strip("-") for letter in (text or "-" * len(labels))] for text in (labels, patients, splits)]
     cells[2] = [{"t": "test", "r": "train", "": ""}[split] for split in cells[2]]
-    return Columns(*(np.array(column, dtype=object) for column in cells))
+    return Columns(*(np.array(column, dtype=object) for column in (*cells, [""] * len(labels))))
 
 
 def pictures(numbers: list[int], near: list[tuple[int, int, int]]) -> Duplicates:

@@ -97,8 +97,8 @@ def _related(manifest: Manifest, prints: Fingerprints, other: Manifest, theirs: 
     return bool(digests_of(prints) & digests_of(theirs)) or bool(folders_of(manifest) & folders_of(other))
 
 
-def _columns(manifest: Manifest, *, split: str, patients: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, patients and splits as ``Columns`` has them, all of one split; without patients, none is named."""
+def _columns(manifest: Manifest, *, split: str, patients: bool = True) -> tuple[np.ndarray, ...]:
+    """What ``Columns`` has, all of one split, and no cluster; without patients, none is named."""
     own = Columns.of(manifest)
     unnamed, splits = (np.full(len(manifest), text, dtype=object) for text in ("", split))
-    return own.labels, own.patients if patients else unnamed, splits
+    return own.labels, own.patients if patients else unnamed, splits, np.full(len(manifest), "", dtype=object)

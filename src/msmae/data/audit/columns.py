@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from msmae.data.manifest import SEPARATOR, Manifest
 
@@ -16,15 +17,18 @@ NO_FINDING = "(no finding)"
 
 @dataclass(frozen=True)
 class Columns:
-    """``labels``, ``patients`` and ``splits`` of every image: text [n], ``""`` where unknown."""
+    """``labels``, ``patients``, ``splits`` and ``clusters`` of every image: text [n], ``""`` where unknown."""
 
     labels: np.ndarray
     patients: np.ndarray
     splits: np.ndarray
+    clusters: np.ndarray
 
     @classmethod
     def of(cls, manifest: Manifest) -> Columns:
-        return cls(*(manifest.table[name].to_numpy(dtype=object) for name in ("label", "patient_id", "split")))
+        clusters = manifest.table["cluster"] if "cluster" in manifest.table else pd.Series([""] * len(manifest))
+        known = (manifest.table[name] for name in ("label", "patient_id", "split"))
+        return cls(*(column.to_numpy(dtype=object) for column in (*known, clusters)))
 
     @property
     def test(self) -> np.ndarray:
@@ -49,6 +53,11 @@ class Columns:
     def on_both_sides(self) -> list[str]:
         """Patients with images in the test split and in the pool."""
         return [patient for patient in self.crossing if "test" in self.splits_of_patients[patient]]
+
+    def clustered_with_pool(self, beginning: str) -> np.ndarray:
+        """Test images whose cluster, of a name that begins so, has images in the pool, too: bool [n]."""
+        pool = {name for name in self.clusters[~self.test] if name.startswith(beginning)}
+        return self.test & np.array([name in pool for name in self.clusters], dtype=bool)
 
     def by_label(self, images: np.ndarray) -> dict[str, int]:
         """Label -> how many of these images (bool [n]) carry it."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from msmae.data.audit.columns import Columns, classes_of
 from msmae.data.audit.duplicates import Duplicates, clusters
+from msmae.data.copies import ALIKE, COPIED
 
 FEWEST = 3  # groups of a class: one each for training, validation and test
 
@@ -32,15 +33,18 @@ def count_leakage(columns: Columns, duplicates: Duplicates) -> dict[str, Any]:
     """The fields of ``Audit`` that compare the splits."""
     identical, near = leaking_copies(columns, duplicates)
     both_sides = columns.on_both_sides
-    leaking = identical | (columns.test & np.isin(columns.patients, both_sides))
+    copied = columns.clustered_with_pool(COPIED)
+    leaking = identical | copied | (columns.test & np.isin(columns.patients, both_sides))
     train, val = columns.splits == "train", columns.splits == "val"
     return {
         "test_identical_to_pool": int(identical.sum()),
+        "test_copies_in_pool": int(copied.sum()),
         "test_patients_in_pool": len(both_sides),
         "leaking_images": int(leaking.sum()),
         "leaking_classes": columns.by_label(leaking),
         "test_near_pool": int(near.sum()),
         "near_classes": columns.by_label(near),
+        "test_named_like_pool": int(columns.clustered_with_pool(ALIKE).sum()),
         "val_identical_to_train": int((val & duplicates.of_images(duplicates.show(train))).sum()),
         "patients_crossing": len(columns.crossing),
     }

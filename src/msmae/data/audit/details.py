@@ -12,6 +12,7 @@ from msmae.data.audit.columns import Columns
 from msmae.data.audit.counts import label_conflicts, leaking_copies
 from msmae.data.audit.duplicates import Duplicates
 from msmae.data.audit.fingerprints import Fingerprints
+from msmae.data.copies import ALIKE, COPIED
 from msmae.data.manifest import Manifest, printable
 
 NEAREST = 1000  # near pairs that are listed; masses of near-equal images have more
@@ -42,6 +43,8 @@ def list_details(
         ],
         "test_identical_to_pool": names(np.flatnonzero(identical)),
         "test_near_pool": names(np.flatnonzero(near)),
+        "test_copies_in_pool": names(np.flatnonzero(columns.clustered_with_pool(COPIED))),
+        "test_named_like_pool": names(np.flatnonzero(columns.clustered_with_pool(ALIKE))),
         "patients_crossing": [printable(patient) for patient in columns.crossing],
         "mask_problems": reasons(prints.mask_problems),
         "other_numbers": reasons(prints.other_numbers()),

@@ -62,16 +62,21 @@ class Audit:
 
     test_identical_to_pool: int
     """Test images whose decoded pixels equal an image of the pool: leakage."""
+    test_copies_in_pool: int
+    """Test images that are, by their names, a changed copy of an image of the pool, or what one there was made of:
+    leakage."""
     test_patients_in_pool: int
     """Patients with images in the test split and in the pool: leakage."""
     leaking_images: int
-    """Test images that are identical to one of the pool, or whose patient has images in it."""
+    """Test images that are identical to one of the pool or, by its name, a copy, or whose patient has images in it."""
     leaking_classes: dict[str, int]
     """Label -> those images."""
     test_near_pool: int
     """Test images near to a picture of the pool, and identical to none: a warning."""
     near_classes: dict[str, int]
     """Label -> those images."""
+    test_named_like_pool: int
+    """Test images that have the name of an image of the pool and more, as views and parts have: a warning."""
     val_identical_to_train: int
     patients_crossing: int
     """Patients with images in more than one split, whichever."""

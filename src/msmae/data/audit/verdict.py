@@ -40,6 +40,9 @@ def describe_leakage(audit: Audit) -> str:
     if audit.test_identical_to_pool:
         images = count(audit.test_identical_to_pool, "test image")
         pieces.append(f"{images} with exactly the pixels of a training or validation image")
+    if audit.test_copies_in_pool:
+        images = count(audit.test_copies_in_pool, "test image")
+        pieces.append(f"{images} of one picture with a training or validation image, by the names of changed copies")
     if audit.test_patients_in_pool:
         pieces.append(
             f"{count(audit.test_patients_in_pool, 'patient')} with images in test and in training or validation"
@@ -67,6 +70,7 @@ def _warnings(audit: Audit) -> Iterator[str]:
         (audit.constant, "image", "of one colour"),
         (audit.label_conflicts, "picture", "under several different labels"),
         (audit.test_near_pool, "test image", f"nearly the same as a training or validation image{_by(audit)}"),
+        (audit.test_named_like_pool, "test image", "named like a training or validation image, as its views and parts"),
         (audit.near_conflicts, "pair", "of nearly the same pictures under different labels"),
         (audit.near_across_patients, "pair", "of nearly the same pictures under different patients"),
         (audit.val_identical_to_train, "validation image", "with exactly the pixels of a training image"),

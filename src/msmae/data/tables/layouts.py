@@ -8,13 +8,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from msmae.data.copies import with_copies
 from msmae.data.manifest import LeftOut, Manifest, plain
 from msmae.data.spellings import one_patient_a_spelling
 from msmae.data.tables.by_tables import LAYOUT, read_by_tables
 from msmae.data.tables.findings import parse_labels
 from msmae.data.tables.folders import READERS, check_labelled, read_without_classes, recognise_folders
 from msmae.data.tables.listing import SPREADSHEETS, Listing, left_out, list_folder, some
-from msmae.data.tables.patients import labels_as_told, suggest_patients, with_copies, with_words_of_names
+from msmae.data.tables.patients import labels_as_told, suggest_patients, with_words_of_names
 from msmae.data.tables.places import check_aside
 from msmae.data.tables.published import LAYOUTS, imagefolder, recognise
 from msmae.data.tables.published.medmnist import read_medmnist

@@ -32,15 +32,6 @@ UNIT = re.compile(
 """What a file's name begins with where several images are of one video, case or slide: ``video3_frame0001``."""
 TILE = re.compile(r".*?[a-z\d](?=[-_ ](?:x|r|row)[-_=]?\d+[-_ ](?:y|c|col)[-_=]?\d+)", re.IGNORECASE)
 """The name of a slide, before the place of a tile in it: ``S03_x0128_y0256``."""
-COPY = re.compile(
-    r"(?:\.rf\.[0-9a-f]{8,}|(?:[-_ ](?:aug(?:mented|mentation)?|flip(?:ped)?|rot(?:ated|ation)?|mirror(?:ed)?|nois[ey]|"
-    r"blur(?:red)?|bright(?:ness)?|hflip|vflip|copy)[-_ ]?\w{0,8}))$",
-    re.IGNORECASE,
-)
-"""What the name of a changed copy has behind the name of the picture that it was made of."""
-COPY_BEHIND = re.compile(r"\s?-?\s?(?:\b(?:copy|kopie|copie|copia|cópia|副本)\b\s?)?(?:\(\d{1,2}\))?$", re.IGNORECASE)
-COPY_BEFORE = re.compile(r"((?:^|/))(?:copy of|kopie von|copie de|copia de|cópia de|copia di)[ _]", re.IGNORECASE)
-"""What a computer writes behind or before a file's name where it is copied: ``a - Kopie (2)``, ``Copia de a``."""
 NUMBERED = re.compile(r"([^/]*?[^\W\d_][^/]*?)[-_ ]+[A-Za-z]{0,8}\d+(?:[-.]\d+)*\.[^/.]+$")
 """The name before a last number, with or without a word: ``Huber`` of ``Huber_v2.png``."""
 BEHIND_DAY = re.compile(rf"{DAY}[-_]([^/_-]+)[_-][^/]*$")
@@ -186,38 +177,6 @@ def with_words_of_names(manifest: Manifest, *, splits: bool = True) -> Manifest:
     option = f"--label-column 'path:({either})[^/]*$'"
     hint = f"the file names begin with {some(sorted(said))}: if these are classes, say {option}"
     return manifest.with_columns({}, notes=[hint])
-
-
-def _base(stem: str, stems: set[str]) -> str:
-    """The name of the picture that one of this name goes with: what it was copied from, or has its name before a word
-    (``a_roi`` of ``a``); its own where it stands for itself."""
-    copied = COPY.sub("", stem)
-    again = COPY_BEFORE.sub(r"\1", COPY_BEHIND.sub("", stem))
-    if again != stem and again in stems:
-        return again
-    shorter = re.sub(r"[-_ ][^\W\d_/]+$", "", stem)
-    return copied if copied != stem or shorter not in stems else shorter
-
-
-def with_copies(manifest: Manifest) -> Manifest:
-    """Name the copies of a picture that were made to have more of them (``a_aug1``, ``a.rf.3f2a91c0``), or in another
-    format (``a.jpg``, ``a.png``), in the column ``cluster``, together with the picture: no cut parts them, and they are
-    no patients."""
-    paths = manifest.table["image_path"].tolist()
-    stems = {without_suffix(path) for path in paths}
-    base_of = {path: _base(without_suffix(path), stems) for path in paths}
-    sizes = Counter(base_of.values())  # files, however many planes of one there are
-    several = sorted((len(path), path) for path, base in base_of.items() if sizes[base] > 1)
-    firsts = {base_of[path]: path for _, path in reversed(several)}
-    copies = sorted(path for _, path in several if firsts[base_of[path]] != path)
-    if not copies or "cluster" in manifest.table:
-        return manifest
-    together = [f"near-{plain(base_of[path])}" if sizes[base_of[path]] > 1 else "" for path in paths]
-    note = (
-        f"{count(len(copies), 'image')} named like another, as a changed copy of it, a part or another format, and "
-        f"kept together with it ({copies[0]})"
-    )
-    return manifest.with_columns({"cluster": together}, notes=[note], rules={"cluster": note})
 
 
 def _by_units(manifest: Manifest, paths: Sequence[str]) -> Manifest | None:

@@ -23,9 +23,11 @@ COUNTED = {
     "near_conflicts": "pairs of nearly identical images with different labels",
     "near_across_patients": "pairs of nearly identical images of different patients",
     "test_identical_to_pool": "test images with the pixels of a training or validation image",
+    "test_copies_in_pool": "test images of one picture with a training or validation image, by the names of copies",
     "test_patients_in_pool": "test patients also in training or validation",
     "test_in_encoder_pool": "test images, or images of their patients, that the encoder was trained on before",
     "test_near_pool": "test images nearly the same as a training or validation image",
+    "test_named_like_pool": "test images named like a training or validation image, as its views and parts",
     "val_identical_to_train": "validation images with the pixels of a training image",
     "patients_crossing": "patients in more than one split",
 }
@@ -127,6 +129,8 @@ def leaks(audit: Mapping[str, Any] | None) -> list[str]:
         found.append(f"{of(encoder, 'test image')} that the encoder was trained on before, or of the same patients")
     if identical:
         found.append(f"{of(identical, 'test image')} with the pixels of a training or validation image")
+    if copies := amount(audit.get("test_copies_in_pool")):
+        found.append(f"{of(copies, 'test image')} of one picture with a training or validation image, by its name")
     if patients:
         found.append(f"{of(patients, 'patient')} with images in test and in training or validation")
     if found and audit.get("leaking_classes"):
