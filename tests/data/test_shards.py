@@ -65,6 +65,20 @@ def test_shards_hold_what_one_file_holds(manifest: Manifest, tmp_path: Path, req
 
 
 @pytest.mark.usefixtures("small")
+def test_check_sums_are_of_the_pixels_and_not_of_where_they_lie(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(manifest, tmp_path / "first").images
+    monkeypatch.setattr(shards, "SHARD", 3 * ROWS * 64)
+    second = opened(manifest, tmp_path / "second").images
+    assert isinstance(first, Shards)
+    assert isinstance(second, Shards)
+    assert first.plan.rows != second.plan.rows
+    assert (first.sums == second.sums).all()
+    assert len(set(first.sums.tolist())) == IMAGES
+
+
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("room", [0, 0.5])
 def test_where_the_disk_has_room_for_a_part_the_rest_is_decoded_each_time(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: float

@@ -37,9 +37,9 @@ class DatasetSettings(Group):
     """Column of a CSV that holds the image paths. Of a folder of volumes: the channel, as the files' names end
     (flair), or its number in 4-D volumes."""
     label_column: str = "label"
-    """Column of a CSV that holds the labels; of columns a finding all of them, 'Edema;Mass', and if need be what -1 and
-    empty cells mean: unknown=zeros, empty_zeros or ones (unless given: not known). Or an expression searched in the
-    paths: 'path:_([01])\\.png'. Or a table with a row a patient: patients.csv:diagnosis."""
+    """Column of a CSV that holds the labels. Several columns, one a finding: 'Edema;Mass'. What -1 and empty cells of
+    these mean: unknown=zeros, empty_zeros or ones (unless given: not known). Or an expression searched in the paths:
+    'path:_([01])\\.png'. Or a table with a row a patient: patients.csv:diagnosis."""
     patient_column: str = "patient_id"
     """Column of a CSV that holds the patient; images of a patient stay in one split."""
     split_column: str = "split"
@@ -143,7 +143,7 @@ class Schedule(Group):
     """What every training has: how long, in which batches, at which rate, and what is done to its images."""
 
     epochs: Count | None = None
-    """Passes over the training images. Unless given: as many as `presentations` asks for."""
+    """Passes over the training images. Unless given: so many that the images seen reach `presentations`."""
     presentations: Count = 100_000
     """Images shown in all, if epochs is not given."""
     batch_size: Count = 64

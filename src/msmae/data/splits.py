@@ -213,7 +213,7 @@ def _check_sizes(manifest: Manifest, groups: Groups, pool: np.ndarray, *, least:
 def _cut_notes(name: str, split: np.ndarray, groups: Groups, *, seed: int) -> list[str]:
     inside = split == name
     whole = ", patients (or groups) kept whole" if len(groups.counts) < len(split) else ""
-    notes = [f"{name} cut from training: {count(int(inside.sum()), 'image')}, stratified by label{whole}, seed {seed}"]
+    notes = [f"{name} cut: {count(int(inside.sum()), 'image')}, stratified by label{whole}, seed {seed}"]
     has = groups.counts[np.unique(groups.of[inside])].sum(axis=0)  # [C]
     absent = [groups.classes[c] for c in np.flatnonzero((has == 0) & (groups.counts.sum(axis=0) > 0))]
     return [*notes, f"no image of {', '.join(absent)} in {name}"] if absent else notes

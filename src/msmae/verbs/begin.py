@@ -245,7 +245,7 @@ def shortcut_lines(shortcuts: Sequence[Shortcut]) -> list[str]:
         best = max(those, key=lambda shortcut: shortcut.balanced_accuracy)
         figures = f"balanced accuracy {best.balanced_accuracy:.2f}, chance {best.guessing:.2f}"
         others = len(those) - 1
-        more = f"; so do{'es' * (others == 1)} {count(others, 'more trait')}: see the report" if others else ""
+        more = f"; so do{'es' * (others == 1)} {count(others, 'more trait')} (the report lists them)" if others else ""
         lines.append(f"the {best.trait} alone predicts the {target} ({figures}){more}")
     return lines
 

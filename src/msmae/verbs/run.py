@@ -61,7 +61,7 @@ def run(
         minutes: how long the whole command may take on this machine, from the audit to the report (needs --init). It
             decides image size and epochs, which are written to config.yaml. With --init it is 15, unless image size
             and epochs are both set.
-        folds: models of the ensemble (needs --ensemble; for a cross-validation `msmae compare --folds`).
+        folds: with --ensemble, the number of models. For a cross-validation use `msmae compare --folds`.
         ensemble: train --folds models, each validated on a fold of its own; the mean of their probabilities answers.
         overwrite: first delete what the folder holds, the earlier run and all.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.

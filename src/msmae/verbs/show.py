@@ -242,7 +242,7 @@ def show_trains(trains: Mapping[str, Sequence[UserError]], *, labels: bool, cons
         how = f", with {LABEL_FREE}" if verb == "pretrain" and not labels else ""
         more = f", and {len(found) - 1} more" if found[1:] else ""
         why = found[0].what if found else ""
-        said = f"no: {escape(printable(why)) if why != before else 'the same'}{more}" if found else f"yes{how}"
+        said = f"no: {escape(printable(why)) if why != before else 'the same reason'}{more}" if found else f"yes{how}"
         before = why or before
         console.print(f"  msmae {verb:8}  {said}", soft_wrap=True)
 

@@ -97,7 +97,7 @@ def measure_traits(manifest: Manifest, prints: Fingerprints) -> list[Trait]:
         Trait(
             "amount of marks at the edges",
             _columns(record["marks"]),
-            lambda rows: f"{record['marks'][rows].mean():.2%} steps",
+            lambda rows: f"{record['marks'][rows].mean():.2%} sharp steps",
         ),
         _categories("site", manifest.table["site"].tolist()),
     ]

@@ -82,7 +82,7 @@ def _by_names(manifest: Manifest, paths: Sequence[str]) -> Manifest:
     note = (
         f"patients guessed from file names{anew}: {count(len(set(found) - {''}), 'patient')} in "
         f"{count(sum(map(bool, found)), 'image')}, such as '{next(filter(None, found))}'; "
-        "give a patient_id column, or patients='none' or an expression, if that is wrong"
+        "if that is wrong, give a column patient_id, --patients none, or --patients with an expression"
     )
     rule = f"file names (person, patient, subject with a number){anew}"
     return manifest.with_columns({"patient_id": found}, notes=[note], rules={"patient_id": rule})
