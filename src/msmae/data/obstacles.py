@@ -66,7 +66,7 @@ def class_obstacles(labelled: Labelled) -> Iterator[UserError]:
         yield UserError(
             f"there is only one class, '{manifest.classes[0]}'",
             where=manifest.where,
-            mend="add images of another class; `msmae pretrain --method mae` needs no labels (a table's: --label-column '')",
+            mend="add images of another class; `msmae pretrain --method mae` needs no labels (or --label-column '')",
         )
     elif absent := labelled.lacks("train"):
         mend = "give every class training images, or leave the class out"
