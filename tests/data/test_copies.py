@@ -113,6 +113,22 @@ def test_a_word_that_all_names_begin_with_joins_nobody(tmp_path: Path) -> None:
         assert "cluster" not in open_dataset(tmp_path / folder).table
 
 
+def test_copies_without_their_picture_leak_where_their_name_has_a_number(tmp_path: Path) -> None:
+    """``eye_noise_1`` to ``eye_noise_8`` need not be copies of one eye."""
+    for base, split in (("scan{}", [1, 0, 0, 0, 0, 0, 0, 0]), ("eye", [1, 0, 0, 0, 0, 0, 0, 0])):
+        folder = tmp_path / base.strip("{}")
+        files = [f"{base.format(n // 2)}_noise_{n}.png" for n in range(8)]
+        touch(folder, *files)
+        write(
+            folder,
+            "m.csv",
+            "image_path,label,split",
+            *(f"{file},{'ab'[n % 4 > 1]},{'test' if split[n] else 'train'}" for n, file in enumerate(files)),
+        )
+        leaking = with_pool(open_dataset(folder / "m.csv"), COPIED)
+        assert leaking == (files[:1] if base != "eye" else [])
+
+
 def test_an_angle_among_other_numbers_is_a_number(tmp_path: Path) -> None:
     """Slices 88 to 92 of a scan whose overview is in the test split."""
     touch(tmp_path, *(f"test/{c}/scan{c}777.png" for c in "ab"))

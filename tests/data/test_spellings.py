@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from listed_files import touch, write
+from msmae.config import Settings
+from msmae.data.audit.against import Pool, known_from
 from msmae.data.audit.columns import Columns
 from msmae.data.manifest import Manifest
 from msmae.data.spellings import in_one_spelling, spelled
@@ -114,6 +118,24 @@ def test_headers_in_two_spellings_name_one_patient(tmp_path: Path) -> None:
     assert len(crossing(manifest)) == 1
     assert "1 patient written in several ways" in said(manifest)
     assert "2193" not in said(manifest), "IDs of headers are shown to nobody"
+
+
+def test_a_patient_of_another_data_set_is_known_in_either_spelling(tmp_path: Path) -> None:
+    generator, opened = np.random.default_rng(0), []
+    for name, people in (("old", ("0007", "8", "9")), ("new", ("7", "10", "11"))):
+        (tmp_path / name).mkdir()
+        for n in range(3):
+            Image.fromarray(generator.integers(0, 255, (16, 16), dtype=np.uint8)).save(tmp_path / name / f"{n}.png")
+        split = "test" if name == "new" else "train"
+        write(
+            tmp_path / name,
+            "m.csv",
+            "image_path,patient_id,split",
+            *(f"{n}.png,{who},{split}" for n, who in enumerate(people)),
+        )
+        opened.append(open_dataset(tmp_path / name / "m.csv", label_column=""))
+    known = known_from(opened[1], [Pool(opened[0], Settings())], settings=Settings())
+    assert (known["test_patients_in_pool"], known["leaking_images"]) == (1, 1)
 
 
 def test_a_table_of_patients_labels_either_spelling(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def with_copies(manifest: Manifest) -> Manifest:
     of = {path: names.original(stem) for path, stem in stems.items()}
     sizes = Counter(base for base, _ in of.values())
     few = {base for base, number in sizes.items() if number > 1 and (base in names.said or number <= MOST)}
-    copied = {base for base, changed in of.values() if changed}
+    copied = {base for base, changed in of.values() if changed and (base in names.said or re.search(r"\d[^/]*$", base))}
     several = sorted((len(path), path) for path in paths if of[path][0] in few)
     firsts = {of[path][0]: path for _, path in reversed(several)}
     others = sorted(path for _, path in several if firsts[of[path][0]] != path)

@@ -57,7 +57,7 @@ class Columns:
     def clustered_with_pool(self, beginning: str) -> np.ndarray:
         """Test images whose cluster, of a name that begins so, has images in the pool, too: bool [n]."""
         pool = {name for name in self.clusters[~self.test] if name.startswith(beginning)}
-        return self.test & np.array([name in pool for name in self.clusters], dtype=bool)
+        return np.asarray(self.test & np.array([name in pool for name in self.clusters], dtype=bool))
 
     def by_label(self, images: np.ndarray) -> dict[str, int]:
         """Label -> how many of these images (bool [n]) carry it."""
