@@ -12,6 +12,8 @@ import torch
 import msmae
 from msmae.inference.features import Frozen, features_of, tokens_of
 from msmae.runs.checkpoint import load_model
+from msmae.training import probe
+from msmae.training.balance import Balance
 from msmae.training.prepare import prepare_again
 from msmae.training.probe import regress
 
@@ -34,8 +36,6 @@ def test_a_probe_is_a_run_whose_encoder_did_not_change(method: str, data: Path, 
 def test_the_regressions_answers_are_scikit_learns() -> None:
     from sklearn.linear_model import LogisticRegression
 
-    from msmae.training.balance import Balance
-
     generator = np.random.default_rng(0)
     features, targets = generator.normal(size=(90, 6)), generator.integers(0, 3, 90)
     even = torch.ones(3)
@@ -46,8 +46,6 @@ def test_the_regressions_answers_are_scikit_learns() -> None:
 
 
 def test_two_classes_and_unknown_labels() -> None:
-    from msmae.training.balance import Balance
-
     generator = np.random.default_rng(1)
     features = generator.normal(size=(80, 4))
     two = (features[:, 0] > 0).astype(np.int64)
@@ -79,3 +77,18 @@ def test_features_are_the_encoders_tokens_and_come_from_the_cache(
     tokens_of(frozen, prepared.store, ids)
     other = dataclasses.replace(frozen, mean=[m + 1 for m in frozen.mean])
     assert other.key != frozen.key
+
+
+def test_a_regression_that_does_not_settle_warns_nobody_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    features = np.random.default_rng(0).normal(size=(60, 40))
+    even = torch.ones(2)
+    balance = Balance("none", "", even, 0 * even, even)
+    with caplog.at_level("INFO", "msmae"):
+        regress(features, np.arange(60) % 2, 1.0, balance)
+        assert "settled" not in caplog.text
+        monkeypatch.setattr(probe, "STEPS", 2)
+        regress(features, np.arange(60) % 2, 1.0, balance)
+    assert "had not settled after 2 steps" in caplog.text
+    assert not recwarn.list

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from msmae.training.prepare import Prepared
 log = logging.getLogger("msmae")
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse strengths of the penalty that are tried, for features of deviation 1."""
+STEPS = 500
+"""Of a regression, at most."""
 EPOCHS, BATCH, RATE = 20, 128, 1e-3
 """Of the attentive probe."""
 
@@ -67,24 +70,36 @@ def linear_head(
         weight, bias = weight / spread, bias - (weight / spread) @ middle  # as if the features had not been scaled
         logits = torch.from_numpy(val.astype(np.float64) @ weight.T + bias).float()
         loss = float(label_loss(logits, labels, weights=balance.even))
-        if best is None or loss < best[0]:
-            best = (loss, weight.astype(np.float32), bias.astype(np.float32), strength)
+        if best is not None and loss >= best[0]:
+            break  # weaker penalties fit the training images only ever closer, and take longest
+        best = (loss, weight.astype(np.float32), bias.astype(np.float32), strength)
     assert best is not None
     return best[1:]
 
 
-def regress(features: np.ndarray, targets: np.ndarray, strength: float, balance: Balance) -> tuple[np.ndarray, Any]:
-    """Logistic regression: weights [C, F] and biases [C]. Unknown labels (nan) are left out, class by class."""
+def _logistic(features: np.ndarray, targets: np.ndarray, strength: float, weights: dict[int, float]) -> Any:
+    """scikit-learn's fitted regression; where it has not settled after so many steps, the log says so."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    fitted = LogisticRegression(C=strength, max_iter=STEPS, class_weight=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted.fit(features, targets)
+    if fitted.n_iter_.max() >= STEPS:
+        log.info("linear probe: with penalty C = %g the weights had not settled after %d steps", strength, STEPS)
+    return fitted
+
+
+def regress(features: np.ndarray, targets: np.ndarray, strength: float, balance: Balance) -> tuple[np.ndarray, Any]:
+    """Logistic regression: weights [C, F] and biases [C]. Unknown labels (nan) are left out, class by class."""
     weights = balance.weights.double().numpy()
     if targets.ndim == 1:
         classes = len(weights)
         present = np.unique(targets)
         if len(present) < 2:
             raise UserError("the training images are of one class", mend="give images of another class")
-        fitted = LogisticRegression(C=strength, max_iter=500, class_weight={int(c): weights[c] for c in present})
-        fitted.fit(features, targets)
+        fitted = _logistic(features, targets, strength, {int(c): weights[c] for c in present})
         found, bias = np.zeros((classes, features.shape[1])), np.full(classes, -30.0)  # a class never seen: never named
         if len(present) == 2:  # scikit-learn keeps one row for two classes
             found[present[1]], bias[present] = fitted.coef_[0], (0.0, fitted.intercept_[0])
@@ -99,14 +114,11 @@ def one_of_several(
     features: np.ndarray, target: np.ndarray, strength: float, weight: float
 ) -> tuple[np.ndarray, float]:
     """Weights [F] and bias of one label among several that may hold together."""
-    from sklearn.linear_model import LogisticRegression
-
     known = ~np.isnan(target)
     if len(np.unique(target[known])) < 2:
         share = float(np.clip(target[known].mean() if known.any() else 0.5, 0.01, 0.99))
         return np.zeros(features.shape[1]), math.log(share / (1 - share))
-    fitted = LogisticRegression(C=strength, max_iter=500, class_weight={0: 1.0, 1: weight})
-    fitted.fit(features[known], target[known].astype(int))
+    fitted = _logistic(features[known], target[known].astype(int), strength, {0: 1.0, 1: weight})
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 
