@@ -10,7 +10,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from listed_files import touch, write
+from listed_files import noted, rows, touch, write
 from msmae.config import Settings
 from msmae.data.audit.against import Pool, known_from
 from msmae.data.audit.columns import Columns
@@ -118,6 +118,15 @@ def test_headers_in_two_spellings_name_one_patient(tmp_path: Path) -> None:
     assert len(crossing(manifest)) == 1
     assert "1 patient written in several ways" in said(manifest)
     assert "2193" not in said(manifest), "IDs of headers are shown to nobody"
+    write(tmp_path, "people.csv", "PatientID,diagnosis", "2193,ill", "500,well", "777,well")
+    labelled = labels_by_table(manifest, "people.csv", "diagnosis", unit="auto", beside=tmp_path)
+    assert sorted(rows(labelled, "image_path", "label")) == [
+        ("test/a/2.dcm", "ill"),
+        ("test/b/3.dcm", "well"),
+        ("train/a/0.dcm", "ill"),
+        ("train/b/1.dcm", ""),
+    ]
+    assert noted(labelled, "does not name 1 patient"), "00000500 in the headers is under a pseudonym"
 
 
 def test_a_patient_of_another_data_set_is_known_in_either_spelling(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
     of: dict[str, str] = {}
     names = [shown(plain(cell)) for cell in cells[name]]
     alike = spelled if key == PATIENT else list
-    for called, same, label in zip(names, alike(names), given, strict=True):
+    of_table = alike(names)
+    for called, same, label in zip(names, of_table, given, strict=True):
         if called and of.setdefault(same, label) != label:
             apart = [
                 other
@@ -83,7 +84,12 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
             )
     units = manifest.table[key].tolist()
     people = alike(units)
-    pseudonyms = {pseudonym(called): label for called, label in zip(names, given, strict=True) if called}
+    pseudonyms = {
+        pseudonym(form): label
+        for called, same, label in zip(names, of_table, given, strict=True)
+        for form in (called, same)
+        if called
+    }
     if not set(people) & set(of) and set(units) & set(pseudonyms):
         people, of = units, pseudonyms  # of DICOM headers
     labels = [of.get(one, "") if one else "" for one in people]

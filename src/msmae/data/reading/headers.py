@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msmae.data.reading.dicom import MODALITIES
 from msmae.data.reading.door import door
-from msmae.data.spellings import in_one_spelling
+from msmae.data.spellings import in_one_spelling, spelled
 from msmae.data.tables.labels import ANONYMISED
 from msmae.data.tables.listing import DICOM_SUFFIXES, count, has_suffix, some
 from msmae.errors import UserError
@@ -45,7 +45,7 @@ def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
     what the field cannot be.
 
     The patient's ID becomes a pseudonym (12 hex digits of its SHA-256), so that the manifest carries no name; one of
-    several spellings has one pseudonym, and that of the spelling of each file is in a further field, ``spelling``.
+    several spellings has one, of what they have in common; that of each spelling is in a further field, ``spelling``.
     """
     from pydicom import dcmread
 
@@ -58,7 +58,10 @@ def read_headers(paths: Sequence[Path]) -> dict[str, list[str]]:
         for column, text in said.items():
             fields[column].append(text if FORMS[column].fullmatch(text) else "")
     written = without_anonymous(fields["patient_id"], fields["study_id"])
-    for column, names in (("patient_id", in_one_spelling(written)[0]), ("spelling", written)):
+    people = in_one_spelling(written)[0]
+    several = {one for one, name in zip(people, written, strict=True) if one != name}
+    common = [same if one in several else one for one, same in zip(people, spelled(people), strict=True)]
+    for column, names in (("patient_id", common), ("spelling", written)):
         fields[column] = [name and pseudonym(name) for name in names]
     return fields
 
