@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from msmae.errors import UserError
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
 from msmae.runs import progress_lines
+from msmae.runs.progress_lines import StageProgress
 from msmae.training.finetune import FinetuneModule
 from msmae.training.prepare import Prepared
 from msmae.training.supervised import disagreement, train_supervised
@@ -167,3 +169,20 @@ def test_disagreement_is_least_where_both_answer_alike_and_softened_by_the_tempe
     soft = (taught / 2).softmax(dim=1)
     entropy = -(soft * soft.log()).sum(dim=1).mean()
     assert disagreement(taught, taught, torch.zeros(2, dtype=torch.long), temperature=2.0) == pytest.approx(4 * entropy)
+
+
+def test_how_long_many_short_epochs_will_take_is_told_too(capsys: pytest.CaptureFixture[str]):
+    """2,500 epochs of a quarter of a second: none lasted until the first line was due."""
+    progress: Any = StageProgress("pretrain")
+    module = SimpleNamespace(goes_on=(0, 0), log=lambda *_, **__: None)
+    trainer = SimpleNamespace(
+        is_global_zero=True, current_epoch=0, max_epochs=2500, num_training_batches=1, progress_bar_metrics={}
+    )
+    progress.on_train_start(trainer, module)
+    for epoch in range(30):
+        trainer.current_epoch = epoch
+        progress.on_train_epoch_start(trainer, module)
+        progress.began -= 0.25
+        progress.on_train_epoch_end(trainer, module)
+    (minutes,) = re.findall(r"about (\d+\.\d) minutes for 2479 epochs", capsys.readouterr().out)
+    assert float(minutes) == pytest.approx(2479 / 4 / 60, abs=0.2)

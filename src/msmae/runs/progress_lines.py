@@ -82,13 +82,16 @@ class StageProgress(Callback):
         passed, of_epoch = time.perf_counter() - (self.first_step or self.began), int(trainer.num_training_batches)
         if not self.foretold and passed > SECONDS_TO_FORETELL:
             left = int(trainer.max_epochs or 1) - trainer.current_epoch
-            minutes = passed / (batches - self.first) * left * of_epoch / 60
-            print(f"{self.stage}: about {minutes:.1f} minutes for {left} epochs, validation apart", flush=True)
-            self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
+            self.foretell(passed / (batches - self.first) * left * of_epoch, left)
         elif passed > SECONDS_BETWEEN_LINES and time.monotonic() > self.due + 10 and batches < of_epoch:
             self.due = time.monotonic() + SECONDS_BETWEEN_LINES
             epoch, figures = self.status(trainer)
             print(f"{epoch} ({100 * batches // of_epoch} %)  {figures}", flush=True)
+
+    def foretell(self, seconds: float, epochs: int) -> None:
+        """Say how long so many further epochs will take, once."""
+        print(f"{self.stage}: about {seconds / 60:.1f} minutes for {epochs} epochs, validation apart", flush=True)
+        self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
 
     def status(self, trainer: pl.Trainer) -> tuple[str, str]:
         """Which epoch this is, and images/s with the current losses."""
@@ -102,7 +105,11 @@ class StageProgress(Callback):
         self.seconds += passed
         pl_module.log("images_per_s", self.images / passed, rank_zero_only=True)
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.is_global_zero and not self.progress.console.is_terminal and (last or time.monotonic() > self.due):
+        told = trainer.is_global_zero and not self.progress.console.is_terminal
+        if told and not self.foretold and self.seconds > SECONDS_TO_FORETELL and not last:  # of short epochs
+            left = int(trainer.max_epochs or 1) - trainer.current_epoch - 1
+            self.foretell(passed * left, left)
+        elif told and (last or time.monotonic() > self.due):
             self.due = time.monotonic() + SECONDS_BETWEEN_LINES
             print("  ".join(self.status(trainer)), flush=True)
 
