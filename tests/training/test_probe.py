@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import msmae
+from msmae.evaluation import units
+from msmae.evaluation.evaluate import from_features, predict_rows
 from msmae.inference.features import Frozen, features_of, tokens_of
 from msmae.runs.checkpoint import load_model
 from msmae.training import probe
@@ -21,7 +23,9 @@ from msmae.training.probe import regress
 @pytest.mark.parametrize(
     "method", ["probe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("probe-knn", "probe-attentive"))]
 )
-def test_a_probe_is_a_run_whose_encoder_did_not_change(method: str, data: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_probe_is_a_run_whose_encoder_did_not_change(
+    method: str, data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     metrics = msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny", method=method, init=str(finished))
     before, after = load_model(finished / "model")[0], load_model(tmp_path / "run" / "model")[0]
     for name, tensor in before.encoder.state_dict().items():
@@ -31,6 +35,19 @@ def test_a_probe_is_a_run_whose_encoder_did_not_change(method: str, data: Path, 
     images = np.random.default_rng(0).integers(0, 255, (3, 1, 32, 32)).astype(np.float32)
     assert np.allclose(model.predict(images).sum(axis=1), 1, atol=1e-5)
     assert model.predict(images, keep=0.5).shape == (3, len(model.classes))
+    prepared = prepare_again(tmp_path / "run")
+    rows = np.concatenate([prepared.ids("test")[::-2], prepared.ids("train")[3:9]])
+    if method == "probe-attentive":
+        assert from_features(model, prepared, rows) is None
+        return
+    from_features(model, prepared, rows)
+    with monkeypatch.context() as patch:  # all that is needed is known by now
+        patch.setattr(Frozen, "tokens", lambda *_: pytest.fail("an image is encoded again"))
+        known = from_features(model, prepared, rows)
+    np.testing.assert_allclose(known, predict_rows(model, prepared, rows), atol=1e-6)
+    seen = units.features(model, prepared, rows)
+    images = torch.from_numpy(prepared.store.fetch(rows).astype(np.float32))
+    np.testing.assert_allclose(seen, units.features_of(model, images), atol=1e-5)
 
 
 def test_the_regressions_answers_are_scikit_learns() -> None:

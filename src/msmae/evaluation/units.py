@@ -18,8 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from msmae.data.manifest import Manifest
+from msmae.evaluation.known_features import known_tokens
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
 from msmae.inference.model import Model, kept_tokens, own_way
+from msmae.method.classifier import Classifier
 from msmae.runs.checkpoint import write_tensors
 from msmae.statistics.answers import name_classes
 from msmae.statistics.calibration import Calibrator, fit_calibrator
@@ -281,6 +283,9 @@ def _attention(
 
 def features(model: Model, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
     """``features_of`` images of the store, [n, 2D + C]."""
+    tokens = known_tokens(model, prepared, rows)
+    if tokens is not None:
+        return read_off(model.network, tokens)
     parts = []
     for start in range(0, len(rows), BATCH):
         images = prepared.store.fetch(rows[start : start + BATCH]).astype(np.float32)
@@ -297,7 +302,13 @@ def features_of(model: Model, images: Tensor) -> np.ndarray:
     close = kept_tokens(selection, share) - selection.coarse
     scaled = model.to_scale(images)
     tokens = selection.tokens(scaled, selection.choose(scaled, close))  # [B, 1+K, D]
-    read = [tokens[:, 0], tokens[:, 1:].mean(dim=1), selection.model.classify(tokens)]
+    return read_off(selection.model, tokens)
+
+
+@torch.inference_mode()
+def read_off(network: Classifier, tokens: Tensor) -> np.ndarray:
+    """Class token, mean of the patches and logits, float32 [B, 2D + C], of tokens [B, 1+K, D]."""
+    read = [tokens[:, 0], tokens[:, 1:].mean(dim=1), network.classify(tokens)]
     return np.asarray(torch.cat(read, dim=1).float().cpu().numpy())
 
 
