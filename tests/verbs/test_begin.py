@@ -167,8 +167,8 @@ def test_all_shortcuts_to_the_class_are_one_line() -> None:
     border = Shortcut("border", "class", 0.41, 0.25, {"a": "1", "b": "2"})
     device = Shortcut("device", "split", 0.9, 0.5, {"train": "1", "test": "2"})
     assert begin.shortcut_lines([border, size, device]) == [
-        "the image size alone predicts the class (balanced accuracy 0.48, chance 0.25); so does 1 more trait: see the "
-        "report",
+        "the image size alone predicts the class (balanced accuracy 0.48, chance 0.25); so does 1 more trait (the "
+        "report lists them)",
         "the device alone predicts the split (balanced accuracy 0.90, chance 0.50)",
     ]
     assert begin.shortcut_lines([]) == []
