@@ -46,7 +46,7 @@ SMALLEST, ENLARGED = 4, 8
 REPORT = 20.0
 """Seconds for intervals, pictures and the report."""
 IMAGES = 16
-"""In a timed step."""
+"""In a timed step, of eight patches along a side; of smaller ones so many that there are as many tokens."""
 STEPS, SMALLEST_BATCH = 200, 8
 """Steps below which batches are made smaller; images of the smallest."""
 
@@ -178,18 +178,22 @@ def time_steps(
 ) -> Callable[[int], Rates]:
     """A function that says what an image costs at any size: timed at one or two ``sizes``, in the trainer's precision,
     and from there on the line through them over the multiply-accumulates."""
-    images = min(IMAGES, batch)
 
     def measure(size: int) -> Rates:
+        middle = ENLARGED * weights.spec.patch_size
+        images = min(batch, max(IMAGES, round(IMAGES * (middle / size) ** 2)))
         model = Classifier(build_encoder(weights.spec, (size, size), channels=channels), classes=classes).to(device)
         optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
         pixels = torch.randn(images, channels, size, size, device=device)
 
-        def step() -> None:
+        def backward() -> None:
             optimiser.zero_grad()
             with torch.autocast(device.type, half, enabled=precision != "32-true"):
                 loss = model(pixels).float().square().mean()
             torch.autograd.backward(loss)
+            finish(device)
+
+        def step() -> None:
             optimiser.step()
             finish(device)
 
@@ -197,9 +201,9 @@ def time_steps(
             with torch.inference_mode():
                 resting(rested)
 
-        train = median_seconds(step)
+        train = median_seconds(backward) / images + median_seconds(step) / batch
         resting, rested = packed(model.cpu().eval()), pixels.cpu()  # figures are predicted on the CPU, in float32
-        return Rates(size, train / images, median_seconds(predict) / images)
+        return Rates(size, train, median_seconds(predict) / images)
 
     def macs(size: int) -> float:
         with torch.device("meta"):
