@@ -191,3 +191,12 @@ def test_a_repair_keeps_together_what_is_just_beyond_near() -> None:
     assert cluster[7] == cluster[41] != ""
     assert sum(map(bool, cluster)) == 2
     assert (found.manifest.table["split"] == "test").sum() == 24
+
+
+def test_a_repair_notes_what_it_left_out_and_nothing_else() -> None:
+    prints = different(40)
+    prints.problems[5] = "damaged"
+    prints.record["constant"][9] = True
+    table = manifest_of([{"image_path": f"{i}.png", "label": "ab"[i % 2]} for i in range(40)])
+    notes = [note for note in repair(table, prints, find_duplicates(prints)).manifest.notes if "left out" in note]
+    assert [note.partition(":")[0] for note in notes] == ["1 image left out"] * 2
