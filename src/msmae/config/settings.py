@@ -76,12 +76,6 @@ class DatasetSettings(Group):
     on_error: Literal["stop", "skip"] = "stop"
     """What happens at an unreadable image. stop: the run stops; skip: the image is left out and reported."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        both = self.val_fraction + self.test_fraction
-        where = "dataset.val_fraction, dataset.test_fraction"
-        require(both < 1, f"the shares add up to {both:g}, and none is left", where=where, mend="give smaller ones")
-
 
 @dataclass(frozen=True)
 class ModelSettings(Group):

@@ -22,8 +22,10 @@ _MORE = (
     r"(?:transform(?:ed)?|elastic|crop(?:ped)?|zoom(?:ed)?|shift(?:ed)?|shear(?:ed)?|inverted|"
     r"gedreht|gespiegelt|rotad[oa]|espejo|volte?ad[oa]|girad[oa]|ruotat[oa]|specchiat[oa]|pivot[eé]e?|retourn[eé]e?)"
 )
-COPY = re.compile(rf"(?:\.rf\.[0-9a-f]{{8,}}|[-_ ]{_WORDS}[-_ ]?\w{{0,8}})$", re.IGNORECASE)
+COPY = re.compile(rf"(?:\.rf\.[0-9a-f]{{8,}}|[-_ ]{_WORDS}(?:[-_ ]?[a-z]?\d{{1,4}})?)$", re.IGNORECASE)
 """What the name of a changed copy has behind the name of the picture that it was made of."""
+ROBOFLOW = re.compile(r"\.rf\.[0-9a-f]{8,}$", re.IGNORECASE)
+"""What Roboflow writes behind it: no other names end so."""
 BEHIND = re.compile(rf"[-_ ]{_MORE}(?:[-_ ]?\d{{1,4}})?$|[-_ ]\d{{1,5}}[-_ ]\d{{2,5}}$", re.IGNORECASE)
 """The same, where that picture is there: ``x_transformed_1``, ``x_0_1234`` (Keras)."""
 ANGLE = re.compile(r"[-_ ](?:90|180|270)(?:deg|°)?$")
@@ -39,8 +41,12 @@ COPY_BEFORE = re.compile(r"^(?:copy of|kopie von|copie de|copia de|cópia de|cop
 SIGN = re.compile(r"[-_ (+]")
 MOST = 20
 """Files that may have one name and more: with more of them, the name is a word that all begin with."""
-TELLING = 5
-"""Letters of a name from which an angle behind it is no number by chance, where the picture lies in another folder."""
+TELLING = re.compile(r"(?=.*[^\W\d_])(?=.*\d)|\d{5}")
+"""A name that another folder's picture has not by chance: with a letter and a digit, or with a long number."""
+COUNTED = re.compile(r"[-_ ]?\(?\d+\)?$")
+"""A number behind a name."""
+COUNTER = 3
+"""Files from which numbers behind one name without a digit only count: ``image(1)`` to ``image(59)``, ``img_1``."""
 
 
 def with_copies(manifest: Manifest) -> Manifest:
@@ -59,7 +65,7 @@ def with_copies(manifest: Manifest) -> Manifest:
     of = {path: names.original(stem) for path, stem in stems.items()}
     sizes = Counter(base for base, _ in of.values())
     few = {base for base, number in sizes.items() if number > 1 and (base in names.said or number <= MOST)}
-    copied = {base for base, changed in of.values() if changed and (base in names.said or re.search(r"\d[^/]*$", base))}
+    copied = {base for base, changed in of.values() if changed}
     several = sorted((len(path), path) for path in paths if of[path][0] in few)
     firsts = {of[path][0]: path for _, path in reversed(several)}
     others = sorted(path for _, path in several if firsts[of[path][0]] != path)
@@ -87,10 +93,11 @@ class _Names:
 
     def original(self, name: str) -> tuple[str, bool]:
         """The name of the picture that one of this name goes with, its own where it stands for itself; and whether it
-        is a changed copy."""
+        is a changed copy: of a picture that is there, or called so by a program."""
         base, changed = name, False
         while copied := self._copied(base):
-            base, changed = copied, True
+            changed = changed or copied in self.said or bool(ROBOFLOW.search(base))
+            base = copied
         while (longer := base) in self.said and (base := self._beside(longer)) != longer:
             pass
         return base, changed
@@ -103,12 +110,16 @@ class _Names:
                 return folder + sign + base
             if there := self._elsewhere(name, base):
                 return there
+        if ROBOFLOW.search(file):
+            known = self.said.get(name, ())  # in whatever folders its copies lie, one picture of a label and patient
+            return "/".join(filter(None, (*known, ROBOFLOW.sub("", file))))
         base = COPY.sub("", file)
         return folder + sign + base if base not in ("", file) else ""
 
     def _bases(self, name: str, file: str) -> Iterator[str]:
         """What the picture may be called that a file is a copy of."""
-        found = [COPY.sub("", file), COPY_BEFORE.sub("", COPY_BEHIND.sub("", file)), BEHIND.sub("", file)]
+        found = [COPY.sub("", file), BEHIND.sub("", file)]
+        found += [] if self._only_counts(name) else [COPY_BEFORE.sub("", COPY_BEHIND.sub("", file))]
         found += [BEFORE.sub("", file, count=1), WORD_BEFORE.sub("", file, count=1)] if BEFORE.match(file) else []
         if ANGLE.search(file) and ANGLE.sub("", name) not in self._numbered:
             found.append(ANGLE.sub("", file))
@@ -116,11 +127,17 @@ class _Names:
 
     def _elsewhere(self, name: str, base: str) -> str:
         """The one picture of this name in any folder, of the same label and patient as the copy where these are known;
-        ``""`` where there is none, or several."""
-        if len(base) < TELLING and not (COPY.search(name) or BEFORE.match(name.rpartition("/")[2])):
+        ``""`` where there is none, or several, or the name is one that pictures have by chance."""
+        places = self._places.get(base, [])
+        if len(places) > MOST or not TELLING.search(base):
             return ""
-        there = [other for other in self._places.get(base, ()) if self._may_be_one(name, other)]
+        there = [other for other in places if self._may_be_one(name, other)]
         return there[0] if len(there) == 1 else ""
+
+    def _only_counts(self, name: str) -> bool:
+        """Whether the number behind a name is its place among several of that name."""
+        base = COUNTED.sub("", name)
+        return base != name and not re.search(r"\d[^/]*$", base) and self._counted[base] >= COUNTER
 
     def _may_be_one(self, name: str, other: str) -> bool:
         pairs = zip(self.said.get(name, ("", "")), self.said[other], strict=True)
@@ -132,7 +149,7 @@ class _Names:
         cuts = [match.start() for match in SIGN.finditer(name, start + 1)]
         if len(name) - start > 1 and name[-1].isalpha() and name[-2].isdigit():
             cuts.append(len(name) - 1)
-        for cut in reversed(cuts):
+        for cut in [] if self._only_counts(name) else reversed(cuts):
             shorter = name[:cut]
             if shorter in self.said and self._companions[shorter] <= MOST and self._may_be_one_person(name, shorter):
                 return shorter
@@ -152,6 +169,11 @@ class _Names:
             start = name.rfind("/") + 2
             found.update({name[: match.start()] for match in SIGN.finditer(name, start)} & self.said.keys())
         return found
+
+    @cached_property
+    def _counted(self) -> Counter[str]:
+        """How many names are another and a number."""
+        return Counter(COUNTED.sub("", name) for name in self.said if COUNTED.search(name))
 
     @cached_property
     def _numbered(self) -> set[str]:

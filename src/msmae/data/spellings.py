@@ -16,7 +16,7 @@ BETWEEN = re.compile(
     re.MULTILINE,
 )
 """What parts the pieces of an id: a space, ``-``, ``_``, DICOM's ``^``, or nothing between letters and a number."""
-ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")  # not behind a point: 1.01 is not 1.1
 
 
 def spelled(names: Sequence[str]) -> list[str]:

@@ -59,7 +59,7 @@ def assign_splits(
     unsaid = int((split == "").sum()) if (split != "").any() else 0
     cuts = {"test": test_fraction, "val": val_fraction}
     missing = [name for name, fraction in cuts.items() if fraction > 0 and name not in split and pool.any()]
-    notes = [f"{count(unsaid, 'image')} beside the given splits without one: for training"] if unsaid else []
+    notes = [f"{count(unsaid, 'image')} beside the given splits without one: they count as training"] if unsaid else []
     if missing and not grouped.classes:
         notes, missing = [*notes, "no image has a label or a mask: all of them train"], []
     for later, name in zip(range(len(missing) - 1, -1, -1), missing, strict=True):

@@ -82,15 +82,15 @@ class StageProgress(Callback):
         passed, of_epoch = time.perf_counter() - (self.first_step or self.began), int(trainer.num_training_batches)
         if not self.foretold and passed > SECONDS_TO_FORETELL:
             left = int(trainer.max_epochs or 1) - trainer.current_epoch
-            self.foretell(passed / (batches - self.first) * left * of_epoch, left)
+            self.foretell(float(passed / (batches - self.first) * left * of_epoch), left, ", validation apart")
         elif passed > SECONDS_BETWEEN_LINES and time.monotonic() > self.due + 10 and batches < of_epoch:
             self.due = time.monotonic() + SECONDS_BETWEEN_LINES
             epoch, figures = self.status(trainer)
             print(f"{epoch} ({100 * batches // of_epoch} %)  {figures}", flush=True)
 
-    def foretell(self, seconds: float, epochs: int) -> None:
+    def foretell(self, seconds: float, epochs: int, but: str) -> None:
         """Say how long so many further epochs will take, once."""
-        print(f"{self.stage}: about {seconds / 60:.1f} minutes for {epochs} epochs, validation apart", flush=True)
+        print(f"{self.stage}: about {seconds / 60:.1f} minutes for {epochs} epochs{but}", flush=True)
         self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
 
     def status(self, trainer: pl.Trainer) -> tuple[str, str]:
@@ -108,7 +108,7 @@ class StageProgress(Callback):
         told = trainer.is_global_zero and not self.progress.console.is_terminal
         if told and not self.foretold and self.seconds > SECONDS_TO_FORETELL and not last:  # of short epochs
             left = int(trainer.max_epochs or 1) - trainer.current_epoch - 1
-            self.foretell(passed * left, left)
+            self.foretell(passed * left, left, "")
         elif told and (last or time.monotonic() > self.due):
             self.due = time.monotonic() + SECONDS_BETWEEN_LINES
             print("  ".join(self.status(trainer)), flush=True)

@@ -162,10 +162,10 @@ def with_enough_steps(fine: FinetuneSettings, *, images: int) -> FinetuneSetting
 
 
 def candidate_sizes(own: int, limit: int, patch: int) -> list[int]:
-    """Image sides to choose from, by about an eighth: from four patches to the files' own side or a limit, and at least
-    to eight patches."""
+    """Image sides to choose from, by about an eighth: from four patches to the files' own side, or to eight patches
+    where that is less; within a limit."""
     least = SMALLEST * patch
-    largest = max(ENLARGED * patch, min(own, limit) // patch * patch)
+    largest = max(least, min(max(ENLARGED * patch, own), limit) // patch * patch)
     sizes = [least]
     while sizes[-1] < largest:
         step = max(patch, round(sizes[-1] / 8 / patch) * patch)
@@ -221,15 +221,17 @@ def time_steps(
 
 
 def on_the_line(measured: Sequence[Rates], size: int, macs: Callable[[int], float]) -> Rates:
-    """The rates at a size, from those at one other, in proportion to the ``macs``, or two, on the line through them."""
+    """The rates at a size, from those at one or two others (ascending): between these on the line through them, over
+    the ``macs``; above in proportion to the ``macs``, since what is fixed (a GPU's waits) tells little."""
     first, last = measured[0], measured[-1]
-    place, begin, end = macs(size), 0.0 if first is last else macs(first.size), macs(last.size)
+    share = macs(size) / macs(last.size)
+    begin = macs(first.size) / macs(last.size)
 
     def at(low: float, high: float) -> float:
-        return max(low + (high - low) * (place - begin) / (end - begin), high * min(1.0, place / end))
+        line = low + (high - low) * (share - begin) / (1 - begin) if begin < share < 1 else 0.0
+        return low if size == first.size else max(line, high * share)
 
-    low = Rates(0, 0.0, 0.0) if first is last else first
-    return Rates(size, at(low.train, last.train), at(low.predict, last.predict))
+    return Rates(size, at(first.train, last.train), at(first.predict, last.predict))
 
 
 def in_time(

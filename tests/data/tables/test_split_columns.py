@@ -122,7 +122,7 @@ def test_several_columns_that_divide_are_asked_about(tmp_path: Path) -> None:
 
 def test_cells_without_a_split_are_said(tmp_path: Path) -> None:
     manifest = open_dataset(ten(tmp_path, "split", "train", "val", "test", "", "train"))
-    assert "2 images beside the given splits without one: for training" in assign_splits(manifest).notes
+    assert "2 images beside the given splits without one: they count as training" in assign_splits(manifest).notes
     whole = open_dataset(ten(tmp_path / "whole", "split", "train", "val", "test"))
     assert not any("without one" in note for note in assign_splits(whole).notes)
 

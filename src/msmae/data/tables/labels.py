@@ -12,7 +12,7 @@ import pandas as pd
 
 from msmae.data.manifest import NO_FINDING, SEPARATOR, UNSURE, plain
 from msmae.data.tables.listing import count, some
-from msmae.data.tables.roles import EXCLUDED, words
+from msmae.data.tables.roles import EXCLUDED, OF_USE, QUALITY, REFUSED, USE, YES_OR_NO, words
 from msmae.errors import UserError
 
 UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "?"}  # a label written like this is not known
@@ -169,46 +169,18 @@ def _blocks(cells: Sequence[str], *, once: bool = False) -> bool:
     return min(blocks) > 1 or (once and len({cells[row] for row in filled}) == len(filled))
 
 
-USE = {
-    *("include", "included", "use", "used", "usable", "keep", "gradable", "gradeable", "readable", "acceptable"),
-    *("qc", "quality", "passed", "eingeschlossen", "brauchbar", "qualitaet"),
-}
-"""Words of a column that says yes or no to an image's use."""
-OF_USE = {
-    "image",
-    "img",
-    "scan",
-    "eye",
-    "for",
-    "in",
-    "is",
-    "to",
-    "be",
-    "study",
-    "analysis",
-    "control",
-    "check",
-    "status",
-}
-"""What else the name of such a column may hold."""
-NO_USE = {
-    *("0", "0.0", "no", "n", "false", "f", "nein", "fail", "failed", "reject", "rejected", "unusable", "ungradable"),
-    *("ungradeable", "insufficient", "inadequate", "excluded", "discard", "discarded"),
-}
-"""What such a column says of an image that is not to be used."""
-
-
 def check_used(table: pd.DataFrame, *, label: Sequence[str] = (), where: str) -> None:
     """Raise ``UserError`` for a column, but the ``label``, that says of some rows that they are not to be used."""
     for name in (name for name in map(str, table) if name not in label):
-        said = set(words(name))
-        of_use = said & USE and said <= USE | OF_USE
-        cells = Counter(cell.strip() for cell in table[name]) if said & EXCLUDED or of_use else {}
-        if 1 < len(cells) <= 3 and (said & EXCLUDED or {cell.lower() for cell in cells} & NO_USE):
+        said, rest = set(words(name)), set(words(name)) - OF_USE
+        cells = Counter(cell.strip() for cell in table[name]) if said & EXCLUDED or rest <= USE | QUALITY else {}
+        told = {cell.lower() for cell in cells}
+        refuses = told & REFUSED or (rest & USE and told in YES_OR_NO)
+        if 1 < len(cells) <= 3 and (said & EXCLUDED or (rest and refuses)):
             raise UserError(
                 f"the column {name} says which images are not to be used ({some([c for c in cells if c], at_most=3)})",
                 where=where,
-                mend="remove the rows that are not to be used, and then the column; or the column alone",
+                mend="remove these rows, and then the column; or rename it, if it says something else",
             )
 
 

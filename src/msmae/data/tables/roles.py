@@ -53,6 +53,13 @@ EXCLUDED = _set(
     "exclues esclusi"
 )
 """Words in the name of a list, a column or a folder of images that are not to be used."""
+USE = _set("include included use used usable keep gradable gradeable readable acceptable eingeschlossen")
+QUALITY = _set("qc quality qualitaet")
+OF_USE = _set("image img scan eye for in is to be study analysis control check status")
+"""Words of a column that says yes or no to an image's use, or of its quality; and what else its name may hold."""
+YES_OR_NO = [{"0", "1"}, {"0.0", "1.0"}, {"no", "yes"}, {"n", "y"}, {"false", "true"}, {"nein", "ja"}]
+REFUSED = _set("fail failed reject rejected unusable ungradable ungradeable insufficient inadequate excluded discarded")
+"""What such a column says of an image that is not to be used."""
 _THROWN = _set("trash junk garbage papierkorb ausschuss unbrauchbar corbeille papelera cestino bad defective")
 _NOT_USED = re.compile(
     r"(?:^|[\W_])(?:do[\W_]*not|don.?t|not|nicht|no|ne[\W_]*pas|non)[\W_]*(?:to[\W_]be[\W_])?"
