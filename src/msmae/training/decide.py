@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 
@@ -66,11 +67,17 @@ def decide_model(settings: Settings, manifest: Manifest, *, start: Weights | Non
     return dataclasses.replace(settings, model=dataclasses.replace(model, image_size=size, patch_size=patch))
 
 
-def sampled_sizes(manifest: Manifest, reading: Reading, count: int = 24) -> list[tuple[int, int]]:
+def sampled_sizes(manifest: Manifest, reading: Reading) -> list[tuple[int, int]]:
     """(height, width) of some images, evenly taken from the table; those that cannot be read are passed over here."""
+    return sampled(manifest, reading)[0]
+
+
+def sampled(manifest: Manifest, reading: Reading, count: int = 24) -> tuple[list[tuple[int, int]], float]:
+    """``sampled_sizes``, and the seconds that reading one of these images takes."""
     sources = image_sources(manifest)
     sizes = []
     problem = ""
+    began = time.perf_counter()
     for i in np.unique(np.linspace(0, len(sources) - 1, count).astype(int)):
         try:
             array = read_source(sources[i], reading=reading)
@@ -84,4 +91,4 @@ def sampled_sizes(manifest: Manifest, reading: Reading, count: int = 24) -> list
             where=manifest.where,
             mend="`msmae check` names them all",
         )
-    return sizes
+    return sizes, (time.perf_counter() - began) / len(sizes)

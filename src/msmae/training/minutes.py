@@ -30,7 +30,7 @@ from msmae.machine import choose_precision, finish, median_seconds
 from msmae.method.classifier import Classifier
 from msmae.method.cost import classifier_macs
 from msmae.runs.folder import read_run
-from msmae.training.decide import sampled_sizes
+from msmae.training.decide import sampled
 
 AIM = 0.93
 """Share of the time that is planned for: machines are slower at times than when they were asked. Whole epochs end
@@ -293,9 +293,8 @@ def settings_within(
             where="--minutes",
             mend="leave it out and give --pretrain.epochs, or choose --method vit",
         )
-    looked = time.perf_counter()
-    sizes = sampled_sizes(manifest, reading_of(settings))
-    reading = (time.perf_counter() - looked) / len(sizes) * len(manifest.table)
+    sizes, each = sampled(manifest, reading_of(settings))
+    reading = each * len(manifest.table)
     asked, patch = settings.model.image_size, start.spec.patch_size
     if asked is None:
         given = settings.model.image_limit
