@@ -163,3 +163,82 @@ def test_hospitals_with_tables_of_labels_are_no_classes_unasked(
         with pytest.raises(UserError, match="no label in common"):
             open_dataset(tmp_path, **options)
     assert open_dataset(tmp_path, layout="folder").classes == ("Bern", "Ulm")
+
+
+@pytest.mark.parametrize(
+    ("header", "image"),
+    [
+        ("No,filename,grade", "{:03}.png"),
+        (",file,grade", "{:03}.png"),
+        ("Nr,Bildnummer,grade", "{}"),
+        ("index,image_id,grade", "{}"),
+        ("ID,name,grade", "{:03}"),
+        (",id,grade", "{}"),
+    ],
+)
+def test_a_number_of_the_row_is_not_the_image(header: str, image: str, tmp_path: Path) -> None:
+    """Row 1 of image 031.png had labelled 001.png."""
+    touch(tmp_path, *(f"images/{n:03}.png" for n in range(1, 21)))
+    order = [(7 * n) % 20 + 1 for n in range(20)]
+    lines = (f"{n + 1},{image.format(number)},{'low' if number < 8 else 'high'}" for n, number in enumerate(order))
+    write(tmp_path, "list.csv", header, *lines)
+    manifest = open_dataset(tmp_path)
+    for path, grade in rows(manifest, "image_path", "label"):
+        assert grade == ("low" if int(path[7:10]) < 8 else "high")
+    assert noted(manifest, f"images by the column {header.split(',')[1]}")
+
+
+def test_two_columns_of_numbers_that_may_be_the_image_are_asked_about(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{n:03}.png" for n in range(1, 21)))
+    write(tmp_path, "list.csv", "sample,lesion,grade", *(f"{n + 1},{20 - n},{'ab'[n % 2]}" for n in range(20)))
+    with pytest.raises(UserError, match=r"may be named by the column sample or lesion.*--image-column"):
+        open_dataset(tmp_path)
+    assert len(open_dataset(tmp_path, image_column="lesion").classes) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("train.csv", "test.csv"),
+        ("cv/fold0_train.csv", "cv/fold1_val.csv"),
+        ("splits/fold_1/train.csv", "splits/fold_2/test.csv"),
+    ],
+)
+def test_images_that_tables_list_under_two_splits_are_refused(first: str, second: str, tmp_path: Path) -> None:
+    """One of them had won, and nothing leaked any more."""
+    touch(tmp_path, *(f"img/{n}.png" for n in range(20)))
+    write(tmp_path, first, "image,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(14)))
+    write(tmp_path, second, "image,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(12, 20)))
+    with pytest.raises(UserError, match="2 images listed under several splits"):
+        open_dataset(tmp_path)
+
+
+def test_images_that_lists_name_under_two_splits_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{'ab'[n % 2]}/{n}.png" for n in range(20)))
+    for name, numbers in (("train", range(14)), ("test", range(12, 20))):
+        write(tmp_path, f"{name}.txt", *(f"{'ab'[n % 2]}/{n}.png" for n in numbers))
+    with pytest.raises(UserError, match="2 images listed under several splits"):
+        open_dataset(tmp_path)
+
+
+def test_a_table_that_holds_the_classes_and_contradicts_the_folders_is_asked_about(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{'ab'[n % 2]}/f{n}.png" for n in range(20)))
+    write(tmp_path, "pathology.csv", "file,histology", *(f"f{n}.png,{'ab'[n % 2 if n > 2 else 0]}" for n in range(20)))
+    with pytest.raises(UserError, match=r"histology of pathology.csv, which says otherwise of 1 image \(a in b/\)"):
+        open_dataset(tmp_path)
+
+
+def test_rows_that_name_an_image_in_several_folders_are_refused(tmp_path: Path) -> None:
+    """arterial/001.png and venous/001.png are of one row; the folders had been the classes, and people torn."""
+    touch(tmp_path, *(f"{phase}/{n:03}.png" for phase in ("arterial", "venous") for n in range(12)))
+    write(tmp_path, "labels.csv", "id,diagnosis", *(f"{n:03},{'ab'[n % 2]}" for n in range(12)))
+    with pytest.raises(UserError, match=r"each row names several images.*diagnosis.*--layout folder"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, layout="folder").classes == ("arterial", "venous")
+
+
+def test_what_is_called_label_is_the_label_beside_other_columns_of_few_values(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{n}.png" for n in range(12)))
+    write(tmp_path, "labels.csv", "image,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(12)))
+    write(tmp_path, "mapping.csv", "image,pseudonym", *(f"{n}.png,X{n // 4}" for n in range(12)))
+    assert open_dataset(tmp_path).classes == ("a", "b")

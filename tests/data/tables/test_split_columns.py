@@ -135,6 +135,8 @@ def test_cells_without_a_split_are_said(tmp_path: Path) -> None:
         ("QC", "fail", "pass"),
         ("image_quality", "reject", "good"),
         ("ungradable", "1", "0"),
+        ("status", "withdrawn", "complete"),
+        ("exclusion_reason", "motion", ""),
         ("use_for_analysis", "False", "True"),
     ],
 )
@@ -147,6 +149,7 @@ def test_images_that_a_column_says_are_not_to_be_used_are_refused(
             open_dataset(path, **options)
     assert len(open_dataset(ten(tmp_path / "all", column, yes, yes))) == 10
     assert len(open_dataset(ten(tmp_path / "other", "alcohol_use", "no", "yes"))) == 10
+    assert len(open_dataset(ten(tmp_path / "scores", "quality", "0", "1", "2"))) == 10
 
 
 def test_quality_may_be_what_is_learned(tmp_path: Path) -> None:

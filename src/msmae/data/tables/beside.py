@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from msmae.data.tables.findings import few_values
 from msmae.data.tables.labels import check_used
 from msmae.data.tables.listing import Listing, count, some, without_suffix
 from msmae.data.tables.naming import MOST, Names
-from msmae.data.tables.roles import EXCLUDED, MASKS, SPLIT_NAMES, fold_of, split_of, words
+from msmae.data.tables.roles import EXCLUDED, MASKS, OF_IMAGES, OF_ROWS, SPLIT_NAMES, fold_of, split_of, words
 from msmae.data.tables.tables import read_table
 from msmae.errors import UserError
 
@@ -50,8 +51,8 @@ class TableBeside:
         return [str(name) for name in self.table.columns if name != self.column]
 
 
-def find_tables_beside(listing: Listing, names: Names) -> list[TableBeside]:
-    """Every table of a listing that names at least two of its images.
+def find_tables_beside(listing: Listing, names: Names, *, column: str = "") -> list[TableBeside]:
+    """Every table of a listing that names at least two of its images, by the ``column`` where it has one of that name.
 
     Raises ``UserError`` for a text that names the images line by line, and is no table.
     """
@@ -60,13 +61,14 @@ def find_tables_beside(listing: Listing, names: Names) -> list[TableBeside]:
         file = Path(listing.root / path)
         if file.stat().st_size > LARGEST:
             continue
-        table = _named(path, file, names) if path.lower().endswith(SUFFIXES) else None
+        table = _named(path, file, names, column) if path.lower().endswith(SUFFIXES) else None
         if table is not None:
             found.append(table)
         elif path.lower().endswith(TEXTS):
             _refuse_text(path, file, names, where=str(listing.root))
         else:
             _check_numbers(path, file, names, where=str(listing.root))
+            _check_shared(path, file, names, where=str(listing.root))
     return _with_folds(found)
 
 
@@ -101,6 +103,25 @@ def _check_numbers(path: str, file: Path, names: Names, *, where: str) -> None:
         )
 
 
+def _check_shared(path: str, file: Path, names: Names, *, where: str) -> None:
+    """Raise ``UserError`` for a table of classes whose rows name several images each, of one name in several folders:
+    these may be views, phases or sites."""
+    table = _with_header(file)
+    if table is None:
+        return
+    for name in table:
+        several = [those for cell in table[name] if len(those := names.called(cell)) > 1]
+        few = few_values(table, without=[str(name)]) if several else []
+        if few and len(several) >= MOST * max(2, len(table)):
+            raise UserError(
+                f"each row names several images, in folders of their own ({some(several[0], at_most=2)}), and has a "
+                f"{few[0]} for all of them",
+                where=f"{where}/{path}",
+                mend="write a CSV with a row an image (image_path with its folder, label, patient_id); or --layout "
+                "folder, or unlabelled, leaves the table out",
+            )
+
+
 def split_of_table(path: str) -> str:
     """The split that a table's name says: ``trainLabels.csv``, ``ISIC2018_Task3_Test_GroundTruth.csv``."""
     said = {SPLIT_NAMES[word] for word in words(without_suffix(Path(path).stem)) if word in SPLIT_NAMES}
@@ -108,7 +129,7 @@ def split_of_table(path: str) -> str:
     return said.pop() if len(said) == 1 else ""
 
 
-def _named(path: str, file: Path, names: Names) -> TableBeside | None:
+def _named(path: str, file: Path, names: Names, told: str) -> TableBeside | None:
     """The table, with the column that names most images; None where it names none."""
     split, folder = split_of_table(path), path.rpartition("/")[0]
     for header, table in ((True, _with_header(file)), (False, _without_header(file))):
@@ -117,12 +138,41 @@ def _named(path: str, file: Path, names: Names) -> TableBeside | None:
         if header and any(_is_data(str(name), table[name].tolist(), names, split) for name in table):
             continue
         columns = {str(name): names.column(table[name].tolist(), split=split, folder=folder) for name in table}
-        best = max(columns, key=lambda name: (bool(columns[name]) and not says_mask(name), len(set(columns[name]))))
-        if columns[best]:
+        if any(columns.values()):
+            best = (
+                told if columns.get(told) else _image_column(columns, table, names, where=str(file) if header else "")
+            )
             return TableBeside(path, table, best, columns[best], header, split)
         if by_folder := _of_folders(path, table, names, header=header, split=split):
             return by_folder
     return None
+
+
+def _image_column(columns: Mapping[str, list[int]], table: pd.DataFrame, names: Names, *, where: str) -> str:
+    """Of the columns that may name the images the one that names most, and these as the files are written; else by its
+    own name.
+
+    Raises ``UserError``, if told ``where``, for columns of numbers that name other images each, and are called alike:
+    one may only count the rows.
+    """
+
+    def rank(name: str) -> tuple[Any, ...]:
+        said = set(words(name))
+        called = 1 if said & OF_IMAGES else 0 if said - OF_ROWS else -1 if said else -2
+        return not says_mask(name), names.exactly(table[name].tolist()), called, len(set(columns[name]))
+
+    naming = sorted((name for name in columns if columns[name]), key=rank, reverse=True)
+    best = naming[0]
+    for other in naming[1:]:
+        both = len({*columns[other]} & {*columns[best]})
+        alike = where and rank(other) == rank(best) and 2 * both > len({*columns[best]})
+        if alike and columns[other] != columns[best]:
+            raise UserError(
+                f"the images may be named by the column {best} or {other}, which do not say the same",
+                where=where,
+                mend=f"say which: --image-column '{best}' or --image-column '{other}'",
+            )
+    return best
 
 
 def says_mask(name: str) -> bool:
@@ -150,6 +200,24 @@ def listed_split(table: TableBeside) -> str:
     """The split that the name of a list of images says; ``pool`` for ``train_val_list``."""
     said = {SPLIT_NAMES[word] for word in words(table.path.rpartition("/")[2].partition(".")[0]) if word in SPLIT_NAMES}
     return table.split or ("pool" if said == {"train", "val"} else "")
+
+
+def check_once(tables: Sequence[tuple[TableBeside, str]], paths: Sequence[str], *, where: str) -> None:
+    """Raise ``UserError`` where tables named after splits, given with these, name an image under several: it is in
+    training and test, or the tables are those of several folds."""
+    said: dict[int, tuple[str, TableBeside]] = {}
+    twice: dict[int, str] = {}
+    for table, split in tables:
+        for image in table.images if split and split != "pool" else ():
+            before, other = said.setdefault(image, (split, table))
+            if image >= 0 and before != split:
+                twice.setdefault(image, f"{paths[image]} in {other.path} and {table.path}")
+    if twice:
+        raise UserError(
+            f"{count(len(twice), 'image')} listed under several splits ({next(iter(twice.values()))})",
+            where=where,
+            mend="take each image out of all tables but one; of several folds, leave the tables of one here",
+        )
 
 
 def check_lists(

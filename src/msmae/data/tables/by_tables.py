@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from msmae.data.manifest import COLUMNS, SEPARATOR, LeftOut, Manifest, printable
-from msmae.data.tables.beside import TableBeside, check_lists, find_tables_beside, listed_split, says_mask
+from msmae.data.tables.beside import TableBeside, check_lists, check_once, find_tables_beside, listed_split, says_mask
 from msmae.data.tables.choosing import (
     Chosen,
     called_label,
@@ -54,14 +54,14 @@ def read_by_tables(listing: Listing, columns: ColumnNames, folders: Manifest | N
     base = read_without_classes(replace(listing, others=())) if folders is None else _without_note_on_files(folders)
     paths, splits = base.table["image_path"].tolist(), base.table["split"].tolist()
     names = Names(paths, splits)
-    tables = _with_image_column(find_tables_beside(listing, names), columns, names)
+    tables = _with_image_column(find_tables_beside(listing, names, column=columns.image_path), columns, names)
     where = str(listing.root)
     masks = _masks(tables, names, columns, where=where)
     if masks:
         base = _masked(base, {paths[image]: [paths[mask] for mask in those] for image, those in masks.items()})
         paths, splits = base.table["image_path"].tolist(), base.table["split"].tolist()
         names = Names(paths, splits)
-        tables = _with_image_column(find_tables_beside(listing, names), columns, names)
+        tables = _with_image_column(find_tables_beside(listing, names, column=columns.image_path), columns, names)
     _check_columns(tables, columns, where=where)
     if not tables:
         return None
@@ -301,16 +301,18 @@ def _splits(
     where: str,
 ) -> Cells:
     """The split of every image: by a column, by lists of names, by folders, or by the names of the labels' tables."""
-    folders = base.table["split"].tolist()
+    folders, paths = base.table["split"].tolist(), base.table["image_path"].tolist()
     told, rule = list(folders), base.rules.get("split", "")
     listed = {table.path: listed_split(table) for table in tables if not table.others}
     if len({word for word in listed.values() if word}) > 1 or (any(listed.values()) and not any(folders)):
+        check_once([(table, listed[table.path]) for table in tables if table.path in listed], paths, where=where)
         for table in tables:
             for image in table.images if table.path in listed else ():
                 if image >= 0 and listed[table.path]:
                     told[image] = "" if listed[table.path] == "pool" else listed[table.path]
         rule = f"the lists {some([path for path, word in listed.items() if word])}"
     elif not any(folders) and columns.split and len({table.split for table in chosen.tables}) > 1:
+        check_once([(table, table.split) for table in chosen.tables], paths, where=where)
         said_by = {image: table.split for table in chosen.tables if table.split for image in table.images if image >= 0}
         if unnamed := [table.path for table in chosen.tables if not table.split and set(table.images) - {-1, *said_by}]:
             mend = "name it train, val or test, or --split-column '' leaves the names out"
@@ -368,7 +370,8 @@ def _notes(
 ) -> list[str]:
     """What was used, and what was not."""
     lists = [table.path for table in tables if not table.others]
-    notes = [f"tables used: {some([table.path for table in used], at_most=8)}"] if used else []
+    by = f", images by the column {some(sorted({table.column for table in used}), at_most=3)}" if used else ""
+    notes = [f"tables used: {some([table.path for table in used], at_most=8)}{by}"] if used else []
     for table in chosen.tables:
         notes += left_out(sum(image < 0 for image in table.images), "row", f"of {table.path}, naming no image here")
     notes += [*chosen.notes]

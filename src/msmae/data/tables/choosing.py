@@ -11,7 +11,7 @@ from msmae.data.manifest import SEPARATOR
 from msmae.data.tables.beside import TableBeside
 from msmae.data.tables.findings import few_values, finding_columns
 from msmae.data.tables.labels import clean_labels
-from msmae.data.tables.listing import left_out, some
+from msmae.data.tables.listing import count, left_out, some
 from msmae.data.tables.meaning import (
     anything_but_label,
     label_columns,
@@ -69,6 +69,8 @@ def choose(
     for alike in groups.values():
         found += _in_group(alike, images)
     several = [chosen for chosen in found if len(chosen.names) == 1] or found
+    if {chosen.names for chosen in several if called_label(chosen)} == {(ColumnNames.label,)}:
+        several = [chosen for chosen in several if called_label(chosen)]  # no other is called so
     if len({chosen.names for chosen in several}) == 1:  # one column, of all tables that have it, as if it were told
         names, paths = several[0].names, {table.path for chosen in several for table in chosen.tables}
         notes = tuple(note for chosen in several for note in chosen.notes)
@@ -122,7 +124,17 @@ def check_words(chosen: Chosen, *, where: str) -> None:
 def check_folders(
     classes: Sequence[str], folders: Iterable[str], labels: Sequence[str], chosen: Chosen, *, where: str
 ) -> None:
-    """Raise ``UserError`` where a column that is called like a label says otherwise than the class ``folders`` [n]."""
+    """Raise ``UserError`` where a column that is called like a label, or holds the classes, says otherwise than the
+    class ``folders`` [n]."""
+    folders = list(folders)
+    if len(chosen.names) == 1 and {*labels} - {""} and {*labels} - {""} <= {*classes}:
+        wrong = [
+            row for row, (folder, label) in enumerate(zip(folders, labels, strict=True)) if label not in ("", folder)
+        ]
+        if wrong:
+            first = f"{labels[wrong[0]]} in {folders[wrong[0]]}/"
+            says = f", which says otherwise of {count(len(wrong), 'image')} ({first})"
+            raise two_readings(classes, chosen, says, "", where=where)
     if not called_label(chosen):
         return
     of: dict[str, set[str]] = {}

@@ -169,6 +169,9 @@ def _blocks(cells: Sequence[str], *, once: bool = False) -> bool:
     return min(blocks) > 1 or (once and len({cells[row] for row in filled}) == len(filled))
 
 
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
+
+
 def check_used(table: pd.DataFrame, *, label: Sequence[str] = (), where: str) -> None:
     """Raise ``UserError`` for a column, but the ``label``, that says of some rows that they are not to be used."""
     for name in (name for name in map(str, table) if name not in label):
@@ -176,7 +179,8 @@ def check_used(table: pd.DataFrame, *, label: Sequence[str] = (), where: str) ->
         cells = Counter(cell.strip() for cell in table[name]) if said & EXCLUDED or rest <= USE | QUALITY else {}
         told = {cell.lower() for cell in cells}
         refuses = told & REFUSED or (rest & USE and told in YES_OR_NO)
-        if 1 < len(cells) <= 3 and (said & EXCLUDED or (rest and refuses)):
+        reasons = bool(said & EXCLUDED) and "" in told and not any(map(_NUMBER.fullmatch, told))
+        if len(cells) > 1 and (reasons or (len(cells) <= 3 and (said & EXCLUDED or (rest and refuses)))):
             raise UserError(
                 f"the column {name} says which images are not to be used ({some([c for c in cells if c], at_most=3)})",
                 where=where,

@@ -69,6 +69,25 @@ class Names:
                 return found
         return []
 
+    def called(self, cell: str) -> list[str]:
+        """The images of this name, in whatever folders."""
+        name = plain(cell.strip().replace("\\", "/"))
+        return [self.paths[number] for number in self._named.get(name, [])]
+
+    def exactly(self, cells: Sequence[str]) -> tuple[int, int]:
+        """How many files a column's cells name in full, and how many as they are written but for the suffix: a number
+        that is taken for a file of more zeros is none of these."""
+        ends = {plain(cell.strip().replace("\\", "/").rpartition("/")[2]) for cell in cells}
+        return len(ends & self._files), len(ends & self._stems)
+
+    @cached_property
+    def _files(self) -> set[str]:
+        return {path.rpartition("/")[2] for path in self.paths}
+
+    @cached_property
+    def _stems(self) -> set[str]:
+        return {without_suffix(file) for file in self._files}
+
     def inside(self, cell: str, *, folder: str = "") -> list[int]:
         """The images in the folder that a cell names, by its name or its path; splits and kinds are no such folders.
         Where a table in ``folder`` names one below it, no other is meant."""

@@ -47,18 +47,27 @@ CLASS = _set(
 )
 """Words before a number that make it a grade of something, not a person."""
 
+OF_IMAGES = _set(
+    "image images img file files filename filenames path picture photo scan slice frame bild bilder bildnummer "
+    "bilddatei datei dateiname fichier imagen archivo immagine nomefile foto"
+)
+OF_ROWS = _set("no nr s index idx row number num unnamed lfd zeile 0 id record n")
+"""Words in the name of a column that names images; of one that may count the rows, if it has no others."""
+
 EXCLUDED = _set(
-    "exclude excluded exclusion exclusions discard discarded remove removed reject rejected blacklist ignore ignored "
-    "corrupt corrupted unusable ungradable ungradeable unreadable ausschluss ausgeschlossen excluir excluidos exclus "
-    "exclues esclusi"
+    "exclude excluded exclusion exclusions exclu discard discarded remove removed reject rejected blacklist ignore "
+    "ignored corrupt corrupted unusable ungradable ungradeable unreadable ausschluss ausschlussgrund ausgeschlossen "
+    "excluir excluidos exclus exclues esclusi"
 )
 """Words in the name of a list, a column or a folder of images that are not to be used."""
 USE = _set("include included use used usable keep gradable gradeable readable acceptable eingeschlossen")
-QUALITY = _set("qc quality qualitaet")
-OF_USE = _set("image img scan eye for in is to be study analysis control check status")
+QUALITY = _set("qc quality qualitaet status consent")
+OF_USE = _set("image img scan eye for in is to be study analysis control check")
 """Words of a column that says yes or no to an image's use, or of its quality; and what else its name may hold."""
 YES_OR_NO = [{"0", "1"}, {"0.0", "1.0"}, {"no", "yes"}, {"n", "y"}, {"false", "true"}, {"nein", "ja"}]
-REFUSED = _set("fail failed reject rejected unusable ungradable ungradeable insufficient inadequate excluded discarded")
+REFUSED = _set(
+    "fail failed reject rejected unusable ungradable ungradeable insufficient inadequate excluded discarded withdrawn"
+)
 """What such a column says of an image that is not to be used."""
 _THROWN = _set("trash junk garbage papierkorb ausschuss unbrauchbar corbeille papelera cestino bad defective")
 _NOT_USED = re.compile(
