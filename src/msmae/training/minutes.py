@@ -43,6 +43,8 @@ LIMIT = 224
 """Side in pixels beyond which accuracy was not seen to grow."""
 SMALLEST, ENLARGED = 4, 8
 """Patches along a side of the smallest image, and of the one that smaller files may be enlarged to."""
+POOLED = 3000
+"""Training images that are seen once more where patients have several, to fit how their answers are pooled."""
 REPORT = 20.0
 """Seconds for intervals, pictures and the report."""
 IMAGES = 16
@@ -73,6 +75,8 @@ class Amounts:
     """Seconds that decoding all images will take."""
     models: int = 1
     """So many models are trained; ``train``, ``val`` and ``test`` are the images of all of them."""
+    pooled: int = 0
+    """Images that are seen once more, to pool the answers of a patient."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def decide(
     budget = 60 * minutes * AIM
 
     def fixed(size: int) -> float:
-        predicted = (2 * amounts.val + amounts.test) * rates(size).predict
+        predicted = (2 * amounts.val + amounts.test + amounts.pooled) * rates(size).predict
         return amounts.spent + amounts.reading + REPORT + predicted
 
     def epoch(size: int) -> float:
@@ -309,7 +313,10 @@ def settings_within(
         sizes=sorted({candidates[0], min(candidates[-1], ENLARGED * patch)}), machine=settings.trainer,
     )  # fmt: skip
     train, val, test = (len(manifest.ids(split)) for split in ("train", "val", "test"))
-    amounts = Amounts(models * train, models * val, models * test, time.monotonic() - began, reading, models)
+    column = {"auto": "patient_id", "none": ""}.get(settings.dataset.unit, settings.dataset.unit)
+    named = [name for name in manifest.table[column] if name] if column else []
+    pooled = min(POOLED, train) + val + test if len(set(named)) < len(named) else 0
+    amounts = Amounts(models * train, models * val, models * test, time.monotonic() - began, reading, models, pooled)
     epochs, shown = settings.finetune.epochs, settings.finetune.presentations
     if epochs is None and shown != RECIPE["presentations"]:  # as the user says
         epochs = max(1, round(shown / train))
