@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msmae.data.manifest import Manifest
+from msmae.data.folds import write_folds
+from msmae.data.manifest import Manifest, read_manifest
 from msmae.data.splits import assign_splits, deal, group_images, make_folds
 from msmae.errors import UserError
 
@@ -356,3 +357,29 @@ def test_a_class_without_a_group_here_does_not_limit_the_folds() -> None:
     with pytest.raises(UserError, match="deal at most 3 folds") as raised:
         make_folds(manifest.select(np.arange(15)), folds=5)
     assert "'b' has 3" in str(raised.value)
+
+
+def test_a_folds_validation_is_cut_by_the_repeats_own_seed(tmp_path: Path) -> None:
+    manifest = manifest_of(label=["a", "b", "c"] * 20)
+    made = make_folds(manifest, folds=3, repeats=2, seed=7)
+    for number, fold in enumerate(made):
+        tested = manifest.with_splits(np.where(fold.table["split"] == "test", "test", ""))
+        assert (
+            assign_splits(tested, test_fraction=0, seed=7 + number // 3).table["split"] == fold.table["split"]
+        ).all()
+    paths = [tmp_path / f"{n}.csv" for n in range(3)]
+    write_folds(manifest, paths, folds=3, repeats=1, val_fraction=0.15, seed=7, groups=[""] * 60)
+    for path, fold in zip(paths, make_folds(manifest, folds=3, seed=7), strict=True):
+        assert (read_manifest(path).table["split"] == fold.table["split"]).all()
+
+
+def test_too_few_for_the_folds_names_how_many_can_be_dealt() -> None:
+    for images, said in (
+        (3, r"deal at most 3 folds \(--ensemble: 4\)"),
+        (2, r"deal at most 2 folds \(--ensemble: 3\)"),
+    ):
+        with pytest.raises(UserError, match=said):
+            make_folds(manifest_of(label=["a"] * 20 + ["b"] * images), folds=5)
+    with pytest.raises(UserError, match=r"'b' has 1 .*: give every class 5") as raised:
+        make_folds(manifest_of(label=["a"] * 20 + ["b"]), folds=5)
+    assert "deal at most" not in str(raised.value)

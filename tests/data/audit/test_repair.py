@@ -11,6 +11,7 @@ from test_audit import different, manifest_of
 from msmae.data.audit import (
     audit,
     find_duplicates,
+    hashing,
     keep_together,
 )
 from msmae.data.audit.fingerprints import Fingerprints
@@ -200,3 +201,30 @@ def test_a_repair_notes_what_it_left_out_and_nothing_else() -> None:
     table = manifest_of([{"image_path": f"{i}.png", "label": "ab"[i % 2]} for i in range(40)])
     notes = [note for note in repair(table, prints, find_duplicates(prints)).manifest.notes if "left out" in note]
     assert [note.partition(":")[0] for note in notes] == ["1 image left out"] * 2
+
+
+def test_a_repair_counts_the_clusters_that_it_keeps_whole() -> None:
+    prints = different(40)
+    alike(prints, 4, 20, bits=3)
+    alike(prints, 7, 31, bits=3)
+    table = manifest_of([
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": f"p{i // 2}" if i in (10, 11) else ""}
+        for i in range(40)
+    ])  # fmt: skip
+    notes = repair(table, prints, find_duplicates(prints)).manifest.notes
+    assert any(note.startswith("2 clusters of near-identical images") for note in notes)
+
+
+def test_the_first_image_of_a_picture_among_some() -> None:
+    prints = different(6)
+    prints.record["digest"][[3, 5]] = prints.record["digest"][1]  # one picture, three times
+    prints.problems[0] = "damaged"
+    found = find_duplicates(prints, near_bits=0)
+    picture = found.picture[1]
+    for among, first in (([1, 3, 5], 1), ([3, 5], 3), ([2, 4], -1), ([0, 5], 5)):
+        assert found.first_among(np.isin(np.arange(6), among))[picture] == first
+
+
+def test_the_hashs_waves_are_orthonormal() -> None:
+    waves = hashing._cosines()
+    np.testing.assert_allclose(waves @ waves.T, np.eye(16), atol=1e-12)
