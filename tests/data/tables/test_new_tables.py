@@ -242,3 +242,23 @@ def test_what_is_called_label_is_the_label_beside_other_columns_of_few_values(tm
     write(tmp_path, "labels.csv", "image,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(12)))
     write(tmp_path, "mapping.csv", "image,pseudonym", *(f"{n}.png,X{n // 4}" for n in range(12)))
     assert open_dataset(tmp_path).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("who", ["case", "patient_id"])
+def test_folders_that_are_parts_of_a_patient_are_offered_with_the_patient(who: str, tmp_path: Path) -> None:
+    """15 slides of ten cases had been offered as 15 patients."""
+    slides = [(f"H{100 + n // 2}_{'AB'[n % 2]}1", f"H{100 + n // 2}", ("IDC", "ILC")[n // 2 % 2]) for n in range(12)]
+    touch(tmp_path, *(f"tiles/{slide}/{slide}_x{n}.png" for slide, _, _ in slides for n in range(3)))
+    write(tmp_path, "slides.csv", f"slide,{who},diagnosis", *(",".join(row) for row in slides))
+    offered = f"--layout tables --label-column 'diagnosis' --patient-column '{who}'"
+    with pytest.raises(UserError, match=offered):
+        open_dataset(tmp_path)
+    manifest = open_dataset(tmp_path, layout="tables", label_column="diagnosis", patient_column=who)
+    assert set(manifest.table["patient_id"]) == {case for _, case, _ in slides}
+
+
+def test_images_with_masks_name_the_columns_that_may_be_their_label(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{kind}/{n}.png" for kind in ("images", "masks") for n in range(12)))
+    write(tmp_path, "metadata.csv", "image,histology,TIRADS", *(f"{n}.png,{'ab'[n % 2]},{n % 3}" for n in range(12)))
+    assert noted(open_dataset(tmp_path), "no column of metadata.csv is known to be the label (histology, TIRADS)")
+    assert open_dataset(tmp_path, label_column="histology").classes == ("a", "b")

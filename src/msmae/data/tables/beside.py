@@ -15,8 +15,9 @@ from msmae.data.tables.files_there import LARGEST, ROUNDED, raw_bytes, whole_num
 from msmae.data.tables.findings import few_values
 from msmae.data.tables.labels import check_used
 from msmae.data.tables.listing import Listing, count, some, without_suffix
+from msmae.data.tables.meaning import says_person
 from msmae.data.tables.naming import MOST, Names
-from msmae.data.tables.roles import EXCLUDED, MASKS, OF_IMAGES, OF_ROWS, SPLIT_NAMES, fold_of, split_of, words
+from msmae.data.tables.roles import EXCLUDED, MASKS, OF_IMAGES, OF_ROWS, SPLIT_NAMES, fold_of, letters, split_of, words
 from msmae.data.tables.tables import read_table
 from msmae.errors import UserError
 
@@ -27,6 +28,8 @@ PEOPLE = 6
 ALL = 0.95
 """Share of the images from which a list names all of them, and says nothing."""
 LOOKED_AT = 40  # tables
+CASES = {"case", "caseid", "casenumber", "donor", "individual"}
+"""Names of columns that tell a patient where folders are parts of one."""
 
 
 @dataclass(frozen=True)
@@ -247,12 +250,20 @@ def _check_rows(table: TableBeside, classes: Sequence[str], *, where: str) -> No
     rows = table.table.drop_duplicates(table.column) if table.whole else table.table[:0]
     few = few_values(rows, without=[table.column]) if len(rows) >= PEOPLE else []
     if few and len({*rows[table.column]} & set(classes)) >= max(PEOPLE, MOST * len(classes)):
+        several = [
+            name
+            for name in table.others
+            if (says_person(name) or letters(name) in CASES) and 1 < rows[name].nunique() < len(rows)
+        ]
+        what = f"a part of a patient, as the column {several[0]} of {table.path} says" if several else "a patient"
+        second = f"--layout patient-folders --label-column {table.path}:{few[0]}"
+        if several:
+            second = f"--layout tables --label-column '{few[0]}' --patient-column '{several[0]}'"
         raise UserError(
-            f"this folder can be read in two ways: each of {len(classes)} folders is a class; or each is a patient, "
-            f"of whom {table.path} tells more ({some(few, at_most=3)})",
+            f"this folder can be read in two ways: each of {len(classes)} folders is a class; or each is {what}, and "
+            f"{table.path} tells more ({some([name for name in few if name not in several], at_most=3)})",
             where=where,
-            mend="say which: --layout folder for the first, --layout patient-folders --label-column "
-            f"{table.path}:{few[0]} for the second",
+            mend=f"say which: --layout folder for the first, {second} for the second",
         )
 
 

@@ -82,7 +82,10 @@ def choose(
     offered = [table for table in large if _offered(table)]
     if several or (large and not masked) or offered:
         raise _unknown(several, offered or large, where=where)
-    return Chosen((), ()) if masked else None
+    if not masked:
+        return None
+    said = "no column of {} is known to be the label ({}): --label-column NAME"
+    return Chosen((), (), tuple(said.format(table.path, some(table.others, at_most=8)) for table in large))
 
 
 def check_labels_elsewhere(tables: Sequence[TableBeside], labels: Sequence[str], *, where: str) -> None:
