@@ -27,6 +27,8 @@ class Verb(NamedTuple):
     shown: tuple[str, ...] = ()
 
 
+SECONDS_TO_END = 20.0
+"""After which a signal ends the process, whatever a library's thread still waits for."""
 TRAINING = ("dataset", "model", "pretrain", "finetune", "evaluate", "trainer")
 SHOWN = ("dataset.label_column", "dataset.patients", "model.image_size", "pretrain.epochs", "finetune.epochs")
 VERBS = {
@@ -67,7 +69,7 @@ VERBS = {
 
 
 def end(number: int, *_: object) -> NoReturn:
-    """Answer SIGTERM or Ctrl-C: exit, after 20 s also from what a library's thread still holds up (files are written
+    """Answer SIGTERM or Ctrl-C: exit, after a while also from what a library's thread still holds up (files are written
     whole or not at all, so nothing is cut). At SIGUSR1 the SLURM job goes back into the queue first.
     """
     what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
@@ -76,7 +78,7 @@ def end(number: int, *_: object) -> NoReturn:
     if number not in (signal.SIGINT, signal.SIGTERM) and os.environ.get("SLURM_PROCID", "0") == "0":
         array = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}" if "SLURM_ARRAY_JOB_ID" in os.environ else "{SLURM_JOB_ID}"
         subprocess.run(["scontrol", "requeue", array.format(**os.environ)], check=False)
-    late = threading.Timer(20, os._exit, (128 + number,))
+    late = threading.Timer(SECONDS_TO_END, os._exit, (128 + number,))
     late.daemon = True
     late.start()
     sys.exit(128 + number)

@@ -88,9 +88,9 @@ def test_sure_answers_of_several_labels_stay_finite(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("kept", [None, 4])
-def test_the_attentive_pool_costs_its_keys_values_and_two_products_a_token(kept: int | None) -> None:
+def test_the_attentive_pool_costs_its_weights_once_and_two_products_a_token_and_head(kept: int | None) -> None:
     plain, pooled = classifier(0), classifier(0, "attentive")
     tokens = 1 + (6 if kept is None else kept)
-    extra = Macs(tokens * 2 * WIDTH * WIDTH, 2 * tokens * WIDTH)
+    extra = Macs(2 * WIDTH * WIDTH, 2 * tokens * WIDTH * 2)
     assert classifier_macs(pooled, kept) == classifier_macs(plain, kept) + extra
     assert classifier_macs(plain, kept) == encoder_macs(plain.encoder, kept) + Macs(3 * WIDTH, 0)

@@ -198,11 +198,11 @@ def test_a_run_that_goes_on_with_other_software_says_so(tmp_path: Path, caplog: 
         assert file.read_text() == damaged
 
 
-@pytest.mark.slow
 def test_a_thread_that_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
     script = tmp_path / "held.py"
     script.write_text(
-        "import os, signal, threading, time\nfrom msmae.cli import end\nsignal.signal(signal.SIGTERM, end)\n"
+        "import os, signal, threading, time\nfrom msmae import cli\ncli.SECONDS_TO_END = 0.5  # otherwise 20\n"
+        "signal.signal(signal.SIGTERM, cli.end)\n"
         "threading.Thread(target=time.sleep, args=(300,)).start()\nos.kill(os.getpid(), signal.SIGTERM)\n"
     )
     assert subprocess.run([sys.executable, str(script)], timeout=60).returncode == 143

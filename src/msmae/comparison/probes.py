@@ -2,7 +2,7 @@
 
 ``linear_probe`` is a logistic regression on the frozen pre-trained features, its strength chosen on validation; ``knn``
 lets the 20 nearest training images vote, weighted by the cosine (Wu et al., arXiv 1805.01978); ``quarter`` is the
-fine-tuned model looking at the patches that its own attention ranks first.
+fine-tuned model looking at the patches that its own attention ranks first; a probe has no such column.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write_columns(prepared: Prepared, run: Path) -> None:
         frame = predictions_frame(probabilities, prepared, test)
         write_predictions(frame, run / f"predictions_{column}.csv")
 
-    if lacks("quarter"):
+    if lacks("quarter") and not prepared.arm.frozen:
         model = load(run)
         model.warned = True  # nobody asked for fewer patches; the page says what this column is
         write("quarter", predict_rows(model, prepared, test, keep=0.25, selector="self"))

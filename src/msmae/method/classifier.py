@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from msmae.method.msmae import pooled
-from msmae.method.vit import VisionTransformer, attend
+from msmae.method.vit import VisionTransformer
 
 
 class AttentivePool(nn.Module):
@@ -20,11 +20,16 @@ class AttentivePool(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        batch, count, width = tokens.shape
-        pairs = self.key_value(self.norm(tokens)).reshape(batch, count, 2, self.heads, -1)  # [B, T, 2, H, D/H]
-        key, value = pairs.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, T, D/H]
-        query = self.query.to(key.dtype).reshape(1, self.heads, 1, -1).expand(batch, -1, -1, -1)
-        return attend(query, key, value).transpose(1, 2).reshape(batch, width)  # [B, D]
+        """There is one query, so it goes through the keys' weights once instead of each token; and a mean of values is
+        the value of a mean. The keys' bias, the same for all tokens, changes nothing."""
+        tokens = self.norm(tokens)  # [B, T, D]
+        key, value = self.key_value.weight.reshape(2, self.heads, -1, tokens.shape[2])  # each [H, D/H, D]
+        query = self.query.reshape(self.heads, -1) * key.shape[1] ** -0.5  # [H, D/H]
+        asked = torch.einsum("hk,hkd->dh", query, key)  # [D, H]
+        weights = (tokens @ asked).softmax(dim=1)  # [B, T, H]
+        means = weights.transpose(1, 2) @ tokens  # [B, H, D]
+        read = torch.einsum("bhd,hkd->bhk", means, value).flatten(1)  # [B, D]
+        return read + self.key_value.bias.chunk(2)[1]
 
 
 class Classifier(nn.Module):

@@ -71,8 +71,8 @@ def classifier_macs(model: Classifier, kept: int | None = None, *, embed_all: bo
     linear, attention = encoder.linear + head_macs(model), encoder.attention
     if model.attentive is not None:
         tokens = 1 + (model.encoder.patches if kept is None else kept)
-        linear += tokens * weights_of(model.attentive.key_value)
-        attention += 2 * tokens * model.encoder.width
+        linear += weights_of(model.attentive.key_value)
+        attention += 2 * tokens * model.encoder.width * model.attentive.heads
     return Macs(linear, attention)
 
 

@@ -119,9 +119,9 @@ def test_a_trait_that_few_images_show_is_not_called_a_shortcut() -> None:
 def test_chance_alone_is_rarely_called_a_shortcut(images: int, classes: int) -> None:
     """At most one in a hundred traits that mean nothing; 60 draws would hold more than three in 0.3 % of the cases."""
     names = np.array([f"class {image % classes}" for image in range(images)], dtype=object)
-    alarms = 0
+    groups, every, alarms = np.arange(images), np.ones(images, dtype=bool), 0
+    parts = shortcuts._parts(names, groups, every)
     for seed in range(60):
         trait = shortcuts.Trait("x", np.random.default_rng(seed).normal(size=(images, 2)), lambda rows: "")
-        every = np.ones(images, dtype=bool)
-        alarms += shortcuts._put_to_test(trait, "class", names, np.arange(images), every) is not None
+        alarms += shortcuts._put_to_test(trait, "class", names, groups, every, parts) is not None
     assert alarms <= 3

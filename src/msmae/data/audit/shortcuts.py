@@ -70,9 +70,10 @@ def find_shortcuts(manifest: Manifest, prints: Fingerprints, groups: np.ndarray)
         rows = _enough(names, groups, rows)
         if len(set(names[rows])) < 2:
             continue
+        parts = _parts(names, groups, rows)
         for trait in traits:
             if np.ptp(trait.values[rows], axis=0).any():
-                shortcut = _put_to_test(trait, target, names, groups, rows)
+                shortcut = _put_to_test(trait, target, names, groups, rows, parts)
                 found += [shortcut] if shortcut else []
     return tuple(found)
 
@@ -103,15 +104,29 @@ def measure_traits(manifest: Manifest, prints: Fingerprints) -> list[Trait]:
     ]
 
 
-def _put_to_test(trait: Trait, target: str, names: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> Shortcut | None:
+def _parts(names: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The folds in which every trait is put to test: what is learned from and what is guessed, among ``rows``."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    return list(folds.split(np.zeros(int(rows.sum())), names[rows].astype(str), groups[rows]))
+
+
+def _put_to_test(
+    trait: Trait,
+    target: str,
+    names: np.ndarray,
+    groups: np.ndarray,
+    rows: np.ndarray,
+    parts: list[tuple[np.ndarray, np.ndarray]],
+) -> Shortcut | None:
     """Guess the ``names`` of ``rows`` (bool [n]) from the trait; None where that is hardly better than chance."""
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
 
     classes, truth = np.unique(names[rows].astype(str), return_inverse=True)
     tree = DecisionTreeClassifier(max_leaf_nodes=LEAVES, min_samples_leaf=5, class_weight="balanced", random_state=0)
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    guessed = cross_val_predict(tree, trait.values[rows], truth, groups=groups[rows], cv=folds)
+    guessed = cross_val_predict(tree, trait.values[rows], truth, cv=parts)
     recall = np.array([(guessed[truth == c] == c).mean() for c in range(len(classes))])
     number = np.array([len(np.unique(groups[rows][truth == c])) for c in range(len(classes))])
     accuracy, guessing = float(recall.mean()), 1 / len(classes)
