@@ -53,8 +53,8 @@ def test_every_figure_of_two_overlapping_bars_by_hand() -> None:
     assert figures == pytest.approx(
         {
             "reference": 10, "predicted": 6, "dice": 8 / 16, "iou": 4 / 12, "pixel_sensitivity": 0.4,
-            "pixel_precision": 4 / 6, "hd95": np.percentile(there, 95), "nsd": 10 / 16, "lesions": 1,
-            "lesions_found": 1, "regions": 1, "regions_false": 0,
+            "pixel_precision": 4 / 6, "hd95": max(np.percentile(there, 95), np.percentile(back, 95)), "nsd": 10 / 16,
+            "lesions": 1, "lesions_found": 1, "regions": 1, "regions_false": 0,
         }
     )  # fmt: skip
     turned = measure(bar(6, 6), bar(0, 10), tolerance=1)
