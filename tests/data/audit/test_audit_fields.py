@@ -1,0 +1,217 @@
+"""Every figure of an audit, counted by hand on a data set of seventeen images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_audit import different, manifest_of, save, texture
+
+from msmae.config import make_settings
+from msmae.data.audit import Audit, audit, find_duplicates, list_warnings
+from msmae.data.audit.against import Pool, known_from
+from msmae.data.audit.columns import Columns
+from msmae.data.audit.sheet import GAP, LINE, SIDE, draw_worst_pairs
+from msmae.data.audit.threshold import _reason
+from msmae.data.copies import ALIKE, COPIED
+from msmae.data.manifest import SEPARATOR, Manifest
+
+ROWS = [  # label, patient, split, cluster
+    ("a", "p1", "train", f"{COPIED}x"),
+    ("a", "p1", "train", f"{ALIKE}y"),  # shows the picture of 0
+    ("b", "p2", "train", ""),  # so does this one, under another label
+    ("a", "p3", "train", ""),
+    ("a", "p3", "test", ""),  # the patient of 3 on the other side
+    ("b", "p4", "val", ""),
+    ("b", "p4", "train", ""),  # the patient of 5, of no matter to the test split
+    ("a", "p5", "test", ""),  # the picture of 3
+    ("b", "p6", "test", ""),  # three bits from 5
+    ("a", "p7", "train", ""),
+    ("b", "p8", "val", ""),  # four bits from 9
+    ("", "", "", ""),  # of one colour
+    ("c", "p9", "train", ""),
+    ("b", "p4", "val", ""),  # the picture of 6
+    ("a", "p10", "test", f"{COPIED}x"),
+    ("c", "p9", "test", f"{ALIKE}y"),  # the patient of 12, and named like 1
+    ("c", "p11", "train", ""),  # cannot be read
+]
+
+
+@pytest.fixture
+def found() -> Audit:
+    rows = [
+        {"image_path": f"{i}.png", "label": label, "patient_id": patient, "split": split, "cluster": cluster,
+         "mask_path": "" if i % 4 else f"mask{i}.png"}
+        for i, (label, patient, split, cluster) in enumerate(ROWS)
+    ]  # fmt: skip
+    prints = different(len(ROWS))
+    record = prints.record
+    record["digest"] = np.arange(len(ROWS))[:, None]
+    record["numbers"], record["channels"] = "uint8", 1
+    record["numbers"][12], record["channels"][[1, 2]] = "uint16", 3
+    for copy, first in ((1, 0), (2, 0), (7, 3), (13, 6)):
+        record["digest"][copy], record["hash"][copy] = record["digest"][first], record["hash"][first]
+    record["hash"][8], record["hash"][10] = record["hash"][5], record["hash"][9]
+    record["hash"][8][3] ^= 0b111
+    record["hash"][10][9] ^= 0b10101 | 1 << 15
+    record["constant"][[11, 16]] = True  # 16 cannot be read
+    prints.problems[16] = "cut short"
+    prints.mask_problems[4] = "no mask"
+    return audit(manifest_of(rows), prints=prints, source="DATA")
+
+
+def test_every_figure_is_what_a_person_counts(found: Audit) -> None:
+    told = found.to_dict()
+    expected = {
+        "source": "DATA", "layout": "csv", "images": 17, "patients": 11, "nameless": 1, "classes": 3, "masks": 5,
+        "unreadable": 1, "constant": 1, "mask_problems": 1, "other_numbers": 1,
+        "identical_pairs": 3 + 1 + 1, "label_conflicts": 1, "near_pairs": 2, "near_conflicts": 1,
+        "near_across_patients": 2, "near_clusters": 2, "largest_cluster": 3, "crowded": False,
+        "test_identical_to_pool": 1, "test_copies_in_pool": 1, "test_patients_in_pool": 2, "leaking_images": 4,
+        "leaking_classes": {"a": 3, "c": 1}, "test_near_pool": 1, "near_classes": {"b": 1}, "test_named_like_pool": 1,
+        "val_identical_to_train": 1, "patients_crossing": 3, "leaks": True, "shortcuts": [],
+        "splits": {
+            "(no label)": {"(none)": 1},
+            "a": {"train": 4, "test": 3},
+            "b": {"train": 2, "val": 3, "test": 1},
+            "c": {"train": 2, "test": 1},
+        },
+        "small_classes": {"c": 2},  # p9 and p11
+    }  # fmt: skip
+    assert {name: told[name] for name in expected} == expected
+    assert (told["threshold"]["bits"], told["threshold"]["resaved"]) == (6, None)
+
+
+def test_the_images_behind_the_figures_are_named(found: Audit) -> None:
+    assert found.details == {
+        "unreadable": [["16.png", "cut short"]],
+        "constant": ["11.png"],
+        "identical": [["0.png", "1.png", "2.png"], ["3.png", "7.png"], ["6.png", "13.png"]],
+        "near": [["5.png", "8.png", 3], ["9.png", "10.png", 4]],
+        "label_conflicts": [[["0.png", "a"], ["1.png", "a"], ["2.png", "b"]]],
+        "test_identical_to_pool": ["7.png"],
+        "test_near_pool": ["8.png"],
+        "test_copies_in_pool": ["14.png"],
+        "test_named_like_pool": ["15.png"],
+        "patients_crossing": ["p3", "p4", "p9"],
+        "mask_problems": [["4.png", "no mask"]],
+        "other_numbers": [["12.png", "uint16 numbers where most images hold uint8"]],
+        "channels": [[1, 14], [3, 2]],
+    }
+
+
+def test_every_figure_that_is_not_zero_is_a_warning(found: Audit) -> None:
+    assert list_warnings(found) == [
+        "1 image cannot be read",
+        "1 image of one colour",
+        "1 picture under several different labels",
+        "1 test image nearly the same as a training or validation image: 1 b",
+        "1 test image named like a training or validation image, as its views and parts",
+        "1 pair of nearly the same pictures under different labels",
+        "2 pairs of nearly the same pictures under different patients",
+        "1 validation image with exactly the pixels of a training image",
+        "1 patient both in training and in validation",
+        "1 image whose mask cannot be used",
+        "1 image whose numbers are of another type than most: training stops there, or goes on without "
+        "(--on-error skip)",
+        "too few images (or patients, or clusters) of a class to be in every split: c has 2",
+    ]
+    assert "very many images are nearly the same" in list_warnings(replace(found, crowded=True))[-1]
+
+
+def test_labels_that_are_numbers_are_a_measurement_only_where_all_are_and_many() -> None:
+    def told(names: list[str]) -> bool:
+        rows = [{"image_path": f"{i}.png", "label": name} for i, name in enumerate(names * 3)]
+        found = audit(manifest_of(rows), prints=different(len(rows)))
+        return any("different numbers" in line for line in list_warnings(found))
+
+    numbers = [f"{i / 2}" for i in range(21)]
+    assert told([*numbers, ""])
+    assert not told(numbers[:20])
+    assert not told([*numbers, "unknown"])
+
+
+def test_an_image_without_a_finding_is_not_one_without_a_label() -> None:
+    cells = ([f"a{SEPARATOR}b", SEPARATOR, "", "a"], [""] * 4, ["test", "", "", "test"], [""] * 4)
+    text = (np.array(column, dtype=object) for column in cells)
+    assert Columns(*text).by_class_and_split() == {
+        "(no finding)": {"(none)": 1}, "(no label)": {"(none)": 1}, "a": {"test": 2}, "b": {"test": 1},
+    }  # fmt: skip
+
+
+def test_copies_are_listed_from_the_most_frequent_on() -> None:
+    prints = different(9)
+    for copy, first in ((1, 0), (4, 3), (5, 3), (8, 7)):
+        prints.record["digest"][copy] = prints.record["digest"][first]
+    prints.problems[2] = "cut short"
+    duplicates = find_duplicates(prints)
+    assert duplicates.repeated()[0].tolist() == [3, 4, 5]
+    assert sorted(rows.tolist() for rows in duplicates.repeated()[1:]) == [[0, 1], [7, 8]]
+    assert duplicates.picture[2] == -1
+    nothing = duplicates.first_among(np.zeros(9, dtype=bool))
+    assert nothing.tolist() == [-1] * 4  # pictures
+    later = duplicates.first_among(np.arange(9) >= 4)
+    assert sorted(later[later >= 0].tolist()) == [4, 6, 7]
+
+
+def test_a_threshold_of_no_bits_finds_equal_hashes_and_one_below_finds_nothing() -> None:
+    known = np.array([3, 5])
+    assert _reason(0, 5, known, 0, 40).startswith("at most 0 of 256 bits apart: ")
+    assert "100% of the pictures saved again are farther away" in _reason(0, 5, known, 0, 40)
+    assert _reason(-1, None, known, -1, 4).startswith("none, because different pictures are as alike")
+
+
+def pool_of(folder: Path, names: str, patients: str, first: int, split: str) -> Manifest:
+    """Pictures ``first``, ``first`` + 1, ... in a folder; a letter each names file and patient."""
+    rows = []
+    for number, (name, patient) in enumerate(zip(names, patients, strict=True)):
+        save(folder / f"{name}.png", texture(first + number))
+        rows.append({"image_path": f"{name}.png", "label": "ab"[number % 2], "patient_id": patient, "split": split})
+    return manifest_of(rows, folder)
+
+
+def test_a_patients_name_counts_where_two_data_sets_share_a_picture_or_a_folder(tmp_path: Path) -> None:
+    settings = make_settings("tiny")
+
+    def leaking(pool: Manifest, test: Manifest, related_only: bool = True) -> tuple[int, int]:
+        told = known_from(test, [Pool(pool, settings, related_only)], settings=settings)
+        return told["test_patients_in_pool"], told["test_identical_to_pool"]
+
+    pool = pool_of(tmp_path / "one", "abcd", "1234", 0, "train")
+    apart = pool_of(tmp_path / "two", "efgh", "1256", 10, "test")
+    assert leaking(pool, apart) == (0, 0)
+    assert leaking(pool, apart, related_only=False) == (2, 0)
+    assert leaking(pool, pool_of(tmp_path / "one", "ijkl", "1256", 10, "test")) == (2, 0)
+    assert leaking(pool, pool_of(tmp_path / "three", "efgh", "1256", 3, "test")) == (2, 1)
+    (tmp_path / "linked").mkdir()
+    for name in "efgh":
+        (tmp_path / "linked" / f"{name}.png").symlink_to(tmp_path / "one" / "a.png")
+    links = manifest_of([{**row, "split": "test"} for row in apart.table.to_dict("records")], tmp_path / "linked")
+    assert leaking(pool, links) == (2, 4)
+
+
+def test_pairs_stand_three_in_a_row_and_at_most_eighteen(tmp_path: Path) -> None:
+    for i in range(20):
+        save(tmp_path / f"{i}.png", np.full((SIDE, SIDE), 12 * i, np.uint8))
+    rows = [{"image_path": f"{i}.png", "label": "a"} for i in range(20)]
+    prints = different(20)
+    prints.record["digest"][5::5] = 0  # four copies: one pair
+    near = find_duplicates(prints)
+    pairs = np.array([(i, i + 1, 1 + i) for i in range(12)])
+    several = replace(near, near=pairs[:4])
+    assert draw_worst_pairs(manifest_of(rows, tmp_path), several, tmp_path / "sheet.png", pairs=4) == 4
+    width, height = 2 * SIDE + 3 * GAP, SIDE + 3 * LINE + 2 * GAP
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (2 * height, 3 * width, 3)
+    places = [(0, 0), (1, 0), (2, 0), (0, 1)]
+    for column, row in places:
+        middle = sheet[row * height + GAP + 3 * LINE + SIDE // 2, column * width + GAP + SIDE // 2]
+        assert middle.tolist() != [255, 255, 255]
+        line = sheet[row * height + GAP + LINE :][:LINE, column * width : (column + 1) * width]
+        assert (line < 200).any()  # a caption
+    assert (sheet[height:, width:] == 255).all()
+    many = np.array([(i, j, 1 + i) for i in range(12) for j in range(i + 1, 14)])[:30]
+    assert draw_worst_pairs(manifest_of(rows, tmp_path), replace(near, near=many), tmp_path / "sheet.png") == 18

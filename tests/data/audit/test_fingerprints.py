@@ -1,0 +1,167 @@
+"""What is kept of an image: every field against another way to it, and what makes the cache's entry another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_audit import manifest_of, save, texture
+
+from msmae.data.audit import fingerprints, take_fingerprints
+from msmae.data.audit.fingerprints import Fingerprints, _content_key
+from msmae.data.audit.hashing import perceptual_hash, pixel_digest, resaving_distance
+from msmae.data.audit.shortcuts import measure_traits
+from msmae.data.audit.traits import _jpeg_coarseness, acquisition
+from msmae.data.reading.images import WHOLE, ImageSource, Plane, Reading
+
+
+def framed(seed: int) -> np.ndarray:
+    """A picture with an empty frame: 12 of 48 rows at the top, 4 of 40 columns at the right."""
+    pixels = texture(seed)
+    pixels[:12], pixels[:, 36:] = 0, 0
+    return pixels
+
+
+PICTURES = {
+    "grey.png": framed(1),
+    "colour.png": np.stack([texture(2), texture(3), texture(4)], axis=2),
+    "grey-as-colour.bmp": np.stack([texture(5)] * 3, axis=2),
+    "sixteen.tif": texture(6).astype(np.uint16) * 200,
+    "flat.png": np.full((20, 30), 9, np.uint8),
+}
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fingerprints, Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, pixels in PICTURES.items():
+        save(folder / name, pixels)
+    save(folder / "photo.jpg", texture(7), quality=60)
+    rows = [{"image_path": name, "label": "a", "site": "here"} for name in [*PICTURES, "photo.jpg"]]
+    return take_fingerprints(manifest_of(rows, folder)), folder
+
+
+def test_every_field_is_what_another_way_gives(taken: tuple[Fingerprints, Path]) -> None:
+    record = taken[0].record
+    assert record["height"].tolist() == [48, 48, 48, 48, 20, 48]
+    assert record["width"].tolist() == [40, 40, 40, 40, 30, 40]
+    assert record["channels"].tolist() == [1, 3, 3, 1, 1, 1]
+    assert record["colour"].tolist() == [False, True, False, False, False, False]
+    assert record["numbers"].tolist() == ["uint8", "uint8", "uint8", "uint16", "uint8", "uint8"]
+    assert record["constant"].tolist() == [False] * 4 + [True, False]
+    assert record["reduced"].tolist() == [False] * 6
+    assert [text.split(" ")[0] for text in record["acquisition"]] == ["PNG", "PNG", "BMP", "TIFF", "PNG", "JPEG"]
+    with Image.open(taken[1] / "photo.jpg") as photo:
+        assert record["coarseness"].tolist() == [0, 0, 0, 0, 0, sum(photo.quantization[0])]
+    np.testing.assert_allclose(record["borders"][0], [0.25, 0, 0, 0.1])
+    assert record["borders"][4].tolist() == [1, 1, 1, 1]
+    grey = [framed(1), PICTURES["sixteen.tif"]]
+    for row, plane in zip((0, 3), grey, strict=True):
+        corners = np.concatenate([plane[rows, columns].ravel() for rows in (slice(0, 3), slice(-3, None))
+                                  for columns in (slice(0, 2), slice(-2, None))])  # fmt: skip
+        assert record["corners"][row] == np.median(corners)
+        assert record["hash"][row].tolist() == perceptual_hash(plane.astype(np.float32)).tolist()
+        assert record["digest"][row].tobytes() == pixel_digest(plane[None])
+        assert record["resaved"][row] == resaving_distance(plane.astype(np.float32)) >= 0
+    colour = PICTURES["colour.png"].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    assert np.bitwise_count(record["hash"][1] ^ perceptual_hash(colour)).sum() <= 2
+    assert record["digest"][1].tobytes() == pixel_digest(PICTURES["colour.png"].transpose(2, 0, 1))
+    assert record["digest"][2].tobytes() == pixel_digest(texture(5)[None])
+    assert record["resaved"][4] == -1
+
+
+def test_traits_are_said_in_a_persons_words(taken: tuple[Fingerprints, Path]) -> None:
+    prints, folder = taken
+    rows = [{"image_path": name, "label": "a", "site": "here"} for name in [*PICTURES, "photo.jpg"]]
+    told = {trait.name: trait for trait in measure_traits(manifest_of(rows, folder), prints)}
+
+    def says(name: str, *images: int) -> str:
+        return told[name].say(np.isin(np.arange(6), images))
+
+    assert says("pixel format", 0) == "1 x uint8, grey"
+    assert says("pixel format", 1) == "3 x uint8, colour"
+    assert says("pixel format", 2) == "3 x uint8, grey"
+    assert says("file format", 0, 1, 3) == "PNG"
+    assert says("size", 0, 4, 5) == "48 x 40"
+    assert says("border", 0) == "17.5% empty rim"  # the mean of 25 % of the height and 10 % of the width
+    assert says("site", 0) == "here"
+    assert told["pixel format"].values.sum(axis=1).tolist() == [1] * 6
+    assert told["border"].values.shape == (6, 4)
+
+
+def test_some_images_are_saved_again_and_the_last_is_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(6):
+        save(tmp_path / f"{i}.png", texture(i))
+    monkeypatch.setattr(fingerprints, "RESAVED", 3)
+    prints = take_fingerprints(manifest_of([{"image_path": f"{i}.png", "label": "a"} for i in range(6)], tmp_path))
+    assert (prints.record["resaved"] >= 0).tolist() == [True, False, True, False, False, True]
+
+
+def test_a_jpeg_decoded_smaller_is_known_as_the_png_of_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "ENOUGH", 2_000)
+    for name, seed in (("a.jpg", 1), ("other.jpg", 2)):
+        save(tmp_path / name, texture(seed, size=(320, 240)), quality=95)
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.save(tmp_path / "a.png")
+    save(tmp_path / "smaller.png", texture(1, size=(160, 120)))
+    names = ["a.jpg", "other.jpg", "a.png", "smaller.png"]
+    record = take_fingerprints(manifest_of([{"image_path": name, "label": "a"} for name in names], tmp_path)).record
+    assert record["reduced"].tolist() == [True, True, False, False]
+    assert record["height"].tolist() == [320, 320, 320, 160]
+    first, other, png, smaller = (row.tobytes() for row in record["digest"])
+    assert first == png
+    assert len({first, other, smaller}) == 3
+
+
+def test_a_mask_is_read_under_the_limits_of_its_image(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", texture(0))
+    save(tmp_path / "mask.png", (texture(0) > 128).astype(np.uint8))
+    manifest = manifest_of([{"image_path": "a.png", "mask_path": "mask.png", "label": "a"}], tmp_path)
+    assert take_fingerprints(manifest).mask_problems == {}
+    save(tmp_path / "mask.png", np.repeat(np.repeat(texture(0) > 128, 2, 0), 2, 1).astype(np.uint8))
+    assert take_fingerprints(manifest, reading=Reading(max_pixels=48 * 40 * 4)).mask_problems == {}
+    assert list(take_fingerprints(manifest, reading=Reading(max_pixels=48 * 40)).mask_problems) == [0]
+
+
+def test_the_cache_follows_images_masks_archives_planes_and_settings(tmp_path: Path) -> None:
+    def key(image: str, mask: str = "", plane: Plane = WHOLE, reading: Reading | None = None) -> str:
+        masks = (str(tmp_path / mask),) if mask else ()
+        return _content_key([ImageSource(str(tmp_path / image), plane)], [masks], reading or Reading())
+
+    def write(name: str, size: int) -> None:
+        (tmp_path / name).write_bytes(bytes(size))
+
+    for name in ("a.png", "mask.png", "b.npz"):
+        write(name, 10)
+    before = [key("a.png"), key("a.png", "mask.png"), key("b.npz#train/0")]
+    assert len(set(before)) == 3
+    assert before == [key("a.png"), key("a.png", "mask.png"), key("b.npz#train/0")]
+    assert key("b.npz#train/1") != before[2]
+    assert key("a.png", reading=Reading(max_pixels=7)) != before[0]
+    assert key("a.png", plane=Plane(frame=1)) != before[0]
+    write("mask.png", 11)
+    assert [key("a.png"), key("b.npz#train/0")] == [before[0], before[2]]
+    assert key("a.png", "mask.png") != before[1]
+    write("b.npz", 11)
+    assert key("b.npz#train/0") != before[2]
+    write("a.png", 11)
+    assert key("a.png") != before[0]
+    assert key("gone.png") == key("gone.png") != key("a.png")
+
+
+def test_a_table_of_two_bytes_is_read_in_network_order_and_a_cut_head_ends_the_search() -> None:
+    def head(wide: int, table: bytes, before: bytes = b"") -> bytes:
+        return b"\xff\xd8" + before + b"\xff\xdb" + (3 + len(table)).to_bytes(2, "big") + bytes([wide << 4]) + table
+
+    assert _jpeg_coarseness(head(0, bytes([3] * 64))) == 192
+    assert _jpeg_coarseness(head(1, b"\x01\x00" * 64)) == 64 * 256
+    assert _jpeg_coarseness(head(0, bytes([2] * 64), before=b"\xff\xe0\x00\x06abcd")) == 128
+    assert _jpeg_coarseness(b"\xff\xd8\xff\xe0\x00\x04ab") == 0
+    assert _jpeg_coarseness(b"\xff\xd8\xff\xe0\x00") == 0
+    assert acquisition("archive.npz#train/3") == ("npz", 0)
