@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -18,7 +21,7 @@ from msmae.data.audit.fingerprints import Fingerprints
 from msmae.data.audit.hashing import bits_apart
 from msmae.data.audit.neighbours import FARTHEST
 from msmae.data.manifest import Manifest
-from msmae.data.repair import repair
+from msmae.data.repair import left_out_path, repair
 from msmae.errors import UserError
 
 
@@ -228,3 +231,101 @@ def test_the_first_image_of_a_picture_among_some() -> None:
 def test_the_hashs_waves_are_orthonormal() -> None:
     waves = hashing._cosines()
     np.testing.assert_allclose(waves @ waves.T, np.eye(16), atol=1e-12)
+
+
+def test_the_label_counts_more_than_the_patient_and_the_patient_more_than_the_mask() -> None:
+    """Of equals the first stays."""
+    rows = [
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": "", "mask_path": ""} for i in range(20)
+    ]  # fmt: skip
+    rows += [
+        {"image_path": "20.png", "label": "", "patient_id": "p", "mask_path": "m"},  # of 0: a label says more
+        {"image_path": "21.png", "label": "", "patient_id": "", "mask_path": "m"},
+        {"image_path": "22.png", "label": "", "patient_id": "q", "mask_path": ""},  # of 21: a patient says more
+        {"image_path": "23.png", "label": "b", "patient_id": "", "mask_path": ""},  # of 1: no more than that
+        {"image_path": "24.png", "label": "a", "patient_id": "", "mask_path": "m"},  # of 2: a mask besides
+    ]
+    prints = different(25)
+    for copy, source in ((20, 0), (22, 21), (23, 1), (24, 2)):
+        prints.record[copy] = prints.record[source]
+    mended = repair(manifest_of(rows), prints, find_duplicates(prints))
+    assert mended.left_out == dict.fromkeys((2, 20, 21, 23), "the same pixels as another image")
+    assert mended.kept.tolist() == [i for i in range(25) if i not in (2, 20, 21, 23)]
+
+
+def test_of_several_reasons_the_gravest_is_given_in_the_order_of_the_images() -> None:
+    rows = [{"image_path": f"{i}.png", "label": "ab"[i % 2], "mask_path": f"m{i}"} for i in range(30)]
+    prints = different(30)
+    prints.record[[5, 6, 7]] = prints.record[4]  # labels a, b, a, b: all are out
+    prints.record["constant"][[7, 9, 20]] = True
+    prints.problems.update({20: "damaged", 3: "damaged", 6: "damaged"})
+    prints.mask_problems.update({9: "another size", 11: "another size", 12: "another size"})
+    mended = repair(manifest_of(rows), prints, find_duplicates(prints))
+    unreadable, constant, conflict = "cannot be read", "of one colour", "the same pixels with different labels"
+    assert list(mended.left_out.items()) == [
+        (3, unreadable), (4, conflict), (5, conflict), (6, unreadable), (7, constant), (9, constant), (20, unreadable)
+    ]  # fmt: skip
+    assert mended.without_mask == (11, 12)
+    notes = [note for note in mended.manifest.notes if "left out" in note or "kept" in note]
+    assert [note.split(":")[0].split(" kept")[0] for note in notes[:4]] == [
+        "3 images left out", "2 images left out", "2 images left out", "2 images"
+    ]  # fmt: skip
+    assert [reason in note for reason, note in zip((unreadable, constant, conflict), notes, strict=False)] == [True] * 3
+    assert notes[4].startswith("0 clusters of near-identical images")
+    assert mended.manifest.table["cluster"].tolist() == [""] * 23
+    masks = dict(zip(mended.kept.tolist(), mended.manifest.table["mask_path"], strict=True))
+    assert masks == {i: "" if i in (11, 12) else f"m{i}" for i in mended.kept.tolist()}
+
+
+def test_a_cluster_is_named_where_two_of_it_are_left() -> None:
+    """The patient of a cluster names it; one that is left of a nameless cluster needs no name."""
+    rows = [
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "patient_id": "p" if i in (2, 30, 40) else ""}
+        for i in range(60)
+    ]
+    prints = different(60)
+    alike(prints, 2, 17, bits=3)  # one of them is of patient p
+    alike(prints, 8, 21, bits=3)
+    alike(prints, 9, 33, bits=3)
+    prints.problems[33] = "damaged"
+    mended = repair(manifest_of(rows), prints, find_duplicates(prints))
+    cluster = dict(zip(mended.kept.tolist(), mended.manifest.table["cluster"], strict=True))
+    named = {i: name for i, name in cluster.items() if name}
+    assert {i: name for i, name in named.items() if name == "p"} == dict.fromkeys((2, 17, 30, 40), "p")
+    assert set(named) == {2, 17, 30, 40, 8, 21}
+    assert named[8] == named[21]
+    assert named[8].startswith("near-")
+    split = dict(zip(mended.kept.tolist(), mended.manifest.table["split"], strict=True))
+    assert len({split[i] for i in (2, 17, 30, 40)}) == len({split[8], split[21]}) == 1
+    assert mended.manifest.notes.count(
+        "1 cluster of near-identical images kept whole, named in the column cluster"
+    ) == 1  # fmt: skip
+    assert not any("without the mask" in note for note in mended.manifest.notes)
+
+
+def test_a_repair_cuts_15_and_20_percent_of_seed_0_and_drops_old_splits_unless_said() -> None:
+    prints = different(60)
+    manifest = manifest_of(
+        [{"image_path": f"{i}.png", "label": "ab"[i % 2], "split": "val" if i < 30 else "test"} for i in range(60)]
+    )
+    duplicates = find_duplicates(prints)
+    given = repair(manifest, prints, duplicates).manifest
+    said = repair(manifest, prints, duplicates, val_fraction=0.15, test_fraction=0.2, seed=0).manifest
+    assert given.table.equals(said.table)
+    assert [len(given.ids(split)) for split in ("test", "val", "train")] == [12, 8, 40]
+
+
+def test_what_was_left_out_is_listed_beside_the_clean_table(tmp_path: Path) -> None:
+    rows = [{"image_path": f"{i:03}.png", "label": "ab"[i % 2]} for i in range(24)]
+    prints = different(24)
+    prints.problems[7] = "damaged"
+    prints.record["constant"][3] = True
+    manifest = manifest_of(rows, tmp_path)
+    target = tmp_path / "clean.v2.csv"
+    repair(manifest, prints, find_duplicates(prints)).write(target, original=manifest)
+    assert left_out_path(target) == tmp_path / "clean.v2.left-out.csv"
+    listed = pd.read_csv(left_out_path(target), dtype=str)
+    assert [Path(name).name for name in listed["image_path"]] == ["003.png", "007.png"]
+    assert listed["reason"].tolist() == ["of one colour", "cannot be read"]
+    clean = pd.read_csv(target, dtype=str)
+    assert [Path(name).name for name in clean["image_path"]] == [f"{i:03}.png" for i in range(24) if i not in (3, 7)]
