@@ -55,3 +55,34 @@ def test_of_several_labels_the_least_likely_one_counts() -> None:
     for coverage in (0.0, 1.0):
         with pytest.raises(ValueError, match="between 0 and 1"):
             conformal_level_several(probabilities, truth, coverage=coverage)
+
+
+@pytest.mark.parametrize("percent", [10, 35, 50, 70, 80, 90, 95])
+def test_the_rank_is_the_whole_number_from_the_share_on(percent: int) -> None:
+    """Of n scores the smallest rank that is at least (n + 1) times the share, in whole numbers."""
+    for n in range(1, 45):
+        right = np.linspace(0.05, 0.95, n)
+        rank = -(-(n + 1) * percent // 100)
+        level = 0.0 if rank > n else sorted(right, reverse=True)[rank - 1]
+        probabilities = np.stack([right, 1 - right], axis=1)
+        assert conformal_level(probabilities, np.zeros(n, int), coverage=percent / 100) == pytest.approx(level)
+        several = np.tile([True, False], (n, 1))
+        assert conformal_level_several(probabilities, several, coverage=percent / 100) == pytest.approx(level)
+
+
+def test_nine_tenths_are_covered_unless_said_and_the_limits_are_none() -> None:
+    right = np.linspace(0.1, 0.9, 19)
+    probabilities, truth = np.stack([right, 1 - right], axis=1), np.zeros(19, int)
+    assert conformal_level(probabilities, truth) == conformal_level(probabilities, truth, coverage=0.9)
+    several = np.eye(2, dtype=bool)[truth]
+    assert conformal_level_several(probabilities, several) == pytest.approx(conformal_level(probabilities, truth))
+    for coverage in (0.0, 1.0, -0.1):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            conformal_level(probabilities, truth, coverage=coverage)
+
+
+def test_a_set_holds_what_reaches_the_level_but_for_rounding_and_always_the_likeliest() -> None:
+    rows = np.array([[0.5, 0.3, 0.2], [0.3 - 5e-13, 0.3 - 2e-12, 0.7], [0.4, 0.4, 0.2]])
+    assert conformal_sets(rows, 0.3).tolist() == [[True, True, False], [True, False, True], [True, True, False]]
+    assert conformal_sets(rows, 0.9).tolist() == [[True, False, False], [False, False, True], [True, True, False]]
+    assert conformal_sets(rows, 0.0).all()

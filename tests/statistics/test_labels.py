@@ -67,3 +67,61 @@ def test_a_class_that_is_not_known_of_an_image_is_no_label_to_check():
     assert labels_to_check(frame, classes=CLASSES, multilabel=True).iloc[0]["label"] != "not normal"
     frame.loc[7, "label"] = ";"
     assert labels_to_check(frame, classes=CLASSES, multilabel=True).iloc[0]["label"] == "not normal"
+
+
+def listed(*cells: tuple[str, float], multilabel: bool, at_least: int = 20, split: str = "val") -> list[list[object]]:
+    """(label, probability of b) of images 0.png, 1.png, ...: the rows of the table without patient and split."""
+    frame = pd.DataFrame(cells, columns=["label", "prob_b"])
+    frame = frame.assign(image_path=[f"{n}.png" for n in range(len(cells))], patient_id="p", split=split, predicted="b")
+    frame["prob_a"] = 0.0 if multilabel else 1 - frame["prob_b"]
+    classes = ["a", "b"] if not multilabel else ["b"]
+    table = labels_to_check(frame, classes=classes, multilabel=multilabel, at_least=at_least)
+    assert table.columns.tolist()[:3] == ["image_path", "patient_id", "split"]
+    return table.drop(columns=["patient_id", "split"]).to_numpy().tolist()
+
+
+def test_as_sure_as_the_mean_of_the_other_label_is_a_contradiction() -> None:
+    """Images of b are believed b with 0.75 on average; one of a with just so much is contradicted, with less not."""
+    others = [("b", 0.75), ("b", 0.5), ("b", 1.0)]
+    found = listed(("a", 0.75), *others, multilabel=False)
+    assert found[0] == ["0.png", "a", 0.25, "b", 0.75, "yes"]
+    assert [row[-1] for row in found] == ["yes", "no", "no", "no"]
+    assert [row[0] for row in found] == ["0.png", "2.png", "1.png", "3.png"]
+    assert listed(("a", 0.75 - 2**-30), *others, multilabel=False)[0][-1] == "no"
+    assert listed(("a", 0.5), ("b", 0.5), multilabel=False)[0] == ["0.png", "a", 0.5, "b", 0.5, "no"]  # no surer
+    assert listed(("a", 0.75), ("b", 0.25), multilabel=False)[0][-1] == "yes"
+    assert listed(("a", 0.99), ("a", 0.1), multilabel=False)[0][-1] == "no"  # nobody shows how sure one is of b
+    assert listed(("a", 1.0), multilabel=False)[0][-1] == "yes"
+
+
+def test_present_or_absent_is_contradicted_by_the_mean_of_the_other_answer() -> None:
+    others = [(";", 0.25), (";", 0.5), (";", 0.0)]  # believed absent: 0.75, 0.5 and 1, on average 0.75
+    found = listed(("b", 0.25), *others, multilabel=True)
+    assert found[0] == ["0.png", "b", 0.25, "not b", 0.75, "yes"]
+    assert found[1] == ["2.png", "not b", 0.5, "b", 0.5, "no"]
+    assert listed(("b", 0.25 + 2**-30), *others, multilabel=True)[0][-1] == "no"
+    assert listed(("b", 0.5), (";", 0.5), multilabel=True)[0][-1] == "no"  # as good as a coin
+    assert listed(("b", 0.5 - 2**-30), (";", 0.5), multilabel=True)[0][-1] == "yes"
+    assert listed(("b", 0.01), ("b", 0.9), multilabel=True)[0][-1] == "no"
+    assert listed((";", 1.0), ("b", 0.75), multilabel=True)[0] == ["0.png", "not b", 0.0, "b", 1.0, "yes"]
+
+
+def test_all_contradictions_are_listed_and_else_as_many_as_asked_for() -> None:
+    rows = [("a", 0.9)] * 4 + [("b", 0.6)] * 3 + [("a", 0.3)] * 20
+    assert [row[-1] for row in listed(*rows, multilabel=False, at_least=2)] == ["yes"] * 4
+    assert [row[0] for row in listed(*rows, multilabel=False, at_least=6)] == [
+        "0.png", "1.png", "2.png", "3.png", "4.png", "5.png"
+    ]  # fmt: skip
+    assert len(listed(*rows, multilabel=False)) == 20
+    assert len(listed(*rows[:5], multilabel=False)) == 5
+    for split, count in (("train", 0), ("test", 5), ("external", 5), ("internal", 5), ("val", 5)):
+        assert len(listed(*rows[:5], multilabel=False, split=split)) == count
+    assert len(listed(*rows[:5], ("", 0.5), multilabel=False)) == 5
+    empty = labels_to_check(
+        pd.DataFrame(columns=["image_path", "index", "patient_id", "split", "label", "prob_a"]), classes=["a"],
+        multilabel=False,
+    )  # fmt: skip
+    assert empty.columns.tolist() == [
+        "image_path", "index", "patient_id", "split", "label", "probability", "suggested", "suggested_probability",
+        "contradicted",
+    ]  # fmt: skip

@@ -8,7 +8,15 @@ import pytest
 
 from msmae.errors import UserError
 from msmae.statistics.summary import summarise
-from msmae.statistics.units import as_predictions, decisive, gather, pool, unit_column, unit_predictions
+from msmae.statistics.units import (
+    as_predictions,
+    check_unit,
+    decisive,
+    gather,
+    pool,
+    unit_column,
+    unit_predictions,
+)
 
 CLASSES = ("ill", "well")
 
@@ -115,3 +123,68 @@ def test_without_a_unit_nothing_is_pooled():
     assert (len(units), units.flags(CLASSES).shape) == (0, (0, 2))
     assert pool(np.empty((0, 2)), units.members, 0, "mean", multilabel=True).shape == (0, 2)
     assert FRAME.iloc[units.rows].empty
+
+
+def test_a_unit_of_another_column_has_a_patient_where_its_images_have_one():
+    frame = FRAME.assign(lesion=["7", "7", "", "7", "10", "10", "7", "x"], index=["0"] * 8)
+    units = gather(
+        frame.assign(label=["ill", "ill", "ill", "ill", "well", "ill", "well", ""]), "lesion", multilabel=False
+    )
+    assert units.table.to_numpy().tolist() == [["7", "", "test", "ill", 3], ["7", "b", "val", "well", 1]]
+    assert (units.rows.tolist(), units.members.tolist(), len(units)) == ([0, 1, 3, 6], [0, 0, 0, 1], 2)
+    assert [note.split()[0] for note in units.notes] == ["1", "1"]
+    assert "lesion" in units.notes[1]
+    assert gather(frame.assign(label="ill", lesion="l"), "lesion", multilabel=False).notes == []
+    assert gather(frame.assign(label="ill", lesion=""), "lesion", multilabel=False).flags(CLASSES).shape == (0, 2)
+    several = gather(
+        frame.assign(label=["ill;well", ";", "ill", "well;", "ill", "ill", "ill", "ill"]), "lesion", multilabel=True
+    )
+    assert several.table["label"].tolist() == ["ill", "ill;well", "ill", "ill"]
+    assert several.flags(("well", "ill")).tolist() == [[False, True], [True, True], [False, True], [False, True]]
+
+
+def test_which_column_names_the_units():
+    assert unit_column(FRAME, "auto") == "patient_id"
+    assert unit_column(FRAME.assign(patient_id=["near-1", ""] * 4), "auto") is None
+    assert unit_column(FRAME.drop(columns="patient_id"), "auto") is None
+    assert unit_column(FRAME, "none") is None
+    assert unit_column(FRAME.assign(lesion=["", "l"] * 4), "lesion") == "lesion"
+    for asked in ("auto", "none"):
+        check_unit(asked, FRAME.drop(columns="patient_id"))
+    with pytest.raises(UserError, match="no column 'lesion'"):
+        check_unit("lesion", FRAME)
+    with pytest.raises(UserError, match="'lesion' is empty"):
+        check_unit("lesion", FRAME.assign(lesion=""))
+
+
+def test_the_image_with_the_largest_weight_decides_and_of_equals_the_first():
+    weights, members = np.array([0.2, 0.5, 0.5, 0.1, 0.0]), np.array([1, 0, 0, 1, 2])
+    first, share = decisive(weights, members, 3)
+    assert first.tolist() == [1, 0, 4]
+    assert share.tolist() == pytest.approx([0.5, 2 / 3, 0.0])
+
+
+def test_the_table_of_units_names_the_image_that_decided():
+    frame = FRAME.assign(axis="", index=["0", "1", "2", "3", "4", "5", "6", "7"])
+    units = gather(frame, "patient_id", multilabel=False)
+    pooled = pool(frame[["prob_ill", "prob_well"]].to_numpy()[units.rows], units.members, 3, "mean", multilabel=False)
+    table = unit_predictions(units, frame, pooled, CLASSES, multilabel=False)
+    assert table["predicted"].tolist() == ["well", "ill", "ill"]
+    assert table["decided_by"].tolist() == ["1.png#1", "0.png#0", "6.png#6"]
+    assert table["decided_share"].tolist() == [1.0, round(0.9 / 1.1, 4), 1.0]
+    assert table["prob_ill"].tolist() == pytest.approx([0.4, 0.55, 0.6])
+    assert table["answers"].tolist() == ["plain"] * 3
+    attention = unit_predictions(
+        units, frame, pooled, CLASSES, multilabel=False, weights=np.array([1.0, 0.3, 0.6, 2.0])
+    )
+    assert attention["decided_by"].tolist() == ["1.png#1", "2.png#2", "6.png#6"]
+    assert attention["decided_share"].tolist() == [1.0, 0.6667, 1.0]
+    nobody = unit_predictions(units, frame, np.full((3, 2), 0.1), CLASSES, multilabel=True)
+    assert nobody["predicted"].tolist() == [";"] * 3
+    assert nobody["decided_by"].tolist() == ["1.png#1", "0.png#0", "6.png#6"]  # the surest of anything
+    assert nobody["decided_share"].tolist() == [1.0, round(0.9 / 1.7, 4), 1.0]
+    both = unit_predictions(units, frame, np.full((3, 2), 0.9), CLASSES, multilabel=True)
+    assert both["predicted"].tolist() == ["ill;well"] * 3
+    again = as_predictions(table)
+    assert again["image_path"].tolist() == ["a", "b", "b"]
+    assert again["patient_id"].tolist() == ["a", "b", "b"]
