@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from msmae.reporting.comparison.files import CHEAP, ComparisonFiles
+from msmae.reporting.comparison.files import ComparisonFiles
 from msmae.reporting.comparison.verdict import other_pairs, planned_pairs, primary
 from msmae.statistics.comparison import as_family, compare_arms
 
@@ -52,7 +52,7 @@ def analyse(files: ComparisonFiles, *, resamples: int = RESAMPLES) -> Analysis:
     for column in files.cheap:
         anchor = next(iter(column.frames))  # its own predictions hold the cheap ones to the same images
         named = {anchor: frames[anchor]} | {
-            f"{arm}, {CHEAP[column.name]}": frames_of for arm, frames_of in column.frames.items()
+            f"{arm}, {column.title}": frames_of for arm, frames_of in column.frames.items()
         }
         found = compare_arms(named, pairs=[], metrics=CHEAP_METRICS, resamples=resamples, **options)
         entries = list(found["arms"].values())[1:]

@@ -12,6 +12,7 @@ import pandas as pd
 from msmae.errors import UserError
 from msmae.files import read_mapping
 from msmae.reporting.run_files import RunFiles, read_run_files
+from msmae.statistics.answers import PLAIN
 from msmae.statistics.predictions import read_predictions, read_text_table
 from msmae.statistics.units import PATIENT, as_predictions
 
@@ -29,6 +30,7 @@ class Column:
     """The predictions of one way to answer: name of the way, and the test rows of every arm that has it."""
 
     name: str
+    title: str
     frames: dict[str, list[pd.DataFrame]]
     """Arm -> one frame a seed; the folds of a seed are joined."""
 
@@ -136,7 +138,7 @@ def read_comparison(folder: str | Path) -> ComparisonFiles:
         plan=plan,
         runs=runs,
         seeds=seeds,
-        cheap=tuple(column for name in CHEAP for column in [_cheap(name, runs)] if column.frames),
+        cheap=tuple(column for column in (_plain(runs), *(_cheap(name, runs) for name in CHEAP)) if column.frames),
         units=_units(runs),
         audit=audit,
         manifest=read_text_table(manifest) if manifest.is_file() else None,
@@ -172,7 +174,20 @@ def _cheap(name: str, runs: Mapping[str, list[list[RunFiles]]]) -> Column:
         paths = [[run.folder / f"predictions_{name}.csv" for run in folds] for folds in seeds]
         if all(path.is_file() for folds in paths for path in folds):
             frames[arm] = [join_folds([read_predictions(path) for path in folds]) for folds in paths]
-    return Column(name=name, frames=frames)
+    return Column(name, CHEAP[name], frames)
+
+
+def _plain(runs: Mapping[str, list[list[RunFiles]]]) -> Column:
+    """The plain answers, which ``msmae predict`` gives; of no arm where they are the balanced ones throughout."""
+    frames = {
+        arm: [join_folds([_of(run) for run in folds]) for folds in seeds]
+        for arm, seeds in runs.items()
+        if all(PLAIN in _of(run) for folds in seeds for run in folds)
+    }
+    if all((frame["predicted"] == frame[PLAIN]).all() for seeds in frames.values() for frame in seeds):
+        frames = {}
+    answered = {arm: [frame.assign(predicted=frame[PLAIN]) for frame in seeds] for arm, seeds in frames.items()}
+    return Column("plain", "plain answers", answered)
 
 
 def _units(runs: Mapping[str, list[list[RunFiles]]]) -> Column | None:
@@ -188,7 +203,8 @@ def _units(runs: Mapping[str, list[list[RunFiles]]]) -> Column | None:
         for arm, seeds in runs.items()
     }
     name = names.pop()
-    return Column("patient" if name == PATIENT else name, frames)
+    name = "patient" if name == PATIENT else name
+    return Column(name, name, frames)
 
 
 def _folders(folder: Path, arm: str, seed: int, plan: Mapping[str, Any]) -> list[Path]:

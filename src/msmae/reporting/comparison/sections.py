@@ -12,7 +12,7 @@ from msmae.reporting import headline
 from msmae.reporting.cases import outcome
 from msmae.reporting.comparison import verdict
 from msmae.reporting.comparison.analysis import CHEAP_METRICS, Analysis, shown_metrics
-from msmae.reporting.comparison.files import CHEAP, ComparisonFiles
+from msmae.reporting.comparison.files import ComparisonFiles
 from msmae.reporting.headline import key_figure
 from msmae.reporting.run_files import Panel, different_software
 from msmae.reporting.sections.results import reasons
@@ -47,10 +47,11 @@ def means(files: ComparisonFiles, analysis: Analysis) -> dict[str, Any]:
 def cheap(files: ComparisonFiles, analysis: Analysis) -> list[dict[str, Any]]:
     """A table for each cheap way to answer; none where no run has it."""
     tables = []
-    for name, entries in analysis.cheap.items():
+    for column in files.cheap:
+        entries = analysis.cheap[column.name]
         rows = [{"name": arm, "cells": _cells(of_arm, CHEAP_METRICS)} for arm, of_arm in entries.items()]
         heads = [describe(metric) for metric in CHEAP_METRICS]
-        tables.append({"title": CHEAP[name], "name": name, "heads": heads, "rows": rows, "reasons": reasons(rows)})
+        tables.append({"title": column.title, "heads": heads, "rows": rows, "reasons": reasons(rows)})
     return tables
 
 
