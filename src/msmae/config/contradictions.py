@@ -66,8 +66,7 @@ def _used(name: str, settings: Settings, method: str) -> bool:
     if group == "pretrain":
         return arm.pretrains or (fine.draw == "own" and setting in ("mask_ratio", "throw_ratio"))
     if group == "finetune" and arm.frozen:
-        head = ("label_smoothing",) if arm.frozen == "attentive" else ()
-        return setting in ("balance", "draw", "lora", "freeze", *head)  # the last three are refused by name
+        return setting in ("balance", "draw", "lora", "freeze")  # the last three are refused by name
     return name != "finetune.refresh_every" or fine.draw not in ("all", "uniform", "coarse")
 
 
