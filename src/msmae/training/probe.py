@@ -33,7 +33,7 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 STEPS = 500
 """Of a regression, at most."""
 EPOCHS, BATCH, RATE = 20, 128, 3e-3
-"""Of the attentive probe. Without label smoothing, as the linear one: with it, and at 1e-3, it fitted less (lab notes)."""
+"""Of the attentive probe, without label smoothing: with it, or at a lower rate, it fitted less (docs/lab-notes.md)."""
 
 
 def fit_probe(prepared: Prepared, run: Path, model: Classifier, card: Any) -> None:
