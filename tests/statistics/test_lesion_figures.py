@@ -248,3 +248,27 @@ def test_runs_are_put_in_the_order_of_image_slice_and_class() -> None:
         other = [rows[0] | change, *rows[1:]]
         with pytest.raises(UserError, match="cannot be compared"):
             same_images([pd.DataFrame(rows), pd.DataFrame(other)], split="test")
+
+
+def test_a_lesion_of_one_pixel_is_a_lesion() -> None:
+    rows = [a_row(f"{i}.png", 0.25 * (i + 1), reference=1, predicted=1, share=0.1 * (i + 1)) for i in range(3)]
+    split = summarise_segmentation(pd.DataFrame(rows), classes=["a"], resamples=5)["test"]
+    assert split["per_class"]["a"]["n"] == 3
+    assert split["metrics"]["dice_lesion"]["value"] == pytest.approx(0.5)
+    assert split["counts"]["a"] == {"both_empty": 0, "false_alarms": 0, "missed": 0, "outlined": 3}
+    assert [part["n"] for part in split["by_size"][0]["strata"]] == [1, 1, 1]
+    alarm = measure(bar(0, 1) & False, bar(0, 1))
+    assert (alarm["dice"], alarm["nsd"], alarm["predicted"]) == (0.0, 0.0, 1)
+    missed = measure(bar(0, 1), bar(0, 1) & False)
+    assert (missed["iou"], missed["nsd"], missed["reference"]) == (0.0, 0.0, 1)
+
+
+def test_images_without_a_patient_are_drawn_by_cluster_or_alone() -> None:
+    rows = pd.DataFrame(
+        {"patient_id": ["p", "", "", "", "p", "x"], "image_path": ["p", "a", "b", "x", "c", "d"],
+         "cluster": ["near-1", "near-1", "near-1", "", "", "near-1"]}
+    )  # fmt: skip
+    values = np.arange(6.0)[:, None] + 1
+    _, count = under_weights(values, np.ones((6, 1)), rows)
+    assert count == 4  # p, x, the cluster of a and b, and the image x
+    assert under_weights(values, np.ones((6, 1)), rows.drop(columns="cluster"))[1] == 5
