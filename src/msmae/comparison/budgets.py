@@ -9,7 +9,7 @@ pre-training is cheaper gets more epochs of it, and one without pre-training get
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +29,6 @@ from msmae.training.prepare import Prepared, decide_schedules
 from msmae.training.views import finetuning_macs, follows_maps, tokens_seen
 
 BUDGETS = ("epochs", "gmacs", "seconds")
-STATEMENTS = {
-    "epochs": "Every arm trains for the same number of epochs: {pre} of pre-training and {fine} of supervised "
-    "training. Arms without pre-training have the {fine} only.",
-    "gmacs": "Every arm trains for the multiply-accumulates that msmae spends in {pre} epochs of pre-training (its "
-    "attention maps included) and {fine} of fine-tuning. An arm without pre-training spends them all on supervised "
-    "training.",
-    "seconds": "Every arm trains for the time that msmae takes on this machine for {pre} epochs of pre-training (its "
-    "attention maps included) and {fine} of fine-tuning. Steps of every arm were timed for this. An arm without "
-    "pre-training spends all of the time on supervised training.",
-}
 
 
 @dataclass(frozen=True)
@@ -50,9 +40,35 @@ class Price:
     map: float
 
 
-def statement(budget: str, settings: Settings) -> str:
-    """One sentence for the page of the comparison."""
-    return STATEMENTS[budget].format(pre=settings.pretrain.epochs, fine=settings.finetune.epochs)
+def statement(budget: str, settings: Settings, arms: Sequence[str]) -> str:
+    """What is equal for these arms, in sentences for the page of the comparison."""
+    pre, fine = settings.pretrain.epochs, settings.finetune.epochs
+    heads = [arm for arm in arms if arm in ARMS and ARMS[arm].frozen]
+    quick = [arm for arm in arms if arm in BASELINES and BASELINE[arm].network is None]
+    trained = [arm for arm in arms if arm not in heads + quick]
+    pretrained = [arm for arm in trained if arm in ARMS and ARMS[arm].pretrains]
+    said = []
+    if trained and budget == "epochs" and not pretrained:
+        said.append(f"Every arm trains for {fine} epochs.")
+    elif trained and budget == "epochs":
+        said.append(
+            f"Every arm trains for the same number of epochs: {pre} of pre-training and {fine} of supervised training."
+        )
+        if len(pretrained) < len(trained):
+            said.append(f"Arms without pre-training have the {fine} only.")
+    elif trained:
+        spent = {"gmacs": "multiply-accumulates that msmae spends in", "seconds": "time that msmae takes here for"}
+        maps = f"{pre} epochs of pre-training (its attention maps included) and {fine} of fine-tuning"
+        said.append(f"Every arm trains for the {spent[budget]} {maps}.")
+        if budget == "seconds":
+            said.append("Steps of every arm were timed for this.")
+        if len(pretrained) < len(trained):
+            said.append("An arm without pre-training spends all of it on supervised training.")
+    if heads:
+        said.append(f"Only a head learns on the frozen encoder, without a budget, in {', '.join(heads)}.")
+    if quick:
+        said.append(f"No network is trained for {', '.join(quick)}.")
+    return " ".join(said)
 
 
 def settings_of_arm(prepared: Prepared, arm: str, *, budget: str, prices: dict[str, Price]) -> Settings:

@@ -149,7 +149,7 @@ class Bench:
         asked: dict[str, Any] = {
             "data": Path(self.data).name,
             "folds": request.folds,
-            "budget": {"kind": request.budget, "statement": statement(request.budget, first.settings)},
+            "budget": {"kind": request.budget},
             "classes": list(first.manifest.classes),
             "multilabel": first.manifest.multilabel,
             "ordinal": bool(first.settings.dataset.ordinal),
@@ -159,6 +159,7 @@ class Bench:
         }
         known = {name: before.get(name) for name in asked} | {
             "settings": completed(before.get("settings", {}), asked["settings"]),
+            "budget": {"kind": (before.get("budget") or {}).get("kind")},
             "start": before.get("start", asked["start"]),  # not recorded by earlier versions
             "ordinal": asked["ordinal"],  # follows from the data and its settings
         }
@@ -173,6 +174,7 @@ class Bench:
         arms = list(dict.fromkeys([*begun, *request.arms]))
         return {
             **asked,
+            "budget": {"kind": request.budget, "statement": statement(request.budget, first.settings, arms)},
             "arms": arms,
             "seeds": sorted({*before.get("seeds", []), *request.seeds}),
             "split_seed": before.get("split_seed", request.seeds[0]),
