@@ -21,9 +21,10 @@ from served_run import dicom, png
 import msmae
 import msmae.inference.bulk
 import msmae.inference.reference
+from msmae.data.reading.images import ImageSource
 from msmae.errors import UserError
-from msmae.inference.bulk import Ranks, choose_device
-from msmae.inference.items import find_items
+from msmae.inference.bulk import Plan, Ranks, choose_device, join_parts, part_of
+from msmae.inference.items import Item, find_items
 from msmae.inference.model import Model
 from msmae.inference.reference import Reference, modalities_of, threshold_of
 from msmae.inference.rows import FLAGS, Rows
@@ -110,6 +111,38 @@ def test_ranks_share_the_parts_and_one_joins_them(
         if rank == "1":
             assert len(list((tmp_path / "out" / "parts").glob("0*.csv"))) == 4  # of eight
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == whole_file
+
+
+@pytest.mark.usefixtures("parts_of_16")
+def test_planes_after_a_part_of_pictures_have_the_answers_of_the_same_pictures(
+    finished: Path, data: Path, tmp_path: Path
+):
+    images = sorted(str(path) for path in (data.parent / "images").iterdir())[:16]
+    first, *others = [Image.open(path) for path in images[:3]]
+    first.save(tmp_path / "film.tif", save_all=True, append_images=others)
+    named = [*(f"{path}," for path in images), *(f"film.tif,{frame}" for frame in range(3))]
+    (tmp_path / "mixed.csv").write_text("\n".join(["image_path,frame", *named]) + "\n")
+    found = msmae.predict(str(finished), [str(tmp_path / "mixed.csv")], out=str(tmp_path / "out"), **SMALL)
+    assert found["frame"].tolist() == [""] * 16 + ["0", "1", "2"]
+    answers = ["predicted", *(name for name in found if name.startswith("prob_"))]
+    pictures, planes = found[answers].iloc[:3], found[answers].iloc[16:]
+    assert planes["predicted"].tolist() == pictures["predicted"].tolist()
+    np.testing.assert_allclose(planes[answers[1:]].astype(float), pictures[answers[1:]].astype(float), atol=1e-6)
+
+
+def test_parts_with_other_columns_are_not_joined(tmp_path: Path):
+    plan = Plan([Item(ImageSource(name)) for name in ("a", "b", "c", "d")], 1, {}, most=1)
+    (tmp_path / "parts").mkdir()
+    cells = ["image_path,predicted\na,x\n", "", "image_path,predicted\nc,y\n", "image_path,predicted\nd,x\n"]
+    for number, text in enumerate(cells):
+        part_of(tmp_path, number).write_text(text)
+    part_of(tmp_path, 3).write_text("image_path,frame,predicted\nd,0,x\n")
+    with pytest.raises(UserError, match=r"its columns are not those of 000000\.csv.*000003\.csv.*delete .*parts"):
+        join_parts(plan, tmp_path)
+    assert not (tmp_path / "predictions.csv").exists()
+    part_of(tmp_path, 3).write_text(cells[3])
+    assert join_parts(plan, tmp_path) == 3
+    assert (tmp_path / "predictions.csv").read_text() == "image_path,predicted\na,x\nc,y\nd,x\n"
 
 
 @pytest.mark.slow

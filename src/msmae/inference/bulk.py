@@ -240,7 +240,7 @@ def join_parts(plan: Plan, out: Path) -> int:
     """Write OUT/predictions.csv and, where an image was left out, OUT/left_out.csv. How many images were predicted.
 
     Raises:
-        UserError: no image could be used; OUT is then as it was before.
+        UserError: no image could be used; OUT is then as it was before. Or parts have other columns than the first.
     """
     parts = [part_of(out, number) for number in range(plan.parts)]
     left = [path.with_suffix(".left_out") for path in parts if path.with_suffix(".left_out").is_file()]
@@ -255,9 +255,11 @@ def join_parts(plan: Plan, out: Path) -> int:
     if reasons:
         with whole(out / FILE) as unfinished:
             fill_csv(unfinished, pd.DataFrame(reasons, columns=["image_path", "reason"]))
+    parts = [path for path in parts if path.stat().st_size]
+    check_columns(parts)
     rows = 0
     with whole(out / "predictions.csv") as unfinished, unfinished.open("wb") as target:
-        for path in (path for path in parts if path.stat().st_size):
+        for path in parts:
             with path.open("rb") as stream:
                 header = stream.readline()
                 if not rows:
@@ -265,6 +267,17 @@ def join_parts(plan: Plan, out: Path) -> int:
                 shutil.copyfileobj(stream, target)
             rows += len(pd.read_csv(path, usecols=["image_path"], encoding_errors="surrogateescape"))
     return rows
+
+
+def check_columns(parts: Sequence[Path]) -> None:
+    """Raise ``UserError`` where a part has other columns than the first: rows would not be under their names."""
+    headers = {}
+    for path in parts:
+        with path.open("rb") as stream:
+            headers[path] = stream.readline()
+    if other := [path for path, header in headers.items() if header != headers[parts[0]]]:
+        what = f"its columns are not those of {parts[0].name}: another version of msmae began this prediction"
+        raise UserError(what, where=str(other[0]), mend=f"delete {other[0].parent} and repeat the command")
 
 
 def clear_parts(out: Path) -> None:

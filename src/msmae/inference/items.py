@@ -24,6 +24,9 @@ from msmae.data.tables.tables import same_names
 from msmae.data.tables.tree import check_drawn, read_places
 from msmae.errors import UserError
 
+PLANE = ("axis", "index", "frame")
+"""The columns that name a plane of a file."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -38,8 +41,14 @@ class Item:
 
     def __str__(self) -> str:
         plane = self.source.plane
-        numbers = [str(number) for number in (plane.axis, plane.index, plane.frame) if number is not None]
-        return "#".join([self.source.path, *numbers])
+        numbers = [getattr(plane, name) for name in PLANE]
+        return "#".join([self.source.path, *(str(number) for number in numbers if number is not None)])
+
+
+def planes_of(items: Sequence[Item]) -> tuple[str, ...]:
+    """The columns that name the planes of these images: those that one of them needs."""
+    planes = [item.source.plane for item in items]
+    return tuple(name for name in PLANE if any(getattr(plane, name) is not None for plane in planes))
 
 
 def find_items(paths: list[str], *, on_error: Literal["stop", "skip"], slices: str = "", unit: str = "") -> list[Item]:

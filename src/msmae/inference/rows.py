@@ -39,6 +39,8 @@ class Rows:
     reference: Reference | None = None
     flags: bool = False
     neighbours: int = 0
+    planes: tuple[str, ...] = ()
+    """The columns that name a plane, of all images that are predicted: ``inference.items.planes_of``."""
     unit: str = ""
     """The column of an item's unit, where some have one."""
     modalities: frozenset[str] = frozenset()
@@ -57,10 +59,9 @@ class Rows:
                 own = model.predict(images, self.keep, selector=self.selector, calibrated=False)
         probabilities = model.calibrate(own, share, chosen_by).double().numpy()
         frame = pd.DataFrame({"image_path": [item.source.path for item in items]})
-        for name in ("axis", "index", "frame"):
+        for name in self.planes:
             values = [getattr(item.source.plane, name) for item in items]
-            if any(value is not None for value in values):
-                frame[name] = ["" if value is None else str(value) for value in values]
+            frame[name] = ["" if value is None else str(value) for value in values]
         for name in ("patient_id", "split", "label"):
             frame[name] = [getattr(item, name) for item in items]
         if self.unit:

@@ -184,14 +184,16 @@ def outline(run: str, model: Any, items: list[Item], out: Path, ranks: Any, opti
 
 def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, options: dict[str, Any]) -> Path | None:
     """What a classifier says of the images: OUT/predictions.csv; None in a process that only helped."""
+    from msmae.inference.items import planes_of
     from msmae.inference.model import kept_tokens, own_way, share_and_selector
     from msmae.statistics.answers import say_averaged, say_rule
 
     share, chosen_by = share_and_selector(model, options["keep"], options["selector"])
     kept_tokens(model.selection(chosen_by), share)  # refused before any image is read
-    rows = rows_of(run, model, share_is_whole=chosen_by == "all", options=options)
+    planes = planes_of(items)
+    rows = rows_of(run, model, share_is_whole=chosen_by == "all", options={**options, "planes": planes})
     named = ("answers", "coverage", "flags", "neighbours")
-    plan = plan_of(run, model, items, options, named, keep=share, selector=chosen_by)
+    plan = plan_of(run, model, items, options, named, keep=share, selector=chosen_by, planes=planes)
     named_ones = any(item.unit or item.patient_id for item in items)
     patients = Patients(run, model) if named_ones and (share, chosen_by) == own_way(model.card) else None
     predicted = in_parts(
@@ -354,7 +356,7 @@ def rows_of(run: str, model: Model, *, share_is_whole: bool, options: dict[str, 
         sets = sets_of_run(Path(run), model.classes, multilabel=model.card.multilabel, coverage=asked)
     if options["flags"] or options["neighbours"]:
         reference = reference_of(Path(run), model)
-    names = ("keep", "selector", "answers", "flags", "neighbours", "unit")
+    names = ("keep", "selector", "answers", "flags", "neighbours", "planes", "unit")
     known = modalities_of(Path(run)) if options["flags"] else frozenset()
     return Rows(model, sets=sets, reference=reference, modalities=known, **{name: options[name] for name in names})
 
