@@ -114,3 +114,18 @@ def test_a_unit_s_label_is_that_of_all_its_images_where_the_unit_is_named(folder
     assert labels(plain)["p0-b.png"] == ""
     assert any("--unit patient_id" in note for note in plain.notes)
     assert any("1 patient with images of different labels" in note and "p2" in note for note in plain.notes)
+
+
+def test_a_label_that_one_image_has_is_known_of_its_unit(folder: Path) -> None:
+    images = pd.read_csv(folder / "images.csv", dtype=str)
+    given = ["x;y", "?x;", "", "?x;y", ";", "", "x;?x", "y", "?y;", ""]
+    three = pd.concat([images.iloc[[0, 2, 1, 3, 4, 5, 6, 7, 8, 9]]]).assign(
+        patient_id=["p0", "p0", "p0", "p1", "p2", "p2", "p3", "p3", "p4", "p4"], label=given
+    )
+    three.to_csv(folder / "images.csv", index=False)
+    found = opened(folder / "images.csv", unit="patient_id")
+    assert found.table["label"].tolist() == ["x;y", "?x;", "x;y", "?x;y", ";", ";", "x", "y", "?y;", "?y;"]
+    both = found.with_columns({"label": ["x;?x", "?x;x", "x;?y", "?y;x", "y;?x", "?x;y", "", ";", "x;", "y;"]})
+    x, y, unknown = [1, 0], [0, 1], [None, None]
+    expected = [x, x, [1, None], [1, None], [None, 1], [None, 1], unknown, [0, 0], x, y]
+    assert [[None if cell != cell else cell for cell in row] for row in both.targets().tolist()] == expected

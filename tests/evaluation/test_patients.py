@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import msmae
 from msmae.errors import UserError
 from msmae.evaluation.neighbours import write_neighbours
-from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
+from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention, loss_of
 from msmae.evaluation.units import choose
 from msmae.inference.model import load
 from msmae.statistics.predictions import read_predictions
@@ -55,6 +56,15 @@ def test_attention_finds_the_one_image_that_tells(multilabel: bool, monkeypatch:
     assert (weights.reshape(200, 6)[1::2].argmax(axis=1) == told).mean() > 0.9
     again = AttentionPooling.of(fitted.tensors(), multilabel=multilabel)
     assert np.array_equal(again(again.terms(test.features), test.members, 200)[0], found)
+
+
+def test_attention_leaves_out_what_is_not_known_of_a_patient():
+    logits, known = torch.tensor([[2.0, -1.0], [0.5, 3.0]]), torch.tensor([1.0, 0.0, 1.0])
+    targets = torch.tensor([[1.0, 0.0], [torch.nan, 1.0]])
+    chance = torch.tensor([2.0, -1.0, 3.0]).sigmoid()
+    by_hand = -(known * chance.log() + (1 - known) * (1 - chance).log()).mean()
+    assert float(loss_of(logits, targets, multilabel=True)) == pytest.approx(float(by_hand))
+    assert float(loss_of(logits, torch.full((2, 2), torch.nan), multilabel=True)) == 0
 
 
 def test_the_mean_is_kept_unless_another_is_clearly_better():

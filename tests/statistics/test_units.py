@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,6 +59,24 @@ def test_with_several_labels_an_image_a_patient_has_those_of_all():
     assert units.table["label"].tolist() == ["ill;well"]
     assert units.flags(CLASSES).tolist() == [[True, True]]
     assert gather(frame_of(("a", "test", ";", 0.1)), "patient_id", multilabel=True).table["label"].tolist() == [";"]
+
+
+def test_what_one_image_shows_is_known_of_the_patient_though_another_is_unsure():
+    """Ten patients with an ill image and one of which that is not known, ten with none, all answered rightly."""
+    rows = [(f"p{number:02}", "test", label, 0.9) for number in range(10) for label in ("?ill", "ill;")]
+    rows += [(f"q{number:02}", "test", label, 0.1) for number in range(10) for label in (";", ";")]
+    frame = frame_of(*rows, ("r", "test", "?ill;well", 0.9), ("r", "test", "?ill;", 0.9)).assign(prob_well=0.1)
+    units = gather(frame, "patient_id", multilabel=True)
+    assert units.table["label"].tolist() == ["ill"] * 10 + [";"] * 10 + ["?ill;well"]
+    flags = units.flags(CLASSES)
+    assert flags[:20].tolist() == [[1, 0]] * 10 + [[0, 0]] * 10
+    assert (np.isnan(flags[20, 0]), flags[20, 1]) == (True, 1)
+    pooled = pool(frame[["prob_ill", "prob_well"]].to_numpy(), units.members, 21, "mean", multilabel=True)
+    for kept in (units, replace(units, table=units.table.replace({"label": {"ill": "?ill;ill"}}))):  # by hand: both
+        table = unit_predictions(kept, frame, pooled, CLASSES, multilabel=True)
+        found = summarise(as_predictions(table), classes=CLASSES, multilabel=True, resamples=20)["test"]["per_class"]
+        figures = {name: found["ill"][name]["value"] for name in ("prevalence", "accuracy", "sensitivity", "f1", "mcc")}
+        assert figures == pytest.approx({"prevalence": 0.5, "accuracy": 1, "sensitivity": 1, "f1": 1, "mcc": 1})
 
 
 def test_pooling_by_hand():

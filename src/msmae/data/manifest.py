@@ -145,7 +145,7 @@ class Manifest:
 
         int64 ``[n]`` with the class's place in ``classes`` and -1 for an image without label; for multi-label data
         float32 ``[n, C]`` of 0 and 1, with nan for what is not known: the row of an image without label, or a piece
-        of a label with ``?`` before it.
+        of a label with ``?`` before it, unless the image has the class too.
         """
         place = {name: number for number, name in enumerate(self.classes)}
         labels = self.table["label"]
@@ -155,7 +155,7 @@ class Manifest:
         for row, label in enumerate(labels):
             if label == "":
                 targets[row] = np.nan
-            for piece in filter(None, label.split(SEPARATOR)):
+            for piece in sorted(filter(None, label.split(SEPARATOR)), key=lambda piece: not piece.startswith(UNSURE)):
                 if not piece.startswith(UNSURE):
                     targets[row, place[piece]] = 1
                 elif piece[1:] in place:

@@ -14,7 +14,7 @@ from msmae.data.reading.headers import pseudonym
 from msmae.data.spellings import spelled
 from msmae.data.tables.findings import few_values
 from msmae.data.tables.folders import check_labelled
-from msmae.data.tables.labels import check_classes, clean_labels, label_notes
+from msmae.data.tables.labels import check_classes, clean_labels, join_labels, label_notes
 from msmae.data.tables.listing import count, some
 from msmae.data.tables.meaning import label_columns, patient_column
 from msmae.data.tables.tables import read_table, same_names
@@ -164,7 +164,7 @@ def labels_of_units(manifest: Manifest, unit: str) -> Manifest:
         if name and label:
             of.setdefault(name, set()).update(label.split(SEPARATOR) if manifest.multilabel else [label])
     known = {
-        name: SEPARATOR.join(sorted(said - {""})) or SEPARATOR
+        name: join_labels(said) if manifest.multilabel else "".join(said)
         for name, said in of.items()
         if manifest.multilabel or len(said) == 1
     }

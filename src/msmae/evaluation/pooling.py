@@ -19,7 +19,8 @@ RATE, DECAY = 5e-3, 0.1
 
 @dataclass(frozen=True)
 class Bags:
-    """Images by bag: features float32 [n, D], members int64 [n], targets of the bags float32 [U, K] (0 or 1)."""
+    """Images by bag: features float32 [n, D], members int64 [n], targets of the bags float32 [U, K] (0 or 1; of several
+    labels nan where it is not known)."""
 
     features: np.ndarray
     members: np.ndarray
@@ -96,7 +97,9 @@ def fit_attention(train: Bags, val: Bags, *, multilabel: bool, seed: int = 0) ->
 
 
 def loss_of(logits: Tensor, targets: Tensor, *, multilabel: bool) -> Tensor:
-    """Cross-entropy of logits [U, K] against targets [U, K] of 0 and 1."""
+    """Cross-entropy of logits [U, K] against targets [U, K] of 0 and 1; of several labels over those that are known."""
     if multilabel:
-        return F.binary_cross_entropy_with_logits(logits, targets)
+        known = ~targets.isnan()
+        losses = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), weight=known.float(), reduction="sum")
+        return losses / known.sum().clamp(min=1)
     return F.cross_entropy(logits, targets)

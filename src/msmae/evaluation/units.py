@@ -274,8 +274,8 @@ def _attention(
     number[val] = np.arange(len(val))
     classes = model.classes
     return fit_attention(
-        Bags(features(model, prepared, rows), train.members, train.flags(classes).astype(np.float32)),
-        Bags(seen[inside], number[units.members[inside]], units.flags(classes)[val].astype(np.float32)),
+        Bags(features(model, prepared, rows), train.members, train.flags(classes)),
+        Bags(seen[inside], number[units.members[inside]], units.flags(classes)[val]),
         multilabel=prepared.manifest.multilabel,
         seed=prepared.seed,
     )

@@ -39,8 +39,9 @@ def failures(
     cells = known[["image_path", "patient_id", "label", "predicted"]].to_numpy(dtype=object)
     for (image_path, patient_id, label, predicted), given in zip(cells, probabilities, strict=True):
         true, said = _set(label, multilabel), _set(predicted, multilabel)
-        unsure = frozenset(name[1:] for name in true if multilabel and name.startswith(UNSURE) and name not in classes)
-        true, said = true - {UNSURE + name for name in unsure}, said - unsure
+        marked = frozenset(name for name in true if multilabel and name.startswith(UNSURE) and name not in classes)
+        true = true - marked
+        said = said - ({name[1:] for name in marked} - true)
         if true == said:
             continue
         chance = dict(zip(classes, given.tolist(), strict=True))

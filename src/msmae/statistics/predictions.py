@@ -1,8 +1,9 @@
 """`predictions.csv`: one row an evaluated image, checked before a single number is made of it.
 
 Columns: ``image_path, patient_id, split, label, predicted, prob_<class>...``. Several labels of one image are
-joined by ``;``; one of which it is not known whether the image has it begins with ``?``. Beside them ``answers``, the
-rule of ``predicted``; ``predicted_plain`` (``msmae.statistics.answers``); ``cluster`` (near-identical images).
+joined by ``;``; one of which it is not known whether the image has it begins with ``?`` (``a;?a``: it has it). Beside
+them ``answers``, the rule of ``predicted``; ``predicted_plain`` (``msmae.statistics.answers``); ``cluster``
+(near-identical images).
 """
 
 from __future__ import annotations
@@ -209,26 +210,29 @@ def to_arrays(frame: pd.DataFrame, *, classes: Sequence[str], multilabel: bool |
     probabilities = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)  # [n, C]
     _check_probabilities(probabilities, frame, multilabel=multilabel)
     patients, patient_names = _number_patients(frame)
+    truth = _indicators(frame, "label", classes, multilabel=multilabel)
     return Predictions(
         classes=tuple(classes),
-        truth=_indicators(frame, "label", classes, multilabel=multilabel),
+        truth=truth,
         predicted=_indicators(frame, "predicted", classes, multilabel=multilabel),
         probabilities=probabilities,
         patients=patients,
         patient_names=patient_names,
         multilabel=multilabel,
-        known=_known(frame, classes) if multilabel else None,
+        known=_known(frame, classes, truth) if multilabel else None,
     )
 
 
-def _known(frame: pd.DataFrame, classes: Sequence[str]) -> np.ndarray | None:
-    """bool [n, C]: False for the pieces of a label that begin with ``?``; None where there are none."""
+def _known(frame: pd.DataFrame, classes: Sequence[str], truth: np.ndarray) -> np.ndarray | None:
+    """bool [n, C]: False for the pieces of a label that begin with ``?``, unless the image has the class too
+    (``truth`` [n, C]); None where there are none."""
     unsure = np.zeros((len(frame), len(classes)), dtype=bool)
     place = {UNSURE + name: number for number, name in enumerate(classes)}
     for row, text in enumerate(frame["label"].to_numpy(dtype=object)):
         for piece in text.split(";") if UNSURE in text else ():
             if piece.strip() in place:
                 unsure[row, place[piece.strip()]] = True
+    unsure &= ~truth
     return ~unsure if unsure.any() else None
 
 

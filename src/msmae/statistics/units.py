@@ -1,7 +1,8 @@
 """Answers for what has several images (a patient, a lesion, a study): its images' answers pooled into one.
 
 A unit has the label of its images. Single-label images of one unit that contradict each other say nothing of the unit:
-it is left out, and counted. With several labels an image, the unit has the labels of all its images.
+it is left out, and counted. With several labels an image, the unit has the labels of all its images; one that some
+image has is known of the unit, though it is not of others (``a`` and ``?a``: ``a``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 
 from msmae.errors import UserError
 from msmae.statistics.answers import name_classes
-from msmae.statistics.predictions import PREFIX, identity_columns, names_patient
+from msmae.statistics.predictions import PREFIX, UNSURE, identity_columns, names_patient
 
 AUTO = "auto"
 PATIENT = "patient_id"
@@ -43,9 +44,16 @@ class Units:
         return len(self.table)
 
     def flags(self, classes: Sequence[str]) -> np.ndarray:
-        """bool [U, C]: the unit has the class."""
-        labels = [frozenset(str(label).split(";")) for label in self.table["label"]]
-        return np.array([[name in label for name in classes] for label in labels]).reshape(len(labels), len(classes))
+        """float32 [U, C]: 1 where the unit has the class, else 0; nan where that is not known."""
+        flags = np.zeros((len(self), len(classes)), dtype=np.float32)
+        for unit, label in enumerate(self.table["label"]):
+            pieces = set(str(label).split(";"))
+            for number, name in enumerate(classes):
+                if name in pieces:
+                    flags[unit, number] = 1
+                elif UNSURE + name in pieces - set(classes):
+                    flags[unit, number] = np.nan
+        return flags
 
 
 def unit_column(frame: pd.DataFrame, asked: str) -> str | None:
@@ -82,7 +90,8 @@ def gather(frame: pd.DataFrame, column: str, *, multilabel: bool) -> Units:
     for (split, name), images in groups:
         labels = list(dict.fromkeys(images["label"]))
         if multilabel:
-            label = ";".join(dict.fromkeys(piece for text in labels for piece in text.split(";") if piece)) or ";"
+            pieces = dict.fromkeys(piece for text in labels for piece in text.split(";") if piece)
+            label = ";".join(one for one in pieces if not (one[:1] == UNSURE and one[1:] in pieces)) or ";"
         elif len(labels) > 1:
             mixed += 1
             continue

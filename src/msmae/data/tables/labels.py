@@ -198,7 +198,13 @@ def people_notes(patients: Sequence[str] | pd.Series) -> list[str]:
 
 def _ordered(label: str) -> str:
     pieces = {piece.strip() for piece in label.split(SEPARATOR)}
-    kept = sorted(piece for piece in pieces if piece.lower() not in UNKNOWN)
+    return join_labels({piece for piece in pieces if piece.lower() not in UNKNOWN})
+
+
+def join_labels(pieces: set[str]) -> str:
+    """Several labels of an image as one; a class that it has is not one of which that is not known (``a``, ``?a``:
+    ``a``)."""
+    kept = sorted(piece for piece in pieces - {""} if not (piece.startswith(UNSURE) and piece[1:] in pieces))
     joined = SEPARATOR.join(kept) or NO_FINDING
     return joined + SEPARATOR if len(kept) == 1 and joined.startswith(UNSURE) else joined
 
