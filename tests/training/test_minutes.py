@@ -15,6 +15,7 @@ from msmae.config import make_settings
 from msmae.data.opening import divide
 from msmae.encoders.start import settings_with_start
 from msmae.errors import UserError
+from msmae.runs.folder import describe_run, differences
 from msmae.training.minutes import (
     AIM,
     EPOCHS,
@@ -165,6 +166,18 @@ def test_an_unfinished_run_keeps_what_it_decided_and_not_what_is_asked_now(finis
     settings, method = planned(finished, data, folder=finished, finetune={"epochs": 7})
     assert (method, settings.finetune.epochs) == ("vit", 7)
     assert tuple(settings.model.image_size) == (32, 32)
+
+
+def test_a_killed_run_of_few_images_goes_on_with_the_batches_that_it_chose(
+    finished: Path, data: Path, tmp_path: Path
+) -> None:
+    """A recipe's batch of 64 would give these images too few steps; the same command must come to the same again."""
+    recipe = {"finetune": {"batch_size": 64, "base_lr": 1e-3}, "model": {"image_size": 32}}
+    first, method = planned(finished, data, minutes=1, **recipe)
+    assert first.finetune.batch_size < 64
+    describe_run(tmp_path, data=str(data), method=method, seed=0, settings=first, given={})
+    again, _ = planned(finished, data, minutes=1, folder=tmp_path, **recipe)
+    assert differences(first.to_dict(), again.to_dict()) == set()
 
 
 def test_the_time_is_that_of_all_models_of_an_ensemble(

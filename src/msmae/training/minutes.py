@@ -265,6 +265,8 @@ def in_time(
         model = dataclasses.replace(settings.model, image_size=before.model.image_size if size is None else size)
         fine = dataclasses.replace(settings.finetune, epochs=before.finetune.epochs if epochs is None else epochs)
         fell_back = config["method"] == "probe" and not find_arm(method).frozen  # there was no time for more
+        if not fell_back and not find_arm(method).frozen:
+            fine = with_enough_steps(fine, images=len(manifest.ids("train")))
         return dataclasses.replace(settings, model=model, finetune=fine), "probe" if fell_back else method
     if minutes is None:
         minutes = 15.0
