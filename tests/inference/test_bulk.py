@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+import served_run
 import torch
 from PIL import Image
 from served_run import dicom, png
@@ -25,8 +26,8 @@ from msmae.data.reading.images import ImageSource
 from msmae.errors import UserError
 from msmae.inference.bulk import Plan, Ranks, choose_device, join_parts, part_of
 from msmae.inference.items import Item, find_items
-from msmae.inference.model import Model
-from msmae.inference.reference import Reference, modalities_of, threshold_of
+from msmae.inference.model import Model, load
+from msmae.inference.reference import Reference, modalities_of, reference_of, threshold_of
 from msmae.inference.rows import FLAGS, Rows
 from msmae.inference.sets import sets_of_run
 from msmae.runs.checkpoint import read_card, write_card
@@ -253,6 +254,22 @@ def test_what_is_unlike_the_training_images_is_flagged_and_neighbours_are_named(
     np.testing.assert_allclose(found[columns], plain[columns], atol=1e-6)
     for cell, answer in zip(found["set"], plain["predicted"], strict=True):
         assert answer in cell.split(";")
+
+
+def test_training_images_that_were_away_are_read_when_they_are_back(tmp_path: Path):
+    run = served_run.write_run(tmp_path / "run")
+    model, images = load(str(run)), run / "images"
+    some = images / "0.png"
+    some.rename(tmp_path / "0.png")
+    assert len(reference_of(run, model).names) == 5
+    images.rename(tmp_path / "away")
+    with pytest.raises(UserError, match="none of the training images is where"):
+        reference_of(run, model)
+    (tmp_path / "away").rename(images)
+    (tmp_path / "0.png").rename(some)
+    assert [Path(name).name for name in reference_of(run, model).names] == [f"{number}.png" for number in range(6)]
+    shutil.rmtree(images)
+    assert len(reference_of(run, model).names) == 6  # from the cache
 
 
 def test_what_is_unlike_needs_enough_validation_images_and_says_how_many():

@@ -140,13 +140,19 @@ def tokens_of(frozen: Frozen, store: ImageStore, ids: np.ndarray) -> np.ndarray:
 
 
 def cached(name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """An array from the cache; where it is missing or damaged it is computed and kept."""
+    """An array from the cache; where it is missing or damaged it is computed and kept. One that is not finite (of some
+    images that cannot be read now) is neither kept nor taken: they may be there next time.
+    """
     path = folder() / name
     try:
         known: np.ndarray = np.load(path, allow_pickle=False)
-        return known
+        if np.isfinite(known).all():
+            return known
     except (OSError, ValueError, EOFError):
-        made = compute()
+        pass
+    made = compute()
+    if not np.isfinite(made).all():
+        return made
     with whole(path) as unfinished, unfinished.open("wb") as stream:
         np.save(stream, made)
     return made

@@ -77,7 +77,8 @@ def modalities_of(run: Path) -> frozenset[str]:
 
 
 def reference_of(run: Path, model: Model) -> Reference:
-    """The reference of a run, computed once for a model and its manifest, and kept in the cache.
+    """The reference of a run, computed once for a model and its manifest, and kept in the cache where all images
+    were read.
 
     Raises:
         UserError: the run has no manifest, or none of its training images is where the manifest says.
