@@ -186,7 +186,7 @@ def write_evidence(
         frame = with_plain(frame, classes, multilabel=multilabel)
     write_predictions(frame, run / "predictions.csv")
     write_labels(frame, run, classes=classes, multilabel=multilabel)
-    patients = evaluate_units(frame, prepared, run, model=model)
+    patients = evaluate_units(frame, prepared, run, model=model, thresholds=thresholds)
     metrics = {
         **described(prepared),
         "model_sha256": model_sha256,

@@ -6,7 +6,7 @@ Writes RUN/predictions_patients.csv; what metrics.json says of it is its entry `
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from msmae.evaluation.known_features import known_tokens
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
 from msmae.inference.model import Model, kept_tokens, own_way
 from msmae.method.classifier import Classifier
-from msmae.runs.checkpoint import write_tensors
+from msmae.runs.checkpoint import ModelCard, write_tensors
 from msmae.statistics.answers import name_classes
 from msmae.statistics.calibration import Calibrator, fit_calibrator
 from msmae.statistics.metrics import prepare
@@ -52,17 +52,24 @@ class Pooled:
 
 
 def evaluate_units(
-    frame: pd.DataFrame, prepared: Prepared, run: Path, *, model: Model | None = None
+    frame: pd.DataFrame,
+    prepared: Prepared,
+    run: Path,
+    *,
+    model: Model | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Any] | None:
     """Pool the calibrated predictions of a run's images by unit, and write RUN/predictions_patients.csv.
 
-    ``model``: with it, attention pooling is fitted too, on features of the training images. Returns the entry
-    ``patients`` of metrics.json; None where no unit is named, or none has several images.
+    ``thresholds``: those of the images' answers hold for units too. ``model``: with it, attention pooling is fitted
+    too, on features of the training images. Returns the entry ``patients`` of metrics.json; None where no unit is
+    named, or none has several images.
     """
     column = unit_column(frame, prepared.settings.dataset.unit)
     if column is None:
         return None
     classes, multilabel = prepared.manifest.classes, prepared.manifest.multilabel
+    rule: dict[str, Any] = {"multilabel": multilabel, "thresholds": thresholds}
     units = gather(frame, column, multilabel=multilabel)
     if not len(units) or units.table["images"].max() < 2:
         return None
@@ -75,12 +82,12 @@ def evaluate_units(
         found["attention"] = Pooled(*attention(attention.terms(seen), units.members, len(units)))
     calibrated = {how: calibrate(units, one, classes, multilabel=multilabel) for how, one in found.items()}
     reached = {
-        split: {how: _measure(units, one, classes, split, multilabel) for how, (one, _) in calibrated.items()}
+        split: {how: _measure(units, one, classes, split, rule) for how, (one, _) in calibrated.items()}
         for split in ("val", "test")
     }
     chosen = choose({how: figures.get("log_loss") for how, figures in reached["val"].items()})
     pooled, calibrator = calibrated[chosen]
-    table = unit_predictions(units, frame, pooled.probabilities, classes, multilabel=multilabel, weights=pooled.weights)
+    table = unit_predictions(units, frame, pooled.probabilities, classes, weights=pooled.weights, **rule)
     write_predictions(table, run / FILE)
     if chosen == "attention" and attention is not None and (run / "model").is_dir():
         write_tensors(run / "model" / WEIGHTS, {name: part.contiguous() for name, part in attention.tensors().items()})
@@ -109,7 +116,7 @@ def evaluate_units_elsewhere(
     units = gather(external, column, multilabel=multilabel)
     if not len(units) or units.table["images"].max() < 2:
         return None
-    chosen = Chosen.of(run, multilabel=multilabel)
+    chosen = Chosen.of(run, model.card)
     terms = None
     if chosen.attention is not None:
         terms = chosen.attention.terms(features(model, prepared, rows_of(prepared.manifest, external)[units.rows]))
@@ -136,18 +143,18 @@ class Chosen:
 
     known: dict[str, Any]
     """The entry ``patients`` of metrics.json; empty: there is none."""
-    multilabel: bool
+    card: ModelCard
     attention: AttentionPooling | None = None
 
     @classmethod
-    def of(cls, run: Path, *, multilabel: bool) -> Chosen:
-        """From a run's folder; a folder without figures pools by the mean."""
+    def of(cls, run: Path, card: ModelCard) -> Chosen:
+        """From a run's folder and its model's card; a folder without figures pools by the mean."""
         file = run / "metrics.json"
         known = (json.loads(file.read_text(encoding="utf-8")).get("patients") or {}) if file.is_file() else {}
         if known.get("pooling") != "attention":
-            return cls(known, multilabel)
+            return cls(known, card)
         weights = load_file(run / "model" / WEIGHTS)
-        return cls(known, multilabel, AttentionPooling.of(weights, multilabel=multilabel))
+        return cls(known, card, AttentionPooling.of(weights, multilabel=card.multilabel))
 
     @property
     def pooling(self) -> Pooling:
@@ -169,10 +176,11 @@ class Chosen:
             pooled, weights = self.attention(terms, units.members, len(units))
         else:
             own = frame[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)[units.rows]
-            pooled = pool(own, units.members, len(units), self.pooling, multilabel=self.multilabel)
+            pooled = pool(own, units.members, len(units), self.pooling, multilabel=self.card.multilabel)
         if self.known.get("calibration"):
             pooled = Calibrator(**self.known["calibration"])(pooled)
-        return unit_predictions(units, frame, pooled, classes, multilabel=self.multilabel, weights=weights)
+        rule: dict[str, Any] = {"multilabel": self.card.multilabel, "thresholds": self.card.thresholds}
+        return unit_predictions(units, frame, pooled, classes, weights=weights, **rule)
 
 
 def answer_units(
@@ -227,9 +235,11 @@ def choose(losses: dict[str, float | None]) -> str:
 
 
 def _measure(
-    units: Units, pooled: Pooled, classes: Sequence[str], split: str, multilabel: bool
+    units: Units, pooled: Pooled, classes: Sequence[str], split: str, rule: dict[str, Any]
 ) -> dict[str, float | None]:
-    """What a pooling reaches on the units of a split; of test units this is reported, and nothing is chosen by it."""
+    """What a pooling reaches on the units of a split, answered by a ``rule`` (of ``name_classes``); of test units this
+    is reported, and nothing is chosen by it.
+    """
     rows = (units.table["split"] == split).to_numpy()
     if not rows.any():
         return {}
@@ -237,8 +247,9 @@ def _measure(
     table = units.table[rows].reset_index(drop=True)
     for number, name in enumerate(classes):
         table[PREFIX + name] = probabilities[rows, number]
-    table["predicted"] = name_classes(probabilities[rows], classes, multilabel=multilabel)
-    values = prepare(to_arrays(as_predictions(table), classes=classes, multilabel=multilabel)).as_is().overall
+    table["predicted"] = name_classes(probabilities[rows], classes, **rule)
+    arrays = to_arrays(as_predictions(table), classes=classes, multilabel=rule["multilabel"])
+    values = prepare(arrays).as_is().overall
     known = ("balanced_accuracy", "auroc", "log_loss")
     return {name: None if np.isnan(values[name][0]) else float(values[name][0]) for name in known}
 

@@ -7,7 +7,7 @@ image has is known of the unit, though it is not of others (``a`` and ``?a``: ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -144,12 +144,14 @@ def unit_predictions(
     *,
     multilabel: bool,
     weights: np.ndarray | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """The table of ``predictions_patients.csv``: one row a unit, its answer, and the image that decided it.
 
-    That is the image with the largest weight [n] of attention; else the one with the largest probability of the answer.
+    ``thresholds``: those of the images' answers (``name_classes``), which hold for units too. What decides is the image
+    with the largest weight [n] of attention; else the one with the largest probability of the answer.
     """
-    predicted = name_classes(pooled, classes, multilabel=multilabel)
+    predicted = name_classes(pooled, classes, multilabel=multilabel, thresholds=thresholds)
     if weights is None:
         first = [answer.split(";")[0] for answer in predicted]
         place = {name: number for number, name in enumerate(classes)}

@@ -299,7 +299,7 @@ class Patients:
     def __init__(self, run: str, model: Model) -> None:
         from msmae.evaluation.units import Chosen
 
-        self.model, self.chosen = model, Chosen.of(Path(run), multilabel=model.card.multilabel)
+        self.model, self.chosen = model, Chosen.of(Path(run), model.card)
 
     def beside(self, rows: Any) -> Any:
         """``rows``, with what attention needs of each image kept aside."""
