@@ -71,10 +71,7 @@ def evaluate_elsewhere(
     model = load(run)
     share, selector = share_and_selector(model, keep, selector)
     own = own_predictions(run, model, share=share, selector=selector)
-    manifest = open_data(data, settings)
-    manifest = manifest.with_splits(["test"] * len(manifest))
-    check_unit(settings.dataset.unit, manifest.table)
-    notes = check_labels(manifest, model)
+    manifest, notes = open_external(data, model, settings)
     check_channels(manifest, model, wanted=channels)
     found, overlap = audit_against_pool(manifest, run, settings=settings, source=data)
     sentence = describe_leakage(found)
@@ -132,6 +129,21 @@ def shown_by(answers: Rule, frame: pd.DataFrame, model: Model) -> pd.DataFrame:
     card = model.card
     plain = with_plain(frame, model.classes, multilabel=card.multilabel, thresholds=card.thresholds)
     return plain.assign(predicted=plain[PLAIN])
+
+
+def open_external(data: str, model: Model, settings: Settings) -> tuple[Manifest, list[str]]:
+    """The external images, all of them test, their classes in the model's order; and sentences about classes without
+    images. Whether the run's classes are grades is of no concern yet: DATA may hold one of them alone.
+
+    Raises:
+        UserError: DATA cannot be used, or its labels do not fit the model.
+    """
+    dataset = dataclasses.replace(settings.dataset, class_order="", ordinal=None)
+    manifest = open_data(data, dataclasses.replace(settings, dataset=dataset))
+    manifest = manifest.with_splits(["test"] * len(manifest))
+    check_unit(settings.dataset.unit, manifest.table)
+    notes = check_labels(manifest, model)
+    return manifest.with_order([name for name in model.classes if name in manifest.classes]), notes
 
 
 def check_labels(manifest: Manifest, model: Model) -> list[str]:

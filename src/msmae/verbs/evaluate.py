@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from msmae.config import merge_layers, require
+from msmae.config import DatasetSettings, merge_layers, require
 from msmae.errors import UserError
 from msmae.verbs.begin import check_keep
 
@@ -242,6 +242,9 @@ def _evaluate_external(
     groups = {name: dict(v) if isinstance(v, dict) else asdict(v) for name, v in given.items()}
     fixed = sorted(groups.keys() - {"dataset", "evaluate", "model"})
     fixed += [f"model.{name}" for name in groups.get("model", {}) if name != "channels"]
+    dataset, usual = groups.get("dataset", {}), asdict(DatasetSettings())
+    ordered = {name: dataset.pop(name) for name in ("class_order", "ordinal") if name in dataset}
+    fixed += [f"dataset.{name}" for name, value in ordered.items() if value != usual[name]]
     if fixed:
         raise UserError(f"the settings {', '.join(fixed)} are fixed by the run", mend="leave them out")
     from msmae.evaluation.external import evaluate_elsewhere
