@@ -105,8 +105,8 @@ def evaluate_units(
 def evaluate_units_elsewhere(
     frame: pd.DataFrame, prepared: Prepared, run: Path, out: Path, *, model: Model
 ) -> dict[str, Any] | None:
-    """The same of external images (split ``external`` of the frame), pooled and calibrated as the run chose on its own
-    validation units; by the plain mean where the run has none.
+    """The same of external images (split ``external`` of the frame; the others are the run's), pooled and calibrated as
+    the run chose on its own validation units; as ``by_mean`` where the run's units are of another column, or none.
     """
     column = unit_column(frame, prepared.settings.dataset.unit)
     if column is None:
@@ -116,23 +116,27 @@ def evaluate_units_elsewhere(
     units = gather(external, column, multilabel=multilabel)
     if not len(units) or units.table["images"].max() < 2:
         return None
-    chosen = Chosen.of(run, model.card)
-    terms = None
+    chosen, terms, notes = Chosen.of(run, model.card), None, units.notes
+    before = None
+    if chosen.known.get("unit") != column:
+        own = frame[frame["split"] != "external"].reset_index(drop=True)
+        chosen, before, told = by_mean(chosen, own, column, classes)
+        notes = [*notes, told]
+    elif (run / FILE).is_file():
+        before = read_predictions(run / FILE).replace({"split": {"test": "internal"}})
     if chosen.attention is not None:
         terms = chosen.attention.terms(features(model, prepared, rows_of(prepared.manifest, external)[units.rows]))
     table = chosen.answer(units, external, classes, terms=terms)
-    known = chosen.known
-    if (run / FILE).is_file() and known:
-        before = read_predictions(run / FILE)
-        table = pd.concat([table, before.replace({"split": {"test": "internal"}})], ignore_index=True)
+    if before is not None:
+        table = pd.concat([table, before], ignore_index=True)
     write_predictions(table, out / FILE)
     splits = summarise(as_predictions(table), **summary_options(prepared, classes, multilabel=multilabel))
     return {
         "unit": column,
         "pooling": chosen.pooling,
-        "calibration": known.get("calibration"),
-        "poolings": known.get("poolings", {}),
-        "notes": units.notes,
+        "calibration": chosen.known.get("calibration"),
+        "poolings": chosen.known.get("poolings", {}),
+        "notes": notes,
         "splits": _in_units({name: splits[name] for name in ("external", "internal", "val") if name in splits}),
     }
 
@@ -181,6 +185,33 @@ class Chosen:
             pooled = Calibrator(**self.known["calibration"])(pooled)
         rule: dict[str, Any] = {"multilabel": self.card.multilabel, "thresholds": self.card.thresholds}
         return unit_predictions(units, frame, pooled, classes, weights=weights, **rule)
+
+
+def by_mean(
+    run: Chosen, own: pd.DataFrame, column: str, classes: Sequence[str]
+) -> tuple[Chosen, pd.DataFrame | None, str]:
+    """How to answer for units of a column that are not the run's: by the mean, at the temperature that fits them among
+    the run's validation images.
+
+    ``own``: the run's predictions. Also gives its answers for such units, None where there are none; and a note.
+    """
+    multilabel = run.card.multilabel
+    units = gather(
+        own.fillna({column: ""}), column, multilabel=multilabel
+    )  # nan: a column of the external images alone
+    told = f"the run itself answers by {run.known['unit']}" if run.known else "the run has no such answers of its own"
+    told = f"{told}, so that images are pooled by the mean here"
+    if not len(units):
+        return (
+            Chosen({}, run.card),
+            None,
+            f"{told}; its images name no {column}, so there is no temperature of their own",
+        )
+    probabilities = own[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)[units.rows]
+    pooled = Pooled(pool(probabilities, units.members, len(units), "mean", multilabel=multilabel))
+    _, calibrator = calibrate(units, pooled, classes, multilabel=multilabel)
+    chosen = Chosen({"unit": column, "calibration": asdict(calibrator) if calibrator else None}, run.card)
+    return chosen, chosen.answer(units, own, classes), f"{told}, those of its own images too"
 
 
 def answer_units(
