@@ -34,12 +34,12 @@ def write_run(folder: Path, *, dataset: dict[str, Any], card: ModelCard) -> Path
     return folder
 
 
-def write_data(folder: Path, labels: list[str]) -> str:
-    """A manifest of so many images of as many patients."""
+def write_data(folder: Path, labels: list[str], *, images_each: int = 1) -> str:
+    """A manifest of so many images, in order of their patients."""
     folder.mkdir()
     for number in range(len(labels)):
         (folder / f"{number}.png").write_bytes(served_run.png(number))
-    rows = [f"{number}.png,{label},other-{number}" for number, label in enumerate(labels)]
+    rows = [f"{number}.png,{label},other-{number // images_each}" for number, label in enumerate(labels)]
     (folder / "manifest.csv").write_text("\n".join(["image_path,label,patient_id", *rows]) + "\n")
     return str(folder / "manifest.csv")
 

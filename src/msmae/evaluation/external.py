@@ -30,7 +30,7 @@ from msmae.evaluation.panels import draw_panels
 from msmae.evaluation.units import evaluate_units_elsewhere
 from msmae.files import read_mapping, write_whole
 from msmae.inference.inputs import check_numbers
-from msmae.inference.model import Keep, Model, load, share_and_selector
+from msmae.inference.model import Keep, Model, load, own_way, share_and_selector
 from msmae.progress import ProgressBar
 from msmae.reporting.papers import write_checklists, write_model_card
 from msmae.reporting.report import write_report
@@ -113,8 +113,9 @@ def evaluate_elsewhere(
         "keep": {"selector": selector, "keep": share},
         "cost": {**(metrics_of(run).get("cost") or {}), "images_per_s_predict": rate},
     }
-    if selector == "all" and (patients := evaluate_units_elsewhere(everything, prepared, run, out, model=model)):
-        metrics["patients"] = patients
+    if (share, selector) == own_way(model.card):  # how the pooling was chosen
+        patients = evaluate_units_elsewhere(everything, prepared, run, out, model=model)
+        metrics |= {"patients": patients} if patients else {}
     write_json(out / "metrics.json", metrics)
     write_report(out)
     write_model_card(out)
@@ -243,7 +244,7 @@ def predict_external(model: Model, prepared: Prepared, *, share: float, selector
 def own_predictions(run: Path, model: Model, *, share: float, selector: str) -> pd.DataFrame:
     """The run's predictions of validation and test images (as ``internal``), from the same token share."""
     path = run / "predictions.csv"
-    if selector != "all":
+    if (share, selector) != own_way(model.card):
         path, known = run / "predictions_keep.csv", run / "metrics_keep.json"
         same = {"selector": selector, "keep": share}
         if not known.is_file() or read_mapping(known, mend="delete it").get("keep") != same:

@@ -127,25 +127,28 @@ def _evaluate_again(
     """Evaluate on the run's own splits."""
     from msmae.verbs.show import show_result
 
-    if segments and (keep != 1 or selector):
+    some = keep != 1 or selector is not None
+    if segments and some:
         raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
-    if neighbours and (segments or keep != 1):
+    if neighbours and (segments or some):
         what = "neighbours are of a classifier that sees all patches"
         raise UserError(what, where="--neighbours", mend="leave it out")
-    if unit is not None and (segments or keep != 1):
+    if unit is not None and (segments or some):
         raise UserError("units are for classifiers that see all patches", where="--unit", mend="leave it out")
-    if keep != 1 and mirror is not None:
+    if some and mirror is not None:
         raise UserError("averaged answers are of whole images", where="--mirror", mend="leave one of them out")
     if segments and (threshold is not None or mirror is not None or answers != "plain"):
         option = "--threshold" if threshold is not None else "--mirror" if mirror is not None else "--answers"
         raise UserError("a segmentation run answers no class", where=option, mend="leave it out")
-    if keep != 1:
+    if some:
         from msmae.evaluation.evaluate import How, evaluate_kept
         from msmae.inference.model import load, share_and_selector
         from msmae.training.prepare import prepare_again
 
         if threshold is not None:
-            raise UserError("a threshold is set on all patches", where="--threshold", mend="leave --keep out")
+            raise UserError(
+                "a threshold is set on all patches", where="--threshold", mend="leave --keep and --selector out"
+            )
         share, name = share_and_selector(load(folder), keep, selector)
         how = How(keep=share, selector=name)
         metrics = evaluate_kept(prepare_again(folder), folder, how, answers=answers)

@@ -190,12 +190,12 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
 
     share, chosen_by = share_and_selector(model, options["keep"], options["selector"])
     kept_tokens(model.selection(chosen_by), share)  # refused before any image is read
-    planes = planes_of(items)
-    rows = rows_of(run, model, share_is_whole=chosen_by == "all", options={**options, "planes": planes})
+    planes, own = planes_of(items), (share, chosen_by) == own_way(model.card)
+    rows = rows_of(run, model, own=own, options={**options, "planes": planes})
     named = ("answers", "coverage", "flags", "neighbours")
     plan = plan_of(run, model, items, options, named, keep=share, selector=chosen_by, planes=planes)
     named_ones = any(item.unit or item.patient_id for item in items)
-    patients = Patients(run, model) if named_ones and (share, chosen_by) == own_way(model.card) else None
+    patients = Patients(run, model) if named_ones and own else None
     predicted = in_parts(
         run, model, plan, out, ranks, options, read=reader(model), rows=rows, doing="predicting", patients=patients
     )
@@ -343,15 +343,17 @@ def say_left_out(out: Path) -> None:
         print(f"{count(len(read_text_table(out / FILE)), 'image')} left out, each with its reason: {out / FILE}")
 
 
-def rows_of(run: str, model: Model, *, share_is_whole: bool, options: dict[str, Any]) -> Rows:
-    """What makes rows of a batch; sets and the reference of training images where they are asked for."""
+def rows_of(run: str, model: Model, *, own: bool, options: dict[str, Any]) -> Rows:
+    """What makes rows of a batch; sets and the reference of training images where they are asked for. ``own``: the
+    model looks in its own way, as for RUN/predictions.csv."""
     from msmae.inference.reference import modalities_of, reference_of
     from msmae.inference.rows import Rows
     from msmae.inference.sets import sets_of_run
 
     asked, sets, reference = options["coverage"], None, None
-    if asked is not None and not share_is_whole:
-        raise UserError("sets are fitted on answers from all patches", where="--coverage", mend="leave --keep out")
+    if asked is not None and not own:
+        what = "sets are fitted on the answers that the model gives without --keep and --selector"
+        raise UserError(what, where="--coverage", mend="leave --keep and --selector out")
     if asked is not None:
         sets = sets_of_run(Path(run), model.classes, multilabel=model.card.multilabel, coverage=asked)
     if options["flags"] or options["neighbours"]:
