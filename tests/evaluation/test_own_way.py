@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import served_run
+import torch
 from test_other_hospitals import no_pages, write_data, write_run
 
 import msmae
 import msmae.evaluation.external
 from msmae.errors import UserError
-from msmae.inference.model import load
+from msmae.inference.model import calibration_at, load
 from msmae.method.classifier import Classifier
-from msmae.runs.checkpoint import describe_selection, load_model, save_selection
+from msmae.runs.checkpoint import describe_selection, load_model, save_selection, with_keep, write_card
 from msmae.selection.locator import tokens_for
 from msmae.statistics.predictions import read_predictions
 from msmae.training.selecting.coarse import selection_for
@@ -49,6 +51,29 @@ def test_an_external_test_looks_as_the_run_did_and_answers_for_patients(coarse: 
     np.testing.assert_allclose(rows[[f"prob_{name}" for name in model.classes]].to_numpy(), seen.numpy(), atol=1e-6)
     with pytest.raises(UserError, match=r"were not evaluated with this token share.*--keep 1 --selector all"):
         msmae.evaluate(str(coarse), data, out=str(tmp_path / "all"), selector="all")
+
+
+def test_measured_shares_leave_the_models_own_answers_as_they_are(coarse: Path, tmp_path: Path):
+    """Whatever was measured before: the share of the nearest point, and none but the card's own at the model's own."""
+
+    def fitted(keep: float, selector: str, scale: float) -> dict[str, Any]:
+        return {
+            "keep": keep,
+            "selector": selector,
+            "calibration": {**served_run.CARD.calibration, "scale": [scale] * 3},
+        }
+
+    images, before = torch.rand(4, 1, 32, 32) * 255, load(coarse)
+    own, raw = before.predict(images), before.predict(images, calibrated=False).double()
+    others = [fitted(0.5, "locator", 3.0), fitted(SHARE, "locator", 7.0), fitted(0.5, "grid", 5.0)]
+    write_card(coarse / "model", with_keep(before.card, calibrations=others))
+    after = load(coarse)
+    assert torch.equal(after.predict(images), own)
+    torch.testing.assert_close(own.double(), (raw.log() * 2).softmax(dim=1), atol=1e-6, rtol=0)  # 2: of the card
+    for share, selector, scale in (
+        (0.5, "locator", 3.0), (0.9, "locator", 3.0), (0.4, "locator", 2.0), (0.2, "grid", 5.0), (1.0, "all", 2.0),
+    ):  # fmt: skip
+        assert calibration_at(after.card, share, selector)["scale"] == [scale] * 3
 
 
 def test_sets_are_of_the_models_own_way(coarse: Path, tmp_path: Path):

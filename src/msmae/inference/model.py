@@ -301,12 +301,13 @@ def own_way(card: ModelCard) -> tuple[float, str]:
 
 
 def calibration_at(card: ModelCard, share: float, selector: str) -> dict[str, Any]:
-    """What calibrates the answers from a share of the tokens: what was fitted to them; at a share that was not
-    measured, to the nearest of the same selector; else to all patches. Empty: nothing was fitted.
+    """What calibrates the answers from a share of the tokens: what was fitted to them (the card's own calibration to
+    the model's own way); at a share that was not measured, to the nearest of the same selector; else to the model's own
+    way. Empty: nothing was fitted.
     """
-    fitted = [point for point in card.keep.get("calibrations", []) if point["selector"] == selector]
-    if selector == "all" or not fitted:
-        return card.calibration
+    own, by = own_way(card)
+    points = [{"keep": own, "selector": by, "calibration": card.calibration}, *card.keep.get("calibrations", [])]
+    fitted = [point for point in points if point["selector"] == selector] or points[:1]
     nearest: dict[str, Any] = min(fitted, key=lambda point: abs(point["keep"] - share))["calibration"]
     return nearest
 
