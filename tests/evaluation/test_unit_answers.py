@@ -85,3 +85,12 @@ def test_an_external_test_joins_no_units_of_another_kind(tmp_path: Path, asked: 
         ).x
     by_hand = softmax(scale * np.log(rows), axis=1)
     np.testing.assert_allclose(table[[f"prob_{name}" for name in CLASSES]].to_numpy(), by_hand, atol=1e-4)
+
+
+def test_answers_of_other_units_do_not_stay(tmp_path: Path):
+    frame = make_predictions(classes=CLASSES, patients=6)
+    single = frame.drop_duplicates("patient_id")
+    for asked, rows in (("none", frame), ("auto", single), ("auto", frame.assign(patient_id=""))):
+        (tmp_path / "predictions_patients.csv").write_text("of the evaluation before")
+        assert evaluate_units(rows, prepared_as(frame, unit=asked), tmp_path) is None
+        assert not (tmp_path / "predictions_patients.csv").exists()

@@ -26,6 +26,7 @@ from msmae.config import make_settings
 from msmae.errors import UserError
 from msmae.runs.folder import check_writable, describe_run, read_run
 from msmae.verbs.budget import budget
+from msmae.verbs.finetune import forget_model
 
 
 @pytest.fixture
@@ -82,6 +83,18 @@ def test_fine_tuning_again_with_a_bad_value_keeps_the_model(world: Any, tmp_path
         msmae.finetune(str(run), overwrite=True, model={"width": 64})
     assert (run / "model" / "model.safetensors").is_file()
     assert (run / "config.yaml").read_text() == before
+
+
+def test_fine_tuning_again_keeps_nothing_of_the_model_before(world: Any, tmp_path: Path) -> None:
+    run = copy_of(world[1], tmp_path)
+    for name in ("neighbours.csv", "my notes.txt"):
+        (run / name).touch()
+    forget_model(run)
+    left = {path.name for path in run.iterdir()} - {"my notes.txt"}  # what a person put there stays
+    of_data = {"audit.json", "config.yaml", "environment.json", "manifest.csv", "record.json"}
+    assert left == of_data | {"pretrained", "checkpoints", "logs"}
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["pretrain.ckpt"]
+    assert (run / "my notes.txt").is_file()
 
 
 @pytest.mark.parametrize(

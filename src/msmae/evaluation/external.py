@@ -27,6 +27,7 @@ from msmae.data.tables.listing import count, some
 from msmae.errors import LeakageError, UserError
 from msmae.evaluation.evaluate import How, evaluate, summarised, write_labels
 from msmae.evaluation.panels import draw_panels
+from msmae.evaluation.units import FILE as UNITS
 from msmae.evaluation.units import evaluate_units_elsewhere
 from msmae.files import read_mapping, write_whole
 from msmae.inference.inputs import check_numbers
@@ -86,6 +87,7 @@ def evaluate_elsewhere(
     prepared = prepare_external(manifest, model, settings=settings, config=config)
     frame, rate = predict_external(model, prepared, share=share, selector=selector)
     out.mkdir(parents=True, exist_ok=True)
+    (out / UNITS).unlink(missing_ok=True)  # of an earlier test
     describe(out, run, data=data, config=config, prepared=prepared, model=model)
     write_json(out / "audit.json", {**found.to_dict(), "notes": [*found.notes, *overlap]})
     draw_panels(prepared, out, shown_by(answers, frame, model), model=model)

@@ -65,6 +65,7 @@ def evaluate_units(
     too, on features of the training images. Returns the entry ``patients`` of metrics.json; None where no unit is
     named, or none has several images.
     """
+    (run / FILE).unlink(missing_ok=True)  # of other units, maybe
     column = unit_column(frame, prepared.settings.dataset.unit)
     if column is None:
         return None

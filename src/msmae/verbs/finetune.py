@@ -9,6 +9,13 @@ from msmae.config import find_arm
 from msmae.errors import UserError
 from msmae.runs.lock import alone
 
+OF_MODEL = (
+    "model", "panels", "metrics.json", "predictions.csv", "predictions_patients.csv", "labels_to_check.csv",
+    "neighbours.csv", "report.html", "model_card.md", "claim_2024.md", "tripod_ai.md",
+    "checkpoints/last.ckpt", "checkpoints/before.ckpt", "checkpoints/best.ckpt",
+)  # fmt: skip
+"""What RUN holds of its classifier, but for what was measured from some of the patches."""
+
 
 @alone("run")
 def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str, Any]:
@@ -34,6 +41,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
     from msmae.training.prepare import prepare_again
     from msmae.training.pretrain import check_training
     from msmae.training.trainer import is_main_process
+    from msmae.verbs.evaluate import say_stale
     from msmae.verbs.show import show_result
 
     if not (folder / "pretrained").is_dir():
@@ -60,6 +68,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
         raise
     if (folder / "model").is_dir():
         forget_model(folder)
+        say_stale(folder)
     finetune_model(prepared, folder)
     if not is_main_process():
         return {}
@@ -70,13 +79,8 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
 
 def forget_model(folder: Path) -> None:
     """Remove a run's classifier and what was drawn from it; the pre-trained encoder stays."""
-    import shutil
-
     from msmae.evaluation.keep import forget_measured
+    from msmae.runs.folder import clear_output
 
     forget_measured(folder)
-    shutil.rmtree(folder / "model")
-    for name in ("metrics.json", "predictions.csv", "report.html", "model_card.md", "claim_2024.md", "tripod_ai.md"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("checkpoints/last.ckpt", "checkpoints/before.ckpt", "checkpoints/best.ckpt"):
-        (folder / name).unlink(missing_ok=True)
+    clear_output(folder, OF_MODEL)
