@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from msmae.evaluation.gated_attention import GatedAttention, pool_terms
+from msmae.runs.checkpoint import read_tensors
 
 EPOCHS, PATIENCE = 300, 40
 BATCH = (32, 512)
@@ -57,6 +59,11 @@ class AttentionPooling:
         network = GatedAttention(inputs, classes=classes, hidden=len(parts["content.weight"]))
         network.load_state_dict(parts)
         return cls(network, tensors["mean"], tensors["std"], multilabel=multilabel)
+
+    @classmethod
+    def read(cls, path: Path, *, multilabel: bool) -> AttentionPooling:
+        """From the file that holds them. Raises ``UserError`` where it is missing or damaged."""
+        return cls.of(read_tensors(path, mend="copy the model again"), multilabel=multilabel)
 
 
 def fit_attention(train: Bags, val: Bags, *, multilabel: bool, seed: int = 0) -> AttentionPooling:

@@ -1,4 +1,5 @@
-"""A model as a folder of the Hugging Face hub: ``model.safetensors``, ``config.json``, and the model card README.md.
+"""A model as a folder of the Hugging Face hub: ``model.safetensors``, ``config.json``, and the model card README.md;
+beside them ``patients.json`` (and ``patients.safetensors``), where the run answers for patients.
 
 ``msmae.load(FOLDER)`` reads it; ``msmae.load("hf://owner/name")`` fetches one first. Nothing is uploaded from here.
 """
@@ -11,17 +12,20 @@ import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from msmae.encoders.cache import encoders_folder
 from msmae.encoders.hub import import_hub, no_network, offline
 from msmae.errors import UserError
-from msmae.files import write_whole
+from msmae.files import read_mapping, write_whole
 from msmae.reporting.papers import model_card
 from msmae.reporting.run_files import as_answered, read_run_files
 from msmae.runs.cards import ModelCard
 from msmae.runs.checkpoint import FILE, read_card
 
 NAME = re.compile(r"hf://(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w.-]*))?", re.ASCII)
+POOLED, WEIGHTS = "patients.json", "patients.safetensors"
+"""How answers for patients are pooled, and the attention that does it where it was chosen."""
 USE = """
 ## Use
 
@@ -48,7 +52,22 @@ def write_folder(run: Path, folder: Path, card: ModelCard) -> None:
     content = asdict(card)
     content["start"] = {name: value for name, value in card.start.items() if name != "path"}
     write_whole(folder / "config.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    if pooled := known_of_patients(run):
+        write_whole(folder / POOLED, json.dumps(pooled, indent=2, ensure_ascii=False) + "\n")
+        if pooled.get("pooling") == "attention":
+            shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
     write_whole(folder / "README.md", readme(run, card) + USE)
+
+
+def known_of_patients(run: Path) -> dict[str, Any]:
+    """How a run, or a folder of the hub made of it, answers for patients (or other units): ``unit``, the column that
+    names them, ``pooling`` and ``calibration``. Empty: it was not chosen.
+    """
+    mend = "`msmae evaluate RUN`, or export the folder again"
+    if (run / POOLED).is_file():
+        return read_mapping(run / POOLED, mend=mend)
+    found = (run / "metrics.json").is_file() and read_mapping(run / "metrics.json", mend=mend).get("patients")
+    return {name: found[name] for name in ("unit", "pooling", "calibration") if name in found} if found else {}
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -60,6 +79,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         FILE,
         "config.json",
         "README.md",
+        POOLED,
+        WEIGHTS,
     }
     if not ours:
         raise UserError("there is something else of this name", where=str(folder), mend="choose another --out")
@@ -99,8 +120,9 @@ def fetch_model(name: str) -> Path:
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     unfinished.mkdir(parents=True)
     try:
-        for file in ("config.json", "model.safetensors", FILE):
-            _download(hub, repository, revision, file, unfinished, needed=file != FILE)
+        needed = ("config.json", "model.safetensors")
+        for file in (*needed, FILE, POOLED, WEIGHTS):
+            _download(hub, repository, revision, file, unfinished, needed=file in needed)
         read_card(unfinished)
         shutil.rmtree(unfinished / ".cache", ignore_errors=True)
         os.replace(unfinished, folder)

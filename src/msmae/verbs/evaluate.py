@@ -176,6 +176,8 @@ def _evaluate_again(
             print(f"- mirror {mirror}; on validation {', '.join(sorted(changes)) or 'nothing is known'}")
         if mirror is not None or threshold is not None:
             say_stale(folder)
+        elif unit is not None:
+            say_stale(folder, "hub")
         if neighbours:
             from msmae.evaluation.neighbours import write_neighbours
             from msmae.inference.model import load
@@ -204,11 +206,11 @@ def check_mirror(run: Path, mirror: str) -> None:
         raise UserError(what, where="--mirror", mend="leave it out")
 
 
-def say_stale(run: Path) -> None:
-    """Name the exports in a run's folder: they answer as the model did."""
+def say_stale(run: Path, *formats: str) -> None:
+    """Name the exports in a run's folder, of these formats or of all: they answer as the model did."""
     from msmae.verbs.export import FILES
 
-    places = [folder / name for folder in (run, run / "model") for name in FILES.values()]
+    places = [folder / name for folder in (run, run / "model") for name in (FILES[one] for one in formats or FILES)]
     if stale := [str(place) for place in places if place.exists()]:
         print(f"- exported before, so that they answer as before: {', '.join(stale)}; export them again")
 

@@ -140,11 +140,9 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Path | 
 
 def unit_of(run: str) -> str:
     """The column that names a run's units, where they are no patients."""
-    import json
+    from msmae.inference.hub_folder import known_of_patients
 
-    file = Path(run) / "metrics.json"
-    known = (json.loads(file.read_text(encoding="utf-8")).get("patients") or {}) if file.is_file() else {}
-    named = str(known.get("unit", ""))
+    named = str(known_of_patients(Path(run)).get("unit", ""))
     return "" if named == "patient_id" else named
 
 
@@ -171,9 +169,8 @@ def outline(run: str, model: Any, items: list[Item], out: Path, ranks: Any, opti
         files = {number[item]: Path(item.source.path) for item in some}
         return write_masks(model, files, images, out, sliding=options["sliding"])
 
-    plan = plan_of(
-        run, model, items, {**options, "batch_size": 1}, ("sliding",), most=MOST
-    )  # of a size of its own each
+    alone = {**options, "batch_size": 1}  # of a size of its own each
+    plan = plan_of(run, model, items, alone, ("sliding",), most=MOST)
     predicted = in_parts(run, model, plan, out, ranks, options, read=read, rows=rows, doing="outlining")
     if predicted is None:
         return None
@@ -297,9 +294,13 @@ class Patients:
     """OUT/predictions_patients.csv of a classifier: the images' answers pooled as the run chose."""
 
     def __init__(self, run: str, model: Model) -> None:
+        from msmae.evaluation.pooling import AttentionPooling
         from msmae.evaluation.units import Chosen
+        from msmae.inference.hub_folder import WEIGHTS, known_of_patients
 
-        self.model, self.chosen = model, Chosen.of(Path(run), model.card)
+        known, weights, several = known_of_patients(Path(run)), model_folder(run) / WEIGHTS, model.card.multilabel
+        attention = AttentionPooling.read(weights, multilabel=several) if known.get("pooling") == "attention" else None
+        self.model, self.chosen = model, Chosen(known, model.card, attention)
 
     def beside(self, rows: Any) -> Any:
         """``rows``, with what attention needs of each image kept aside."""
