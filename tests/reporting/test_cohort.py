@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 from html_page import Page
+from msmae.evaluation.panels import choose_cases
 from msmae.reporting.cases import confusion, failures, outcome, sort_panels
 from msmae.reporting.cohort import age_bands, groups, match_rows, patients, split_order, table_one, years
 from msmae.reporting.papers import fill_in
 from msmae.reporting.report import write_report
 from msmae.reporting.run_files import Panel, read_run_files
+from msmae.reporting.sections.patients import cases
 from msmae.reporting.subgroups import subgroups
 from msmae.statistics.summary import summarise, summarise_rows
 from saved_run import make_predictions, write_run
@@ -157,6 +159,31 @@ def test_an_answer_of_which_the_truth_is_not_known_is_no_failure() -> None:
     frame = frame_of([("?a;b", "a;b", 0.9, 0.8, 0.1), ("?a;", "c", 0.9, 0.2, 0.6)])
     (found,) = failures(frame, classes=("a", "b", "c"), multilabel=True, panels=())
     assert (found.image_path, found.label, round(found.confidence, 9)) == ("1.png", "none of the classes", 0.6)
+
+
+@pytest.mark.parametrize(
+    ("label", "predicted", "wrong"),
+    [
+        ("b;a", "a;b", False),
+        ("?a;b", "b", False),
+        ("?a;b", "a;b", False),
+        ("?a;", ";", False),
+        ("?a;", "b", True),
+        ("?a;b", "a", True),
+        ("a;?a", ";", True),
+        ("a;?a", "a", False),
+        (";", "a;b", True),
+    ],
+)
+def test_patients_and_pictured_cases_are_judged_by_what_is_known(label: str, predicted: str, wrong: bool) -> None:
+    frame = frame_of([(label, predicted, 0.9, 0.8, 0.1), ("a;b", "a;b", 0.6, 0.6, 0.1)]).assign(split="test")
+    assert bool(failures(frame[:1], classes=("a", "b", "c"), multilabel=True, panels=())) == wrong
+    assert [kind for row, kind in choose_cases(frame, each=2) if row == 0] == ["wrong" if wrong else "right"]
+    assert outcome(case(label, predicted, None, "chosen"), classes=3) == ("wrong" if wrong else "right")
+    units = frame.assign(unit=["p", "q"], images=1, decided_by="0.png", decided_share=1.0)
+    told = cases(units, "test", "mean", multilabel=True)
+    assert told is not None
+    assert told["wrong"] == wrong
 
 
 def test_the_confusion_matrix_counts_truth_by_answer() -> None:

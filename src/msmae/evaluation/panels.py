@@ -15,6 +15,7 @@ from msmae.files import own_folder
 from msmae.inference.model import Model, load
 from msmae.method.masking import plan_patches
 from msmae.runs.folder import write_json
+from msmae.statistics.predictions import is_multilabel, mistakes
 from msmae.training.prepare import Prepared
 
 CHOSEN = 6
@@ -92,7 +93,8 @@ def choose_cases(frame: pd.DataFrame, each: int) -> list[tuple[int, str]]:
     """
     top = confidence(frame)
     test = (frame["split"] == "test").to_numpy()
-    right = (frame["label"] == frame["predicted"]).to_numpy()
+    several, answers = is_multilabel(frame), zip(frame["label"], frame["predicted"], strict=True)
+    right = np.array([not any(mistakes(label, said, multilabel=several)) for label, said in answers], dtype=bool)
     order = np.argsort(-top, kind="stable")
     cases = [(int(i), "right") for i in spread(order[(test & right)[order]], frame, each)]
     cases += [(int(i), "wrong") for i in order[(test & ~right)[order]][:each]]

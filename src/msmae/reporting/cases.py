@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.reporting.run_files import Panel
-from msmae.statistics.predictions import PREFIX, UNSURE
+from msmae.statistics.predictions import PREFIX, UNSURE, mistakes
 
 NO_LABEL = "none of the classes"
 
@@ -38,15 +38,12 @@ def failures(
     found = []
     cells = known[["image_path", "patient_id", "label", "predicted"]].to_numpy(dtype=object)
     for (image_path, patient_id, label, predicted), given in zip(cells, probabilities, strict=True):
-        true, said = _set(label, multilabel), _set(predicted, multilabel)
-        marked = frozenset(name for name in true if multilabel and name.startswith(UNSURE) and name not in classes)
-        true = true - marked
-        said = said - ({name[1:] for name in marked} - true)
-        if true == said:
+        missed, added = mistakes(label, predicted, multilabel=multilabel)
+        if not missed and not added:
             continue
         chance = dict(zip(classes, given.tolist(), strict=True))
         if multilabel:
-            confidence = max([chance[c] for c in said - true] + [1 - chance[c] for c in true - said])
+            confidence = max([chance[c] for c in added] + [1 - chance[c] for c in missed])
         else:
             confidence = chance[predicted]
         found.append(
@@ -81,7 +78,7 @@ def outcome(panel: Panel, *, classes: int) -> str:
         return panel.kind
     if not panel.label or not panel.predicted:
         return "unknown"
-    if panel.label != panel.predicted:
+    if any(mistakes(panel.label, panel.predicted, multilabel=";" in panel.label + panel.predicted)):
         return "wrong"
     unsure = panel.probability is not None and panel.probability < (1 + 1 / max(classes, 2)) / 2
     return "uncertain" if unsure else "right"
@@ -100,9 +97,3 @@ def readable(labels: str) -> str:
     """``a;b`` -> a, b; the label that names nothing -> "none of the classes"."""
     known = [piece for piece in labels.split(";") if piece and not piece.strip().startswith(UNSURE)]
     return ", ".join(known) or NO_LABEL
-
-
-def _set(labels: str, multilabel: bool) -> frozenset[str]:
-    return (
-        frozenset(piece.strip() for piece in labels.split(";") if piece.strip()) if multilabel else frozenset([labels])
-    )

@@ -169,6 +169,15 @@ def is_multilabel(frame: pd.DataFrame) -> bool:
     return bool(frame["label"].str.contains(";").any() or frame["predicted"].str.contains(";").any())
 
 
+def mistakes(label: str, predicted: str, *, multilabel: bool) -> tuple[frozenset[str], frozenset[str]]:
+    """Classes that the answer misses, and those that it adds; both empty: it is right, as far as the label is known."""
+    if not multilabel:
+        return (frozenset(), frozenset()) if label == predicted else (frozenset([label]), frozenset([predicted]))
+    pieces, said = (frozenset(one.strip() for one in text.split(";") if one.strip()) for text in (label, predicted))
+    true = frozenset(piece for piece in pieces if not piece.startswith(UNSURE))
+    return true - said, frozenset(name for name in said - true if UNSURE + name not in pieces)
+
+
 def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
     """Refuse a frame that lacks a column or a value, or names one image twice in a split.
 

@@ -11,7 +11,7 @@ from msmae.reporting.headline import key_figure
 from msmae.reporting.run_files import RunFiles
 from msmae.reporting.sections.results import reasons
 from msmae.reporting.wording import describe, split_name
-from msmae.statistics.predictions import PREFIX
+from msmae.statistics.predictions import PREFIX, mistakes
 from msmae.statistics.units import PATIENT, SAYS
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "auprc", "f1_macro", "kappa_quadratic", "brier", "ece")
@@ -40,7 +40,7 @@ def patients(run: RunFiles, split: str) -> dict[str, Any] | None:
         "rows": rows,
         "reasons": reasons(rows),
         "poolings": poolings(found),
-        "cases": cases(run.patients, split, found["pooling"]),
+        "cases": cases(run.patients, split, found["pooling"], multilabel=run.multilabel),
         "notes": [note[:1].upper() + note[1:] for note in found.get("notes", [])],
     }
 
@@ -67,7 +67,7 @@ def poolings(found: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def cases(table: pd.DataFrame | None, split: str, pooling: str) -> dict[str, Any] | None:
+def cases(table: pd.DataFrame | None, split: str, pooling: str, *, multilabel: bool) -> dict[str, Any] | None:
     """Units of the split and the image that decided each: wrong answers first, then the most confident."""
     if table is None:
         return None
@@ -87,7 +87,7 @@ def cases(table: pd.DataFrame | None, split: str, pooling: str) -> dict[str, Any
                 "unit": row["unit"],
                 "label": readable(row["label"]),
                 "predicted": readable(row["predicted"]),
-                "right": set(row["label"].split(";")) == set(row["predicted"].split(";")),
+                "right": not any(mistakes(row["label"], row["predicted"], multilabel=multilabel)),
                 "probability": probability,
                 "images": int(row["images"]),
                 "image": row["decided_by"],
