@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pytest
 
-from msmae.evaluation.panels import choose_cases
+from msmae.evaluation.panels import choose_cases, draw_panels
+from msmae.inference.model import load
+from msmae.method.masking import Draw, PatchPlan
+from msmae.statistics.predictions import read_predictions
+from msmae.training.prepare import prepare_again
 
 
 def predictions(sure: list[float], answers: str, labels: str, splits: list[str] | None = None) -> pd.DataFrame:
@@ -36,3 +44,21 @@ def test_the_first_image_of_each_class_is_pictured_whatever_the_model_says() -> 
     for frame in (one, other):
         assert {2, 3} <= {place for place, _ in choose_cases(frame, each=1)}
         assert len({place for place, _ in choose_cases(frame, each=1)}) == len(choose_cases(frame, each=1))
+
+
+@pytest.mark.slow
+def test_panels_show_the_plan_that_the_settings_draw(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare_again(finished)
+    pretrain = dataclasses.replace(prepared.settings.pretrain, mask_ratio=0.25, throw_ratio=0.125)
+    prepared = dataclasses.replace(prepared, settings=dataclasses.replace(prepared.settings, pretrain=pretrain))
+    drawn: list[PatchPlan] = []
+    plan = Draw.plan
+    monkeypatch.setattr(Draw, "plan", lambda *given: drawn.append(plan(*given)) or drawn[-1])
+    draw_panels(prepared, tmp_path, read_predictions(finished / "predictions.csv"), each=1, model=load(finished))
+    (shown,) = drawn
+    patches = shown.mask.shape[1] + shown.drop.shape[1] + shown.keep.shape[1]
+    assert shown.mask.shape[1] == patches // 4
+    assert shown.drop.shape[1] == patches // 8
+    assert list((tmp_path / "panels").glob("*.png"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from msmae.evaluation.pictures import Views, draw_selection, draw_strip
 from msmae.evaluation.units import rows_of
 from msmae.files import own_folder
 from msmae.inference.model import Model, load
-from msmae.method.masking import plan_patches
 from msmae.runs.folder import write_json
 from msmae.statistics.predictions import is_multilabel, mistakes
 from msmae.training.prepare import Prepared
@@ -39,8 +39,8 @@ def draw_panels(
     samples = rows_of(prepared.manifest, frame.iloc[[position for position, _ in chosen]])
     images = prepared.store.fetch(samples).astype(np.float32)
     maps = model.attention(images)
-    arm = prepared.arm
-    plan = plan_patches(maps, arm.mask_ratio, arm.throw_ratio, torch.Generator().manual_seed(prepared.seed))
+    draw = prepared.draw if prepared.arm.guided else dataclasses.replace(prepared.draw, map="own")
+    plan = draw.plan(maps, torch.Generator().manual_seed(prepared.seed))
     roles = plan.roles().reshape(maps.shape).numpy()
     outlines = prepared.store.fetch_masks(samples) if prepared.store.masks is not None else [None] * len(samples)
     captions: list[dict[str, Any]] = []

@@ -14,8 +14,9 @@ from msmae.config import make_settings
 from msmae.data.audit import Audit, audit, find_duplicates, list_warnings
 from msmae.data.audit.against import Pool, known_from
 from msmae.data.audit.columns import Columns
+from msmae.data.audit.neighbours import FARTHEST
 from msmae.data.audit.sheet import GAP, LINE, SIDE, draw_worst_pairs
-from msmae.data.audit.threshold import _reason
+from msmae.data.audit.threshold import _chance_limit, _reason
 from msmae.data.copies import ALIKE, COPIED
 from msmae.data.manifest import SEPARATOR, Manifest
 
@@ -28,9 +29,9 @@ ROWS = [  # label, patient, split, cluster
     ("b", "p4", "val", ""),
     ("b", "p4", "train", ""),  # the patient of 5, of no matter to the test split
     ("a", "p5", "test", ""),  # the picture of 3
-    ("b", "p6", "test", ""),  # three bits from 5
+    ("b", "p6", "test", ""),  # four bits from 5
     ("a", "p7", "train", ""),
-    ("b", "p8", "val", ""),  # four bits from 9
+    ("b", "p8", "val", ""),  # three bits from 9
     ("", "", "", ""),  # of one colour
     ("c", "p9", "train", ""),
     ("b", "p4", "val", ""),  # the picture of 6
@@ -55,8 +56,8 @@ def found() -> Audit:
     for copy, first in ((1, 0), (2, 0), (7, 3), (13, 6)):
         record["digest"][copy], record["hash"][copy] = record["digest"][first], record["hash"][first]
     record["hash"][8], record["hash"][10] = record["hash"][5], record["hash"][9]
-    record["hash"][8][3] ^= 0b111
-    record["hash"][10][9] ^= 0b10101 | 1 << 15
+    record["hash"][8][3] ^= 0b10101 | 1 << 15
+    record["hash"][10][9] ^= 0b111
     record["constant"][[11, 16]] = True  # 16 cannot be read
     prints.problems[16] = "cut short"
     prints.mask_problems[4] = "no mask"
@@ -82,6 +83,7 @@ def test_every_figure_is_what_a_person_counts(found: Audit) -> None:
         "small_classes": {"c": 2},  # p9 and p11
     }  # fmt: skip
     assert {name: told[name] for name in expected} == expected
+    assert list(told["splits"]) == sorted(told["splits"])
     assert (told["threshold"]["bits"], told["threshold"]["resaved"]) == (6, None)
 
 
@@ -90,7 +92,7 @@ def test_the_images_behind_the_figures_are_named(found: Audit) -> None:
         "unreadable": [["16.png", "cut short"]],
         "constant": ["11.png"],
         "identical": [["0.png", "1.png", "2.png"], ["3.png", "7.png"], ["6.png", "13.png"]],
-        "near": [["5.png", "8.png", 3], ["9.png", "10.png", 4]],
+        "near": [["9.png", "10.png", 3], ["5.png", "8.png", 4]],
         "label_conflicts": [[["0.png", "a"], ["1.png", "a"], ["2.png", "b"]]],
         "test_identical_to_pool": ["7.png"],
         "test_near_pool": ["8.png"],
@@ -144,12 +146,12 @@ def test_an_image_without_a_finding_is_not_one_without_a_label() -> None:
 
 def test_copies_are_listed_from_the_most_frequent_on() -> None:
     prints = different(9)
+    prints.record["digest"] = np.arange(9)[:, None]
     for copy, first in ((1, 0), (4, 3), (5, 3), (8, 7)):
         prints.record["digest"][copy] = prints.record["digest"][first]
     prints.problems[2] = "cut short"
     duplicates = find_duplicates(prints)
-    assert duplicates.repeated()[0].tolist() == [3, 4, 5]
-    assert sorted(rows.tolist() for rows in duplicates.repeated()[1:]) == [[0, 1], [7, 8]]
+    assert [rows.tolist() for rows in duplicates.repeated()] == [[3, 4, 5], [0, 1], [7, 8]]
     assert duplicates.picture[2] == -1
     nothing = duplicates.first_among(np.zeros(9, dtype=bool))
     assert nothing.tolist() == [-1] * 4  # pictures
@@ -161,7 +163,16 @@ def test_a_threshold_of_no_bits_finds_equal_hashes_and_one_below_finds_nothing()
     known = np.array([3, 5])
     assert _reason(0, 5, known, 0, 40).startswith("at most 0 of 256 bits apart: ")
     assert "100% of the pictures saved again are farther away" in _reason(0, 5, known, 0, 40)
+    assert "are usually 40 bits apart, and none is expected within 0 bits by chance" in _reason(0, 5, known, 0, 40)
     assert _reason(-1, None, known, -1, 4).startswith("none, because different pictures are as alike")
+
+
+def test_chance_is_asked_from_a_hundred_pairs_on() -> None:
+    hashes = different(15).record["hash"]
+    assert _chance_limit(hashes[:14]) == (None, None)  # 91 pairs
+    limit, typical = _chance_limit(hashes)
+    assert limit == FARTHEST
+    assert 118 <= typical <= 138  # half of 256 bits
 
 
 def pool_of(folder: Path, names: str, patients: str, first: int, split: str) -> Manifest:

@@ -165,3 +165,18 @@ def test_a_table_of_two_bytes_is_read_in_network_order_and_a_cut_head_ends_the_s
     assert _jpeg_coarseness(b"\xff\xd8\xff\xe0\x00\x04ab") == 0
     assert _jpeg_coarseness(b"\xff\xd8\xff\xe0\x00") == 0
     assert acquisition("archive.npz#train/3") == ("npz", 0)
+
+
+def test_the_same_numbers_have_one_digest_whatever_holds_them() -> None:
+    for numbers in ([[-1, 5], [300, 2]], [[70000, 5], [300, 2]], [[0.5, 5], [3, 2]]):
+        one = np.array([numbers], np.float32)
+        digest = pixel_digest(one)
+        assert digest == pixel_digest(one.astype(np.float64)) != pixel_digest(one + 1)
+        if (one == one.astype(np.int32)).all():
+            assert digest == pixel_digest(one.astype(np.int32))
+
+
+def test_a_device_is_no_coarseness() -> None:
+    from pydicom.data import get_testdata_file
+
+    assert acquisition(str(get_testdata_file("CT_small.dcm")))[1] == 0

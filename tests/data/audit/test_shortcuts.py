@@ -125,3 +125,18 @@ def test_chance_alone_is_rarely_called_a_shortcut(images: int, classes: int) -> 
         trait = shortcuts.Trait("x", np.random.default_rng(seed).normal(size=(images, 2)), lambda rows: "")
         alarms += shortcuts._put_to_test(trait, "class", names, groups, every, parts) is not None
     assert alarms <= 3
+
+
+def test_what_tells_patients_apart_is_not_what_tells_classes_apart() -> None:
+    """Each patient has a brightness of his own: a tree that knew his other images would guess his class from it."""
+    patients = np.repeat(np.arange(40), 6)
+    names = np.array([f"class {patient % 2}" for patient in patients], dtype=object)
+    own = np.random.default_rng(0).permutation(40)[patients][:, None].astype(float)
+    trait = shortcuts.Trait("x", own, lambda rows: "")
+    every = np.ones(240, dtype=bool)
+    parts = shortcuts._parts(names, patients, every)
+    assert len(parts) == 5
+    for learned, guessed in parts:
+        assert not set(patients[learned]) & set(patients[guessed])
+    assert sorted(np.concatenate([guessed for _, guessed in parts]).tolist()) == list(range(240))
+    assert shortcuts._put_to_test(trait, "class", names, patients, every, parts) is None

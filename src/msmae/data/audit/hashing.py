@@ -43,11 +43,9 @@ def pixel_digest(pixels: np.ndarray) -> bytes:
     picture stored in three equal channels is the grey picture.
     """
     planes = pixels[:1] if (pixels == pixels[:1]).all() else pixels
-    if planes.dtype != np.uint8 and planes.min() >= 0 and planes.max() <= 255:
-        small = planes.astype(np.uint8)
-        planes = small if (small == planes).all() else planes
-    elif planes.dtype != np.uint8:
-        planes = planes.astype(np.float32)  # holds every whole number of 16 bits
+    if planes.dtype != np.uint8:
+        small = planes.clip(0, 255).astype(np.uint8)
+        planes = small if (small == planes).all() else planes.astype(np.float32)  # holds every whole number of 16 bits
     digest = hashlib.sha256(f"{planes.shape} {planes.dtype == np.uint8}".encode())
     digest.update(np.ascontiguousarray(planes).tobytes())
     return digest.digest()[:16]
