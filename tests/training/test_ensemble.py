@@ -26,9 +26,10 @@ from msmae.method.ensemble import Ensemble
 from msmae.method.vit import VisionTransformer
 from msmae.runs.checkpoint import write_card
 from msmae.runs.folder import read_run
-from msmae.training.ensemble import COLUMN, folder_of, member
+from msmae.training.balance import decide_balance
+from msmae.training.ensemble import COLUMN, folder_of, member, with_one_remedy
 from msmae.training.finetune import finetune_model
-from msmae.training.prepare import prepare_again
+from msmae.training.prepare import Prepared, prepare_again
 from msmae.verbs.embed import embed
 
 pytestmark = pytest.mark.slow
@@ -241,3 +242,25 @@ def test_what_cannot_answer_together_is_refused(asked: dict[str, Any], where: st
         msmae.run(str(images), out=str(tmp_path / "run"), **{**ASKED, **asked})
     assert where is None or where in (error.value.where or "")
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_rare_classes_are_met_alike_in_every_model(run: Path) -> None:
+    """The run's own training images are at the limit, where nothing is done; other models learn from its validation
+    images too, and would weigh the classes."""
+    prepared = prepare_again(run)
+    train, val = prepared.ids("train"), prepared.ids("val")
+    targets = np.full(len(prepared.manifest), -1)
+    each = len(train) // 5
+    targets[train[: 5 * each]] = np.repeat([0, 0, 1, 2, 3], each)
+    targets[val] = 0
+    prepared.__dict__["targets"] = targets
+
+    def remedy(prepared: Prepared, number: int) -> str:
+        one = member(prepared, number)
+        one.__dict__["targets"] = targets
+        return decide_balance(one).remedy
+
+    by_itself = {remedy(prepared, number) for number in (1, 2, 3)}
+    assert by_itself == {"none", "class_weights"}
+    alike = with_one_remedy(prepared)
+    assert {remedy(alike, number) for number in (1, 2, 3)} == {decide_balance(prepared).remedy} == {"none"}

@@ -40,6 +40,8 @@ class Answers:
     probabilities: np.ndarray
     cost: dict[str, Any]
     trained: bool = False
+    favoured: np.ndarray | None = None
+    """Probabilities [n, C] as if every class were as common; balanced answers are of these, where they are given."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,20 @@ def check_packages(arms: Sequence[str]) -> None:
             )
 
 
-def classical(predict: Callable[[Prepared, np.ndarray], np.ndarray]) -> Callable[[Prepared, Path, np.ndarray], Answers]:
-    """A method without epochs: fitted and asked at once, its time taken."""
+def classical(
+    predict: Callable[[Prepared, np.ndarray], np.ndarray], *, favours: bool = False
+) -> Callable[[Prepared, Path, np.ndarray], Answers]:
+    """A method without epochs: fitted and asked at once, its time taken. ``favours``: balanced answers are those that
+    it would give if every class were as common as any other among the validation images, to which it is fitted."""
 
     def answers(prepared: Prepared, run: Path, rows: np.ndarray) -> Answers:
         began = time.perf_counter()
         probabilities = predict(prepared, rows)
-        return Answers(probabilities, {"seconds_pretrain": None, "seconds_finetune": time.perf_counter() - began})
+        cost = {"seconds_pretrain": None, "seconds_finetune": time.perf_counter() - began}
+        if not favours:
+            return Answers(probabilities, cost)
+        number = np.bincount(prepared.targets[prepared.ids("val")], minlength=probabilities.shape[1])
+        return Answers(probabilities, cost, favoured=probabilities / np.maximum(number, 1))
 
     return answers
 
@@ -148,7 +157,7 @@ def predict_pca_svm(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
         return np.asarray(best.decision_function(images)).reshape(len(images), -1)  # [n, C], or [n, 1] for two classes
 
     best = max((fit(strength) for strength in (1.0, 3.0, 10.0)), key=balanced_accuracy)
-    platt = LogisticRegression(class_weight="balanced", max_iter=1000).fit(scores(val_pixels), val_labels)
+    platt = LogisticRegression(max_iter=1000).fit(scores(val_pixels), val_labels)
     probabilities = np.zeros((len(rows), len(prepared.manifest.classes)))
     probabilities[:, platt.classes_] = platt.predict_proba(scores(small_pixels(prepared, rows)))
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
@@ -280,7 +289,7 @@ def network_macs(network: nn.Module, shape: tuple[int, ...]) -> float:
 
 BASELINE = {
     "majority": Baseline(classical(predict_majority)),
-    "pca-svm": Baseline(classical(predict_pca_svm), multilabel=False, ranks_validation=True),
+    "pca-svm": Baseline(classical(predict_pca_svm, favours=True), multilabel=False, ranks_validation=True),
     "resnet18": Baseline(run_network, residual_network, packages=("monai",)),
     "small-cnn": Baseline(run_network, small_cnn, packages=("monai",)),
     "efficientnet-lite0": Baseline(

@@ -35,6 +35,7 @@ from msmae.files import read_mapping
 from msmae.runs.checkpoint import read_card
 from msmae.runs.folder import completed, describe_run, differences, read_run, write_json
 from msmae.runs.lock import InUse, held
+from msmae.statistics.answers import name_classes
 from msmae.training.cards import card_of
 from msmae.training.prepare import Prepared, prepare
 
@@ -265,8 +266,11 @@ def run_baseline(prepared: Prepared, run: Path) -> dict[str, Any]:
     """Train, predict and measure a baseline; the content of metrics.json."""
     rows = np.concatenate([prepared.ids("val"), prepared.ids("test")])
     answers = BASELINE[prepared.method].predict(prepared, run, rows)
+    frame = predictions_frame(answers.probabilities, prepared, rows)
+    if answers.favoured is not None:
+        frame["predicted"] = name_classes(answers.favoured, prepared.manifest.classes, multilabel=False)
     return write_evidence(
-        predictions_frame(answers.probabilities, prepared, rows),
+        frame,
         prepared,
         run,
         model_sha256=None,

@@ -13,6 +13,9 @@ from msmae.errors import UserError
 from msmae.training.prepare import Prepared
 
 
+Remedy = Literal["none", "class_weights", "logit_adjustment", "sampling"]
+
+
 @dataclass(frozen=True)
 class Balance:
     """The remedy in force.
@@ -22,7 +25,7 @@ class Balance:
     each once an epoch), ``even`` [C] weighs the validation loss that chooses the model.
     """
 
-    remedy: str
+    remedy: Remedy
     reason: str
     weights: Tensor
     shift: Tensor
@@ -55,7 +58,6 @@ def decide_balance(prepared: Prepared) -> Balance:
     return Balance("class_weights", reason, even, zeros, even)
 
 
-Remedy = Literal["none", "logit_adjustment", "class_weights"]
 MILD, SEVERE = 2.0, 10.0
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from msmae.data.manifest import Manifest
 from msmae.data.splits import deal_folds
 from msmae.runs.checkpoint import joined, load_model, save_model
+from msmae.training.balance import decide_balance
 from msmae.training.finetune import finetune_model
 from msmae.training.prepare import Prepared
 from msmae.training.trainer import is_main_process
@@ -50,6 +51,14 @@ def member(prepared: Prepared, number: int) -> Prepared:
     return dataclasses.replace(prepared, manifest=prepared.manifest.with_splits(split))
 
 
+def with_one_remedy(prepared: Prepared) -> Prepared:
+    """What is done about rare classes, decided once for all models: each has other images, and near a limit they would
+    decide differently, while one calibration undoes what was done."""
+    settings = prepared.settings
+    fine = dataclasses.replace(settings.finetune, balance=decide_balance(prepared).remedy)
+    return dataclasses.replace(prepared, settings=dataclasses.replace(settings, finetune=fine))
+
+
 def folder_of(run: Path, number: int) -> Path:
     """Where the model of this number is trained."""
     return run / "folds" / str(number)
@@ -58,10 +67,11 @@ def folder_of(run: Path, number: int) -> Path:
 def train_ensemble(prepared: Prepared, run: Path) -> None:
     """Train the models that RUN/folds does not hold yet, and join them in RUN/model."""
     numbers = range(1, prepared.folds + 1)
+    alike = with_one_remedy(prepared)
     for number in numbers:
         if not (folder_of(run, number) / "model").is_dir():
             print(f"model {number} of {prepared.folds}", flush=True)
-            finetune_model(member(prepared, number), folder_of(run, number))
+            finetune_model(member(alike, number), folder_of(run, number))
     if is_main_process():
         members, cards = zip(*(load_model(folder_of(run, number) / "model") for number in numbers), strict=True)
         card = dataclasses.replace(cards[0], members=prepared.folds)
