@@ -12,7 +12,6 @@ from torch import Tensor
 from msmae.errors import UserError
 from msmae.training.prepare import Prepared
 
-
 Remedy = Literal["none", "class_weights", "logit_adjustment", "sampling"]
 
 

@@ -174,7 +174,8 @@ def decode(
     prepared = Prepared(manifest, store, settings, method, seed, mean, std)
     if start is None:
         return prepared
-    origin = {**start.origin(), "scale": "the training images' own mean and deviation" if scale is None else scale[2]}
+    said = "the training images' own mean and deviation" if scale is None else scale[2]
+    origin = {**start.origin(), "scale": said, "seen": store.mean_std(readable)}  # --flags asks what is usual here
     return dataclasses.replace(prepared, start=start, parts=start.spec.parts, origin=origin)
 
 
