@@ -22,7 +22,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 import msmae
 from msmae.cli import main
-from msmae.comparison.baselines import BASELINE, build_network, network_macs, predict_majority, predict_pca_svm
+from msmae.comparison.baselines import build_network, network_macs, predict_majority, predict_pca_svm
 from msmae.comparison.budgets import Price, prices_in_gmacs, prices_in_seconds, settings_of_arm
 from msmae.config import make_settings
 from msmae.data.opening import divide
@@ -226,20 +226,6 @@ def test_pca_svm_learns_what_pixels_show(prepared: Prepared) -> None:
     found = predict_pca_svm(lit, rows)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert np.mean(found.argmax(axis=1) == bright[rows]) > 0.8
-
-
-def test_pca_svm_says_how_common_a_rare_class_is_and_answers_as_if_it_were_not_rare(prepared: Prepared) -> None:
-    val, rows = prepared.ids("val"), prepared.ids("test")
-    grey = prepared.store.fetch(np.arange(len(prepared.manifest))).mean(axis=(1, 2, 3))
-    rare = (grey + np.random.default_rng(0).normal(0, 2 * grey.std(), len(grey)) > np.quantile(grey, 0.95)).astype(int)
-    lit = dataclasses.replace(prepared)
-    lit.__dict__["targets"] = rare
-    share = np.bincount(rare[val], minlength=4) / len(val)
-    np.testing.assert_allclose(predict_pca_svm(lit, val).mean(axis=0), share, atol=1e-3)
-    answers = BASELINE["pca-svm"].predict(lit, Path(), rows)
-    weighed = answers.probabilities[:, :2] / share[:2]
-    assert answers.favoured[:, :2].argmax(axis=1).tolist() == weighed.argmax(axis=1).tolist()
-    assert (weighed.argmax(axis=1) == 1).sum() > (answers.probabilities.argmax(axis=1) == 1).sum()
 
 
 def test_macs_of_a_network_match_a_count_by_hand(prepared: Prepared) -> None:
