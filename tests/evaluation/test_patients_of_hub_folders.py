@@ -18,6 +18,7 @@ from msmae.errors import UserError
 from msmae.evaluation.gated_attention import GatedAttention
 from msmae.evaluation.pooling import AttentionPooling
 from msmae.inference.hub_folder import check_folder, write_folder
+from msmae.runs.checkpoint import build_model, save_model
 from msmae.statistics.predictions import read_predictions
 from saved_run import edit_metrics
 
@@ -56,6 +57,13 @@ def test_the_mean_has_its_temperature_and_the_units_their_column(tmp_path: Path)
     assert found["unit"].tolist() == ["other-0", "other-1"]
     np.testing.assert_allclose(found[CHANCES], chances / chances.sum(axis=1, keepdims=True), atol=1e-5)
     pd.testing.assert_frame_equal(of_run["predictions_patients"], found)
+
+
+def test_a_folder_that_does_not_say_how_its_run_pooled_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save_model(tmp_path / "hub", build_model(served_run.CARD), served_run.CARD)
+    data = write_data(tmp_path / "data", ["benign"] * 2, images_each=2)
+    msmae.predict(str(tmp_path / "hub"), [data], out=str(tmp_path / "out"), device="cpu")
+    assert "nothing is known of a run's pooling" in capsys.readouterr().out
 
 
 def test_attention_travels(tmp_path: Path):

@@ -327,7 +327,8 @@ class Patients:
         table = answer_units(self.chosen, frame, self.model.classes, terms=terms)
         if table is not None:
             write_predictions(table, out / FILE)
-            print(f"{count(len(table), 'answer')} by {self.chosen.column} ({self.chosen.pooling}): {out / FILE}")
+            how = self.chosen.pooling if self.chosen.known else "the plain mean, as nothing is known of a run's pooling"
+            print(f"{count(len(table), 'answer')} by {self.chosen.column} ({how}): {out / FILE}")
 
 
 def model_folder(run: str) -> Path:
