@@ -22,7 +22,8 @@ from msmae.evaluation.known_features import known_tokens
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
 from msmae.inference.model import Model, kept_tokens, own_way
 from msmae.method.classifier import Classifier
-from msmae.runs.checkpoint import ModelCard, write_tensors
+from msmae.runs.cards import ModelCard
+from msmae.runs.checkpoint import write_tensors
 from msmae.statistics.answers import name_classes
 from msmae.statistics.calibration import Calibrator, fit_calibrator
 from msmae.statistics.metrics import prepare
