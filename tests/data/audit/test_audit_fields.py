@@ -12,11 +12,11 @@ from test_audit import different, manifest_of, save, texture
 
 from msmae.config import make_settings
 from msmae.data.audit import Audit, audit, find_duplicates, list_warnings
-from msmae.data.audit.against import Pool, known_from
+from msmae.data.audit.against import Pool, audit_against, known_from
 from msmae.data.audit.columns import Columns
 from msmae.data.audit.neighbours import FARTHEST
 from msmae.data.audit.sheet import GAP, LINE, SIDE, draw_worst_pairs
-from msmae.data.audit.threshold import _chance_limit, _reason
+from msmae.data.audit.threshold import _chance_limit, _reason, choose_threshold
 from msmae.data.copies import ALIKE, COPIED
 from msmae.data.manifest import SEPARATOR, Manifest
 
@@ -124,6 +124,11 @@ def test_every_figure_that_is_not_zero_is_a_warning(found: Audit) -> None:
     assert "very many images are nearly the same" in list_warnings(replace(found, crowded=True))[-1]
 
 
+def test_one_leaking_image_is_a_leak(found: Audit) -> None:
+    assert replace(found, leaking_images=1).leaks
+    assert not replace(found, leaking_images=0).leaks
+
+
 def test_labels_that_are_numbers_are_a_measurement_only_where_all_are_and_many() -> None:
     def told(names: list[str]) -> bool:
         rows = [{"image_path": f"{i}.png", "label": name} for i, name in enumerate(names * 3)]
@@ -202,6 +207,39 @@ def test_a_patients_name_counts_where_two_data_sets_share_a_picture_or_a_folder(
         (tmp_path / "linked" / f"{name}.png").symlink_to(tmp_path / "one" / "a.png")
     links = manifest_of([{**row, "split": "test"} for row in apart.table.to_dict("records")], tmp_path / "linked")
     assert leaking(pool, links) == (2, 4)
+
+
+def test_with_other_pools_leakage_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings = make_settings("tiny")
+    pool = pool_of(tmp_path / "one", "abcd", "1234", 0, "train")
+    test = pool_of(tmp_path / "two", "efgh", "5678", 2, "test")  # shows two of the pool's pictures
+    alone = audit_against(test, settings=settings, source="DATA2")
+    held = audit_against(test, [Pool(pool, settings)], settings=settings, source="DATA2")
+    assert (alone.source, alone.test_identical_to_pool, alone.leaks) == ("DATA2", 0, False)
+    assert (held.source, held.test_identical_to_pool, held.leaks) == ("DATA2", 2, True)
+    assert held.details["test_identical_to_pool"] == ["e.png", "f.png"]
+
+
+def test_saved_again_is_rounded_up_to_whole_bits() -> None:
+    threshold = choose_threshold(different(3).record["hash"], np.array([0] * 99 + [10, -1]))
+    assert (threshold.resaved, threshold.bits) == (1, 6)  # 99 % stay within 0.1 bits; six are allowed at least
+
+
+def test_a_large_picture_is_shrunk_and_not_cut(tmp_path: Path) -> None:
+    pixels = np.zeros((2 * SIDE, 4 * SIDE), np.uint8)
+    pixels[:, 2 * SIDE :] = 250
+    for name in "ab":
+        save(tmp_path / f"{name}.png", pixels)
+    rows = [{"image_path": f"{name}.png", "label": name} for name in "ab"]
+    prints = different(2)
+    prints.record["digest"][1] = prints.record["digest"][0]
+    draw_worst_pairs(manifest_of(rows, tmp_path), find_duplicates(prints), tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    middle = sheet[GAP + 3 * LINE + SIDE // 2, GAP : GAP + SIDE, 0]
+    assert (middle[: SIDE // 2 - 2] == 0).all()
+    assert (middle[SIDE // 2 + 2 :] == 250).all()
+    assert sheet[GAP + 3 * LINE + SIDE // 8, GAP + SIDE // 2, 0] == 211  # twice as wide as high: grey above it
 
 
 def test_pairs_stand_three_in_a_row_and_at_most_eighteen(tmp_path: Path) -> None:

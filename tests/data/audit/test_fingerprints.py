@@ -180,3 +180,16 @@ def test_a_device_is_no_coarseness() -> None:
     from pydicom.data import get_testdata_file
 
     assert acquisition(str(get_testdata_file("CT_small.dcm")))[1] == 0
+
+
+def test_a_cache_whose_record_was_changed_is_not_believed(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", texture(1))
+    manifest, cache = manifest_of([{"image_path": "a.png", "label": "a"}], tmp_path), tmp_path / "cache"
+    honest = take_fingerprints(manifest, cache=cache)
+    (kept,) = cache.iterdir()
+    with np.load(kept) as parts:
+        held = dict(parts)
+    held["record"]["digest"] += 1
+    np.savez(kept, **held)
+    again = take_fingerprints(manifest, cache=cache)
+    assert again.record["digest"].tolist() == honest.record["digest"].tolist()

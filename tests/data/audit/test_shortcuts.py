@@ -140,3 +140,28 @@ def test_what_tells_patients_apart_is_not_what_tells_classes_apart() -> None:
         assert not set(patients[learned]) & set(patients[guessed])
     assert sorted(np.concatenate([guessed for _, guessed in parts]).tolist()) == list(range(240))
     assert shortcuts._put_to_test(trait, "class", names, patients, every, parts) is None
+
+
+def test_few_patients_are_no_certainty_however_many_their_images() -> None:
+    """Three in four of 24 patients are guessed: chance does that now and then, also with 50 images of each."""
+
+    def told(patients: int, images: int) -> bool:
+        group = np.repeat(np.arange(2 * patients), images)
+        names = np.array([f"class {one % 2}" for one in group], dtype=object)
+        shown = (group % 2) ^ (group // 2 % 4 == 0)
+        trait = shortcuts.Trait("x", shown[:, None].astype(float), lambda rows: "")
+        every = np.ones(len(group), dtype=bool)
+        parts = shortcuts._parts(names, group, every)
+        return shortcuts._put_to_test(trait, "class", names, group, every, parts) is not None
+
+    assert not told(12, 50)
+    assert told(200, 3)
+
+
+@pytest.mark.parametrize(("each", "named"), [(9, []), (10, ["site"])])
+def test_a_class_needs_ten_patients_to_be_guessed(each: int, named: list[str]) -> None:
+    rows = [
+        {"image_path": f"{i}.png", "label": "ab"[i % 2], "split": "train", "site": "ns"[i % 2]} for i in range(2 * each)
+    ]
+    found = audit(manifest_of(rows), prints=different(2 * each)).shortcuts
+    assert [shortcut.trait for shortcut in found if shortcut.target == "class"] == named
