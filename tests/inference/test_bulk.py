@@ -272,6 +272,18 @@ def test_training_images_that_were_away_are_read_when_they_are_back(tmp_path: Pa
     assert len(reference_of(run, model).names) == 6  # from the cache
 
 
+def test_a_training_image_that_is_damaged_for_good_is_left_out_once_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = served_run.write_run(tmp_path / "run")
+    model, images = load(str(run)), run / "images"
+    (images / "0.png").write_bytes(b"no picture")
+    assert len(reference_of(run, model).names) == 5
+    shutil.rmtree(images)
+    assert len(reference_of(run, model).names) == 5  # from the cache
+
+
 def test_what_is_unlike_needs_enough_validation_images_and_says_how_many():
     far = np.arange(1.0, 201.0)
     assert threshold_of(far) == 199.0  # two of 201 images like them lie beyond

@@ -238,6 +238,7 @@ class Bench:
         )
         for card in (there, here):
             card["start"].pop("path", None)  # wherever it lay
+            card["start"].pop("seen", None)  # follows from the data; cards of earlier versions have none
             card.pop("sha256", None)  # of weights that are not there yet
         other = [name for name in here if there[name] != here[name]]
         if other:

@@ -139,19 +139,17 @@ def tokens_of(frozen: Frozen, store: ImageStore, ids: np.ndarray) -> np.ndarray:
     return kept
 
 
-def cached(name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """An array from the cache; where it is missing or damaged it is computed and kept. One that is not finite (of some
-    images that cannot be read now) is neither kept nor taken: they may be there next time.
-    """
+def cached(
+    name: str, compute: Callable[[], np.ndarray], *, lasts: Callable[[np.ndarray], bool] = lambda made: True
+) -> np.ndarray:
+    """An array from the cache; where it is missing or damaged it is computed, and kept where it ``lasts``."""
     path = folder() / name
     try:
         known: np.ndarray = np.load(path, allow_pickle=False)
-        if np.isfinite(known).all():
-            return known
+        return known
     except (OSError, ValueError, EOFError):
-        pass
-    made = compute()
-    if not np.isfinite(made).all():
+        made = compute()
+    if not lasts(made):
         return made
     with whole(path) as unfinished, unfinished.open("wb") as stream:
         np.save(stream, made)

@@ -77,8 +77,8 @@ def modalities_of(run: Path) -> frozenset[str]:
 
 
 def reference_of(run: Path, model: Model) -> Reference:
-    """The reference of a run, computed once for a model and its manifest, and kept in the cache where all images
-    were read.
+    """The reference of a run, computed once for a model and its manifest, and kept in the cache where no image's file
+    was missing: it may be there next time.
 
     Raises:
         UserError: the run has no manifest, or none of its training images is where the manifest says.
@@ -92,7 +92,12 @@ def reference_of(run: Path, model: Model) -> Reference:
     rows = np.concatenate([train, val])
     weights = run / "model" / "model.safetensors"
     key = hashlib.sha256(path.read_bytes() + file_sha256(weights).encode()).hexdigest()[:24]
-    found = cached(f"reference-{key}.npy", lambda: read_features(model, manifest, rows))  # [n, D], NaN: not readable
+
+    def lasts(made: np.ndarray) -> bool:
+        return all(manifest.path(row).exists() for row in rows[~np.isfinite(made).all(axis=1)].tolist())
+
+    name = f"reference-2-{key}.npy"
+    found = cached(name, lambda: read_features(model, manifest, rows), lasts=lasts)  # [n, D], NaN: not readable
     there = np.isfinite(found).all(axis=1)
     known, held = there[: len(train)], there[len(train) :]
     if not known.any():

@@ -92,8 +92,7 @@ class Rows:
         """Codes of ``FLAGS`` for each image, joined by ``;``."""
         card = self.model.card
         values = images.reshape(*images.shape[:2], -1).astype(np.float64)  # [B, C, H*W]
-        usual = card.start.get("seen", (card.mean, card.std))  # of the training images, not a pretrained encoder's
-        mean, spread = np.array(usual[0]), np.maximum(np.array(usual[1]), 1e-12)
+        mean, spread = np.array(card.usual[0]), np.maximum(np.array(card.usual[1]), 1e-12)
         off = np.zeros(len(images), dtype=bool)
         far, doubtful = off, off
         if self.reference is not None and features is not None and self.reference.threshold is not None:

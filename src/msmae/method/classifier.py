@@ -29,7 +29,7 @@ class AttentivePool(nn.Module):
         weights = (tokens @ asked).softmax(dim=1)  # [B, T, H]
         means = weights.transpose(1, 2) @ tokens  # [B, H, D]
         read = torch.einsum("bhd,hkd->bhk", means, value).flatten(1)  # [B, D]
-        return read + self.key_value.bias.chunk(2)[1]
+        return read + self.key_value.bias.chunk(2)[1].to(read.dtype)
 
 
 class Classifier(nn.Module):

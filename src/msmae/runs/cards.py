@@ -62,6 +62,13 @@ class ModelCard:
     """Of model.safetensors beside the card; "" in models saved before it was kept."""
     format_version: int = FORMAT_VERSION
 
+    @property
+    def usual(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of the training images' channels; where they are not known, what images are normalised
+        with, which may be a pretrained encoder's."""
+        mean, std = self.start.get("seen", (self.mean, self.std))
+        return mean, std
+
 
 def checked_card(content: dict[str, Any], path: Path) -> ModelCard:
     """The card that a file's names and values are. Raises ``UserError``, naming the first value that none can have."""

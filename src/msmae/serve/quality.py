@@ -27,7 +27,7 @@ def flags_of(
     1.
     """
     values = array.reshape(len(array), -1).astype(np.float64)
-    mean, spread = np.array(card.mean), np.maximum(np.array(card.std), 1e-12)
+    mean, spread = np.array(card.usual[0]), np.maximum(np.array(card.usual[1]), 1e-12)
     height, width = card.image_size
     proportion = (own[1] / own[0]) / (width / height)
     found = {

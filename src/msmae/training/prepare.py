@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -175,7 +176,9 @@ def decode(
     if start is None:
         return prepared
     said = "the training images' own mean and deviation" if scale is None else scale[2]
-    origin = {**start.origin(), "scale": said, "seen": store.mean_std(readable)}  # --flags asks what is usual here
+    origin = {**start.origin(), "scale": said}
+    with suppress(UserError):  # of a constant channel: it has no deviation, and the encoder's own serves
+        origin["seen"] = store.mean_std(readable)
     return dataclasses.replace(prepared, start=start, parts=start.spec.parts, origin=origin)
 
 

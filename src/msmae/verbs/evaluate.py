@@ -127,7 +127,7 @@ def _evaluate_again(
     """Evaluate on the run's own splits."""
     from msmae.verbs.show import show_result
 
-    some = keep != 1 or selector is not None
+    some = keep != 1 or selector not in (None, own_selector(folder))
     if segments and some:
         raise UserError("outlining needs every patch", where="--keep", mend="leave it out")
     if neighbours and (segments or some):
@@ -187,6 +187,14 @@ def _evaluate_again(
     return metrics
 
 
+def own_selector(run: Path) -> str:
+    """How the run's model chooses patches unless told otherwise."""
+    from msmae.inference.model import own_way
+    from msmae.runs.checkpoint import read_card
+
+    return own_way(read_card(run / "model"))[1]
+
+
 def check_mirror(run: Path, mirror: str) -> None:
     """Raise ``UserError`` where mirror images make no sense, or nothing would change."""
     from msmae.files import read_mapping
@@ -238,6 +246,7 @@ def _evaluate_external(
     answers: Literal["plain", "balanced"],
 ) -> dict[str, Any]:
     """Check the options of an external test, and make it."""
+    from msmae.runs.checkpoint import read_card
     from msmae.runs.folder import check_output, read_run
 
     if out is None:
@@ -248,15 +257,16 @@ def _evaluate_external(
     fixed = sorted(groups.keys() - {"dataset", "evaluate", "model"})
     fixed += [f"model.{name}" for name in groups.get("model", {}) if name != "channels"]
     dataset, usual = groups.get("dataset", {}), asdict(DatasetSettings())
+    _, trained = read_run(run)
     ordered = {name: dataset.pop(name) for name in ("class_order", "ordinal") if name in dataset}
-    fixed += [f"dataset.{name}" for name, value in ordered.items() if value != usual[name]]
+    same = {"class_order": ";".join(read_card(run / "model").classes), "ordinal": trained.dataset.ordinal}
+    fixed += [f"dataset.{name}" for name, value in ordered.items() if value not in (usual[name], same[name])]
     if fixed:
         raise UserError(f"the settings {', '.join(fixed)} are fixed by the run", mend="leave them out")
     from msmae.evaluation.external import evaluate_elsewhere
     from msmae.training.prepare import as_own_manifest
     from msmae.verbs.show import show_result
 
-    _, trained = read_run(run)
     chosen = as_own_manifest(trained).to_dict()
     chosen["dataset"]["unit"] = "auto"  # the data need not have the run's column
     channels = groups.pop("model", {}).get("channels")

@@ -190,7 +190,7 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
     planes, own = planes_of(items), (share, chosen_by) == own_way(model.card)
     rows = rows_of(run, model, own=own, options={**options, "planes": planes})
     named = ("answers", "coverage", "flags", "neighbours")
-    plan = plan_of(run, model, items, options, named, keep=share, selector=chosen_by, planes=planes)
+    plan = plan_of(run, model, items, options, named, keep=share, selector=chosen_by)
     named_ones = any(item.unit or item.patient_id for item in items)
     patients = Patients(run, model) if named_ones and own else None
     predicted = in_parts(

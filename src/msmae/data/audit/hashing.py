@@ -44,7 +44,7 @@ def pixel_digest(pixels: np.ndarray) -> bytes:
     """
     planes = pixels[:1] if (pixels == pixels[:1]).all() else pixels
     if planes.dtype != np.uint8:
-        small = planes.clip(0, 255).astype(np.uint8)
+        small = np.nan_to_num(planes.clip(0, 255)).astype(np.uint8)
         planes = small if (small == planes).all() else planes.astype(np.float32)  # holds every whole number of 16 bits
     digest = hashlib.sha256(f"{planes.shape} {planes.dtype == np.uint8}".encode())
     digest.update(np.ascontiguousarray(planes).tobytes())
