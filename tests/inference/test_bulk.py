@@ -275,7 +275,7 @@ def test_training_images_that_were_away_are_read_when_they_are_back(tmp_path: Pa
 def test_a_training_image_that_is_damaged_for_good_is_left_out_once_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MSMAE_CACHE", str(tmp_path / "cache"))
     run = served_run.write_run(tmp_path / "run")
     model, images = load(str(run)), run / "images"
     (images / "0.png").write_bytes(b"no picture")

@@ -210,7 +210,7 @@ def test_a_patients_name_counts_where_two_data_sets_share_a_picture_or_a_folder(
 
 
 def test_with_other_pools_leakage_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MSMAE_CACHE", str(tmp_path / "cache"))
     settings = make_settings("tiny")
     pool = pool_of(tmp_path / "one", "abcd", "1234", 0, "train")
     test = pool_of(tmp_path / "two", "efgh", "5678", 2, "test")  # shows two of the pool's pictures
