@@ -92,6 +92,7 @@ def test_a_mask_is_never_an_image(image: str, mask: str, ending: str, around: st
         assert all(manifest.table["mask_path"])
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(names=st.lists(NAMES, min_size=2, max_size=4, unique_by=lambda name: normalize("NFKC", name).casefold()))
 def test_the_unicode_form_of_a_name_changes_nothing(names: list[str]) -> None:

@@ -191,6 +191,7 @@ def test_wrong_labels_put_into_a_phantom_are_listed(tmp_path: Path):
     assert contradicted["image_path"].iloc[0] in page
 
 
+@pytest.mark.slow
 def test_the_report_names_the_nearest_training_images_of_wrong_answers(finished: Path, tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(finished, run)

@@ -150,6 +150,7 @@ def test_one_path_is_one_image_and_a_list_of_arrays_is_refused(world: Any) -> No
         model.predict(torch.zeros(2, 1, 0, 32))
 
 
+@pytest.mark.slow
 def test_masks_of_a_plain_autoencoder_are_its_own_plan(world: Any, tmp_path: Path) -> None:
     msmae.pretrain(str(world[0]), out=str(tmp_path / "mae"), preset="tiny", method="mae")
     with pytest.raises(SystemExit) as caught:

@@ -21,7 +21,7 @@ from msmae.training.probe import regress
 
 
 @pytest.mark.parametrize(
-    "method", ["probe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("probe-knn", "probe-attentive"))]
+    "method", [pytest.param(name, marks=pytest.mark.slow) for name in ("probe", "probe-knn", "probe-attentive")]
 )
 def test_a_probe_is_a_run_whose_encoder_did_not_change(
     method: str, data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
