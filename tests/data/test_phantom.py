@@ -97,6 +97,7 @@ CONSPICUOUS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", [False, True], ids=["anywhere", "inside the organ"])
 @pytest.mark.parametrize("measure", CONSPICUOUS)
 def test_the_conspicuous_patch_is_rarely_the_lesion(phantom: Drawn, measure: str, inside: bool):

@@ -8,6 +8,7 @@ from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -102,6 +102,7 @@ def kept(pretrained: Path) -> dict[str, Any]:
 OFTEN = {"checkpoint_minutes": 1e-6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("often", "epoch"), [({}, 0), (OFTEN, 2)])
 def test_a_killed_run_ends_as_if_it_had_not_been(
     often: dict[str, float], epoch: int, data: Path, pretrained: Path, kept: dict[str, Any], tmp_path: Path,
@@ -236,6 +237,7 @@ class Mine:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.slow
 def test_code_in_a_checkpoint_is_not_run(data: Path, finished: Path, tmp_path: Path) -> None:
     """Of a stranger's run: by evaluating it, and by going on with its training."""
     planted, run = tmp_path / "planted", tmp_path / "run"
