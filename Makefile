@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
+unexport PYTHONDONTWRITEBYTECODE
+# Tests start Python many times: what it has compiled is kept, whatever the shell says.
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quick check advisories experiments-test docs results results-check bench-check long lowest format lock clean
 # What `make long` runs besides the suite: the tests that read MSMAE_LONG, and those named here.
