@@ -248,6 +248,14 @@ def test_fifteen_bits_spread_over_fifteen_words_are_found(whole: int) -> None:
             near_pairs(np.stack([one, other]), within=within)
 
 
+@pytest.mark.parametrize(("number", "crowd"), [(CROWD, False), (CROWD + 2, True)])
+def test_hashes_with_a_word_in_common_are_a_crowd_where_not_all_are_compared(number: int, crowd: bool) -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**16, (number, 16)).astype(np.uint16)
+    hashes[:, 3] = 7
+    pairs, crowded = near_pairs(hashes, within=15)
+    assert (len(pairs), crowded) == (0, crowd)
+
+
 def test_a_crowd_is_said_to_be_one_and_costs_no_more_than_its_share() -> None:
     generator = np.random.default_rng(0)
     base = generator.integers(0, 2**16, 16).astype(np.uint16)
@@ -328,6 +336,8 @@ def test_the_threshold_can_be_given_within_what_the_search_can_do() -> None:
     prints.record["hash"][1, :4] ^= 1
     assert len(find_duplicates(prints, near_bits=3).near) == 0
     assert find_duplicates(prints, near_bits=4).near[:, 2].tolist() == [4]
+    prints.record["hash"][2] = prints.record["hash"][3]
+    assert find_duplicates(prints, near_bits=0).near[:, 2].tolist() == [0]
     for bits in (-1, 16):
         with pytest.raises(UserError, match="near_bits"):
             find_duplicates(prints, near_bits=bits)

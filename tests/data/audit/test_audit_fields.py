@@ -11,7 +11,7 @@ from PIL import Image
 from test_audit import different, manifest_of, save, texture
 
 from msmae.config import make_settings
-from msmae.data.audit import Audit, audit, find_duplicates, list_warnings
+from msmae.data.audit import Audit, audit, describe_leakage, find_duplicates, list_warnings
 from msmae.data.audit.against import Pool, audit_against, known_from
 from msmae.data.audit.columns import Columns
 from msmae.data.audit.neighbours import FARTHEST
@@ -124,6 +124,26 @@ def test_every_figure_that_is_not_zero_is_a_warning(found: Audit) -> None:
     assert "very many images are nearly the same" in list_warnings(replace(found, crowded=True))[-1]
 
 
+def test_a_name_that_is_not_utf_8_is_written_out() -> None:
+    rows = [
+        {"image_path": f"{i}\udcff.png", "label": "a", "patient_id": "p\udcfe", "split": split}
+        for i, split in enumerate(("train", "test"))
+    ]
+    prints = different(2)
+    prints.problems[0] = "cut\udcfd short"
+    told = audit(manifest_of(rows), prints=prints).details
+    assert told["patients_crossing"] == ["p\\xfe"]
+    assert told["unreadable"] == [["0\\xff.png", "cut\\xfd short"]]
+
+
+def test_leakage_of_every_kind_is_told_with_the_classes_of_its_images(found: Audit) -> None:
+    assert describe_leakage(found) == (
+        "the data leaks into the test split: 1 test image with exactly the pixels of a training or validation image "
+        "and 1 test image of one picture with a training or validation image, by the names of changed copies "
+        "and 2 patients with images in test and in training or validation; of the classes 3 a, 1 c"
+    )
+
+
 def test_one_leaking_image_is_a_leak(found: Audit) -> None:
     assert replace(found, leaking_images=1).leaks
     assert not replace(found, leaking_images=0).leaks
@@ -169,7 +189,10 @@ def test_a_threshold_of_no_bits_finds_equal_hashes_and_one_below_finds_nothing()
     assert _reason(0, 5, known, 0, 40).startswith("at most 0 of 256 bits apart: ")
     assert "100% of the pictures saved again are farther away" in _reason(0, 5, known, 0, 40)
     assert "are usually 40 bits apart, and none is expected within 0 bits by chance" in _reason(0, 5, known, 0, 40)
+    assert "; 50% of the pictures saved again are farther away" in _reason(3, 5, known, 3, 40)
+    assert "farther away" not in _reason(5, 5, known, 5, 40)
     assert _reason(-1, None, known, -1, 4).startswith("none, because different pictures are as alike")
+    assert "not found" not in _reason(-1, 5, known, -1, 4)
 
 
 def test_chance_is_asked_from_a_hundred_pairs_on() -> None:
@@ -207,6 +230,11 @@ def test_a_patients_name_counts_where_two_data_sets_share_a_picture_or_a_folder(
         (tmp_path / "linked" / f"{name}.png").symlink_to(tmp_path / "one" / "a.png")
     links = manifest_of([{**row, "split": "test"} for row in apart.table.to_dict("records")], tmp_path / "linked")
     assert leaking(pool, links) == (2, 4)
+    save(tmp_path / "one" / "unlisted.png", texture(20))
+    for link in (tmp_path / "linked").iterdir():
+        link.unlink()
+        link.symlink_to(tmp_path / "one" / "unlisted.png")
+    assert leaking(pool, links) == (2, 0)
 
 
 def test_with_other_pools_leakage_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +246,8 @@ def test_with_other_pools_leakage_is_theirs(tmp_path: Path, monkeypatch: pytest.
     held = audit_against(test, [Pool(pool, settings)], settings=settings, source="DATA2")
     assert (alone.source, alone.test_identical_to_pool, alone.leaks) == ("DATA2", 0, False)
     assert (held.source, held.test_identical_to_pool, held.leaks) == ("DATA2", 2, True)
-    assert held.details["test_identical_to_pool"] == ["e.png", "f.png"]
+    leaking = {"test_identical_to_pool": ["e.png", "f.png"]}
+    assert held.details == {**alone.details, **leaking} != alone.details
 
 
 def test_saved_again_is_rounded_up_to_whole_bits() -> None:

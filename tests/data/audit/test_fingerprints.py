@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_audit import manifest_of, save, texture
+from test_audit import different, manifest_of, save, texture
 
 from msmae.data.audit import fingerprints, take_fingerprints
-from msmae.data.audit.fingerprints import Fingerprints, _content_key
+from msmae.data.audit.fingerprints import RECORD, Fingerprints, _content_key, _settle_digests
 from msmae.data.audit.hashing import perceptual_hash, pixel_digest, resaving_distance
 from msmae.data.audit.shortcuts import measure_traits
 from msmae.data.audit.traits import _jpeg_coarseness, acquisition
@@ -87,8 +87,25 @@ def test_traits_are_said_in_a_persons_words(taken: tuple[Fingerprints, Path]) ->
     assert says("size", 0, 4, 5) == "48 x 40"
     assert says("border", 0) == "17.5% empty rim"  # the mean of 25 % of the height and 10 % of the width
     assert says("site", 0) == "here"
+    assert says("device", 3) == says("file format", 3) == "TIFF"
+    assert says("JPEG compression", 5) == f"quantisation sum {prints.record['coarseness'][5]}"
+    assert says("brightness of the corners", 4) == "at 9"
+    assert says("amount of marks at the edges", 4) == "0.00% sharp steps"
     assert told["pixel format"].values.sum(axis=1).tolist() == [1] * 6
     assert told["border"].values.shape == (6, 4)
+    assert told["size"].values[4].tolist() == [20, 30]
+
+
+def test_sites_are_told_apart_up_to_fifty() -> None:
+    sites = [f"site {i}" for i in range(50)] * 2 + ["a rare one", "another"]
+    rows = [{"image_path": f"{i}.png", "label": "a", "site": site} for i, site in enumerate(sites)]
+    (trait,) = (trait for trait in measure_traits(manifest_of(rows), different(102)) if trait.name == "site")
+    assert trait.values.shape == (102, 50)
+    assert trait.values.sum(axis=1).tolist() == [1] * 100 + [0, 0]
+    assert trait.say(np.arange(102) >= 101) == "another"
+    nowhere = manifest_of([{**row, "site": ""} for row in rows])
+    (trait,) = (trait for trait in measure_traits(nowhere, different(102)) if trait.name == "site")
+    assert trait.say(np.ones(102, dtype=bool)) == "(not said)"
 
 
 def test_some_images_are_saved_again_and_the_last_is_one_of_them(
@@ -119,6 +136,19 @@ def test_a_jpeg_decoded_smaller_is_known_as_the_png_of_its_pixels(
     assert len({first, other, smaller}) == 3
 
 
+def test_a_jpeg_is_read_whole_for_a_picture_of_its_size_within_24_bits(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", texture(1))
+    sources = [ImageSource(str(tmp_path / "a.png"))] * 2
+    exact = pixel_digest(texture(1)[None])
+    for bits, height, settled in ((24, 48, True), (25, 48, False), (24, 49, False)):
+        record = np.zeros(2, RECORD)
+        record["height"], record["width"], record["reduced"] = (48, height), 40, (True, False)
+        record["hash"][1].view(np.uint8)[:] = np.packbits(np.arange(256) < bits)
+        _settle_digests(record, sources, Reading())
+        assert (record["digest"][0].tobytes() == exact) == settled
+        assert record["digest"][1].tolist() == [0, 0]
+
+
 def test_a_mask_is_read_under_the_limits_of_its_image(tmp_path: Path) -> None:
     save(tmp_path / "a.png", texture(0))
     save(tmp_path / "mask.png", (texture(0) > 128).astype(np.uint8))
@@ -127,6 +157,8 @@ def test_a_mask_is_read_under_the_limits_of_its_image(tmp_path: Path) -> None:
     save(tmp_path / "mask.png", np.repeat(np.repeat(texture(0) > 128, 2, 0), 2, 1).astype(np.uint8))
     assert take_fingerprints(manifest, reading=Reading(max_pixels=48 * 40 * 4)).mask_problems == {}
     assert list(take_fingerprints(manifest, reading=Reading(max_pixels=48 * 40)).mask_problems) == [0]
+    save(tmp_path / "mask.png", np.eye(48, 80, dtype=np.uint8))  # of other proportions
+    assert list(take_fingerprints(manifest).mask_problems) == [0]
 
 
 def test_the_cache_follows_images_masks_archives_planes_and_settings(tmp_path: Path) -> None:
@@ -180,6 +212,19 @@ def test_a_device_is_no_coarseness() -> None:
     from pydicom.data import get_testdata_file
 
     assert acquisition(str(get_testdata_file("CT_small.dcm")))[1] == 0
+
+
+def test_data_sets_share_a_cache(tmp_path: Path) -> None:
+    manifests = []
+    for i in range(2):
+        save(tmp_path / f"{i}.png", texture(i))
+        manifests.append(manifest_of([{"image_path": f"{i}.png", "label": "a"}], tmp_path))
+    cache, done = tmp_path / "not" / "there", [0]
+    for taken in (1, 0):
+        for manifest in manifests:
+            done.clear()
+            take_fingerprints(manifest, cache=cache, progress=lambda number, _: done.append(number))
+            assert done == [1] * taken
 
 
 def test_a_cache_whose_record_was_changed_is_not_believed(tmp_path: Path) -> None:

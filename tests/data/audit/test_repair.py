@@ -177,9 +177,9 @@ def test_near_pairs_are_the_right_pictures_where_others_are_left_out_of_the_sear
 
 def test_problems_of_joined_data_sets_keep_their_images() -> None:
     first, second = different(3), different(4)
-    first.problems[1], second.problems[2], second.mask_problems[0] = "cut", "empty", "another size"
+    first.problems[1], second.problems[2], second.mask_problems[1] = "cut", "empty", "another size"
     joined = Fingerprints.join([first, second])
-    assert (joined.problems, joined.mask_problems) == ({1: "cut", 5: "empty"}, {3: "another size"})
+    assert (joined.problems, joined.mask_problems) == ({1: "cut", 5: "empty"}, {4: "another size"})
 
 
 def test_a_repair_keeps_together_what_is_just_beyond_near() -> None:

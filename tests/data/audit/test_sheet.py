@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from test_audit import different, manifest_of, save, texture
 
 from msmae.data.audit import draw_worst_pairs, find_duplicates
@@ -55,6 +56,7 @@ def test_of_near_pictures_images_on_two_sides_are_shown_and_the_nearest_first() 
         (0, 1, 1, "near"),
         (1, 2, 3, "near"),
     ]
+    assert shown(columns_of("--", "tt"), pictures([0, 1], [(0, 1, 5)])) == [(0, 1, 5, "near")]  # both in test
 
 
 def test_every_kind_has_its_share_and_the_worst_come_first() -> None:
@@ -109,3 +111,36 @@ def test_folds_are_kept_together_where_no_patient_is_named() -> None:
     assert keep_together(named, find_duplicates(prints), prints) == [f"p{i}" for i in range(6)]
     two = manifest_of([{**row, "fold": "xy"[i // 3]} for i, row in enumerate(rows)])
     assert keep_together(two, find_duplicates(prints), prints) == [""] * 6
+
+
+def test_the_lines_above_a_pair_say_what_it_is_and_which_picture_is_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[tuple[tuple[int, int], str]] = []
+    write = ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, place: tuple[int, int], words: str, *how: Any, **named: Any) -> None:
+        lines.append((place, words))
+        write(self, place, words, *how, **named)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    whole, cut, label = "x" * 31 + ".png", "y" * 8 + "z" * 31 + ".png", "L" * 50
+    cells = [("a.png", "cat", "train"), (whole, "", ""), (cut, "", ""), ("folder/of/pictures/d.png", label, "test")]
+    for number, (name, *_) in enumerate(cells):
+        save(tmp_path / name, texture(number))
+    rows = [dict(zip(("image_path", "label", "split"), row, strict=True)) for row in cells]
+    near = pictures([0, 1, 2, 3], [(0, 1, 1), (2, 3, 5)])
+    assert draw_worst_pairs(manifest_of(rows, tmp_path), near, tmp_path / "sheet.png") == 2
+    right = GAP + 2 * SIDE + 3 * GAP
+    assert lines == [
+        ((GAP, GAP), "near, in test and in the pool (5 bits apart)"),
+        ((GAP, GAP + LINE), f"left: ...ctures/d.png (test / {label})"),  # twelve letters at least
+        ((GAP, GAP + 2 * LINE), f"right: ...{'z' * 31}.png (no split / (no label))"),
+        ((right, GAP), "near (1 bit apart)"),
+        ((right, GAP + LINE), "left: a.png (train / cat)"),
+        ((right, GAP + 2 * LINE), f"right: {whole} (no split / (no label))"),
+    ]
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    for left in (GAP, right):
+        for line in range(3):
+            assert (sheet[GAP + line * LINE :][:LINE, left : left + 2 * SIDE] < 128).any(), "black on white"

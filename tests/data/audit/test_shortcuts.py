@@ -94,9 +94,13 @@ def test_a_site_that_tells_the_split_is_named() -> None:
         {"image_path": f"{i}.png", "label": "ab"[i % 2], "split": "test" if i < 30 else "train",
          "site": "north" if i < 27 else "south"} for i in range(80)
     ]  # fmt: skip
-    shortcuts = audit(manifest_of(rows), prints=different(80)).shortcuts
+    found = audit(manifest_of(rows), prints=different(80))
+    shortcuts = found.shortcuts
     assert [(shortcut.trait, shortcut.target) for shortcut in shortcuts] == [("site", "split")]
     assert shortcuts[0].typical == {"pool": "south", "test": "north"}
+    (told,) = found.to_dict()["shortcuts"]
+    sentence = "the site alone predicts the split (balanced accuracy 0.95, chance 0.50): pool south, test north"
+    assert told == {**vars(shortcuts[0]), "sentence": sentence}
 
 
 def test_a_trait_that_few_images_show_is_not_called_a_shortcut() -> None:
@@ -135,7 +139,9 @@ def test_what_tells_patients_apart_is_not_what_tells_classes_apart() -> None:
     trait = shortcuts.Trait("x", own, lambda rows: "")
     every = np.ones(240, dtype=bool)
     parts = shortcuts._parts(names, patients, every)
+    again = shortcuts._parts(names, patients, every)
     assert len(parts) == 5
+    assert all(np.array_equal(*rows) for part in zip(parts, again, strict=True) for rows in zip(*part, strict=True))
     for learned, guessed in parts:
         assert not set(patients[learned]) & set(patients[guessed])
     assert sorted(np.concatenate([guessed for _, guessed in parts]).tolist()) == list(range(240))
@@ -156,6 +162,50 @@ def test_few_patients_are_no_certainty_however_many_their_images() -> None:
 
     assert not told(12, 50)
     assert told(200, 3)
+
+
+def test_images_without_a_label_of_one_colour_or_unreadable_are_not_guessed() -> None:
+    """Thirty rows: a and b, told apart by their site, and ten without a label."""
+    rows = [
+        {"image_path": f"{i}.png", "label": ("a", "b", "")[i % 3], "split": "train", "site": "nsn"[i % 3]}
+        for i in range(30)
+    ]
+    prints = different(30)
+    (found,) = find_shortcuts(manifest_of(rows), prints, np.arange(30))
+    assert (found.guessing, found.balanced_accuracy, found.typical) == (0.5, 1, {"a": "n", "b": "s"})
+    prints.record["constant"][0] = True  # nine are left
+    assert find_shortcuts(manifest_of(rows), prints, np.arange(30)) == ()
+    prints.record["constant"][0] = False
+    prints.problems[3] = "damaged"
+    assert find_shortcuts(manifest_of(rows), prints, np.arange(30)) == ()
+
+
+def test_eight_stretches_of_a_trait_are_learned_and_not_more() -> None:
+    """The classes take turns along it: a tree with enough leaves would know every stretch of any number."""
+    images = np.arange(600)
+
+    def accuracy(stretches: int) -> float:
+        names = np.array([f"class {image * stretches // 600 % 2}" for image in images], dtype=object)
+        trait, every = shortcuts.Trait("x", images[:, None].astype(float), lambda rows: ""), images >= 0
+        parts = shortcuts._parts(names, images, every)
+        found = shortcuts._put_to_test(trait, "class", names, images, every, parts)
+        return found.balanced_accuracy if found else 0.5
+
+    assert accuracy(8) > 0.95
+    assert accuracy(9) < 0.95
+    assert accuracy(50) == 0.5
+
+
+@pytest.mark.parametrize(("shown", "told"), [(4, False), (5, True)])
+def test_what_four_images_show_is_not_learned(shown: int, told: bool) -> None:
+    """Half of the images are learned from: as many of each class, and all of one class show the trait."""
+    number = 4 * shown
+    names = np.array(["ab"[image % 2] for image in range(number)], dtype=object)
+    trait = shortcuts.Trait("x", (np.arange(number) % 2)[:, None].astype(float), lambda rows: "")
+    half = np.arange(number) < 2 * shown
+    parts = [(np.flatnonzero(half), np.flatnonzero(~half)), (np.flatnonzero(~half), np.flatnonzero(half))]
+    every = np.ones(number, dtype=bool)
+    assert (shortcuts._put_to_test(trait, "class", names, np.arange(number), every, parts) is not None) == told
 
 
 @pytest.mark.parametrize(("each", "named"), [(9, []), (10, ["site"])])

@@ -49,10 +49,10 @@ def test_marks_are_steps_of_half_the_range_within_an_eighth_of_each_side(side: i
 
 def test_a_border_spans_no_more_than_a_fiftieth_of_the_range() -> None:
     plane = 100 * (np.indices((20, 10)).sum(axis=0) % 2).astype(np.float32)
-    plane[:3] = plane[-4:] = 0
+    plane[:3] = plane[-5:] = 0
     plane[1, 4], plane[-2, 5] = 2, 2
-    assert borders(plane) == (3 / 20, 4 / 20, 0, 0)
-    assert borders(plane.T) == (0, 0, 3 / 20, 4 / 20)
+    assert borders(plane) == (3 / 20, 5 / 20, 0, 0)
+    assert borders(plane.T) == (0, 0, 3 / 20, 5 / 20)
     plane[1, 4] = 2.1
     assert borders(plane)[0] == 1 / 20
 
@@ -76,8 +76,10 @@ def test_other_tiffs_and_unknown_files(head: bytes, kind: str, tmp_path: Path) -
 
 
 def test_jpegs_table_of_one_or_two_bytes_is_summed_wherever_it_stands(tmp_path: Path) -> None:
-    comment = b"\xff\xfe\x00\x05abc"
+    comment = b"\xff\xfe\x01\x05" + bytes(0x103)
     tables = (
+        (b"\xff\xdb\x00\x43\x01" + bytes(range(1, 65)) + b"\xff" * 99, 2080),  # the table's number is no width
+        (b"\xff\xdb\x00\x83\x10" + b"\x01\x02" * 64 + b"\xff" * 99, 64 * 258),
         (b"\xff\xdb\x00\x43\x00" + bytes(range(1, 65)), 2080),
         (b"\xff\xdb\x00\x83\x10" + b"\x01\x02" * 64, 64 * 258),
         (b"", 0),
@@ -86,3 +88,11 @@ def test_jpegs_table_of_one_or_two_bytes_is_summed_wherever_it_stands(tmp_path: 
     for table, total in tables:
         (tmp_path / "a.jpg").write_bytes(b"\xff\xd8" + comment + table)
         assert acquisition(str(tmp_path / "a.jpg")) == ("JPEG", total)
+
+
+@pytest.mark.parametrize(("before", "total"), [(3, 2080), (4, 0)])
+def test_jpegs_table_is_looked_for_in_the_first_128_kib(before: int, total: int, tmp_path: Path) -> None:
+    comments = (b"\xff\xfe" + (40_000).to_bytes(2, "big") + bytes(39_998)) * before
+    table = b"\xff\xdb\x00\x43\x00" + bytes(range(1, 65))
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8" + comments + table)
+    assert acquisition(str(tmp_path / "a.jpg")) == ("JPEG", total)

@@ -136,7 +136,7 @@ def keep_together(manifest: Manifest, duplicates: Duplicates, prints: Fingerprin
     named after him, so that data without duplicates is split as by patient alone; another by its smallest digest, so
     that the name depends on the images and not on their order.
     """
-    patients = manifest.table["patient_id"].to_numpy(dtype=object)
+    patients = manifest.table["patient_id"].to_numpy()
     of = clusters(duplicates, patients=patients, others=_named_groups(manifest))
     members: dict[int, list[int]] = {}
     for sample, cluster in enumerate(of.tolist()):
@@ -156,9 +156,9 @@ def _named_groups(manifest: Manifest) -> list[np.ndarray]:
     """What else the manifest says belongs together, text [n] each: its clusters (``msmae check --repair`` names them),
     and its folds where no image names a patient and there are three or more."""
     table = manifest.table
-    found = [table["cluster"].to_numpy(dtype=object)] if "cluster" in table else []
+    found = [table["cluster"].to_numpy()] if "cluster" in table else []
     if not table["patient_id"].any() and "fold" in table and len(set(table["fold"]) - {""}) >= 3:
-        found.append(table["fold"].to_numpy(dtype=object))
+        found.append(table["fold"].to_numpy())
     return found
 
 

@@ -47,7 +47,7 @@ def pixel_digest(pixels: np.ndarray) -> bytes:
         small = np.nan_to_num(planes.clip(0, 255)).astype(np.uint8)
         planes = small if (small == planes).all() else planes.astype(np.float32)  # holds every whole number of 16 bits
     digest = hashlib.sha256(f"{planes.shape} {planes.dtype == np.uint8}".encode())
-    digest.update(np.ascontiguousarray(planes).tobytes())
+    digest.update(planes.tobytes())
     return digest.digest()[:16]
 
 
@@ -85,11 +85,11 @@ def resaving_distance(plane: np.ndarray) -> int:
     shown = (plane.astype(np.float64) - low) * (255 / (high - low))  # [H, W], 0..255
     file = io.BytesIO()
     Image.fromarray(np.rint(shown).astype(np.uint8)).save(file, "JPEG", quality=JPEG_QUALITY)
-    height, width = (max(1, round(side * SHRINKING)) for side in plane.shape)
+    height, width = (round(side * SHRINKING) for side in plane.shape)
     copies = (
-        np.asarray(Image.open(file), dtype=np.float32),
+        np.asarray(Image.open(file)),
         np.asarray(_image(plane).resize((width, height), Image.Resampling.BICUBIC)),
-        (255 * (shown / 255) ** GAMMA).astype(np.float32),
+        shown**GAMMA,  # a hash takes any range
     )
     original = perceptual_hash(plane)
     return max(int(bits_apart(original, perceptual_hash(copy))) for copy in copies)

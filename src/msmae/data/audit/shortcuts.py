@@ -61,7 +61,7 @@ def find_shortcuts(manifest: Manifest, prints: Fingerprints, groups: np.ndarray)
     multi-label data are not looked at, only the split.
     """
     usable = prints.readable & ~prints.record["constant"]
-    labels = manifest.table["label"].to_numpy(dtype=object)
+    labels = manifest.table["label"].to_numpy()
     splits = np.where(manifest.table["split"] == "test", "test", "pool").astype(object)
     labelled = usable & (labels != "") & (not manifest.multilabel)
     traits = measure_traits(manifest, prints)
