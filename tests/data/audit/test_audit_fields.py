@@ -14,6 +14,7 @@ from msmae.config import make_settings
 from msmae.data.audit import Audit, audit, describe_leakage, find_duplicates, list_warnings
 from msmae.data.audit.against import Pool, audit_against, known_from
 from msmae.data.audit.columns import Columns
+from msmae.data.audit.counts import _differ
 from msmae.data.audit.neighbours import FARTHEST
 from msmae.data.audit.sheet import GAP, LINE, SIDE, draw_worst_pairs
 from msmae.data.audit.threshold import _chance_limit, _reason, choose_threshold
@@ -131,7 +132,10 @@ def test_a_name_that_is_not_utf_8_is_written_out() -> None:
     ]
     prints = different(2)
     prints.problems[0] = "cut\udcfd short"
-    told = audit(manifest_of(rows), prints=prints).details
+    manifest = manifest_of(rows)
+    found = audit(replace(manifest, notes=("n\udcff",)), prints=prints)
+    assert found.to_dict()["notes"] == ["n\\xff"]
+    told = found.details
     assert told["patients_crossing"] == ["p\\xfe"]
     assert told["unreadable"] == [["0\\xff.png", "cut\\xfd short"]]
 
@@ -159,6 +163,11 @@ def test_labels_that_are_numbers_are_a_measurement_only_where_all_are_and_many()
     assert told([*numbers, ""])
     assert not told(numbers[:20])
     assert not told([*numbers, "unknown"])
+
+
+def test_what_is_not_known_of_one_of_a_pair_differs_from_nothing() -> None:
+    ends = np.array([["a", "b"], ["", "b"], ["a", ""], ["a", "a"], ["b", "a"]], dtype=object)
+    assert _differ(ends) == 2
 
 
 def test_an_image_without_a_finding_is_not_one_without_a_label() -> None:
@@ -189,10 +198,12 @@ def test_a_threshold_of_no_bits_finds_equal_hashes_and_one_below_finds_nothing()
     assert _reason(0, 5, known, 0, 40).startswith("at most 0 of 256 bits apart: ")
     assert "100% of the pictures saved again are farther away" in _reason(0, 5, known, 0, 40)
     assert "are usually 40 bits apart, and none is expected within 0 bits by chance" in _reason(0, 5, known, 0, 40)
+    assert "99% of 2 pictures of this data set" in _reason(3, 5, known, 3, 40)
     assert "; 50% of the pictures saved again are farther away" in _reason(3, 5, known, 3, 40)
     assert "farther away" not in _reason(5, 5, known, 5, 40)
     assert _reason(-1, None, known, -1, 4).startswith("none, because different pictures are as alike")
-    assert "not found" not in _reason(-1, 5, known, -1, 4)
+    alike = _reason(-1, 5, known, -1, 4)
+    assert alike.endswith("; two different pictures are usually 4 bits apart")
 
 
 def test_chance_is_asked_from_a_hundred_pairs_on() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +13,12 @@ from PIL import Image
 from test_audit import different, manifest_of, save, texture
 
 from msmae.data.audit import fingerprints, take_fingerprints
-from msmae.data.audit.fingerprints import RECORD, Fingerprints, _content_key, _settle_digests
+from msmae.data.audit.fingerprints import RECORD, Fingerprints, _content_key, _describe, _settle_digests
 from msmae.data.audit.hashing import perceptual_hash, pixel_digest, resaving_distance
 from msmae.data.audit.shortcuts import measure_traits
 from msmae.data.audit.traits import _jpeg_coarseness, acquisition
 from msmae.data.reading.images import WHOLE, ImageSource, Plane, Reading
+from msmae.errors import UserError
 
 
 def framed(seed: int) -> np.ndarray:
@@ -88,6 +92,7 @@ def test_traits_are_said_in_a_persons_words(taken: tuple[Fingerprints, Path]) ->
     assert says("border", 0) == "17.5% empty rim"  # the mean of 25 % of the height and 10 % of the width
     assert says("site", 0) == "here"
     assert says("device", 3) == says("file format", 3) == "TIFF"
+    assert says("JPEG compression", 0, 1, 5) == "quantisation sum 0"
     assert says("JPEG compression", 5) == f"quantisation sum {prints.record['coarseness'][5]}"
     assert says("brightness of the corners", 4) == "at 9"
     assert says("amount of marks at the edges", 4) == "0.00% sharp steps"
@@ -124,16 +129,33 @@ def test_a_jpeg_decoded_smaller_is_known_as_the_png_of_its_pixels(
     monkeypatch.setattr(fingerprints, "ENOUGH", 2_000)
     for name, seed in (("a.jpg", 1), ("other.jpg", 2)):
         save(tmp_path / name, texture(seed, size=(320, 240)), quality=95)
+    save(tmp_path / "colour.jpg", np.stack([texture(seed, size=(320, 240)) for seed in (1, 2, 3)], axis=2))
     with Image.open(tmp_path / "a.jpg") as image:
         image.save(tmp_path / "a.png")
     save(tmp_path / "smaller.png", texture(1, size=(160, 120)))
-    names = ["a.jpg", "other.jpg", "a.png", "smaller.png"]
+    names = ["a.jpg", "other.jpg", "a.png", "smaller.png", "colour.jpg"]
     record = take_fingerprints(manifest_of([{"image_path": name, "label": "a"} for name in names], tmp_path)).record
-    assert record["reduced"].tolist() == [True, True, False, False]
-    assert record["height"].tolist() == [320, 320, 320, 160]
-    first, other, png, smaller = (row.tobytes() for row in record["digest"])
+    assert record["reduced"].tolist() == [True, True, False, False, True]
+    assert record["height"].tolist() == [320, 320, 320, 160, 320]
+    assert record["channels"].tolist() == [1, 1, 1, 1, 3]
+    first, other, png, smaller, _ = (row.tobytes() for row in record["digest"])
     assert first == png
     assert len({first, other, smaller}) == 3
+
+
+def test_only_a_large_jpeg_as_it_is_stored_is_decoded_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "ENOUGH", 2_000)
+    for name in ("a.jpg", "a.JPEG", "a.jpg.old"):
+        save(tmp_path / name, texture(1, size=(320, 240)), format="JPEG")
+
+    def smaller(name: str = "a.jpg", window: str = "file", **source: Any) -> bool:
+        return fingerprints.reduced(ImageSource(str(tmp_path / name), **source), Reading(window)) is not None
+
+    assert [smaller(), smaller("a.JPEG"), smaller(window="none")] == [True] * 3
+    assert not any((smaller("a.jpg.old"), smaller(window="0..100"), smaller(plane=Plane(frame=0)), smaller(offset=1.0)))
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="empty"):
+        smaller("empty.jpg")
 
 
 def test_a_jpeg_is_read_whole_for_a_picture_of_its_size_within_24_bits(tmp_path: Path) -> None:
@@ -147,6 +169,10 @@ def test_a_jpeg_is_read_whole_for_a_picture_of_its_size_within_24_bits(tmp_path:
         _settle_digests(record, sources, Reading())
         assert (record["digest"][0].tobytes() == exact) == settled
         assert record["digest"][1].tolist() == [0, 0]
+    record["height"] = 48
+    record["hash"] = 0
+    with pytest.raises(UserError, match="pixels"):
+        _settle_digests(record, sources, Reading(max_pixels=48 * 40 - 1))
 
 
 def test_a_mask_is_read_under_the_limits_of_its_image(tmp_path: Path) -> None:
@@ -187,6 +213,19 @@ def test_the_cache_follows_images_masks_archives_planes_and_settings(tmp_path: P
     assert key("gone.png") == key("gone.png") != key("a.png")
 
 
+def test_the_cache_tells_folders_apart_that_are_named_from_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = set()
+    for folder in ("one", "two", "one"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "a.png").write_bytes(b"the same")
+        os.utime(tmp_path / folder / "a.png", (1, 1))
+        monkeypatch.chdir(tmp_path / folder)
+        keys.add(_content_key([ImageSource("a.png")], [()], Reading()))
+    assert len(keys) == 2
+
+
 def test_a_table_of_two_bytes_is_read_in_network_order_and_a_cut_head_ends_the_search() -> None:
     def head(wide: int, table: bytes, before: bytes = b"") -> bytes:
         return b"\xff\xd8" + before + b"\xff\xdb" + (3 + len(table)).to_bytes(2, "big") + bytes([wide << 4]) + table
@@ -195,23 +234,36 @@ def test_a_table_of_two_bytes_is_read_in_network_order_and_a_cut_head_ends_the_s
     assert _jpeg_coarseness(head(1, b"\x01\x00" * 64)) == 64 * 256
     assert _jpeg_coarseness(head(0, bytes([2] * 64), before=b"\xff\xe0\x00\x06abcd")) == 128
     assert _jpeg_coarseness(b"\xff\xd8\xff\xe0\x00\x04ab") == 0
-    assert _jpeg_coarseness(b"\xff\xd8\xff\xe0\x00") == 0
+    for whole in (head(0, bytes([2] * 64), before=b"\xff\xe0\x00\x06abcd"), head(1, b"\x01\x00" * 64)):
+        assert {_jpeg_coarseness(whole[:cut]) for cut in range(len(whole))} == {0}
     assert acquisition("archive.npz#train/3") == ("npz", 0)
 
 
 def test_the_same_numbers_have_one_digest_whatever_holds_them() -> None:
-    for numbers in ([[-1, 5], [300, 2]], [[70000, 5], [300, 2]], [[0.5, 5], [3, 2]]):
+    few = np.array([[[1, 5], [255, 0]]], np.uint16)
+    assert pixel_digest(few) == pixel_digest(few.astype(np.uint8)) != pixel_digest(few + 1)
+    for numbers in ([[-1, 5], [300, 2]], [[70000, 5], [300, 2]], [[0.5, 5], [3, 2]], [[np.nan, 5], [3, 2]]):
         one = np.array([numbers], np.float32)
         digest = pixel_digest(one)
         assert digest == pixel_digest(one.astype(np.float64)) != pixel_digest(one + 1)
-        if (one == one.astype(np.int32)).all():
+        if (one == one.round()).all():
             assert digest == pixel_digest(one.astype(np.int32))
+
+
+def test_a_mark_of_8_bits_is_of_full_contrast_and_one_of_16_of_the_images_own() -> None:
+    pixels = (np.indices((1, 32, 32)).sum(axis=0) % 2 * 100).astype(np.uint8)
+    bright = (255 * (pixels > 0)).astype(np.uint8)
+    marks = [_describe(seen, "", 0, resave=False)["marks"] for seen in (pixels, pixels.astype(np.uint16), bright)]
+    assert marks[0] == 0
+    assert marks[1] == marks[2] > 0.5
 
 
 def test_a_device_is_no_coarseness() -> None:
     from pydicom.data import get_testdata_file
 
-    assert acquisition(str(get_testdata_file("CT_small.dcm")))[1] == 0
+    device, coarseness = acquisition(str(get_testdata_file("CT_small.dcm")))
+    assert re.fullmatch("DICOM [0-9a-f]{12}", device)
+    assert coarseness == 0
 
 
 def test_data_sets_share_a_cache(tmp_path: Path) -> None:

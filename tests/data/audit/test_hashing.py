@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.fft import dctn
+from scipy.fft import dctn, idctn
 from test_audit import texture
 
 from msmae.data.audit.hashing import bits_apart, grey_plane, perceptual_hash, resaving_distance
@@ -24,7 +24,22 @@ def test_a_hash_says_which_low_frequencies_are_above_the_margin(seed: int) -> No
     rising = sorted(((row, column) for row in range(16) for column in range(16)), key=lambda at: (sum(at), at))
     words = [[above[at] for at in rising[word::16]] for word in range(16)]
     assert np.unpackbits(perceptual_hash(plane).view(np.uint8)).astype(bool).reshape(16, 16).tolist() == words
+    assert bits_apart(perceptual_hash(plane), perceptual_hash(plane)[None]).dtype == np.int64
     assert bits_apart(perceptual_hash(plane), perceptual_hash(0.5 * plane + 20)) <= 2  # contrast and brightness
+
+
+@pytest.mark.parametrize(("level", "bit"), [(3.99, False), (4.01, True)])
+def test_a_bit_is_set_from_a_fraction_above_the_margin_on(level: float, bit: bool) -> None:
+    """Of a plane that spans 0 to 255, one frequency is brought to this level, until both are so."""
+    plane = texture(0, size=(32, 32)).astype(float)
+    for _ in range(50):
+        plane = (plane - plane.min()) * (255 / np.ptp(plane))
+        waves = dctn(plane, norm="ortho")
+        waves[0, 1] = level
+        plane = idctn(waves, norm="ortho")
+    assert np.ptp(plane) == pytest.approx(255, abs=1e-6)
+    seen = perceptual_hash(plane.astype(np.float32)).view(np.uint8)
+    assert bool(np.unpackbits(seen)[16]) == bit  # the second frequency is the first of the second word
 
 
 def faint(seed: int) -> np.ndarray:

@@ -57,6 +57,15 @@ def test_of_near_pictures_images_on_two_sides_are_shown_and_the_nearest_first() 
         (1, 2, 3, "near"),
     ]
     assert shown(columns_of("--", "tt"), pictures([0, 1], [(0, 1, 5)])) == [(0, 1, 5, "near")]  # both in test
+    across = "near, in test and in the pool"
+    assert (
+        shown(columns_of("---", "ttr"), pictures([0, 1, 1], [(0, 1, 5)]))
+        == [
+            (0, 2, 5, across),
+            (1, 2, 0, "identical, in test and in the pool"),
+        ][::-1]
+    )
+    assert (2, 0, 5, across) in shown(columns_of("---", "rrt"), pictures([0, 1, 1], [(0, 1, 5)]))
 
 
 def test_every_kind_has_its_share_and_the_worst_come_first() -> None:
@@ -85,8 +94,8 @@ def test_a_picture_stands_in_its_place_from_its_darkest_to_its_brightest(kind: s
         save(tmp_path / f"{name}.png", made[kind])
     manifest = manifest_of([{"image_path": f"{name}.png", "label": name} for name in "ab"], tmp_path)
     duplicates = pictures([0, 0], [])
-    assert draw_worst_pairs(manifest, duplicates, tmp_path / "out" / "sheet.png") == 1
-    sheet = np.asarray(Image.open(tmp_path / "out" / "sheet.png"))
+    assert draw_worst_pairs(manifest, duplicates, tmp_path / "new" / "out" / "sheet.png") == 1
+    sheet = np.asarray(Image.open(tmp_path / "new" / "out" / "sheet.png"))
     assert sheet.shape == (SIDE + 3 * LINE + 2 * GAP, 2 * SIDE + 3 * GAP, 3)
     top = GAP + 3 * LINE + (SIDE - 60) // 2
     for left in (GAP, GAP + SIDE + GAP):
@@ -111,6 +120,17 @@ def test_folds_are_kept_together_where_no_patient_is_named() -> None:
     assert keep_together(named, find_duplicates(prints), prints) == [f"p{i}" for i in range(6)]
     two = manifest_of([{**row, "fold": "xy"[i // 3]} for i, row in enumerate(rows)])
     assert keep_together(two, find_duplicates(prints), prints) == [""] * 6
+
+
+def test_a_group_without_a_patient_is_named_after_its_smallest_digest() -> None:
+    rows = [{"image_path": f"{i}.png", "label": "a", "cluster": "x" if i else ""} for i in range(3)]
+    prints = different(3)
+    prints.record["digest"][1:] = [[0x2000000000000001, 5], [0x0706050403020100, 5]]  # their bytes: lowest first
+    assert keep_together(manifest_of(rows), find_duplicates(prints), prints) == [
+        "",
+        "near-000102030405",
+        "near-000102030405",
+    ]
 
 
 def test_the_lines_above_a_pair_say_what_it_is_and_which_picture_is_which(

@@ -208,6 +208,19 @@ def test_what_four_images_show_is_not_learned(shown: int, told: bool) -> None:
     assert (shortcuts._put_to_test(trait, "class", names, np.arange(number), every, parts) is not None) == told
 
 
+@pytest.mark.parametrize(("times", "told"), [(1, None), (3, (0.5333, 0.3333))])
+def test_certainty_is_of_the_patients_of_each_class(times: int, told: tuple[float, float] | None) -> None:
+    """Eight in ten of a show the trait, and two in ten of c: (0.8 + 0 + 0.8) / 3 is no certainty of ten a class."""
+    images = np.arange(30 * times)
+    names = np.array(["abc"[image % 3] for image in images], dtype=object)
+    shows = np.array([image // 3 % 5 < (4, 2, 1)[image % 3] for image in images])
+    trait = shortcuts.Trait("x", shows[:, None].astype(float), lambda rows: "")
+    half = images < 15 * times
+    parts = [(np.flatnonzero(half), np.flatnonzero(~half)), (np.flatnonzero(~half), np.flatnonzero(half))]
+    found = shortcuts._put_to_test(trait, "class", names, images, images >= 0, parts)
+    assert (found and (found.balanced_accuracy, found.guessing)) == told
+
+
 @pytest.mark.parametrize(("each", "named"), [(9, []), (10, ["site"])])
 def test_a_class_needs_ten_patients_to_be_guessed(each: int, named: list[str]) -> None:
     rows = [

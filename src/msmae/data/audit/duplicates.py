@@ -54,7 +54,7 @@ class Duplicates:
 
     def first_among(self, images: np.ndarray) -> np.ndarray:
         """For each picture the first of these images (bool [n]) that shows it: int64 [P], -1 where none does."""
-        first = np.full(len(self.first), -1, dtype=np.int64)
+        first = np.full(len(self.first), -1)
         rows = np.flatnonzero(images & (self.picture >= 0))[::-1]
         first[self.picture[rows]] = rows
         return first
@@ -86,12 +86,12 @@ def find_duplicates(prints: Fingerprints, *, near_bits: int | None = None) -> Du
     """
     check_near_bits(near_bits)
     readable = np.flatnonzero(prints.readable)
-    picture = np.full(len(prints), -1, dtype=np.int64)
+    picture = np.full(len(prints), -1)
     _, at, numbers = np.unique(prints.record["digest"][readable], axis=0, return_index=True, return_inverse=True)
     picture[readable] = numbers.ravel()
     first = readable[at]
     telling = np.flatnonzero(~prints.record["constant"][first])
-    hashes = np.ascontiguousarray(prints.record["hash"][first[telling]])
+    hashes = prints.record["hash"][first[telling]]
     if near_bits is None:
         threshold = choose_threshold(hashes, prints.record["resaved"][readable])
     else:

@@ -114,7 +114,6 @@ def take_fingerprints(
     *,
     reading: Reading | None = None,
     cache: Path | None = None,
-    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fingerprints:
     """Decode every image and mask once, in threads (Pillow lets go of Python's lock), a chunk at a time. Large JPEG
@@ -139,7 +138,7 @@ def take_fingerprints(
     record = np.zeros(len(sources), RECORD)
     problems: dict[int, str] = {}
     mask_problems: dict[int, str] = {}
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(sources), CHUNK):
             rows = range(start, min(start + CHUNK, len(sources)))
             for row, (seen, problem, mask_problem) in zip(rows, pool.map(attempt, rows), strict=True):
@@ -178,7 +177,7 @@ def _look(
 def reduced(source: ImageSource, reading: Reading) -> tuple[np.ndarray, tuple[int, int]] | None:
     """A large JPEG, smaller: uint8 [C, h, w] and the (height, width) of the whole; None for whatever is read whole."""
     plain = reading.window in ("file", "none") and source.plane == WHOLE and not source.offset
-    if not plain or split_reference(source.path) is not None or not source.path.lower().endswith((".jpg", ".jpeg")):
+    if not plain or not source.path.lower().endswith((".jpg", ".jpeg")):
         return None
     check_file(Path(source.path))
     found = read_reduced(Path(source.path), pixels=ENOUGH, limit=reading.max_pixels)
@@ -198,7 +197,7 @@ def _settle_digests(record: np.ndarray, sources: Sequence[ImageSource], reading:
         of_size.setdefault((record["height"][row], record["width"][row]), []).append(row)
     for row in small.tolist():
         alike = of_size.get((record["height"][row], record["width"][row]), [])
-        if alike and (bits_apart(record["hash"][row], record["hash"][alike]) <= SETTLED).any():
+        if (bits_apart(record["hash"][row], record["hash"][alike]) <= SETTLED).any():
             record["digest"][row] = np.frombuffer(pixel_digest(read_source(sources[row], reading=reading)), np.uint64)
 
 
@@ -237,8 +236,7 @@ def _content_key(sources: Sequence[ImageSource], masks: Sequence[tuple[str, ...]
         reference = split_reference(path)
         file = Path(path) if reference is None else reference[0]
         if file not in seen:
-            status = file.stat() if file.exists() else None
-            seen[file] = [-1, -1] if status is None else [status.st_size, status.st_mtime_ns]
+            seen[file] = [(status := file.stat()).st_size, status.st_mtime_ns] if file.exists() else []
         return [os.path.abspath(path), *seen[file]]
 
     digest = hashlib.sha256(json.dumps([FORMAT, [version(name) for name in READERS], asdict(reading)]).encode())

@@ -32,7 +32,7 @@ def grey_plane(pixels: np.ndarray) -> np.ndarray:
     planes = pixels.astype(np.float32)
     if len(planes) != 3:
         return np.asarray(planes.mean(axis=0))
-    red, green, blue = (plane * np.float32(share) for plane, share in zip(planes, LUMINANCE, strict=True))
+    red, green, blue = (plane * share for plane, share in zip(planes, LUMINANCE, strict=True))
     return np.asarray(red + green + blue)
 
 

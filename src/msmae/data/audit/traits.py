@@ -47,7 +47,7 @@ def corner_level(plane: np.ndarray) -> float:
     lesion in the middle would change it."""
     height, width = (max(1, side // CORNER) for side in plane.shape)
     rows = np.concatenate([plane[:height], plane[-height:]])
-    corners = np.concatenate([rows[:, :width], rows[:, -width:]], axis=1)
+    corners = np.concatenate([rows[:, :width], rows[:, -width:]])
     return float(np.median(corners))
 
 
@@ -64,7 +64,7 @@ def mark_share(plane: np.ndarray, *, span: float) -> float:
     inner = plane[height:-height]
     rim = (plane[:height], plane[-height:], inner[:, :width], inner[:, -width:])
     steps = sum(int((np.abs(np.diff(part, axis=1)) >= stroke).sum()) for part in rim)
-    return steps / max(1, sum(part.size for part in rim))
+    return steps / sum(part.size for part in rim)
 
 
 def acquisition(path: str) -> tuple[str, int]:
@@ -92,13 +92,13 @@ def _leading(flat: np.ndarray) -> float:
 
 def _jpeg_coarseness(head: bytes) -> int:
     at = 2
-    while at + 4 <= len(head) and head[at] == 0xFF:
-        marker, size = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
-        if marker == 0xDB:
+    while at + 4 < len(head) and head[at] == 0xFF:
+        end = at + 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+        if head[at + 1] == 0xDB and end <= len(head):
             wide = head[at + 4] >> 4
             table = np.frombuffer(head[at + 5 : at + 5 + 64 * (1 + wide)], ">u2" if wide else "u1")
             return int(table.sum(dtype=np.int64))
-        at += 2 + size
+        at = end
     return 0
 
 
