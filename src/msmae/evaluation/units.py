@@ -20,7 +20,8 @@ from torch import Tensor
 from msmae.data.manifest import Manifest
 from msmae.evaluation.known_features import known_tokens
 from msmae.evaluation.pooling import AttentionPooling, Bags, fit_attention
-from msmae.inference.model import Model, kept_tokens, own_way
+from msmae.inference.model import Model, own_way
+from msmae.inference.reference import own_tokens
 from msmae.method.classifier import Classifier
 from msmae.runs.cards import ModelCard
 from msmae.runs.checkpoint import write_tensors
@@ -341,12 +342,7 @@ def features(model: Model, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
 def features_of(model: Model, images: Tensor) -> np.ndarray:
     """Frozen features float32 [B, 2D + C] of images [B, channels, H, W] in the files' own units, seen as the model sees
     them: class token, mean of the patches, and the logits."""
-    share, name = own_way(model.card)
-    selection = model.selection(name)
-    close = kept_tokens(selection, share) - selection.coarse
-    scaled = model.to_scale(images)
-    tokens = selection.tokens(scaled, selection.choose(scaled, close))  # [B, 1+K, D]
-    return read_off(selection.model, tokens)
+    return read_off(model.selection(own_way(model.card)[1]).model, own_tokens(model, images))
 
 
 @torch.inference_mode()

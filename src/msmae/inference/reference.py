@@ -23,7 +23,7 @@ from msmae.data.reading.images import Reading, load_image
 from msmae.data.tables.listing import count
 from msmae.errors import UserError
 from msmae.inference.features import cached
-from msmae.inference.model import Model
+from msmae.inference.model import Model, kept_tokens, own_way
 from msmae.progress import ProgressBar
 from msmae.runs.checkpoint import file_sha256
 
@@ -155,6 +155,16 @@ def answer_with_features(model: Model, images: Tensor) -> tuple[Tensor, np.ndarr
     probabilities = (logits.sigmoid() if model.card.multilabel else logits.softmax(dim=1)).cpu()
     read = tokens[:, 1:].mean(dim=1) if network.pool == "mean" else tokens[:, 0]
     return probabilities, read.float().cpu().numpy()
+
+
+@torch.inference_mode()
+def own_tokens(model: Model, images: Tensor) -> Tensor:
+    """The tokens [B, 1+K, D] that the classifier reads of images [B, C, H, W] in the files' own units, seen as the model
+    sees them unless told otherwise."""
+    share, name = own_way(model.card)
+    selection = model.selection(name)
+    scaled = model.to_scale(images)
+    return selection.tokens(scaled, selection.choose(scaled, kept_tokens(selection, share) - selection.coarse))
 
 
 def features_width(model: Model) -> int:

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from msmae.data.reading.checks import by
-from msmae.data.reading.dicom import WINDOWS
+from msmae.data.reading.dicom import WINDOWS, file_window
 from msmae.data.reading.images import ImageSource, Reading, check_sides, fit_image, read_source
 from msmae.data.reading.pictures import TIFF_MAGIC
 from msmae.data.tables.labels import ANONYMISED
@@ -133,7 +134,7 @@ def decode(path: Path, content: bytes, task: Task, *, pictures: bool) -> Decoded
     grey = None
     if len(array) == 1 and (header is not None or array.dtype != np.uint8):
         values = array if header is None else units(source, reading)
-        grey = grey_levels(values[0], header)
+        grey = grey_levels(values[0], None if header is None else {**header, "window": window_of(path)})
     return Decoded(fitted, own, len(array) == 3, png(shown(array)), grey, patient)
 
 
@@ -172,14 +173,13 @@ def check_tiff(path: Path, limit: int) -> None:
 
 
 def check_dicom(path: Path, content: bytes, reading: Reading) -> dict[str, Any]:
-    """Of a DICOM header what the page's window needs. UserError, in words that quote nothing of it, for what is no
-    single image or too large.
+    """Of a DICOM header whether its units are Hounsfield's, and the patient. UserError, in words that quote nothing of
+    it, for what is no single image or too large.
     """
     from pydicom import dcmread
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    tags = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "WindowCenter", "WindowWidth", "Modality"]
-    tags.append("PatientID")
+    tags = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "Modality", "PatientID"]
     damaged = UserError("this is not a readable DICOM file")
     try:
         meta = content[132 : 132 + 4096] if content[128:132] == b"DICM" else b""
@@ -201,15 +201,17 @@ def check_dicom(path: Path, content: bytes, reading: Reading) -> dict[str, Any]:
         )
     if frames != 1:
         raise UserError(f"the file holds {frames:,} images", mend="give one image a file")
-    window = None
-    try:
-        centre, width = (float(np.ravel(found[tag])[0]) for tag in ("WindowCenter", "WindowWidth"))
-        window = {"centre": centre, "width": max(1.0, width)}
-    except (TypeError, ValueError, IndexError):
-        pass  # it names none, or none that is a number
     name = str(found["PatientID"] or "").strip()
     patient = "" if not name or ANONYMISED.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
-    return {"window": window, "hounsfield": found["Modality"] == "CT", "patient": patient}
+    return {"hounsfield": found["Modality"] == "CT", "patient": patient}
+
+
+def window_of(path: Path) -> dict[str, float] | None:
+    """The window that a DICOM file asks for, in the numbers of ``units``; None where it names none, or no numbers."""
+    with suppress(Exception):  # pydicom raises every kind for a damaged header
+        centre, width = file_window(path)
+        return {"centre": centre, "width": max(1.0, width)}
+    return None
 
 
 def units(source: ImageSource, reading: Reading) -> np.ndarray:

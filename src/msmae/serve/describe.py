@@ -35,7 +35,7 @@ def described(engine: Engine, name: str, item: Decoded, answer: Answer, *, pictu
             item.own,
             colour=item.colour,
             card=engine.card,
-            doubtful=answer.probabilities is not None and engine.uncertainty.doubts(answer.probabilities),
+            doubtful=answer.own and answer.probabilities is not None and engine.uncertainty.doubts(answer.probabilities),
         ),
     }
     if pictures:
@@ -52,7 +52,7 @@ def described(engine: Engine, name: str, item: Decoded, answer: Answer, *, pictu
     image |= {
         "probabilities": by_class(engine, answer.probabilities),
         "predicted": answer.predicted,
-        "conformal_set": engine.uncertainty.set_of(answer.probabilities, engine.classes),
+        "conformal_set": engine.uncertainty.set_of(answer.probabilities, engine.classes) if answer.own else None,
         "kept": answer.kept,
     }
     if thresholds is not None:
@@ -76,7 +76,9 @@ def together(engine: Engine, answers: list[Answer]) -> dict[str, Any]:
         "images": len(answers),
         "probabilities": by_class(engine, mean),
         "predicted": predicted,
-        "conformal_set": engine.uncertainty.set_of(mean, engine.classes, patient=several),
+        "conformal_set": engine.uncertainty.set_of(mean, engine.classes, patient=several)
+        if all(answer.own for answer in answers)
+        else None,
     }
 
 

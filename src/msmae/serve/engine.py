@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from msmae.errors import UserError
-from msmae.inference.model import kept_tokens, load, share_and_selector
+from msmae.inference.model import kept_tokens, load, own_way, share_and_selector
+from msmae.inference.reference import own_tokens
 from msmae.inference.segmentation import SegmentationModel
-from msmae.method.msmae import pooled
+from msmae.method.classifier import Classifier
 from msmae.selection.selectors import share_for
 from msmae.serve.batches import sizes_of_batches
 from msmae.serve.decode import Task, png
@@ -52,6 +53,8 @@ class Answer:
     """[h, w] in [0, 1]."""
     kept: list[int] | None = None
     """Positions in the row-by-row grid; None: all patches."""
+    own: bool = True
+    """The model looked as it was fine-tuned, which is how it answered for the validation images."""
     milliseconds: float = 0.0
     """Of the prediction, an image's share of its batch."""
     reconstruction: str | None = None
@@ -154,7 +157,8 @@ class Engine:
         each = 1000 * (time.perf_counter() - started) / len(images)
         probabilities = self.model.calibrate(own, share, selector).double().numpy()
         names = self.model.answer(own, share, selector)
-        answers = [Answer(p, name, milliseconds=each) for p, name in zip(probabilities, names, strict=True)]
+        way = (share, selector) == own_way(self.card)
+        answers = [Answer(p, name, milliseconds=each, own=way) for p, name in zip(probabilities, names, strict=True)]
         if how.map:
             for answer, attention in zip(answers, self.model.attention(images).numpy(), strict=True):
                 answer.map = attention
@@ -173,9 +177,14 @@ class Engine:
 
     @torch.inference_mode()
     def features(self, images: torch.Tensor) -> np.ndarray:
-        """What the classifier's encoder says of whole images [B, C, H, W]: [B, D]."""
-        tokens = self.model.network.encoder(self.model.to_scale(images))
-        return pooled(tokens, self.card.pool).float().cpu().numpy()
+        """What the classifier's head reads of images [B, C, H, W], seen as the model was fine-tuned: [B, D]; of an
+        ensemble the first's."""
+        tokens = own_tokens(self.model, images)
+        network = self.model.network
+        headless = Classifier(network.encoder, classes=1, pool=network.pool, head=torch.nn.Identity())
+        headless.attentive = network.attentive
+        read: np.ndarray = headless.classify(tokens).float().cpu().numpy()
+        return read
 
 
 def layer_png(layer: np.ndarray, longest: int = 1024) -> str:

@@ -296,6 +296,19 @@ def _shown(
     return (values - low) / (high - low)
 
 
+def file_window(path: Path) -> tuple[float, float]:
+    """Centre and width of a file's first window, in the numbers of the window ``none``: turned round where the pixels
+    are. Raises every kind of exception where the header names none.
+    """
+    header = read_header(path)
+    voi = _frame_attributes(header, 0, "FrameVOILUTSequence")
+    centre, width = (float(np.ravel(voi[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        _, low, high = _modality(np.zeros((1, 1), np.uint8), header, 0)
+        centre = low + high - centre
+    return centre, width
+
+
 def _frame_attributes(header: Dataset, frame: int, macro: str) -> Dataset:
     """Where a frame's attributes stand: in enhanced files its functional group (its own, else the shared one)."""
     for groups, at in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):

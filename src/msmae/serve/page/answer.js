@@ -57,7 +57,8 @@ function bars(info, answer, part) {
 
 function setSentences(info, answer) {
   if (!answer.conformal_set) {
-    return [element("p", { class: "faint", text: say(info.multilabel ? "no_set_several" : "no_set") })];
+    const why = info.multilabel ? "no_set_several" : info.coverage === null ? "no_set" : "no_set_here";
+    return [element("p", { class: "faint", text: say(why) })];
   }
   const coverage = percent(info.coverage), size = answer.conformal_set.length;
   const classes = list(answer.conformal_set, "disjunction");

@@ -61,6 +61,7 @@ export const strings = {
   set_note: "Of new images like the validation images, at least {coverage} have their right class in such a set.",
   set_all: "It holds every class: the model cannot tell.",
   no_set: "The run has no validation predictions, so no set can be given.",
+  no_set_here: "No set is given: the run has no validation answers of this kind (from as few patches, or of patients).",
   no_set_several: "No set is given where an image may have several classes.",
   in_set: "in the set",
   differs: "By the thresholds of this run the answer is {predicted}.",
