@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from served_run import CARD, dicom, pixels, write_run
 
 from msmae.runs.checkpoint import build_model, save_model
 from msmae.serve.decode import Decoded, Task, decode
 from msmae.serve.describe import described, together
 from msmae.serve.engine import Engine, Question
-from served_run import CARD, dicom, pixels, write_run
 
 IMAGE = pixels(1, (32, 32))[None]  # [1, H, W]
 

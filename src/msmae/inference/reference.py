@@ -159,8 +159,8 @@ def answer_with_features(model: Model, images: Tensor) -> tuple[Tensor, np.ndarr
 
 @torch.inference_mode()
 def own_tokens(model: Model, images: Tensor) -> Tensor:
-    """The tokens [B, 1+K, D] that the classifier reads of images [B, C, H, W] in the files' own units, seen as the model
-    sees them unless told otherwise."""
+    """The tokens [B, 1+K, D] that the classifier reads of images [B, C, H, W] in the files' own units, in the model's
+    own way."""
     share, name = own_way(model.card)
     selection = model.selection(name)
     scaled = model.to_scale(images)

@@ -35,7 +35,9 @@ def described(engine: Engine, name: str, item: Decoded, answer: Answer, *, pictu
             item.own,
             colour=item.colour,
             card=engine.card,
-            doubtful=answer.own and answer.probabilities is not None and engine.uncertainty.doubts(answer.probabilities),
+            doubtful=answer.own
+            and answer.probabilities is not None
+            and engine.uncertainty.doubts(answer.probabilities),
         ),
     }
     if pictures:

@@ -68,7 +68,9 @@ class Image(BaseModel):
     )
     predicted: str | None = Field(None, description="several classes are joined by ;", examples=["a"])
     conformal_set: list[str] | None = Field(
-        None, description="classes that a coverage of 90 % needs; null where nothing was fitted for it", examples=[["a"]]
+        None,
+        description="classes that a coverage of 90 % needs; null where nothing was fitted for it",
+        examples=[["a"]],
     )
     present: dict[str, bool] | None = Field(
         None, description="whether each class reaches its own threshold, chosen on the validation images"
