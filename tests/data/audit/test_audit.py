@@ -254,6 +254,8 @@ def test_hashes_with_a_word_in_common_are_a_crowd_where_not_all_are_compared(num
     hashes[:, 3] = 7
     pairs, crowded = near_pairs(hashes, within=15)
     assert (len(pairs), crowded) == (0, crowd)
+    hashes[:, 3] = np.arange(number)
+    assert not near_pairs(hashes, within=15)[1]
 
 
 def test_a_crowd_is_said_to_be_one_and_costs_no_more_than_its_share() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from test_audit import different, manifest_of, save, texture
 
@@ -185,6 +186,14 @@ def test_a_mask_is_read_under_the_limits_of_its_image(tmp_path: Path) -> None:
     assert list(take_fingerprints(manifest, reading=Reading(max_pixels=48 * 40)).mask_problems) == [0]
     save(tmp_path / "mask.png", np.eye(48, 80, dtype=np.uint8))  # of other proportions
     assert list(take_fingerprints(manifest).mask_problems) == [0]
+
+
+def test_a_page_is_outlined_on_the_same_page_of_its_mask(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([texture(0), texture(1)]), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "mask.tif", np.stack([texture(0) > 128, texture(1) > 128]).astype(np.uint8))
+    rows = [{"image_path": "a.tif", "mask_path": "mask.tif", "frame": frame, "label": "a"} for frame in "012"]
+    found = take_fingerprints(manifest_of(rows, tmp_path))
+    assert (list(found.problems), found.mask_problems) == ([2], {})
 
 
 def test_the_cache_follows_images_masks_archives_planes_and_settings(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from scipy.linalg import hadamard
 from test_audit import different
 from test_sheet import pictures
 
+from msmae.data.audit.columns import Columns
+from msmae.data.audit.counts import count_copies, count_leakage
 from msmae.data.audit.duplicates import clusters, find_duplicates
 from msmae.data.audit.neighbours import FARTHEST, near_pairs
 from msmae.data.audit.threshold import choose_threshold
@@ -32,8 +34,18 @@ def test_nearness_goes_both_ways_and_no_further() -> None:
 def test_images_show_their_pictures_and_an_unreadable_one_shows_none() -> None:
     assert places(SHOWN.of_images(mask(5, 1, 3, 4))) == [1, 4, 5]
     assert places(SHOWN.show(mask(7, 2, 5, 6))) == [0, 1]
+    assert SHOWN.first_among(mask(7, 2, 4, 6)).tolist() == [2, -1, -1, 4, -1]
     assert SHOWN.copies.tolist() == [2, 2, 1, 1, 0]
     assert [rows.tolist() for rows in SHOWN.repeated()] == [[0, 2], [1, 5]]
+
+
+def test_counts_are_of_pictures_and_not_of_images() -> None:
+    cells = (list("abcd"), ["p", "q", "p", "q"], ["train", "val", "val", "train"], [""] * 4)
+    columns = Columns(*(np.array(column, dtype=object) for column in cells))
+    assert count_leakage(columns, pictures([0, 1, 0, 1], []))["val_identical_to_train"] == 2
+    told = count_copies(columns, pictures([0, 1, 2, 2], [(0, 1, 9)]))
+    assert (told["near_pairs"], told["near_conflicts"], told["near_across_patients"]) == (1, 1, 1)
+    assert (told["identical_pairs"], told["near_clusters"], told["largest_cluster"]) == (1, 1, 2)
 
 
 def test_clusters_are_of_pixels_nearness_patients_and_other_names() -> None:
@@ -63,6 +75,16 @@ def test_pictures_that_are_all_equally_far_apart_have_no_spread() -> None:
     hashes = np.packbits(hadamard(256)[:20] > 0, axis=1).view(np.uint16)  # 128 bits from each other
     threshold = choose_threshold(hashes, np.array([20]))
     assert (threshold.typical, threshold.chance, threshold.bits) == (128, FARTHEST, FARTHEST)
+
+
+def test_pictures_usually_fifteen_bits_apart_are_as_alike_as_copies() -> None:
+    """Each sets seven or eight bits of its own: two differ by 14, by 15 (half of all pairs) or by 16."""
+    bits, start = np.zeros((34, 256), np.uint8), 0
+    for row in range(34):
+        bits[row, start : start + 7 + row % 2] = 1
+        start += 7 + row % 2
+    threshold = choose_threshold(np.packbits(bits, axis=1).view(np.uint16), np.array([3]))
+    assert (threshold.typical, threshold.chance, threshold.bits) == (15, -1, -1)
 
 
 def test_pairs_come_in_the_order_of_their_pictures() -> None:

@@ -179,6 +179,7 @@ def test_problems_of_joined_data_sets_keep_their_images() -> None:
     first, second = different(3), different(4)
     first.problems[1], second.problems[2], second.mask_problems[1] = "cut", "empty", "another size"
     joined = Fingerprints.join([first, second])
+    assert (len(joined.select([])), joined.select([6, 5]).problems) == (0, {1: "empty"})
     assert (joined.problems, joined.mask_problems) == ({1: "cut", 5: "empty"}, {4: "another size"})
 
 

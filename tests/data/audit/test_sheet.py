@@ -145,7 +145,12 @@ def test_the_lines_above_a_pair_say_what_it_is_and_which_picture_is_which(
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
     whole, cut, label = "x" * 31 + ".png", "y" * 8 + "z" * 31 + ".png", "L" * 50
-    cells = [("a.png", "cat", "train"), (whole, "", ""), (cut, "", ""), ("folder/of/pictures/d.png", label, "test")]
+    cells = [
+        ("a.png", "cat\udcff", "train"),
+        (whole, "", ""),
+        (cut, "", ""),
+        ("folder/of/pictures/d.png", label, "test"),
+    ]
     for number, (name, *_) in enumerate(cells):
         save(tmp_path / name, texture(number))
     rows = [dict(zip(("image_path", "label", "split"), row, strict=True)) for row in cells]
@@ -157,7 +162,7 @@ def test_the_lines_above_a_pair_say_what_it_is_and_which_picture_is_which(
         ((GAP, GAP + LINE), f"left: ...ctures/d.png (test / {label})"),  # twelve letters at least
         ((GAP, GAP + 2 * LINE), f"right: ...{'z' * 31}.png (no split / (no label))"),
         ((right, GAP), "near (1 bit apart)"),
-        ((right, GAP + LINE), "left: a.png (train / cat)"),
+        ((right, GAP + LINE), "left: a.png (train / cat\\xff)"),
         ((right, GAP + 2 * LINE), f"right: {whole} (no split / (no label))"),
     ]
     sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))

@@ -100,5 +100,5 @@ def _related(manifest: Manifest, prints: Fingerprints, other: Manifest, theirs: 
 def _columns(manifest: Manifest, *, split: str, patients: bool = True) -> tuple[np.ndarray, ...]:
     """What ``Columns`` has, all of one split, and no cluster; without patients, none is named."""
     own = Columns.of(manifest)
-    unnamed, splits = (np.full(len(manifest), text, dtype=object) for text in ("", split))
-    return own.labels, own.patients if patients else unnamed, splits, np.full(len(manifest), "", dtype=object)
+    unnamed, splits = (np.full(len(manifest), text) for text in ("", split))
+    return own.labels, own.patients if patients else unnamed, splits, np.full(len(manifest), "")

@@ -28,7 +28,7 @@ class Columns:
     def of(cls, manifest: Manifest) -> Columns:
         clusters = manifest.table["cluster"] if "cluster" in manifest.table else pd.Series([""] * len(manifest))
         known = (manifest.table[name] for name in ("label", "patient_id", "split"))
-        return cls(*(column.to_numpy(dtype=object) for column in (*known, clusters)))
+        return cls(*(column.to_numpy() for column in (*known, clusters)))
 
     @property
     def test(self) -> np.ndarray:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 
@@ -81,10 +81,9 @@ class Fingerprints:
     def other_numbers(self) -> dict[int, str]:
         """Sample id -> in words, where an image holds numbers of another type than most of those that can be read."""
         kinds = self.record["numbers"]
-        found = Counter(kinds[self.readable].tolist())
-        if len(found) < 2:
+        if not self.readable.any():
             return {}
-        usual = found.most_common(1)[0][0]
+        usual = mode(kinds[self.readable].tolist())
         others = np.flatnonzero(self.readable & (kinds != usual)).tolist()
         return {row: f"{kinds[row]} numbers where most images hold {usual}" for row in others}
 

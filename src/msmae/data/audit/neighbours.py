@@ -56,5 +56,5 @@ def _near(hashes: np.ndarray, first: np.ndarray, second: np.ndarray, *, within: 
     distance = apart.sum(axis=1, dtype=np.int64)
     finds = (apart == 0) & (apart[:, PARTNER] <= 1)  # the words that bring this pair together
     kept = (distance <= within) & (finds.argmax(axis=1) == word)  # by the first of them only
-    ends = np.sort(np.stack([first[kept], second[kept]], axis=1), axis=1)
+    ends = np.sort(np.stack([first[kept], second[kept]], axis=1))
     return np.column_stack([ends, distance[kept]])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import mode
 
 import numpy as np
 
@@ -150,7 +151,7 @@ def _categories(name: str, words: list[str]) -> Trait:
     cells = np.array(words, dtype=object)
     frequent = [word for word, _ in Counter(words).most_common(FREQUENT)]
     values = np.stack([cells == word for word in frequent], axis=1).astype(np.float64)
-    return Trait(name, values, lambda rows: Counter(cells[rows]).most_common(1)[0][0] or "(not said)")
+    return Trait(name, values, lambda rows: mode(cells[rows].tolist()) or "(not said)")
 
 
 def _number(name: str, values: np.ndarray, words: str) -> Trait:
