@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from msmae.errors import UserError
 from msmae.inference.exported import STATIC, ExportedClassifier, exported
+from msmae.inference.hub_folder import write_folder
 from msmae.inference.model import Model, load
 from msmae.inference.onnx_file import write_onnx
 from msmae.inference.proof import largest_difference
@@ -233,6 +234,23 @@ def test_a_segmenter_is_exported_and_proved_on_phantoms(
     (found,) = onnxruntime.InferenceSession(path).run(["probabilities"], {"images": images.numpy()})
     assert found.shape == (3, 1, 32, 32)
     np.testing.assert_allclose(found, load(segmenter).predict(images).numpy(), atol=1e-4)
+
+
+def test_the_readme_of_a_segmenter_says_nothing_of_a_classifier(segmenter: Path, tmp_path: Path):
+    """It had a linear head, probabilities that sum to one, and settings of a fine-tuning that never was."""
+    run = shutil.copytree(segmenter, tmp_path / "run")
+    entry = {"value": 0.81, "low": 0.7, "high": 0.9}
+    split = {"n": 20, "patients": None, "metrics": {"dice": entry}, "per_class": {"lesion": {"n": 20}}, "notes": []}
+    metrics = {"task": "segmentation", "arm": "vit", "seed": 0, "splits": {"test": split}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "config.yaml").write_text("from: runs/dinov2\nsettings: {finetune: {epochs: 2, balance: auto}}\n")
+    write_folder(run, tmp_path / "hub", load(run).card)
+    told = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
+    assert "0.810" in told
+    assert "dinov2" in told
+    assert not [
+        word for word in ("summing", "head", "scratch", "random weights", "epoch", "attention(") if word in told
+    ]
 
 
 @pytest.mark.slow

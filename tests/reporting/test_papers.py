@@ -227,3 +227,20 @@ def test_a_run_that_began_with_a_pretrained_encoder_says_so_everywhere(arm: str,
     told += [path.read_text() for path in write_checklists(run)]
     assert not any("from scratch" in text or "random weights" in text for text in told)
     assert all("dinov2" in text for text in told)
+
+
+def test_the_card_says_whose_mean_it_is_and_what_was_done_about_rare_classes(tmp_path: Path) -> None:
+    """Of a fine-tuned DINOv2 the card had called the encoder's numbers the training images'; and class weights what
+    was logit adjustment."""
+    run = write_run(tmp_path / "run", make_predictions())
+    assert "of the training images" in facts(read_run_files(run))["preprocessing"]
+    card = json.loads((run / "model" / "config.json").read_text())
+    put(run / "model" / "config.json", card | {"start": {"seen": [[value + 1 for value in card["mean"]], card["std"]]}})
+    edit_metrics(run, lambda metrics: metrics.update(calibration={"method": "none", "balance": "logit_adjustment"}))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["settings"]["finetune"] = config["settings"].get("finetune", {}) | {"balance": "auto"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    known = facts(read_run_files(run))
+    assert "encoder" in known["preprocessing"]
+    assert "training images" not in known["preprocessing"]
+    assert known["imbalance"] == BALANCE["logit_adjustment"]

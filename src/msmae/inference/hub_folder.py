@@ -18,6 +18,7 @@ from msmae.encoders.cache import encoders_folder
 from msmae.encoders.hub import import_hub, no_network, offline
 from msmae.errors import UserError
 from msmae.files import read_mapping, write_whole
+from msmae.reporting import headline
 from msmae.reporting.papers import model_card
 from msmae.reporting.run_files import as_answered, read_run_files
 from msmae.runs.cards import ModelCard
@@ -37,9 +38,10 @@ pip install msmae
 import msmae
 
 model = msmae.load("FOLDER")  # or "hf://owner/name", with the extra msmae[hub]
-print(model.classes, model.predict(["image.png"]))  # calibrated probabilities
+print(model.classes, model.predict(["image.png"]))  # {said}
 ```
 """
+SAID = {"classifier": "calibrated probabilities", "segmenter": "of each class and pixel the probability"}
 
 
 def write_folder(run: Path, folder: Path, card: ModelCard) -> None:
@@ -56,7 +58,7 @@ def write_folder(run: Path, folder: Path, card: ModelCard) -> None:
         write_whole(folder / POOLED, json.dumps(pooled, indent=2, ensure_ascii=False) + "\n")
         if pooled.get("pooling") == "attention":
             shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
-    write_whole(folder / "README.md", readme(run, card) + USE)
+    write_whole(folder / "README.md", readme(run, card) + USE.format(said=SAID[card.kind]))
 
 
 def known_of_patients(run: Path) -> dict[str, Any]:
@@ -90,13 +92,19 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def readme(run: Path, card: ModelCard) -> str:
-    """The run's model card; of a model without a tested run a short one."""
-    if (run / "metrics.json").is_file():
-        return model_card(as_answered(read_run_files(run)))
+    """The run's model card; a short one of a segmenter, and of a model without a tested run."""
+    tested = as_answered(read_run_files(run)) if (run / "metrics.json").is_file() else None
+    if tested and card.kind == "classifier":
+        return model_card(tested)
+    figures = "It was exported without the figures of its run."
+    if tested:
+        figures = " ".join([f"{headline.asked(tested)} {headline.came_out(tested)}", *headline.cautions(tested)])
     task = "image-segmentation" if card.kind == "segmenter" else "image-classification"
+    licence = "cc-by-nc-4.0" if card.start.get("limited") else "unknown"
     return (
-        f"---\nlibrary_name: msmae\npipeline_tag: {task}\ntags: [medical-imaging, msmae]\n---\n\n"
-        f"# A model of msmae\n\nClasses: {', '.join(card.classes)}. It was exported without the figures of its run.\n"
+        f"---\nlicense: {licence}\nlibrary_name: msmae\npipeline_tag: {task}\ntags: [medical-imaging, msmae]\n---\n\n"
+        "# A model of msmae\n\nA research result, **not a medical device**. "
+        f"Classes: {', '.join(card.classes)}. {figures}\n"
     )
 
 

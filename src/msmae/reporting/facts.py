@@ -172,9 +172,11 @@ def _model_facts(run: RunFiles) -> dict[str, str]:
     if model.get("image_size"):
         size = " × ".join(str(side) for side in model["image_size"])
         mean, std = (", ".join(number(value) for value in model.get(name, ())) for name in ("mean", "std"))
+        used, seen = [model.get("mean"), model.get("std")], (model.get("start") or {}).get("seen")
+        whose = "of the training images" if seen in (None, used) else "that the pretrained encoder expects"
         known["preprocessing"] = (
             f"Images resized to {size} pixels and {of(model.get('channels', 1), 'channel')}, then standardised with "
-            f"mean {mean} and standard deviation {std} of the training images, in the files' own units."
+            f"mean {mean} and standard deviation {std} {whose}, in the files' own units."
         )
     if model.get("depth"):
         known["model"] = (
@@ -198,7 +200,9 @@ def _training_facts(run: RunFiles) -> dict[str, str]:
     )
     fine, kind = _settings(run, "finetune"), _kind(str(run.metrics.get("arm", "")))
     pretrains, frozen = kind == "pretrained", kind in FITTED
-    ema = None if frozen else fine.get("ema")
+    ema, remedy = None if frozen else fine.get("ema"), fine.get("balance")
+    if remedy == "auto":  # what it came to
+        remedy = (run.metrics.get("calibration") or {}).get("balance", remedy)
     return {
         "software": ", ".join([own, *versions]) + "." if own else "",
         "initial": _initial(run, pretrains=pretrains),
@@ -209,14 +213,10 @@ def _training_facts(run: RunFiles) -> dict[str, str]:
             for stage, name in (("pretrain", "Pre-training"), ("finetune", "Fine-tuning"))
             if _settings(run, stage) and (stage == "finetune" or pretrains)
         ),
-        "imbalance": BALANCE.get(fine["balance"], f"Setting: {fine['balance']}.") if "balance" in fine else "",
-        "selection": (
-            ""
-            if frozen
-            else "The weights of the fine-tuning epoch with the lowest validation loss, of those validated."
-        )
-        if run.config
-        else "",
+        "imbalance": BALANCE.get(remedy, f"Setting: {remedy}.") if remedy else "",
+        "selection": ""
+        if frozen or not run.config
+        else "The weights of the fine-tuning epoch with the lowest validation loss, of those validated.",
         "ensemble": _ensemble(run.config.get("folds", 0), ema, mirrored=run.model.get("mirrored", False))
         if fine
         else "",
