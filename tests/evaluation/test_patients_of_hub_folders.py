@@ -20,6 +20,7 @@ from msmae.evaluation.pooling import AttentionPooling
 from msmae.inference.hub_folder import check_folder, write_folder
 from msmae.runs.checkpoint import build_model, save_model
 from msmae.statistics.predictions import read_predictions
+from msmae.verbs.export import export
 from saved_run import edit_metrics
 
 TEMPERATURE = {"method": "temperature", "scale": [3.0] * 3, "bias": [0.0] * 3, "multilabel": False, "images": 9}
@@ -77,3 +78,26 @@ def test_attention_travels(tmp_path: Path):
     (tmp_path / "hub" / "patients.safetensors").unlink()
     with pytest.raises(UserError, match=r"patients\.safetensors"):
         msmae.predict(str(tmp_path / "hub"), [str(tmp_path / "data" / "manifest.csv")], out=str(tmp_path / "x"))
+
+
+def test_a_model_on_the_hub_and_the_folder_in_a_run_answer_as_the_run_does(tmp_path: Path, monkeypatch: Any):
+    """Of RUN/model nothing was known of patients; of hf://owner/name prediction ended in a traceback."""
+    run = write_run(tmp_path / "run", dataset={}, card=served_run.CARD)
+    patients = {"unit": "patient_id", "pooling": "max", "calibration": TEMPERATURE, "poolings": {}, "splits": {}}
+    edit_metrics(run, lambda metrics: metrics.update(patients={**patients, "notes": []}))
+    monkeypatch.setenv("MSMAE_CACHE", str(tmp_path / "cache"))
+    fetched = tmp_path / "cache" / "models" / "own--mine@main"
+    write_folder(run, fetched, served_run.CARD)
+    data = str(write_data(tmp_path / "data", ["benign"] * 6, images_each=3))
+    tables = []
+    for place in (str(run), str(run / "model"), "hf://own/mine"):
+        out = tmp_path / str(len(tables))
+        msmae.predict(place, [data], out=str(out), device="cpu")
+        tables.append(read_predictions(out / "predictions_patients.csv"))
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    pd.testing.assert_frame_equal(tables[0], tables[2])
+    for place in (str(run / "model"), "hf://own/mine"):
+        export(place, format="hub", out=str(tmp_path / "again"), overwrite=True)
+        assert (tmp_path / "again" / "patients.json").read_bytes() == (fetched / "patients.json").read_bytes()
+    with pytest.raises(UserError, match="no place"):
+        export("hf://own/mine")

@@ -108,6 +108,17 @@ def readme(run: Path, card: ModelCard) -> str:
     )
 
 
+def run_folder(name: str) -> str:
+    """The folder that the name of a run means: of a model on the hub the fetched one, of RUN/model RUN."""
+    if name.startswith("hf:"):
+        return str(fetch_model(name))
+    folder = Path(name)
+    tested = (
+        folder.name == "model" and (folder / "config.json").is_file() and (folder.parent / "metrics.json").is_file()
+    )
+    return str(folder.parent) if tested else name
+
+
 def fetch_model(name: str) -> Path:
     """The folder of a hub's model, fetched into the cache unless it is there: ``hf://owner/name``, with ``@revision``
     where another than ``main`` is meant. The files are tensors and JSON; no code is fetched or run.

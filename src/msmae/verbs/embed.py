@@ -24,7 +24,8 @@ def embed(
     Under torchrun, or srun of SLURM, the processes share the images, and the first writes the file.
 
     Args:
-        source: a run's folder, a name of `msmae encoders`, or a file or folder of encoder weights.
+        source: a run's folder, a model on the hub (hf://owner/name), a name of `msmae encoders`, or a file or folder of
+            encoder weights.
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: the file to write, .npz (numpy) or .parquet (needs pyarrow).
         image_size: side in pixels at which images are seen. Unless given: a run's own, or the images' own up to 168.
@@ -55,6 +56,7 @@ def embed(
     from msmae.files import whole
     from msmae.inference.bulk import Ranks
     from msmae.inference.features import shared_features
+    from msmae.inference.hub_folder import run_folder
     from msmae.inference.items import columns_there
     from msmae.progress import ProgressBar
     from msmae.training.frozen import find_frozen
@@ -66,7 +68,7 @@ def embed(
         model=ModelSettings(image_limit=168),
     )
     manifest = open_data(data, settings)
-    found = find_frozen(source, manifest, image_size=image_size, settings=settings)
+    found = find_frozen(run_folder(source), manifest, image_size=image_size, settings=settings)
     store = open_store(
         manifest,
         size=found.size,

@@ -35,7 +35,7 @@ def export(
     the export fails.
 
     Args:
-        run: folder of a finished run.
+        run: folder of a finished run, or a model on the hub (hf://owner/name).
         out: the file, or the folder of the format hub. Unless given: model.onnx, model_timm.safetensors or model.pt2 in
             RUN/model, or RUN/hub.
         format: onnx: one file with normalisation, choice of the patches and calibration inside; segmenters too.
@@ -60,10 +60,13 @@ def export(
     require(
         whole or format in ("onnx", "torch"), f"{format} holds the whole model", where="--keep", mend="leave it out"
     )
+    require(out is not None or not run.startswith("hf:"), "no place to write to", where="--out", mend="name one")
+    from msmae.inference.hub_folder import run_folder
     from msmae.inference.model import Model, load
     from msmae.inference.proof import images_of, largest_difference
     from msmae.runs.folder import check_output, check_writable
 
+    run = run_folder(run)
     encoder = _encoder_of(run)
     if encoder and format != "timm":
         raise UserError(
@@ -109,7 +112,7 @@ def _encoder_of(run: str) -> PretrainedEncoder | None:
     from msmae.inference.timm_file import pretrained_encoder
 
     folder = Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
-    return None if run.startswith("hf:") else pretrained_encoder(folder)
+    return pretrained_encoder(folder)
 
 
 def _onnx(run: Path, path: Path, model: Any, keep: Any, selector: str | None) -> tuple[Answer, str]:

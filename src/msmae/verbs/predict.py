@@ -54,7 +54,7 @@ def predict(
     image's size) and OUT/overlays.
 
     Args:
-        run: folder of a finished run.
+        run: folder of a finished run, or a model on the hub (hf://owner/name).
         paths: image files, folders that are searched for images, or CSV manifests as in training.
         out: folder for predictions.csv.
         keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
@@ -118,6 +118,9 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Path | 
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     goes_on = "parts" in there or there <= {*FOLDERS}  # as a killed command left it
     check_output(out, overwrite=options["overwrite"], writes=WRITES, goes_on=goes_on)
+    from msmae.inference.hub_folder import run_folder
+
+    run = run_folder(run)
     unit = unit_of(run)
     items = find_items(paths, on_error=options["on_error"], slices=options["slices"], unit=unit)
     from msmae.inference.bulk import Ranks, choose_device
@@ -193,6 +196,8 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
     plan = plan_of(run, model, items, options, named, keep=share, selector=chosen_by)
     named_ones = any(item.unit or item.patient_id for item in items)
     patients = Patients(run, model) if named_ones and own else None
+    if named_ones and not own and ranks.first:
+        print("- no answers for patients: how to pool them was chosen from answers without --keep and --selector")
     predicted = in_parts(
         run, model, plan, out, ranks, options, read=reader(model), rows=rows, doing="predicting", patients=patients
     )

@@ -28,7 +28,7 @@ def serve(
     asks for a token: the one in the environment variable MSMAE_TOKEN, or a fresh one, which it prints.
 
     Args:
-        run: folder of a finished run, classifier or segmenter.
+        run: folder of a finished run, classifier or segmenter, or a model on the hub (hf://owner/name).
         host: address to listen at; by default only this machine can ask.
         port: port to listen at; 0: any that is free.
         neighbours: also show the training images that are most like the upload. They show training patients.
@@ -47,6 +47,7 @@ def serve(
         raise UserError(f"requests of {upload_mb} MB", where="--upload_mb", mend="give at least 1")
     import dataclasses
 
+    from msmae.inference.hub_folder import run_folder
     from msmae.serve.app import make_app
     from msmae.serve.limits import Limits
     from msmae.serve.server import run_server
@@ -55,7 +56,7 @@ def serve(
     token = os.environ.get(TOKEN) or None
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(32)
-    app = make_app(run, limits=limits, token=token, neighbours=neighbours, device=device)
+    app = make_app(run_folder(run), limits=limits, token=token, neighbours=neighbours, device=device)
 
     def tell(port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
