@@ -15,7 +15,7 @@ from msmae.evaluation.units import rows_of
 from msmae.files import own_folder
 from msmae.inference.model import Model, load
 from msmae.runs.folder import write_json
-from msmae.statistics.predictions import is_multilabel, mistakes
+from msmae.statistics.predictions import image_names, is_multilabel, mistakes
 from msmae.training.prepare import Prepared
 
 CHOSEN = 6
@@ -44,13 +44,14 @@ def draw_panels(
     roles = plan.roles().reshape(maps.shape).numpy()
     outlines = prepared.store.fetch_masks(samples) if prepared.store.masks is not None else [None] * len(samples)
     captions: list[dict[str, Any]] = []
+    names = image_names(frame)
     for i, (position, kind) in enumerate(chosen):
         case = frame.iloc[position]
         name = f"{i:02d}-{kind}.png"
         draw_strip(folder / name, Views("", images[i], maps[i].numpy(), roles[i], outline=outlines[i]))
         captions.append(
             {
-                "image_path": case["image_path"],
+                "image_path": names.iloc[position],
                 "label": case["label"],
                 "predicted": case["predicted"],
                 "probability": float(confidence(frame)[position]),
@@ -80,10 +81,11 @@ def draw_selections(prepared: Prepared, run: Path, looking: dict[str, Any], *, e
     seen = seen.reshape(len(samples), *model.network.encoder.grid)
     outlines = prepared.store.fetch_masks(samples) if prepared.store.masks is not None else [None] * len(samples)
     captions = []
+    names = image_names(prepared.manifest.table)
     for i, sample in enumerate(samples):
         case = prepared.manifest.table.loc[sample]
         draw_selection(folder / f"{i:02d}.png", images[i], seen[i].numpy() > 0, outline=outlines[i])
-        captions.append({"image_path": case["image_path"], "label": case["label"], "file": f"{i:02d}.png"})
+        captions.append({"image_path": names.at[sample], "label": case["label"], "file": f"{i:02d}.png"})
     write_json(folder / "panels.json", {"panels": captions, **looking})
 
 

@@ -17,6 +17,7 @@ from msmae.inference.segmentation import SegmentationModel
 from msmae.reporting.report import write_report
 from msmae.runs.checkpoint import file_sha256
 from msmae.runs.folder import write_json
+from msmae.statistics.predictions import image_names
 from msmae.statistics.segmentation import measure, summarise_segmentation
 from msmae.training.prepare import Prepared, data_fingerprint
 from msmae.training.segment_data import class_layers
@@ -107,6 +108,7 @@ def draw_cases(model: SegmentationModel, prepared: Prepared, run: Path, frame: p
         "worst": dice[len(dice) - each :],
     }
     captions: list[dict[str, Any]] = []
+    names = image_names(prepared.manifest.table.assign(image_path=prepared.manifest.names))
     for kind in KINDS:
         for sample, value in cases[kind].items():
             rows = np.array([sample])
@@ -114,6 +116,5 @@ def draw_cases(model: SegmentationModel, prepared: Prepared, run: Path, frame: p
             images = prepared.store.fetch(rows).astype(np.float32)
             predicted = model.layers(model.predict(images))[0]
             draw_outlines(folder / name, images[0], predicted=predicted, reference=class_layers(prepared, rows)[0])
-            image = prepared.manifest.names.at[sample]
-            captions.append({"image_path": image, "dice": float(value), "kind": kind, "file": name})
+            captions.append({"image_path": names.at[sample], "dice": float(value), "kind": kind, "file": name})
     write_json(folder / "panels.json", {"panels": captions})

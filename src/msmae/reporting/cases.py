@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.reporting.run_files import Panel
-from msmae.statistics.predictions import PREFIX, UNSURE, mistakes
+from msmae.statistics.predictions import PREFIX, UNSURE, image_names, mistakes
 
 NO_LABEL = "none of the classes"
 
@@ -18,6 +18,7 @@ class Failure:
     """A wrong prediction."""
 
     image_path: str
+    """And of a volume or a film the plane (``image_names``)."""
     patient_id: str
     label: str
     predicted: str
@@ -36,8 +37,8 @@ def failures(
     probabilities = known[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)  # [n, C]
     pictures = {panel.image_path: panel for panel in panels}
     found = []
-    cells = known[["image_path", "patient_id", "label", "predicted"]].to_numpy(dtype=object)
-    for (image_path, patient_id, label, predicted), given in zip(cells, probabilities, strict=True):
+    cells = known[["patient_id", "label", "predicted"]].to_numpy(dtype=object)
+    for image_path, (patient_id, label, predicted), given in zip(image_names(known), cells, probabilities, strict=True):
         missed, added = mistakes(label, predicted, multilabel=multilabel)
         if not missed and not added:
             continue

@@ -152,6 +152,17 @@ def identity_columns(frame: pd.DataFrame) -> list[str]:
     return ["image_path", *(name for name in ("axis", "index", "frame") if name in frame.columns)]
 
 
+def image_names(frame: pd.DataFrame) -> pd.Series:
+    """What a person calls each image: its path, and of a volume or a film the plane: ``v.nii (axis 2, index 9)``."""
+    planes = identity_columns(frame)[1:]
+    if not planes:
+        return frame["image_path"]
+    cells = frame[["image_path", *planes]].to_numpy(dtype=object)
+    told = [", ".join(f"{name} {cell}" for name, cell in zip(planes, row[1:], strict=True) if cell) for row in cells]
+    named = [f"{row[0]} ({plane})" if plane else row[0] for row, plane in zip(cells, told, strict=True)]
+    return pd.Series(named, index=frame.index, dtype=object)
+
+
 def names_patient(rows: pd.DataFrame) -> pd.Series:
     """Whether each row names a patient: a cluster of near-identical images in its place is none."""
     return (rows["patient_id"] != "") & ~rows["patient_id"].str.startswith(CLUSTER)

@@ -10,6 +10,7 @@ import pandas as pd
 from msmae.reporting.cases import failures, sort_panels
 from msmae.reporting.run_files import Panel, RunFiles
 from msmae.statistics.labels import LISTED, SPLITS, labels_to_check
+from msmae.statistics.predictions import image_names
 
 BYTES = 3_000_000
 """Of pictures that go into the page; in base64 they take a third more, and a wrong case is shown twice."""
@@ -46,10 +47,11 @@ def mistakes(run: RunFiles, rows: pd.DataFrame | None) -> dict[str, Any] | None:
 
 
 def nearest(run: RunFiles, paths: set[str]) -> dict[str, list[tuple[str, str]]]:
-    """Image -> label and path of its nearest training images; of files with several planes the first."""
+    """Image (``image_names``) -> label and path of its nearest training images."""
     if run.neighbours is None:
         return {}
-    rows = run.neighbours[run.neighbours["image_path"].isin(paths)].drop_duplicates("image_path")
+    named = run.neighbours.assign(image_path=image_names(run.neighbours))
+    rows = named[named["image_path"].isin(paths)]
     cells = rows[["image_path", "neighbour_labels", "neighbours"]].to_numpy(dtype=object)
     return {image: list(zip(labels.split(";"), names.split(";"), strict=False)) for image, labels, names in cells}
 
@@ -62,7 +64,7 @@ def labels(run: RunFiles) -> dict[str, Any] | None:
     if table.empty:
         return None
     return {
-        "shown": table.head(LISTED).to_dict("records"),
+        "shown": table.head(LISTED).assign(image_path=image_names(table.head(LISTED))).to_dict("records"),
         "contradicted": int((table["contradicted"] == "yes").sum()),
         "all": count_of(run),
     }
