@@ -262,3 +262,15 @@ def test_of_two_columns_alike_it_is_said_which_is_taken(tmp_path: Path) -> None:
     manifest = read_csv_manifest(tmp_path / "m.csv")
     assert manifest.table["label"].tolist() == ["a"]
     assert "the column 'label' is taken for the label, not 'Label'" in manifest.notes
+
+
+def test_one_image_written_in_two_ways_is_one(tmp_path: Path) -> None:
+    """Twice in the figures, and with two labels, it had been."""
+    source = touch(tmp_path, "a.png", "b.png") / "data.csv"
+    lines = ["image_path,label", "a.png,x", "./a.png,x", f"{tmp_path}/a.png,x", "b.png,y"]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    manifest = read_csv_manifest(source)
+    assert manifest.table["image_path"].tolist() == ["a.png", "b.png"]
+    source.write_text("\n".join([*lines, f"{tmp_path}//b.png,x"]), encoding="utf-8")
+    with pytest.raises(UserError, match="several rows that differ"):
+        read_csv_manifest(source)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -214,12 +216,17 @@ def cells_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     return pd.Series(list(table[columns].itertuples(index=False, name=None)), index=table.index, dtype=object)
 
 
-def without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, int]:
-    """Drop exact duplicates and count them; raises ``UserError`` where an image has rows that differ."""
-    exact = cells_of(table, list(table.columns)).duplicated().to_numpy()
-    table = table[~exact]
+def without_duplicates(table: pd.DataFrame, *, root: Path, where: str) -> tuple[pd.DataFrame, int]:
+    """Drop exact duplicates and count them, whichever way the image's path is written (``a.png``, ``./a.png``,
+    ``/data/a.png``); raises ``UserError`` where an image has rows that differ."""
+    plainly = table
+    if any(path.startswith(("/", "..")) or "./" in path or "//" in path for path in table["image_path"]):
+        base = os.path.abspath(root)
+        plainly = table.assign(image_path=[os.path.normpath(os.path.join(base, path)) for path in table["image_path"]])
+    exact = cells_of(plainly, list(table.columns)).duplicated().to_numpy()
+    table, plainly = table[~exact], plainly[~exact]
     image = [column for column in ("image_path", "axis", "index", "frame") if column in table]
-    twice = table[cells_of(table, image).duplicated(keep=False).to_numpy()]
+    twice = table[cells_of(plainly, image).duplicated(keep=False).to_numpy()]
     if len(twice):
         images = sorted(set(twice["image_path"]))
         raise UserError(

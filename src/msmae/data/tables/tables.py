@@ -106,7 +106,7 @@ def manifest_from_table(
     empty += files.notes()
     table, planes = _planes(table)
     empty += planes
-    table, duplicates = without_duplicates(table, where=where)
+    table, duplicates = without_duplicates(table, root=root, where=where)
     notes = [
         *notes,
         *votes,
