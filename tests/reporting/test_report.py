@@ -15,9 +15,7 @@ import pytest
 
 from html_page import Page, in_a_browser, page_of
 from msmae.errors import UserError
-from msmae.reporting.cases import failures
 from msmae.reporting.report import write_report
-from msmae.reporting.run_files import Panel
 from msmae.statistics.predictions import read_predictions, write_predictions
 from msmae.verbs.report import report
 from saved_run import add_panels, edit_metrics, make_predictions, put, write_run
@@ -397,13 +395,3 @@ def test_a_run_that_went_on_with_other_software_is_to_be_read_with_care(tmp_path
     put(run / "environment.json", {**record, "went_on_with": ["torch 2.14.0"]})
     page = page_of(run)
     assert "went on with other software than it was begun with (torch 2.14.0)" in page.text
-
-
-def test_a_slice_has_its_own_picture_and_says_which_it_is(tmp_path: Path) -> None:
-    """Every slice of a volume had been shown with the attention map of one of them."""
-    rows = make_predictions(classes=("a", "b")).head(2).assign(image_path="v.nii.gz", axis="2", index=["3", "9"])
-    rows = rows.assign(label="a", predicted="b")
-    name = "v.nii.gz (axis 2, index 9)"
-    panel = Panel(name, "a", "b", 0.9, tmp_path / "9.png", "wrong")
-    found = failures(rows, classes=("a", "b"), multilabel=False, panels=(panel,))
-    assert {case.image_path: case.panel for case in found} == {"v.nii.gz (axis 2, index 3)": None, name: panel}

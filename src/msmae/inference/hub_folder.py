@@ -72,6 +72,12 @@ def known_of_patients(run: Path) -> dict[str, Any]:
     return {name: found[name] for name in ("unit", "pooling", "calibration") if name in found} if found else {}
 
 
+def unit_of(run: Path) -> str:
+    """The column that names a run's units, where they are no patients."""
+    named = str(known_of_patients(run).get("unit", ""))
+    return "" if named == "patient_id" else named
+
+
 def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise ``UserError`` where the folder holds something already; with ``overwrite`` only where that is no export."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):

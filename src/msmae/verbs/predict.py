@@ -118,10 +118,10 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Path | 
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     goes_on = "parts" in there or there <= {*FOLDERS}  # as a killed command left it
     check_output(out, overwrite=options["overwrite"], writes=WRITES, goes_on=goes_on)
-    from msmae.inference.hub_folder import run_folder
+    from msmae.inference.hub_folder import run_folder, unit_of
 
     run = run_folder(run)
-    unit = unit_of(run)
+    unit = unit_of(Path(run))
     items = find_items(paths, on_error=options["on_error"], slices=options["slices"], unit=unit)
     from msmae.inference.bulk import Ranks, choose_device
     from msmae.inference.model import load
@@ -139,14 +139,6 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Path | 
     if options["sliding"]:
         raise UserError("only a segmentation run looks piece by piece", where="--sliding", mend="leave it out")
     return answer(run, model, items, out, ranks, {**options, "unit": unit})
-
-
-def unit_of(run: str) -> str:
-    """The column that names a run's units, where they are no patients."""
-    from msmae.inference.hub_folder import known_of_patients
-
-    named = str(known_of_patients(Path(run)).get("unit", ""))
-    return "" if named == "patient_id" else named
 
 
 def outline(run: str, model: Any, items: list[Item], out: Path, ranks: Any, options: dict[str, Any]) -> Path | None:
