@@ -133,7 +133,8 @@ def test_a_name_that_is_not_utf_8_is_written_out() -> None:
     prints = different(2)
     prints.problems[0] = "cut\udcfd short"
     manifest = manifest_of(rows)
-    found = audit(replace(manifest, notes=("n\udcff",)), prints=prints)
+    found = audit(replace(manifest, notes=("n\udcff",)), prints=prints, source="d\udcff")
+    assert found.source == "d\\xff"
     assert found.to_dict()["notes"] == ["n\\xff"]
     told = found.details
     assert told["patients_crossing"] == ["p\\xfe"]

@@ -88,7 +88,7 @@ def _reason(bits: int, moved: int | None, known: np.ndarray, limit: int | None, 
             f"{COVERED:.0%} of {len(known)} pictures of this data set, saved again (as JPEG, smaller, brighter), stay "
             f"within {moved} bits of themselves"
         )
-    if typical is not None and limit is not None:
+    if limit is not None:
         by_chance = f", and none is expected within {limit} bits by chance" if limit >= 0 else ""
         pieces.append(f"two different pictures are usually {typical} bits apart{by_chance}")
     if moved is not None and 0 <= bits < moved:
