@@ -248,7 +248,7 @@ def test_fifteen_bits_spread_over_fifteen_words_are_found(whole: int) -> None:
             near_pairs(np.stack([one, other]), within=within)
 
 
-@pytest.mark.parametrize(("number", "crowd"), [(CROWD, False), (CROWD + 2, True)])
+@pytest.mark.parametrize(("number", "crowd"), [(CROWD + 1, False), (CROWD + 2, True)])
 def test_hashes_with_a_word_in_common_are_a_crowd_where_not_all_are_compared(number: int, crowd: bool) -> None:
     hashes = np.random.default_rng(0).integers(0, 2**16, (number, 16)).astype(np.uint16)
     hashes[:, 3] = 7

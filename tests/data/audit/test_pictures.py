@@ -8,7 +8,7 @@ from test_audit import different
 from test_sheet import pictures
 
 from msmae.data.audit.columns import Columns
-from msmae.data.audit.counts import count_copies, count_leakage
+from msmae.data.audit.counts import count_copies, count_leakage, small_classes
 from msmae.data.audit.duplicates import clusters, find_duplicates
 from msmae.data.audit.neighbours import FARTHEST, near_pairs
 from msmae.data.audit.threshold import choose_threshold
@@ -46,6 +46,12 @@ def test_counts_are_of_pictures_and_not_of_images() -> None:
     told = count_copies(columns, pictures([0, 1, 2, 2], [(0, 1, 9)]))
     assert (told["near_pairs"], told["near_conflicts"], told["near_across_patients"]) == (1, 1, 1)
     assert (told["identical_pairs"], told["near_clusters"], told["largest_cluster"]) == (1, 1, 2)
+
+
+def test_a_class_is_small_by_its_groups_and_not_by_its_images() -> None:
+    labels = ["mild;rare", "mild", "mild", "rare", "rare", "", "also rare"]
+    columns = Columns(np.array(labels, dtype=object), *(np.array([""] * 7, dtype=object) for _ in range(3)))
+    assert small_classes(columns, np.array([0, 1, 2, 0, 5, 6, 7])) == {"also rare": 1, "rare": 2}
 
 
 def test_clusters_are_of_pixels_nearness_patients_and_other_names() -> None:

@@ -38,10 +38,10 @@ def near_pairs(hashes: np.ndarray, *, within: int) -> tuple[np.ndarray, bool]:
         order = np.argsort(key, kind="stable")
         shared, partner = hashes[order, word], hashes[order, PARTNER[word]]
         at = np.arange(len(order))
-        for step in range(1, CROWD + 1):
+        for step in range(1, CROWD + 2):
             at = at[: np.searchsorted(at, len(order) - step)]
             at = at[shared[at + step] == shared[at]]
-            if len(at) == 0:
+            if len(at) == 0 or step > CROWD:
                 break
             likely = at[np.bitwise_count(partner[at + step] ^ partner[at]) <= 1]
             found.append(_near(hashes, order[likely], order[likely + step], within=within, word=word))
