@@ -244,3 +244,10 @@ def test_the_card_says_whose_mean_it_is_and_what_was_done_about_rare_classes(tmp
     assert "encoder" in known["preprocessing"]
     assert "training images" not in known["preprocessing"]
     assert known["imbalance"] == BALANCE["logit_adjustment"]
+
+
+def test_an_external_test_divides_nothing(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_predictions())
+    assert "divided at random" in facts(read_run_files(run))["partition"]
+    edit_metrics(run, lambda metrics: metrics.update(external={"run": "mine", "data": "other.csv"}))
+    assert "random" not in facts(read_run_files(run))["partition"]

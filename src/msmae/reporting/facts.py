@@ -115,14 +115,10 @@ def _data_facts(run: RunFiles) -> dict[str, str]:
         "source": f"Read from “{Path(str(run.config['data'])).name}”." if run.config.get("data") else "",
         "sizes": _join(f"{name}: {size}" for name, size in headline.sizes(run)),
         "excluded": _excluded(run),
-        "partition": "",
-        "disjoint": "",
-        "missing_labels": "",
-        "flow": "",
-        "characteristics": "",
-        "events": "",
-    }
-    if dataset:
+    } | dict.fromkeys(("partition", "disjoint", "missing_labels", "flow", "characteristics", "events"), "")
+    if run.external:
+        known["partition"] = "Nothing was divided: every labelled image is a test image."
+    elif dataset:
         known["partition"] = (
             "Splits that came with the data were kept; images without one were divided at random, stratified by label "
             f"and with the images of a patient together ({percentage(dataset.get('val_fraction', 0))} for validation, "
