@@ -17,10 +17,10 @@ def encoder() -> VisionTransformer:
     return VisionTransformer(image_size=(8, 8), patch_size=4, channels=1, width=8, depth=3, heads=2, registers=2)
 
 
-def of_names(model: nn.Module, *, layer_decay: float = 1.0) -> dict[str, tuple[float, float]]:
+def of_names(model: nn.Module, *, layer_decay: float = 1.0, encoder: float = 1.0) -> dict[str, tuple[float, float]]:
     """Learning rate (of 1) and weight decay (of 0.05) of each parameter, by name."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = layerwise_groups(model, 1.0, 0.05, layer_decay)
+    groups = layerwise_groups(model, 1.0, 0.05, layer_decay, encoder=encoder)
     found = [(names[id(p)], (g["lr"], g["weight_decay"])) for g in groups for p in g["params"]]
     assert len({name for name, _ in found}) == len(found), "a parameter is in two groups"
     return dict(found)
@@ -47,6 +47,15 @@ def test_a_classifier_within_a_selection_has_the_same_rates():
     )
     assert within.pop("glance.coarse")[0] == 1
     assert within == {f"model.{name}": value for name, value in alone.items()}
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_the_encoders_layers_get_a_share_and_what_stands_above_them_all(layer_decay: float):
+    model = Classifier(encoder(), classes=2)
+    before, gentle = of_names(model, layer_decay=layer_decay), of_names(model, layer_decay=layer_decay, encoder=0.25)
+    for name, (rate, decay) in before.items():
+        above = name.startswith(("head.", "encoder.norm."))
+        assert gentle[name] == pytest.approx((rate if above else rate / 4, decay)), name
 
 
 def test_what_is_frozen_is_left_out_and_one_rate_makes_two_groups():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 def layerwise_groups(
-    model: nn.Module, rate: float, weight_decay: float, layer_decay: float = 1.0
+    model: nn.Module, rate: float, weight_decay: float, layer_decay: float = 1.0, *, encoder: float = 1.0
 ) -> list[dict[str, Any]]:
     """Parameter groups of AdamW, one for every layer and kind: rates fall from layer to layer towards the image (BEiT,
     arXiv 2106.08254), and weight decay is for matrices only.
@@ -23,15 +23,17 @@ def layerwise_groups(
     Args:
         rate: learning rate of what stands above the encoder's blocks.
         layer_decay: each block's rate over that of the block above it; 1: the same rate for all.
+        encoder: the share of its rate that each layer of the encoder up to its last block gets.
     """
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     top = 1 + max((layer_of(name, 0) for name, _ in trained), default=0)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in trained:
-        layer = layer_of(name, top) if layer_decay != 1 else top
+        layer = layer_of(name, top) if (layer_decay, encoder) != (1, 1) else top
         groups.setdefault((layer, decayed(name, parameter)), []).append(parameter)
+    rates = {layer: rate * layer_decay ** (top - layer) * (encoder if layer < top else 1) for layer, _ in groups}
     return [
-        {"params": group, "lr": rate * layer_decay ** (top - layer), "weight_decay": weight_decay if decays else 0.0}
+        {"params": group, "lr": rates[layer], "weight_decay": weight_decay if decays else 0.0}
         for (layer, decays), group in sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1]))
     ]
 

@@ -30,6 +30,8 @@ from msmae.training.trainer import StageModule, check_trainer, fit, make_trainer
 
 AUXILIARY = 0.4
 """Weight of each further head under deep supervision (SETR, arXiv 2012.15840)."""
+GENTLE = 0.1
+"""The share of its rate that an encoder gets which has learned already: the decoder beside it begins from nothing."""
 
 
 class SegmentModule(StageModule):
@@ -89,7 +91,8 @@ class SegmentModule(StageModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with layer-wise learning-rate decay in the encoder; the decoder learns at the full rate."""
-        groups = layerwise_groups(self.model, self.rate, self.settings.weight_decay, self.settings.layer_decay)
+        settings, encoder = self.settings, GENTLE if self.prepared.origin else 1.0
+        groups = layerwise_groups(self.model, self.rate, settings.weight_decay, settings.layer_decay, encoder=encoder)
         return self.with_schedule(groups, betas=(0.9, 0.999))
 
 
@@ -130,7 +133,7 @@ def segment_model(prepared: Prepared, run: Path) -> None:
         epochs=settings.epochs,
         settings=prepared.settings.trainer,
         callbacks=[
-            *averaging_of(model, settings.ema),
+            *averaging_of(model, settings.ema, warm=bool(prepared.origin)),
             *([StopEarly("val_dice", mode="max", patience=settings.patience)] if settings.patience else []),
             BestCheckpoint(run, monitor="val_dice", mode="max"),
         ],
