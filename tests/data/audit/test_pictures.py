@@ -65,6 +65,9 @@ def test_clusters_are_of_pixels_nearness_patients_and_other_names() -> None:
     assert of("--x---x") == [0, 1, 0, 1, 0, 1, 0]
     assert of("xx-----") == [0, 0, 0, 0, 0, 0, 1]
     assert of("x------", "-x-----") == [0, 1, 0, 1, 0, 1, 2]  # a patient and a cluster of one name
+    unreadable = pictures([0, 1, 1, 2], [])
+    unreadable.picture[0] = -1
+    assert clusters(unreadable).tolist() == [0, 1, 1, 2]
     assert of("-------", "---a--a", "a------") == [0, 1, 0, 1, 0, 1, 1]
 
 
