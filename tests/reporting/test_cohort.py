@@ -45,8 +45,8 @@ def test_slices_of_a_volume_are_told_apart() -> None:
 
 
 def test_ages_are_read_as_hospitals_write_them() -> None:
-    ages = years(pd.Series(["45", "045Y", "018M", "60.0", "002W", "", "unknown", "-3"]))
-    np.testing.assert_allclose(ages, [45, 45, 1.5, 60, 14 / 365.25, np.nan, np.nan, np.nan])
+    ages = years(pd.Series(["45", "045Y", "018M", "60.0", "002W", "54,5", "", "unknown", "-3"]))
+    np.testing.assert_allclose(ages, [45, 45, 1.5, 60, 14 / 365.25, 54.5, np.nan, np.nan, np.nan])
     bands = age_bands(pd.Series([0.0, 19.9, 20.0, 79.0, 80.0, 101.0, np.nan]))
     assert bands.tolist() == ["0–19", "0–19", "20–39", "60–79", "80+", "80+", ""]
 

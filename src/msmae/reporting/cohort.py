@@ -119,11 +119,12 @@ def is_age(column: str) -> bool:
 
 
 def years(text: pd.Series) -> pd.Series:
-    """Ages in years, float64, nan where not known; DICOM's ``045Y``, ``018M``, ``003W`` and ``010D`` are read too."""
+    """Ages in years, float64, nan where not known; DICOM's ``045Y``, ``018M``, ``003W`` and ``010D`` are read, too, and
+    ``60,5``."""
     unit = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
     def one(value: str) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([YMWD]?)", str(value).strip().upper())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([YMWD]?)", str(value).strip().upper().replace(",", "."))
         return float(match[1]) * unit[match[2] or "Y"] if match else np.nan
 
     return text.map(one).astype(np.float64)

@@ -93,6 +93,9 @@ def test_labels_are_cleaned_and_unknown_ones_counted(tmp_path):
 def test_whole_numbers_written_with_a_point_are_whole_numbers(tmp_path):
     manifest = open_dataset(write_table(tmp_path, "image_path,label\n1.png,1.0\n2.png,10.0\n3.png,nan\n"))
     assert manifest.classes == ("1", "10")
+    (tmp_path / "comma").mkdir()
+    comma = write_table(tmp_path / "comma", "image_path;label\n1.png;1,0\n2.png;10,0\n3.png;2\n")
+    assert open_dataset(comma).classes == ("1", "2", "10")
     (tmp_path / "other").mkdir()
     assert open_dataset(write_table(tmp_path / "other", "image_path,label\n1.png,1.0\n2.png,1.5\n")).classes == (
         "1.0",

@@ -33,15 +33,15 @@ NONE_FOUND = {"no finding", "no findings", "no_finding", "nofinding"}
 def clean_labels(labels: pd.Series) -> tuple[pd.Series, list[str]]:
     """One way of writing each label, and what a person should know of it.
 
-    ``nan`` and its kin become "no label"; ``3.0`` becomes ``3`` where all labels are whole numbers; the pieces of
-    ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays. Where no label has a ``;``, ``b|a``
+    ``nan`` and its kin become "no label"; ``3.0`` and ``3,0`` become ``3`` where all labels are whole numbers; the
+    pieces of ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays. Where no label has a ``;``, ``b|a``
     are several labels, and so are ``b, a`` and ``b+a`` where each piece is also a label of its own; ``No Finding``
     among them is none of the classes.
     """
     cleaned = ["" if label.strip().lower() in UNKNOWN else plain(label.strip()) for label in labels]
     cleaned, told = _separated(cleaned)
-    if all(re.fullmatch(r"\d+(\.0*)?", label, re.ASCII) for label in cleaned if label):
-        cleaned = [label.partition(".")[0] for label in cleaned]
+    if all(re.fullmatch(r"\d+(\.0*|,00?)?", label, re.ASCII) for label in cleaned if label):
+        cleaned = [re.split("[.,]", label)[0] for label in cleaned]
     cleaned = [_ordered(label) if SEPARATOR in label else label for label in cleaned]
     return pd.Series(cleaned, index=labels.index, dtype=object), told
 
