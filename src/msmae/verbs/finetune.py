@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from msmae.errors import UserError
 from msmae.runs.lock import alone
 
 OF_MODEL = (
-    "model", "panels", "metrics.json", "predictions.csv", "predictions_patients.csv", "labels_to_check.csv",
+    "panels", "metrics.json", "predictions.csv", "predictions_patients.csv", "labels_to_check.csv",
     "neighbours.csv", "report.html", "model_card.md", "claim_2024.md", "tripod_ai.md",
-    "checkpoints/last.ckpt", "checkpoints/before.ckpt", "checkpoints/best.ckpt",
+    "checkpoints/last.ckpt", "checkpoints/before.ckpt", "checkpoints/best.ckpt", "model",
 )  # fmt: skip
-"""What RUN holds of its classifier, but for what was measured from some of the patches."""
+"""What RUN holds of its classifier, but for what was measured from some of the patches; the model goes last."""
+PAUSE = 0.2
+"""Seconds between two looks whether the main process has removed a model."""
 
 
 @alone("run")
@@ -78,9 +81,15 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
 
 
 def forget_model(folder: Path) -> None:
-    """Remove a run's classifier and what was drawn from it; the pre-trained encoder stays."""
+    """Remove a run's classifier and what was drawn from it; the pre-trained encoder stays. Of several processes the
+    main one does, and the others wait for it.
+    """
     from msmae.evaluation.keep import forget_measured
-    from msmae.runs.folder import clear_output
+    from msmae.runs.folder import clear_output, is_helper_process
 
+    if is_helper_process():
+        while (folder / "model").is_dir():
+            time.sleep(PAUSE)
+        return
     forget_measured(folder)
     clear_output(folder, OF_MODEL)

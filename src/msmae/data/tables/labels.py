@@ -34,9 +34,9 @@ def clean_labels(labels: pd.Series) -> tuple[pd.Series, list[str]]:
     """One way of writing each label, and what a person should know of it.
 
     ``nan`` and its kin become "no label"; ``3.0`` and ``3,0`` become ``3`` where all labels are whole numbers; the
-    pieces of ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays. Where no label has a ``;``, ``b|a``
-    are several labels, and so are ``b, a`` and ``b+a`` where each piece is also a label of its own; ``No Finding``
-    among them is none of the classes.
+    pieces of ``b; a`` are put in order; ``;`` alone (examined, none of the classes) stays. Where no label has a ``;``,
+    ``b|a`` are several labels, and so are ``b, a`` and ``b+a`` where each piece is also a label of its own; ``No
+    Finding`` among them is none of the classes.
     """
     cleaned = ["" if label.strip().lower() in UNKNOWN else plain(label.strip()) for label in labels]
     cleaned, told = _separated(cleaned)
