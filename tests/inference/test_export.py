@@ -254,9 +254,12 @@ def test_the_readme_of_a_segmenter_says_nothing_of_a_classifier(segmenter: Path,
 
 
 @pytest.mark.slow
-def test_the_recipe_of_the_docs_ends_where_predict_ends(run: Path, tmp_path: Path):
+@pytest.mark.parametrize("numbers", ["uint8", "uint16"])
+def test_the_recipe_of_the_docs_ends_where_predict_ends(numbers: str, tmp_path: Path):
+    run = served_run.write_run(tmp_path / "run", numbers=numbers)
     export(str(run), out=str(tmp_path / "model.onnx"))
-    Image.fromarray(served_run.pixels(3, (75, 100))).save(tmp_path / "scan.png")
+    pixels = served_run.pixels(3, (75, 100)).astype(numbers) * (20 if numbers == "uint16" else 1)
+    Image.fromarray(pixels).save(tmp_path / "scan.png")
     script = re.findall(r"```python\n(.*?)```", HOWTO.read_text(encoding="utf-8"), re.DOTALL)[0]
     assert "msmae" not in script
     shown = subprocess.run(
