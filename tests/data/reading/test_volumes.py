@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from msmae.data.reading.decoding import Job
 from msmae.data.reading.images import ImageSource, Plane, Reading, count_channels, read_image
 from msmae.data.reading.masks import read_mask
 from msmae.data.reading.volumes import volume_shape
@@ -130,3 +131,24 @@ def test_a_volume_of_colours_is_not_called_damaged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the volume holds colours") as caught:
         read_image(tmp_path / "rgb.nii", plane=Plane(axis=2, index=1))
     assert "damaged" not in str(caught.value)
+
+
+def test_a_mask_that_lost_its_image_s_affine_is_not_mirrored_in_silence(tmp_path: Path) -> None:
+    values, inside = np.full((16, 20, 4), 100, np.int16), np.zeros((16, 20, 4), np.uint8)
+    values[2:6, 3:8], inside[2:6, 3:8] = 300, 1
+    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "image.nii")
+    mask = nibabel.Nifti1Image(inside, affine)
+    nibabel.save(mask, tmp_path / "same.nii")
+    nibabel.save(nibabel.as_closest_canonical(mask), tmp_path / "turned.nii")  # type: ignore[no-untyped-call]
+    nibabel.save(nibabel.Nifti1Image(inside, np.eye(4)), tmp_path / "lost.nii")
+    source = ImageSource(str(tmp_path / "image.nii"), Plane(axis=2, index=1))
+
+    def both(name: str) -> tuple[np.ndarray, np.ndarray]:
+        return Job([source], [[("", str(tmp_path / name))]], (20, 16), 1, Reading(), 1).both(0)
+
+    for name in ("same.nii", "turned.nii"):
+        image, read = both(name)
+        assert np.array_equal(image[0] > 200, read > 0)
+    with pytest.raises(UserError, match="axes run otherwise"):
+        both("lost.nii")

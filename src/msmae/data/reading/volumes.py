@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,32 @@ def read_nifti(
         values = _values(str(path), volume, status.st_size, status.st_mtime_ns)
     plane = np.take(values, index, axis=axis)  # [first, second remaining axis]
     return np.ascontiguousarray(plane.T[::-1, ::-1])[None]
+
+
+@lru_cache(maxsize=64)  # of the slices of a volume
+def check_alike(image: Path, mask: Path) -> None:
+    """UserError where the axes of a volume's mask run otherwise than the volume's, and it covers another part of space:
+    one of the two headers is wrong, and the mask would be mirrored.
+    """
+    with door(mask, what="NIfTI file"):
+        (first, turn), (second, other) = _open(image), _open(mask)
+        if np.array_equal(turn, other):
+            return
+        apart = np.abs(_box(first) - _box(second)).max()
+        if apart <= np.linalg.norm(first.affine[:3, :3], axis=0).max():
+            return
+    raise UserError(
+        f"its axes run otherwise than those of {image.name}, and it lies elsewhere: one of the two headers is wrong",
+        where=str(mask),
+        mend="save the mask with its image's affine",
+    )
+
+
+def _box(image: Any) -> np.ndarray:
+    """The least and the greatest coordinates of a volume's voxels, [2, 3] in millimetres."""
+    ends = [(-0.5, side - 0.5) for side in (*image.shape, 1, 1, 1)[:3]]
+    corners = np.array(list(product(*ends))) @ image.affine[:3, :3].T + image.affine[:3, 3]
+    return np.stack([corners.min(axis=0), corners.max(axis=0)])
 
 
 @lru_cache(maxsize=2)  # slices of one volume follow each other; size and time make a changed file a new entry
