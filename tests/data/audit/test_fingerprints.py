@@ -196,7 +196,9 @@ def test_a_page_is_outlined_on_the_same_page_of_its_mask(tmp_path: Path) -> None
     assert (list(found.problems), found.mask_problems) == ([2], {})
 
 
-def test_the_cache_follows_images_masks_archives_planes_and_settings(tmp_path: Path) -> None:
+def test_the_cache_follows_images_masks_archives_planes_and_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def key(image: str, mask: str = "", plane: Plane = WHOLE, reading: Reading | None = None) -> str:
         masks = (str(tmp_path / mask),) if mask else ()
         return _content_key([ImageSource(str(tmp_path / image), plane)], [masks], reading or Reading())
@@ -220,6 +222,9 @@ def test_the_cache_follows_images_masks_archives_planes_and_settings(tmp_path: P
     write("a.png", 11)
     assert key("a.png") != before[0]
     assert key("gone.png") == key("gone.png") != key("a.png")
+    now = key("a.png")
+    monkeypatch.setattr(fingerprints, "version", lambda name: "99")  # of what decodes
+    assert key("a.png") != now
 
 
 def test_the_cache_tells_folders_apart_that_are_named_from_within(
@@ -260,7 +265,7 @@ def test_the_same_numbers_have_one_digest_whatever_holds_them() -> None:
 
 
 def test_a_mark_of_8_bits_is_of_full_contrast_and_one_of_16_of_the_images_own() -> None:
-    pixels = (np.indices((1, 32, 32)).sum(axis=0) % 2 * 100).astype(np.uint8)
+    pixels = (np.indices((1, 32, 32)).sum(axis=0) % 2 * 127).astype(np.uint8)
     bright = (255 * (pixels > 0)).astype(np.uint8)
     marks = [_describe(seen, "", 0, resave=False)["marks"] for seen in (pixels, pixels.astype(np.uint16), bright)]
     assert marks[0] == 0

@@ -54,6 +54,12 @@ def test_a_class_is_small_by_its_groups_and_not_by_its_images() -> None:
     assert small_classes(columns, np.array([0, 1, 2, 0, 5, 6, 7])) == {"also rare": 1, "rare": 2}
 
 
+def test_labels_are_counted_in_their_order() -> None:
+    columns = Columns(*(np.array(list(cells), dtype=object) for cells in ("baca", "pppp", "xxxx", "yyyy")))
+    columns.labels[2] = ""
+    assert list(columns.by_label(mask(4, 0, 1, 2)).items()) == [("(no label)", 1), ("a", 1), ("b", 1)]
+
+
 def test_clusters_are_of_pixels_nearness_patients_and_other_names() -> None:
     def of(patients: str = "", *others: str) -> list[int]:
         named = np.array(list((patients or "-" * 7).replace("-", " ")), dtype=object)

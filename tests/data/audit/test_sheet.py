@@ -15,6 +15,8 @@ from msmae.data.audit.columns import Columns
 from msmae.data.audit.duplicates import Duplicates, keep_together
 from msmae.data.audit.sheet import GAP, LINE, SIDE, Pair, worst_pairs
 from msmae.data.audit.threshold import given_threshold
+from msmae.data.reading.images import Reading
+from msmae.errors import UserError
 
 
 def columns_of(labels: str, splits: str = "", patients: str = "") -> Columns:
@@ -57,6 +59,8 @@ def test_of_near_pictures_images_on_two_sides_are_shown_and_the_nearest_first() 
         (1, 2, 3, "near"),
     ]
     assert shown(columns_of("--", "tt"), pictures([0, 1], [(0, 1, 5)])) == [(0, 1, 5, "near")]  # both in test
+    several = pictures([0, 1, 2, 3], [(0, 1, 9), (0, 2, 4), (0, 3, 6)])
+    assert [pair[:3] for pair in shown(columns_of("----", "rrrr"), several, at_most=2)] == [(0, 2, 4), (0, 3, 6)]
     across = "near, in test and in the pool"
     assert (0, 2, 5, across) in shown(columns_of("---", "ttr"), pictures([0, 1, 1], [(0, 1, 5)]))
     assert (2, 0, 5, across) in shown(columns_of("---", "rrt"), pictures([0, 1, 1], [(0, 1, 5)]))
@@ -74,6 +78,17 @@ def test_every_kind_has_its_share_and_the_worst_come_first() -> None:
     assert [bits for *_, bits, _ in shown(columns, pictures(numbers, near), at_most=5)] == [0, 1, 3, 5, 3]
     pair = Pair(0, 1, bits=0, across=False, labels=True, patients=False, identical=True)
     assert pair.harm == (True, False, True, True)
+
+
+def test_no_pairs_are_no_sheet_and_pictures_too_large_are_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        save(tmp_path / f"{name}.png", texture(0))
+    manifest = manifest_of([{"image_path": f"{name}.png", "label": name} for name in "ab"], tmp_path)
+    sheet = tmp_path / "sheet.png"
+    assert draw_worst_pairs(manifest, pictures([0, 1], []), sheet) == 0
+    with pytest.raises(UserError, match="limit"):
+        draw_worst_pairs(manifest, pictures([0, 0], []), sheet, reading=Reading(max_pixels=48 * 40 - 1))
+    assert not sheet.exists()
 
 
 @pytest.mark.parametrize("kind", ["colour", "grey", "16 bits", "one colour of 16 bits"])
@@ -102,6 +117,7 @@ def test_a_picture_stands_in_its_place_from_its_darkest_to_its_brightest(kind: s
         else:
             scaled = pixels if kind == "grey" else (pixels - pixels.min().astype(float)) * 255 / np.ptp(pixels)
             assert np.abs(seen - scaled[..., None]).max() <= 1
+            assert kind == "grey" or (seen.min(), seen.max()) == (0, 255)
         assert (sheet[top - 1, left : left + 90] == 211).all()  # light grey around it
 
 

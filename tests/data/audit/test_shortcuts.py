@@ -221,6 +221,18 @@ def test_certainty_is_of_the_patients_of_each_class(times: int, told: tuple[floa
     assert (found and (found.balanced_accuracy, found.guessing)) == told
 
 
+def test_a_rare_class_weighs_as_much_as_a_frequent_one() -> None:
+    """All twenty of a show the trait, and thirty of sixty of b: whoever counts images says b of all of them."""
+    names = np.array(["a" if image % 4 == 0 else "b" for image in range(80)], dtype=object)
+    shows = np.array([image % 4 == 0 or image // 4 % 2 == 0 for image in range(80)])
+    trait = shortcuts.Trait("x", shows[:, None].astype(float), lambda rows: "")
+    every = np.ones(80, dtype=bool)
+    parts = shortcuts._parts(names, np.arange(80), every)
+    found = shortcuts._put_to_test(trait, "class", names, np.arange(80), every, parts)
+    assert found is not None
+    assert found.balanced_accuracy == 0.75
+
+
 @pytest.mark.parametrize(("each", "named"), [(9, []), (10, ["site"])])
 def test_a_class_needs_ten_patients_to_be_guessed(each: int, named: list[str]) -> None:
     rows = [
