@@ -184,6 +184,7 @@ def test_a_mask_is_read_under_the_limits_of_its_image(tmp_path: Path) -> None:
     save(tmp_path / "mask.png", np.repeat(np.repeat(texture(0) > 128, 2, 0), 2, 1).astype(np.uint8))
     assert take_fingerprints(manifest, reading=Reading(max_pixels=48 * 40 * 4)).mask_problems == {}
     assert list(take_fingerprints(manifest, reading=Reading(max_pixels=48 * 40)).mask_problems) == [0]
+    assert list(take_fingerprints(manifest, reading=Reading(max_pixels=48 * 40 - 1)).problems) == [0]
     save(tmp_path / "mask.png", np.eye(48, 80, dtype=np.uint8))  # of other proportions
     assert list(take_fingerprints(manifest).mask_problems) == [0]
 

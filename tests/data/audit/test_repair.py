@@ -129,6 +129,7 @@ def test_data_without_duplicates_is_split_as_by_patient_alone() -> None:
 def test_nothing_left_is_an_error_that_says_so() -> None:
     prints = different(2)
     prints.problems.update({0: "damaged", 1: "damaged"})
+    assert prints.other_numbers() == {}
     with pytest.raises(UserError, match="no image is left"):
         repair(manifest_of([{"image_path": "0.png"}, {"image_path": "1.png"}]), prints, find_duplicates(prints))
 
