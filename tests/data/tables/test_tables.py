@@ -257,6 +257,10 @@ def test_the_columns_that_may_be_meant_are_offered(tmp_path: Path) -> None:
     (tmp_path / "semi.csv").write_text("\n".join(["image_path;patient", *(f"{i}.png;p{i}" for i in range(12))]))
     with pytest.raises(UserError, match=r"--label-column NAME; .*--label-column '' for unlabelled data"):
         read_csv_manifest(tmp_path / "semi.csv")
+    rows = [f"{i}.png;m{i}.png;{'train' if i % 2 else 'Test'}" for i in range(12)]
+    (tmp_path / "semi.csv").write_text("\n".join(["image_path;mask_path;split", *rows]))
+    with pytest.raises(UserError, match=r"the classes: --label-column NAME; .*'' for .*a segmenter needs no labels"):
+        read_csv_manifest(tmp_path / "semi.csv")
 
 
 def test_of_two_columns_alike_it_is_said_which_is_taken(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from msmae.data.manifest import NO_FINDING, SEPARATOR
 from msmae.data.manifest import UNSURE as MARK
 from msmae.data.tables.listing import IMAGE_SUFFIXES, count, some
+from msmae.data.tables.roles import SPLIT_NAMES
 from msmae.errors import UserError
 
 YES, NO, UNSURE, EMPTY = {"1", "1.0"}, {"0", "0.0"}, {"-1", "-1.0"}, {"", "nan", "NaN"}
@@ -65,12 +66,13 @@ def offer(column: str, table: pd.DataFrame) -> str:
         return f"name the right one, {flag} NAME"
     names = finding_columns(table)
     findings = f"; a column a finding: {flag} '{SEPARATOR.join(names)}'" if names else ""
-    few = few_values(table, without=[*files, *names])
+    splits = [name for name, those in cells.items() if those and {cell.lower() for cell in those} <= SPLIT_NAMES.keys()]
+    few = few_values(table, without=[*files, *names, *splits])
     likely = [f"{flag} {shlex.quote(name)} ({some(sorted(cells[name]))})" for name in few[:3]]
     named = " or ".join(likely) or f"{flag} NAME"
     return (
         f"say which holds the classes: {named}{findings}; {flag} patients.csv:NAME for a table with a row a patient, "
-        f"{flag} '' for unlabelled data"
+        f"{flag} '' for unlabelled data; a segmenter needs no labels"
     )
 
 
