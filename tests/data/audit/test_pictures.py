@@ -11,7 +11,7 @@ from msmae.data.audit.columns import Columns
 from msmae.data.audit.counts import count_copies, count_leakage, small_classes
 from msmae.data.audit.duplicates import clusters, find_duplicates
 from msmae.data.audit.neighbours import FARTHEST, near_pairs
-from msmae.data.audit.threshold import choose_threshold
+from msmae.data.audit.threshold import _chance_limit, choose_threshold
 
 SHOWN = pictures([0, 1, 0, 2, 3, 1, 4], [(0, 3, 1), (1, 2, 4)])  # seven images of five pictures
 SHOWN.picture[6] = -1  # cannot be read; no image shows picture 4
@@ -111,3 +111,14 @@ def test_pairs_come_in_the_order_of_their_pictures() -> None:
     near, crowded = near_pairs(hashes, within=3)
     assert near.tolist() == [[0, 3, 2], [0, 8, 1], [2, 4, 2], [2, 7, 1], [3, 8, 3], [4, 7, 3]]
     assert not crowded
+
+
+def test_chance_is_that_of_as_many_tosses_as_the_hashes_have_independent_bits() -> None:
+    """Of 32 independent bits, each eight times in a hash, two of 2,000 pictures share all once in 2,000 such sets, and all
+    but one bit (eight of the hash) once in 65: more often than we allow, so the limit is under eight."""
+    bits = np.random.default_rng(0).random((2000, 32)) < 0.5
+    hashes = np.packbits(np.repeat(bits, 8, axis=1), axis=1).view(np.uint16)  # [n, 16]
+    limit, typical = _chance_limit(hashes)
+    assert typical == 128
+    assert limit is not None
+    assert 0 <= limit < 8
