@@ -114,8 +114,8 @@ def test_pairs_come_in_the_order_of_their_pictures() -> None:
 
 
 def test_chance_is_that_of_as_many_tosses_as_the_hashes_have_independent_bits() -> None:
-    """Of 32 independent bits, each eight times in a hash, two of 2,000 pictures share all once in 2,000 such sets, and all
-    but one bit (eight of the hash) once in 65: more often than we allow, so the limit is under eight."""
+    """Of 32 independent bits, each eight times in a hash, two of 2,000 pictures share all once in 2,000 such sets. All
+    but one (eight of the hash) they share once in 65: more often than is allowed, so the limit is under eight."""
     bits = np.random.default_rng(0).random((2000, 32)) < 0.5
     hashes = np.packbits(np.repeat(bits, 8, axis=1), axis=1).view(np.uint16)  # [n, 16]
     limit, typical = _chance_limit(hashes)
