@@ -104,7 +104,7 @@ def mask_value_obstacles(manifest: Manifest, settings: Settings, *, first: int =
     masked = manifest.select(rows)
     for row, source in enumerate(image_sources(masked)):
         try:
-            read_mask(masked.masks(row), rule, plane=source.plane)
+            read_mask(masked.masks(row), rule, image=source.path, plane=source.plane)
         except UserError as error:
             yield error
             return

@@ -152,3 +152,19 @@ def test_a_mask_that_lost_its_image_s_affine_is_not_mirrored_in_silence(tmp_path
         assert np.array_equal(image[0] > 200, read > 0)
     with pytest.raises(UserError, match="axes run otherwise"):
         both("lost.nii")
+
+
+@pytest.mark.parametrize(("thick", "middle"), [(1.0, True), (999.0, False)], ids=["nothing said", "thick slices"])
+def test_a_mask_is_not_mirrored_about_its_image_s_middle_nor_in_slices_as_thick_as_a_file_says(
+    tmp_path: Path, thick: float, middle: bool
+) -> None:
+    affine = np.diag([1.0, 1.0, thick, 1.0])
+    affine[:2, 3] = (-9.5, -7.5) if middle else (0, 0)
+    inside = np.zeros((20, 16, 3), np.uint8)
+    inside[2:6, 3:8] = 1
+    nibabel.save(nibabel.Nifti1Image(inside, affine), tmp_path / "image.nii")
+    nibabel.save(nibabel.Nifti1Image(inside, None if middle else np.diag([-1.0, 1, thick, 1])), tmp_path / "mask.nii")
+    image, mask = str(tmp_path / "image.nii"), tmp_path / "mask.nii"
+    with pytest.raises(UserError, match="axes run otherwise"):
+        read_mask([mask], image=image, plane=Plane(axis=2, index=1))
+    assert read_mask([image], image=image, plane=Plane(axis=2, index=1)).any()

@@ -281,3 +281,15 @@ def test_one_image_written_in_two_ways_is_one(tmp_path: Path) -> None:
     source.write_text("\n".join([*lines, f"{tmp_path}//b.png,x"]), encoding="utf-8")
     with pytest.raises(UserError, match="several rows that differ"):
         read_csv_manifest(source)
+
+
+def test_masks_may_be_written_otherwise_too_and_a_link_is_followed_before_its_parent(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "m.png", "far/a.png", "far/b/c.png")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "b", target_is_directory=True)
+    lines = ["image_path,label,mask_path", "a.png,x,m.png", f"./a.png,x,{tmp_path}/m.png", "link/../a.png,x,"]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    manifest = read_csv_manifest(tmp_path / "m.csv")
+    assert [Path(manifest.path(row)).resolve() for row in range(len(manifest))] == [
+        tmp_path / "a.png",
+        tmp_path / "far" / "a.png",
+    ]

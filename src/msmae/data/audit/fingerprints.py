@@ -28,7 +28,7 @@ from msmae.data.store import READERS
 from msmae.errors import UserError
 from msmae.files import whole
 
-FORMAT = 4
+FORMAT = 5
 ENOUGH = 300_000  # pixels that a large JPEG is decoded to: hashes, borders and marks need no more
 SETTLED = 24  # bits between a picture's hash and that of itself, decoded smaller
 RESAVED = 200  # images that are saved again to see how far their hashes move
@@ -221,7 +221,7 @@ def _mask_problem(source: ImageSource, masks: tuple[str, ...], shape: tuple[int,
     if not masks:
         return ""
     try:
-        read_mask(masks, shape=shape, plane=source.plane, reading=reading)
+        read_mask(masks, image=source.path, shape=shape, plane=source.plane, reading=reading)
     except UserError as error:
         return str(error)
     return ""

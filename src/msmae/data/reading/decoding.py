@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -26,7 +25,6 @@ from msmae.data.reading.images import (
     read_source,
 )
 from msmae.data.reading.masks import INSIDE, MaskRule, read_mask
-from msmae.data.reading.volumes import check_alike, is_nifti
 from msmae.errors import UserError
 
 log = logging.getLogger("msmae")
@@ -63,10 +61,9 @@ class Job:
             if self.rule is not None and row not in self.rule.healthy:
                 raise UserError("the image has no mask", where=at.path, mend="name it in the column mask_path")
             return np.zeros(self.size, np.uint8)
-        for _, path in self.masks[row]:
-            if is_nifti(Path(path)) and is_nifti(Path(at.path)):
-                check_alike(Path(at.path), Path(path))
-        mask = read_mask(self.masks[row], self.rule or INSIDE, shape=shape, plane=at.plane, reading=self.reading)
+        mask = read_mask(
+            self.masks[row], self.rule or INSIDE, image=at.path, shape=shape, plane=at.plane, reading=self.reading
+        )
         return fit_mask(mask, size=self.size)
 
     def both(self, row: int) -> tuple[np.ndarray, np.ndarray]:

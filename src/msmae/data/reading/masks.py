@@ -13,6 +13,7 @@ from msmae.data.reading.arrays import split_reference
 from msmae.data.reading.checks import by
 from msmae.data.reading.images import WHOLE, Plane, Reading, fit_mask, read_image, same_proportions
 from msmae.data.reading.pictures import open_picture
+from msmae.data.reading.volumes import check_alike, is_nifti
 from msmae.errors import UserError
 
 LISTED = 8
@@ -51,6 +52,7 @@ def read_mask(
     masks: Sequence[str | Path | tuple[str, str | Path]],
     rule: MaskRule = INSIDE,
     *,
+    image: str = "",
     shape: tuple[int, int] | None = None,
     plane: Plane = WHOLE,
     reading: Reading | None = None,
@@ -58,17 +60,20 @@ def read_mask(
     """Read the masks of one image and join them -> uint8 [H, W], numbers as the rule says.
 
     ``masks`` are files, or (class, file); under a rule with ``layers`` each is of its class, and bit k is set where
-    class k is. By default a pixel is 1 inside and 0 outside. ``shape`` is the image's (H, W): a mask at another
-    resolution is brought to it by its nearest pixels. Windows are for images, and do not apply.
+    class k is. By default a pixel is 1 inside and 0 outside. ``image`` is the image's file: a volume's masks must lie
+    where it does. ``shape`` is the image's (H, W): a mask at another resolution is brought to it by its nearest pixels.
+    Windows are for images, and do not apply.
 
     Raises:
         UserError: no mask, one in colour where its numbers are classes, numbers that are no class (they are listed),
-            other proportions than the image, or two masks that give a pixel two classes.
+            other proportions or axes than the image, or two masks that give a pixel two classes.
     """
     plain = replace(reading or Reading(), window="none")
     of_one = replace(rule, classes=1, layers=())
     joined: np.ndarray | None = None
     for name, path in [mask if isinstance(mask, tuple) else ("", mask) for mask in masks]:
+        if is_nifti(Path(image)) and is_nifti(Path(path)):
+            check_alike(Path(image), Path(path))
         mask = _one_mask(path, of_one if rule.layers else rule, plane=plane, reading=plain)  # [H, W]
         shape = shape or (mask.shape[0], mask.shape[1])
         mask = _fitted(mask, shape, where=str(path))

@@ -70,21 +70,26 @@ def read_nifti(
 
 @lru_cache(maxsize=64)  # of the slices of a volume
 def check_alike(image: Path, mask: Path) -> None:
-    """UserError where the axes of a volume's mask run otherwise than the volume's, and it covers another part of space:
-    one of the two headers is wrong, and the mask would be mirrored.
+    """UserError where the axes of a volume's mask run otherwise than the volume's, and it covers another part of space
+    or its header does not say which: one of the two headers is wrong, and the mask would be mirrored.
     """
     with door(mask, what="NIfTI file"):
         (first, turn), (second, other) = _open(image), _open(mask)
         if np.array_equal(turn, other):
             return
-        apart = np.abs(_box(first) - _box(second)).max()
-        if apart <= np.linalg.norm(first.affine[:3, :3], axis=0).max():
+        voxel = np.abs(first.affine[:3, :3]).max(axis=1)  # along each axis of space
+        if _says_where(second) >= _says_where(first) and (np.abs(_box(first) - _box(second)) <= voxel).all():
             return
     raise UserError(
         f"its axes run otherwise than those of {image.name}, and it lies elsewhere: one of the two headers is wrong",
         where=str(mask),
         mend="save the mask with its image's affine",
     )
+
+
+def _says_where(image: Any) -> bool:
+    """Whether a header says where in space the voxels lie; nibabel puts them in the middle where it does not."""
+    return bool(image.header["qform_code"] or image.header["sform_code"])
 
 
 def _box(image: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from msmae.data.tables.listing import IMAGE_SUFFIXES, count, some
 from msmae.data.tables.roles import SPLIT_NAMES
 from msmae.errors import UserError
 
-YES, NO, UNSURE, EMPTY = {"1", "1.0"}, {"0", "0.0"}, {"-1", "-1.0"}, {"", "nan", "NaN"}
+YES, NO, UNSURE, EMPTY = {"1", "1.0", "1,0"}, {"0", "0.0", "0,0"}, {"-1", "-1.0", "-1,0"}, {"", "nan", "NaN"}
 POLICIES = {"ignore": ("?", "?"), "empty_zeros": ("?", "0"), "zeros": ("0", "0"), "ones": ("1", "0")}
 """``unknown=`` -> what -1 and what an empty cell count as; ``?``: as not known."""
 FEWEST = 3

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def _alike(names: set[str]) -> list[str]:
 def check_classes(labels: Sequence[str] | pd.Series, *, where: str) -> None:
     """Raise ``UserError`` for measurements in place of classes: numbers with decimals, most of them different."""
     given = [label for label in labels if label]
-    measured = [label for label in given if re.fullmatch(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?", label, re.ASCII)]
+    measured = [label for label in given if re.fullmatch(r"[+-]?\d*[.,]\d+(?:[eE][+-]?\d+)?", label, re.ASCII)]
     if len(given) >= 8 and len(measured) >= 0.8 * len(given) and 2 * len(set(given)) > len(given):
         raise UserError(
             f"the labels are measurements, not classes: {len(set(given)):,} numbers in {count(len(given), 'image')} "
@@ -221,8 +222,14 @@ def without_duplicates(table: pd.DataFrame, *, root: Path, where: str) -> tuple[
     ``/data/a.png``); raises ``UserError`` where an image has rows that differ."""
     plainly = table
     if any(path.startswith(("/", "..")) or "./" in path or "//" in path for path in table["image_path"]):
-        base = os.path.abspath(root)
-        plainly = table.assign(image_path=[os.path.normpath(os.path.join(base, path)) for path in table["image_path"]])
+        real = lru_cache(maxsize=None)(os.path.realpath)
+
+        def place(path: str) -> str:
+            folder, name = os.path.split(os.path.join(root, path))
+            return os.path.join(real(folder), name) if name else path
+
+        files = [name for name in ("image_path", "mask_path") if name in table]
+        plainly = table.assign(**{name: [place(path) for path in table[name]] for name in files})
     exact = cells_of(plainly, list(table.columns)).duplicated().to_numpy()
     table, plainly = table[~exact], plainly[~exact]
     image = [column for column in ("image_path", "axis", "index", "frame") if column in table]
