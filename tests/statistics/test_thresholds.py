@@ -38,8 +38,9 @@ def test_no_other_threshold_does_better(rows: list[tuple[int, bool]], target: fl
 
     best = sum(tried[youden(at)])
     assert best == pytest.approx(max(sum(both) for threshold, both in tried.items() if np.isfinite(threshold)))
-    enough = [threshold for threshold, (sensitivity, _) in tried.items() if sensitivity >= target]
-    assert target_sensitivity(at, target) == max(enough)
+    enough = [both for both in tried.values() if both[0] >= target]
+    best = max(enough, key=lambda both: (both[1], both[0]))  # most specific, then most sensitive
+    assert tried[target_sensitivity(at, target)] == best
 
 
 def test_a_score_at_the_threshold_is_called() -> None:

@@ -70,10 +70,12 @@ def youden(at: Sweep) -> float:
 
 
 def target_sensitivity(at: Sweep, target: float) -> float:
-    """The highest threshold that finds at least the share ``target`` of the class, hence with the best specificity."""
+    """The threshold with the best specificity of those that find at least the share ``target`` of the class; of equals
+    the lowest, which finds most."""
     if not 0 < target <= 1:
         raise UserError(f"a target sensitivity of {target}", mend="give a share above 0 and at most 1, such as 0.95")
-    return float(at.thresholds[np.argmax(at.sensitivity >= target)])
+    enough = np.argmax(at.sensitivity >= target)
+    return float(at.thresholds[at.alarms == at.alarms[enough]][-1])
 
 
 def operating_points(
