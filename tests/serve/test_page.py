@@ -74,6 +74,10 @@ def test_an_image_is_answered_and_looked_through(page: Any, server: Served) -> N
     assert page.inner_text("#image-answer .what") == likeliest
     assert page.locator("#image-answer .bars li").count() == len(CLASSES)
     assert page.locator("#image-answer .bars .inside").count() == len(answer["conformal_set"])
+    assert page.inner_text("#keep-value").startswith("100%")  # of a model that was not prepared for less
+    with page.expect_response("**/predict"):
+        page.fill("#keep", "50")
+    page.get_by_text("32 of 64 patches", exact=False).first.wait_for()
     shown = [picture(page)]
     for name in ("Attention", "Kept patches", "Reconstruction"):
         page.get_by_role("button", name=name).click()
@@ -154,7 +158,7 @@ def test_the_keyboard_is_enough(page: Any, server: Served) -> None:
     assert page.get_attribute("#thumbs button", "aria-pressed") == "true"
     page.focus("#keep")
     with page.expect_response("**/predict"):
-        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")
     page.focus("#again")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "choose"

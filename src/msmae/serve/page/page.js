@@ -346,11 +346,12 @@ async function begin() {
   }
   $("token").hidden = true;
   alertText();
-  const { task, multilabel, classes, least_keep } = state.info;
+  const { task, multilabel, classes, least_keep, prepared } = state.info;
   const key = task === "segmentation" ? "about_outline" : multilabel ? "about_several" : "about";
   $("about").textContent = say(key, { classes: list(classes) });
   $("keep").min = Math.max(5, Math.ceil(least_keep * 20) * 5);
-  state.keep = Math.max(0.25, least_keep);
+  state.keep = prepared ? Math.max(0.25, least_keep) : 1;
+  $("keep").value = 100 * state.keep;
   document.body.classList.add("ready");
 }
 
