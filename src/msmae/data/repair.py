@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.data.audit.columns import Columns
-from msmae.data.audit.counts import label_conflicts
+from msmae.data.audit.counts import conflicts
 from msmae.data.audit.details import name_image
 from msmae.data.audit.duplicates import NEAR, Duplicates, find_duplicates, keep_together
 from msmae.data.audit.fingerprints import Fingerprints
@@ -107,7 +107,7 @@ def _left_out(manifest: Manifest, columns: Columns, prints: Fingerprints, duplic
         saying = np.stack([column[rows] != "" for column in (columns.labels, columns.patients, masks)])  # [3, k]
         best = rows[np.lexsort((rows, *~saying[::-1]))[0]]
         why |= {int(row): copy for row in rows if row != best}
-    why |= {int(row): conflict for rows in label_conflicts(columns, duplicates) for row in rows}
+    why |= {int(row): conflict for rows in conflicts(columns.labels, duplicates) for row in rows}
     why |= {int(row): constant for row in np.flatnonzero(prints.readable & prints.record["constant"])}
     why |= dict.fromkeys(prints.problems, unreadable)
     return dict(sorted(why.items()))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msmae.data.manifest import Manifest
 from msmae.data.tables.listing import count, some
 
-DECIMAL = re.compile(r"^(\d+)[.,]0+$", re.ASCII | re.MULTILINE)
+DECIMAL = re.compile(r"^(\d+)(?:\.0+|,00?)$", re.ASCII | re.MULTILINE)
 """A whole number as a program writes it that takes ids for measurements."""
 BETWEEN = re.compile(
     r"(?!^-\d)(?:[^\S\n]|[_^-])+|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])",  # but for the sign of a negative number

@@ -175,7 +175,7 @@ def _content_key(job: Job) -> str:
     if job.smallest > 1:
         settings.append(job.smallest)
     if any(mask.lower().endswith((".nii", ".nii.gz")) for masks in job.masks for _, mask in masks):
-        settings.append("no mask is mirrored")  # as one without its image's affine was
+        settings.append("masks lie where their images do")  # those without an affine were mirrored
     digest = hashlib.sha256(json.dumps(settings).encode())
     for source, masks in zip(job.sources, job.masks, strict=True):
         digest.update(

@@ -118,11 +118,10 @@ def run_folder(name: str) -> str:
     """The folder that the name of a run means: of a model on the hub the fetched one, of RUN/model RUN."""
     if name.startswith("hf:"):
         return str(fetch_model(name))
-    folder = Path(name)
-    tested = (
-        folder.name == "model" and (folder / "config.json").is_file() and (folder.parent / "metrics.json").is_file()
-    )
-    return str(folder.parent) if tested else name
+    folder = Path(name).resolve()
+    ours = all((folder.parent / file).is_file() for file in ("config.yaml", "metrics.json"))
+    of_run = ours and folder.name == "model" and (folder / "config.json").is_file() and not (folder / POOLED).is_file()
+    return str(Path(name).parent if Path(name).name == "model" else folder.parent) if of_run else name
 
 
 def fetch_model(name: str) -> Path:
@@ -150,7 +149,11 @@ def fetch_model(name: str) -> Path:
             _download(hub, repository, revision, file, unfinished, needed=file in needed)
         read_card(unfinished)
         shutil.rmtree(unfinished / ".cache", ignore_errors=True)
-        os.replace(unfinished, folder)
+        try:
+            os.replace(unfinished, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first
+                raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -100,7 +100,8 @@ def about_arm(run: RunFiles) -> str:
     """How the run's arm is trained, in a few words; from which encoder, where it begins with one."""
     arm, start = str(run.metrics.get("arm", "")), run.config.get("init")
     if (taken := run.config.get("from", "none")) != "none":  # a segmenter's, whose arm is the encoder's
-        return f"encoder taken from “{Path(str(taken)).name}”"
+        folder = Path(str(taken))
+        return f"encoder taken from “{(folder.parent if folder.name == 'model' else folder).name}”"
     if not start:
         return ARMS.get(arm, "")
     name = f"the pretrained encoder “{Path(str(start)).name}”"

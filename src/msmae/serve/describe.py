@@ -57,7 +57,7 @@ def described(engine: Engine, name: str, item: Decoded, answer: Answer, *, pictu
         "conformal_set": engine.uncertainty.set_of(answer.probabilities, engine.classes) if answer.own else None,
         "kept": answer.kept,
     }
-    if thresholds is not None:
+    if thresholds is not None and answer.own:
         reached = (answer.probabilities >= np.array(thresholds)).tolist()
         image["present"] = dict(zip(engine.classes, reached, strict=True))
     if answer.map is not None:

@@ -16,8 +16,8 @@ OF_MODEL = (
     "checkpoints/last.ckpt", "checkpoints/before.ckpt", "checkpoints/best.ckpt", "model",
 )  # fmt: skip
 """What RUN holds of its classifier, but for what was measured from some of the patches; the model goes last."""
-PAUSE = 0.2
-"""Seconds between two looks whether the main process has removed a model."""
+PAUSE, PATIENCE = 0.2, 60
+"""Seconds between two looks whether the main process has removed a model, and of all of them."""
 
 
 @alone("run")
@@ -88,7 +88,14 @@ def forget_model(folder: Path) -> None:
     from msmae.runs.folder import clear_output, is_helper_process
 
     if is_helper_process():
+        ends = time.monotonic() + PATIENCE
         while (folder / "model").is_dir():
+            if time.monotonic() > ends:
+                raise UserError(
+                    f"waited {PATIENCE} s for the main process to remove the model",
+                    where=str(folder),
+                    mend="unset RANK and SLURM_PROCID where each process has a run of its own",
+                )
             time.sleep(PAUSE)
         return
     forget_measured(folder)

@@ -169,6 +169,7 @@ COUNTS = {
     "constant": "images of one colour",
     "identical_pairs": "pairs with identical pixels",
     "label_conflicts": "pictures with several labels",
+    "patient_conflicts": "pictures of several patients",
     "near_pairs": "pairs nearly identical",
     "near_clusters": "clusters of nearly identical pictures",
     "test_identical_to_pool": "test images identical to a training or validation image",
@@ -285,6 +286,8 @@ def _named(audit: Audit) -> Iterator[tuple[str, list[str]]]:
     if audit.details["label_conflicts"]:
         pictures = [[f"{image} is {label}" for image, label in images] for images in audit.details["label_conflicts"]]
         yield "the same pixels under several labels", [some(images) for images in pictures]
+    if audit.details["patient_conflicts"]:
+        yield "the same pixels under several patients", [some(images) for images in audit.details["patient_conflicts"]]
 
 
 def _classes(audit: Audit) -> Table:

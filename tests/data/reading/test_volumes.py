@@ -168,3 +168,16 @@ def test_a_mask_is_not_mirrored_about_its_image_s_middle_nor_in_slices_as_thick_
     with pytest.raises(UserError, match="axes run otherwise"):
         read_mask([mask], image=image, plane=Plane(axis=2, index=1))
     assert read_mask([image], image=image, plane=Plane(axis=2, index=1)).any()
+
+
+def test_a_coarse_mask_in_another_order_of_axes_is_brought_to_its_image(tmp_path: Path) -> None:
+    affine, inside = np.diag([-1.0, -1.0, 1.0, 1.0]), np.zeros((48, 64, 3), np.uint8)
+    inside[8:24, 16:40] = 1
+    nibabel.save(nibabel.Nifti1Image(inside, affine), tmp_path / "image.nii")
+    coarse = affine @ np.diag([4.0, 4.0, 1.0, 1.0])
+    coarse[:2, 3] = -1.5
+    mask = nibabel.as_closest_canonical(nibabel.Nifti1Image(inside[::4, ::4], coarse))  # type: ignore[no-untyped-call]
+    nibabel.save(mask, tmp_path / "mask.nii")
+    plane, image = Plane(axis=2, index=1), str(tmp_path / "image.nii")
+    right = read_mask([image], plane=plane)
+    assert np.array_equal(read_mask([tmp_path / "mask.nii"], image=image, shape=right.shape, plane=plane), right)

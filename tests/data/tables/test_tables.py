@@ -284,12 +284,30 @@ def test_one_image_written_in_two_ways_is_one(tmp_path: Path) -> None:
 
 
 def test_masks_may_be_written_otherwise_too_and_a_link_is_followed_before_its_parent(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "m.png", "far/a.png", "far/b/c.png")
+    touch(tmp_path, "a.png", "m.png", "n.png", "far/a.png", "far/b/c.png")
     (tmp_path / "link").symlink_to(tmp_path / "far" / "b", target_is_directory=True)
-    lines = ["image_path,label,mask_path", "a.png,x,m.png", f"./a.png,x,{tmp_path}/m.png", "link/../a.png,x,"]
-    (tmp_path / "m.csv").write_text("\n".join(lines))
+    lines = ["a.png,x,m.png;n.png", f"./a.png,x,{tmp_path}/m.png;./n.png", "link/../a.png,x,"]
+    (tmp_path / "m.csv").write_text("\n".join(["image_path,label,mask_path", *lines]))
     manifest = read_csv_manifest(tmp_path / "m.csv")
     assert [Path(manifest.path(row)).resolve() for row in range(len(manifest))] == [
         tmp_path / "a.png",
         tmp_path / "far" / "a.png",
     ]
+
+
+def test_readers_of_one_image_are_joined_however_they_write_its_path(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    rows = ["a.png,x,r1", "./a.png,x,r2", f"{tmp_path}/a.png,y,r3", "b.png,y,r1", "b.png,y,r2", "b.png,y,r3"]
+    (tmp_path / "m.csv").write_text("\n".join(["image_path,label,reader", *rows]))
+    manifest = read_csv_manifest(tmp_path / "m.csv")
+    assert manifest.table[["image_path", "label"]].to_numpy().tolist() == [["a.png", "x"], ["b.png", "y"]]
+
+
+def test_decimal_commas_are_read_where_points_are(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{i}.nii" for i in range(12)))
+    lines = [f"{i}.nii;{i % 3},0;50,{i};2,0;{i % 2},0" for i in range(12)]
+    (tmp_path / "m.csv").write_text("\n".join(["image_path;label;size;axis;index", *lines]))
+    table = read_csv_manifest(tmp_path / "m.csv").table
+    assert (set(table["label"]), set(table["axis"]), set(table["index"])) == ({"0", "1", "2"}, {"2"}, {"0", "1"})
+    with pytest.raises(UserError, match="measurements, not classes"):
+        read_csv_manifest(tmp_path / "m.csv", columns=ColumnNames(label="size"))

@@ -20,7 +20,8 @@ def count_copies(columns: Columns, duplicates: Duplicates) -> dict[str, Any]:
     ends = duplicates.first[duplicates.near[:, :2]]  # [m, 2] sample ids
     return {
         "identical_pairs": int((copies * (copies - 1) // 2).sum()),
-        "label_conflicts": len(label_conflicts(columns, duplicates)),
+        "label_conflicts": len(conflicts(columns.labels, duplicates)),
+        "patient_conflicts": len(conflicts(columns.patients, duplicates)),
         "near_pairs": len(ends),
         "near_conflicts": _differ(columns.labels[ends]),
         "near_across_patients": _differ(columns.patients[ends]),
@@ -57,9 +58,9 @@ def leaking_copies(columns: Columns, duplicates: Duplicates) -> tuple[np.ndarray
     return columns.test & duplicates.of_images(pool), columns.test & duplicates.of_images(near)
 
 
-def label_conflicts(columns: Columns, duplicates: Duplicates) -> list[np.ndarray]:
-    """The sample ids of every picture that occurs with several labels; images without a label contradict nothing."""
-    return [rows for rows in duplicates.repeated() if len(set(columns.labels[rows]) - {""}) > 1]
+def conflicts(names: np.ndarray, duplicates: Duplicates) -> list[np.ndarray]:
+    """The sample ids of every picture that occurs with several labels, or patients; ``""`` contradicts nothing."""
+    return [rows for rows in duplicates.repeated() if len(set(names[rows]) - {""}) > 1]
 
 
 def small_classes(columns: Columns, groups: np.ndarray) -> dict[str, int]:

@@ -46,6 +46,8 @@ class Audit:
     """Pairs of images with equal decoded pixels."""
     label_conflicts: int
     """Pictures that occur with different labels."""
+    patient_conflicts: int
+    """Pictures that occur under different patients."""
     near_pairs: int
     """Pairs of different pictures within the threshold."""
     near_conflicts: int

@@ -69,6 +69,7 @@ def _warnings(audit: Audit) -> Iterator[str]:
         (audit.unreadable, "image", "cannot be read"),
         (audit.constant, "image", "of one colour"),
         (audit.label_conflicts, "picture", "under several different labels"),
+        (audit.patient_conflicts, "picture", "under several different patients"),
         (audit.test_near_pool, "test image", f"nearly the same as a training or validation image{_by(audit)}"),
         (audit.test_named_like_pool, "test image", "named like a training or validation image, as its views and parts"),
         (audit.near_conflicts, "pair", "of nearly the same pictures under different labels"),

@@ -77,8 +77,8 @@ def check_alike(image: Path, mask: Path) -> None:
         (first, turn), (second, other) = _open(image), _open(mask)
         if np.array_equal(turn, other):
             return
-        voxel = np.abs(first.affine[:3, :3]).max(axis=1)  # along each axis of space
-        if _says_where(second) >= _says_where(first) and (np.abs(_box(first) - _box(second)) <= voxel).all():
+        voxel = np.abs([first.affine[:3, :3], second.affine[:3, :3]]).max(axis=(0, 2))  # along each axis of space
+        if _says_where(second) == _says_where(first) and (np.abs(_box(first) - _box(second)) <= voxel).all():
             return
     raise UserError(
         f"its axes run otherwise than those of {image.name}, and it lies elsewhere: one of the two headers is wrong",

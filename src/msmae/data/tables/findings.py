@@ -41,7 +41,7 @@ def _codes(cells: Iterable[str]) -> set[str]:
 
 def _has_codes(cells: list[str]) -> bool:
     """Whether a column is one of 1 and 0 but for a code or two, in fewer than half of its rows."""
-    codes = {code for code in _codes(cells) if not re.fullmatch(r"[2-8](?:\.0)?", code)}
+    codes = {code for code in _codes(cells) if not re.fullmatch(r"[2-8](?:[.,]0)?", code)}
     if codes != _codes(cells):
         return False  # a count or a grade
     both = bool(YES & set(cells)) and bool(NO & set(cells))

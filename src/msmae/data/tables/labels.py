@@ -128,10 +128,14 @@ def _alike(names: set[str]) -> list[str]:
     return notes
 
 
+MEASURED = re.compile(r"[+-]?(?:\d*\.\d+|\d\d+,\d+|\d*,\d\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+"""A number with decimals; ``1,2`` may be two classes."""
+
+
 def check_classes(labels: Sequence[str] | pd.Series, *, where: str) -> None:
     """Raise ``UserError`` for measurements in place of classes: numbers with decimals, most of them different."""
     given = [label for label in labels if label]
-    measured = [label for label in given if re.fullmatch(r"[+-]?\d*[.,]\d+(?:[eE][+-]?\d+)?", label, re.ASCII)]
+    measured = [label for label in given if MEASURED.fullmatch(label)]
     if len(given) >= 8 and len(measured) >= 0.8 * len(given) and 2 * len(set(given)) > len(given):
         raise UserError(
             f"the labels are measurements, not classes: {len(set(given)):,} numbers in {count(len(given), 'image')} "
@@ -217,23 +221,27 @@ def cells_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     return pd.Series(list(table[columns].itertuples(index=False, name=None)), index=table.index, dtype=object)
 
 
-def without_duplicates(table: pd.DataFrame, *, root: Path, where: str) -> tuple[pd.DataFrame, int]:
-    """Drop exact duplicates and count them, whichever way the image's path is written (``a.png``, ``./a.png``,
-    ``/data/a.png``); raises ``UserError`` where an image has rows that differ."""
-    plainly = table
-    if any(path.startswith(("/", "..")) or "./" in path or "//" in path for path in table["image_path"]):
-        real = lru_cache(maxsize=None)(os.path.realpath)
+def written_alike(paths: Sequence[str] | pd.Series, *, root: Path) -> list[str]:
+    """The paths, each file's as it is first written: ``a.png``, ``./a.png`` and ``/data/a.png`` may be one."""
+    if not any(path.startswith(("/", "..")) or "./" in path or "//" in path for path in paths):
+        return list(paths)
+    base, real, first = os.path.realpath(root), lru_cache(maxsize=None)(os.path.realpath), dict[str, str]()
 
-        def place(path: str) -> str:
-            folder, name = os.path.split(os.path.join(root, path))
-            return os.path.join(real(folder), name) if name else path
+    def place(path: str) -> str:
+        folder, name = os.path.split(os.path.join(base, path))
+        if ".." in folder:  # behind a link it is another folder than the one before
+            folder = real(folder)
+        return os.path.normpath(os.path.join(folder, name)) if path else ""
 
-        files = [name for name in ("image_path", "mask_path") if name in table]
-        plainly = table.assign(**{name: [place(path) for path in table[name]] for name in files})
-    exact = cells_of(plainly, list(table.columns)).duplicated().to_numpy()
-    table, plainly = table[~exact], plainly[~exact]
+    return [first.setdefault(place(path), path) for path in paths]
+
+
+def without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, int]:
+    """Drop exact duplicates and count them; raises ``UserError`` where an image has rows that differ."""
+    exact = cells_of(table, list(table.columns)).duplicated().to_numpy()
+    table = table[~exact]
     image = [column for column in ("image_path", "axis", "index", "frame") if column in table]
-    twice = table[cells_of(plainly, image).duplicated(keep=False).to_numpy()]
+    twice = table[cells_of(table, image).duplicated(keep=False).to_numpy()]
     if len(twice):
         images = sorted(set(twice["image_path"]))
         raise UserError(

@@ -28,6 +28,7 @@ from msmae.data.tables.labels import (
     label_notes,
     people_notes,
     without_duplicates,
+    written_alike,
 )
 from msmae.data.tables.listing import Listing, all_or_file, count, left_out, some
 from msmae.data.tables.roles import letters
@@ -38,7 +39,7 @@ DELIMITERS = (",", "\t", ";", "|")
 AS_WRITTEN = "as_written"
 """A column of our own manifests whose cells say ``yes``: no cell of them means anything but itself."""
 ONE_PLANE = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".jp2")
-WHOLE_NUMBER = r"\d+(?:\.0*)?"
+WHOLE_NUMBER = r"\d+(?:\.0*|,0+)?"
 WINDOW = r"-?[\d.]+\s*,\s*-?[\d.]+"
 
 
@@ -80,6 +81,7 @@ def manifest_from_table(
     """Make a manifest of a table whose paths are relative to ``root``; raises as :func:`read_csv_manifest` does."""
     findings = [name.strip() for name in columns.label.split(SEPARATOR)] if SEPARATOR in columns.label else []
     image = _find_column("image_path", columns.image_path, table, where=where)
+    table = table.assign(**{image: written_alike(table[image], root=root)})
     table, votes = by_majority(table, image, findings or [_find_column("label", columns.label, table, where=where)])
     found, unknown = [], ""
     if findings:
@@ -100,13 +102,15 @@ def manifest_from_table(
     table["split"] = [split_word(split) for split in table["split"]]
     check_splits(table["split"], rule=f"the column {written['split']}", where=where)
     files = FilesThere(root)
-    table["image_path"] = _existing(table["image_path"], files, where=where)
-    table["mask_path"] = _existing(table["mask_path"], files, where=where, several=True)
+    table["image_path"] = written_alike(_existing(table["image_path"], files, where=where), root=root)
+    masks = [cell.split(SEPARATOR) for cell in _existing(table["mask_path"], files, where=where, several=True)]
+    alike = iter(written_alike([piece for pieces in masks for piece in pieces], root=root))
+    table["mask_path"] = [SEPARATOR.join(next(alike) for _ in pieces) for pieces in masks]
     _check_masks(table, where=where)
     empty += files.notes()
     table, planes = _planes(table)
     empty += planes
-    table, duplicates = without_duplicates(table, root=root, where=where)
+    table, duplicates = without_duplicates(table, where=where)
     notes = [
         *notes,
         *votes,
@@ -335,6 +339,7 @@ def _existing(cells: pd.Series, files: FilesThere, *, where: str, several: bool 
                 if match is None:
                     missing.append(path.strip())
         resolved.append(SEPARATOR.join(found))
+    missing = list(dict.fromkeys(missing))
     if missing:
         raise UserError(
             f"{count(len(missing), 'file')} missing: {all_or_file(missing)}",
@@ -378,7 +383,7 @@ def _planes(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             renamed[column] = f"{column}_in_file"
             told.append(f"the column '{column}' is taken for one of your own, and chooses no plane: {column}_in_file")
         elif column != "window":
-            table[column] = [cell.partition(".")[0] for cell in cells]
+            table[column] = [re.split("[.,]", cell)[0] for cell in cells]
         else:
             table[column] = cells
     return table.rename(columns=renamed), told

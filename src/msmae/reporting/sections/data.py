@@ -20,6 +20,7 @@ COUNTED = {
     "other_numbers": "images of another number type than most",
     "identical_pairs": "pairs of images with the same pixels",
     "label_conflicts": "identical images with different labels",
+    "patient_conflicts": "identical images of different patients",
     "near_conflicts": "pairs of nearly identical images with different labels",
     "near_across_patients": "pairs of nearly identical images of different patients",
     "test_identical_to_pool": "test images with the pixels of a training or validation image",
