@@ -40,6 +40,11 @@ class LeakageError(UserError):
     exit_code = 3
 
 
+def installing(extra: str) -> str:
+    """How an optional part is installed."""
+    return f"where msmae was cloned: .venv/bin/pip install -e '.[{extra}]'"
+
+
 def nearest(name: Any, known: Iterable[str]) -> str:
     """``did you mean 'epochs'?``, or all the known names where none is near."""
     names = list(known)

@@ -53,7 +53,7 @@ def test_without_the_package_or_without_dicom_it_is_one_sentence(
     from msmae.evaluation.dicom_out import check_sources
 
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(UserError, match=r"pip install 'msmae\[dicom-out\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[dicom-out\]'"):
         msmae.predict(str(run_of("classifier")), slices(tmp_path), out=str(tmp_path / "out"), dicom=True)
     assert not (tmp_path / "out").exists()
     (tmp_path / "a.png").write_bytes(served_run.png())

@@ -41,6 +41,7 @@ def read_picture(path: Path) -> None:
     source = ImageSource(str(path))
     count_channels(source)
     read_source(source, reading=Reading(replace_nonfinite=0.0))
+    acquisition(str(path))
 
 
 def read_mask_file(path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_missing_package_is_one_sentence_before_anything_is_done(
     installed: set[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for kind in ("mlflow", "wandb"):
-        with pytest.raises(UserError, match=rf"pip install 'msmae\[{kind}\]'"):
+        with pytest.raises(UserError, match=rf"pip install -e '\.\[{kind}\]'"):
             msmae.run(str(data), out=str(tmp_path / "run"), preset="tiny", trainer={"logger": kind})
     assert not (tmp_path / "run").exists()
     installed.add("mlflow")  # the small package, which has no database

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msmae.data.manifest import Manifest
-from msmae.errors import UserError
+from msmae.errors import UserError, installing
 from msmae.training.prepare import Prepared
 from msmae.training.supervised import SupervisedModule, train_supervised
 
@@ -93,7 +93,7 @@ def check_packages(arms: Sequence[str]) -> None:
             raise UserError(
                 f"{name} needs {' and '.join(missing)}",
                 where="--arms",
-                mend=f"pip install 'msmae[baselines]', or leave {name} out",
+                mend=f"{installing('baselines')}, or leave {name} out",
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from msmae.encoders.cache import ORIGIN, encoders_folder, locate, pinned
 from msmae.encoders.catalogue import Known
 from msmae.encoders.files import sha256_of
-from msmae.errors import UserError
+from msmae.errors import UserError, installing
 from msmae.files import write_whole
 
 
@@ -63,7 +63,7 @@ def import_hub() -> Any:
         import huggingface_hub
         import huggingface_hub.errors
     except ImportError as error:
-        raise UserError("fetching needs huggingface_hub", mend="pip install 'msmae[hub]'") from error
+        raise UserError("fetching needs huggingface_hub", mend=installing("hub")) from error
     return huggingface_hub
 
 

@@ -23,7 +23,7 @@ from pydicom.uid import generate_uid
 
 from msmae import __version__
 from msmae.data.reading.images import ImageSource, Reading, read_source
-from msmae.errors import UserError
+from msmae.errors import UserError, installing
 from msmae.files import own_folder, whole
 from msmae.statistics.predictions import PREFIX
 
@@ -67,9 +67,7 @@ def import_highdicom() -> Any:
         import highdicom
         import highdicom.sr
     except ImportError as error:
-        raise UserError(
-            "DICOM output needs highdicom", where="--dicom", mend="pip install 'msmae[dicom-out]'"
-        ) from error
+        raise UserError("DICOM output needs highdicom", where="--dicom", mend=installing("dicom-out")) from error
     return highdicom
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from msmae.errors import UserError
+from msmae.errors import UserError, installing
 from msmae.files import write_whole
 
 EXTRA = "the ONNX extra is not installed"
-MEND = "where msmae was cloned: .venv/bin/pip install -e '.[onnx]'"
+MEND = installing("onnx")
 
 
 @contextmanager

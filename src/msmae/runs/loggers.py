@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from msmae.errors import UserError
+from msmae.errors import UserError, installing
 
 NEEDS = {"mlflow": "mlflow", "wandb": "wandb"}
 """Logger -> the module it needs."""
@@ -20,9 +20,7 @@ def check_logger(kind: str) -> None:
     """Raise ``UserError`` where the package behind a logger is not installed."""
     module = NEEDS.get(kind)
     if module is not None and importlib.util.find_spec(module) is None:
-        raise UserError(
-            f"logging to {kind} needs the package {module}", where="trainer.logger", mend=f"pip install 'msmae[{kind}]'"
-        )
+        raise UserError(f"logging to {kind} needs the package {module}", where="trainer.logger", mend=installing(kind))
     if kind == "mlflow" and not os.environ.get(SERVER) and importlib.util.find_spec("sqlalchemy") is None:
         raise UserError(
             "mlflow-skinny keeps no runs without a server",

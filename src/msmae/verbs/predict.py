@@ -77,7 +77,7 @@ def predict(
             `distance` from the training images.
         neighbours: adds the paths and labels of so many nearest training images.
         dicom: also write OUT/dicom for DICOM files with one frame: a structured report and an overlay (of a
-            segmentation run: a segmentation object and an overlay). Needs `pip install msmae[dicom-out]`.
+            segmentation run: a segmentation object and an overlay). Needs the extra `dicom-out`.
         overwrite: replace the predictions that OUT holds, and let its other files be.
 
     Returns:

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import secrets
 
-from msmae.errors import UserError
+from msmae.errors import UserError, installing
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart")
 TOKEN = "MSMAE_TOKEN"  # nosec B105 # the name of the variable that holds it
@@ -40,7 +40,7 @@ def serve(
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"serving needs {', '.join(missing).replace('_', '-')}", mend="pip install 'msmae[serve]'")
+        raise UserError(f"serving needs {', '.join(missing).replace('_', '-')}", mend=installing("serve"))
     if not 0 <= port <= 65535:
         raise UserError(f"port {port}", where="--port", mend="give 0 to 65535")
     if upload_mb < 1:
