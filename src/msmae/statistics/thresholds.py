@@ -1,7 +1,8 @@
 """What a threshold does: operating points, chosen on validation and measured on test, and the decision curve.
 
-A class is called present when its probability is at least the threshold. Every operating point is one of the
-validation scores, so what it promises on validation holds there exactly.
+A class is called present when its probability is at least the threshold. An operating point lies halfway between two
+neighbouring validation scores: what it promises on validation holds there exactly, and neither side is favoured on new
+images.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ class Sweep:
     def specificity(self) -> np.ndarray:
         return 1 - self.alarms / self.negatives
 
+    def halfway(self, k: int) -> float:
+        """The threshold halfway from the k-th score to the next lower one; of the lowest, that score itself."""
+        score, lower = self.thresholds[k], self.thresholds[min(k + 1, len(self.thresholds) - 1)]
+        middle = (score + lower) / 2
+        return float(middle if middle > lower else score)  # neighbouring numbers have no middle
+
 
 def sweep(scores: np.ndarray, truth: np.ndarray) -> Sweep:
     """Count at every distinct score: scores [n], truth bool [n]. Raises UserError unless both outcomes occur."""
@@ -66,7 +73,7 @@ def sweep(scores: np.ndarray, truth: np.ndarray) -> Sweep:
 def youden(at: Sweep) -> float:
     """Most sensitivity + specificity; of equals the highest threshold (fewest alarms)."""
     # in whole numbers, so that equals are equal
-    return float(at.thresholds[np.argmax(at.found * at.negatives - at.alarms * at.positives)])
+    return at.halfway(int(np.argmax(at.found * at.negatives - at.alarms * at.positives)))
 
 
 def target_sensitivity(at: Sweep, target: float) -> float:
@@ -75,7 +82,7 @@ def target_sensitivity(at: Sweep, target: float) -> float:
     if not 0 < target <= 1:
         raise UserError(f"a target sensitivity of {target}", mend="give a share above 0 and at most 1, such as 0.95")
     enough = np.argmax(at.sensitivity >= target)
-    return float(at.thresholds[at.alarms == at.alarms[enough]][-1])
+    return at.halfway(int(np.flatnonzero(at.alarms == at.alarms[enough])[-1]))
 
 
 def operating_points(
