@@ -123,8 +123,26 @@ def test_every_figure_that_is_not_zero_is_a_warning(found: Audit) -> None:
         "1 image whose numbers are of another type than most: training stops there, or goes on without "
         "(--on-error skip)",
         "too few images (or patients, or clusters) of a class to be in every split: c has 2",
+        "no validation image of a, c: no figure of that split covers this",
     ]
     assert "very many images are nearly the same" in list_warnings(replace(found, crowded=True))[-1]
+
+
+@pytest.mark.parametrize(
+    ("test_of_b", "told"),
+    [(0, "no test image of b"), (1, "5% of the images of b are test images"), (5, ""), (9, "45% of the images of b")],
+)
+def test_classes_that_a_split_lacks_or_has_too_many_of_are_named(test_of_b: int, told: str) -> None:
+    splits = {"a": ["train"] * 80 + ["test"] * 20, "b": ["train"] * (20 - test_of_b) + ["test"] * test_of_b}
+    rows = [
+        {"image_path": f"{label}{i}.png", "label": label, "patient_id": "", "split": split}
+        for label, of_class in splits.items()
+        for i, split in enumerate(of_class)
+    ]
+    warnings = list_warnings(audit(manifest_of(rows), prints=different(len(rows)), source="d"))
+    named = [line for line in warnings if " of b" in line or " of a" in line]
+    assert len(named) == bool(told)
+    assert all(told in line for line in named)
 
 
 def test_a_name_that_is_not_utf_8_is_written_out() -> None:

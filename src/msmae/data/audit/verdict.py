@@ -14,6 +14,9 @@ from msmae.errors import LeakageError
 _log = logging.getLogger("msmae")
 MANY = 20
 """Classes named by numbers, above which they are taken for a measurement."""
+SPLIT_NAMES = {"val": "validation", "test": "test"}
+JUDGED, LOPSIDED = 20, 2.0
+"""Images of a class from which its share of a split is judged; how many times the others' share it may be."""
 
 
 def stop_on_leakage(audit: Audit, *, allow: bool = False) -> str:
@@ -91,9 +94,30 @@ def _warnings(audit: Audit) -> Iterator[str]:
     if audit.small_classes:
         small = [f"{name} has {groups}" for name, groups in audit.small_classes.items()]
         yield f"too few images (or patients, or clusters) of a class to be in every split: {some(small)}"
+    yield from _splits_of_classes(audit)
     yield from map(str, audit.shortcuts)
     if audit.crowded:
         yield "very many images are nearly the same: not all pairs of them were compared"
+
+
+def _splits_of_classes(audit: Audit) -> Iterator[str]:
+    """Classes that a split lacks, or has far more or fewer of than of the others."""
+    classes = {name: held for name, held in audit.splits.items() if name not in (NO_FINDING, NO_LABEL)}
+    everything = sum(sum(held.values()) for held in classes.values())
+    for split in ("val", "test"):
+        inside = {name: held.get(split, 0) for name, held in classes.items()}
+        if not any(inside.values()):
+            continue
+        if absent := [name for name, number in inside.items() if not number]:
+            yield f"no {SPLIT_NAMES[split]} image of {some(absent)}: no figure of that split covers this"
+        largest = max(classes, key=lambda name: sum(classes[name].values()))
+        for name, number in inside.items():
+            images = sum(classes[name].values())
+            others = (sum(inside.values()) - number) / max(1, everything - images)
+            judged = number and images >= JUDGED and name != largest
+            if judged and not others / LOPSIDED <= number / images <= others * LOPSIDED:
+                share = f"{number / images:.0%} of the images of {name}"
+                yield f"{share} are {SPLIT_NAMES[split]} images; of the other classes {others:.0%}"
 
 
 def _is_number(text: str) -> bool:
