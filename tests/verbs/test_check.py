@@ -315,6 +315,17 @@ def test_check_refuses_what_a_run_refuses(said: str, tmp_path: Path, capsys: pyt
     assert said in json.loads((tmp_path / "audit/audit.json").read_text())["obstacles"][0]
 
 
+def test_that_no_image_can_be_read_is_the_one_reason(tmp_path: Path) -> None:
+    """Labels and classes lack nothing because files are, say, volumes that were not cut into slices."""
+    table = table_of(tmp_path, FEW)
+    for name in table["image_path"]:
+        (tmp_path / name).write_bytes(b"")
+    table.to_csv(tmp_path / "m.csv", index=False)
+    assert exit_code("check", tmp_path / "m.csv", "--out", tmp_path / "audit") == 2
+    (reason,) = json.loads((tmp_path / "audit/audit.json").read_text())["trains"]["run"]
+    assert "0.png" in reason
+
+
 def test_everything_that_a_run_would_refuse_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = table_of(tmp_path, FEW)
     (tmp_path / "0.png").write_bytes(b"")

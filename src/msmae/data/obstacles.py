@@ -140,7 +140,8 @@ def obstacles_of(
     """
     skip = settings.dataset.on_error == "skip"
     files = [*unsplit, *file_obstacles(audit, skip=skip)]
-    labelled = Labelled.of(manifest, unreadable)
+    none_read = audit.unreadable == audit.images  # which is one reason, and not one of labels and classes too
+    labelled = Labelled.of(manifest, () if none_read else unreadable)
     classes = [] if unsplit else list(class_obstacles(labelled))
     return {
         "run": files + ([] if unsplit else [*label_obstacles(labelled), *classes]),

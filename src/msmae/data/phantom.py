@@ -37,6 +37,7 @@ FINE_LESION = 0.1
 """Share of the image under which a lesion's texture and border shrink with it."""
 SETTINGS_FILE = "phantom.json"
 FORMAT_VERSION = 1
+DRAWN = "the images are drawn by msmae (the phantom): the figures say nothing of real patients"
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -123,7 +124,7 @@ def make_phantom(
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
             finished = _write(Path(folder) / out.name, settings)
             _move(finished, out, settings)
-    return replace(read_manifest(out / "manifest.csv"), layout="phantom")
+    return replace(read_manifest(out / "manifest.csv"), layout="phantom", notes=(DRAWN,))
 
 
 def _holds(out: Path, settings: PhantomSettings) -> bool:
