@@ -140,7 +140,7 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def is_table(name: str) -> bool:
-    """Whether a file holds a row an image."""
+    """Whether a file holds one row per image."""
     file = name.rpartition("/")[2]
     return file == "segmentation.csv" or (file.startswith("predictions") and file.endswith(".csv"))
 

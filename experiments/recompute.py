@@ -44,7 +44,7 @@ def main() -> int:
         from_npz(options.comparison) if options.comparison.is_file() else from_folder(options.comparison)
     )
     if plan.get("multilabel"):
-        print("several labels an image: this script recomputes single-label comparisons only")
+        print("several labels per image: this script recomputes single-label comparisons only")
         return 2
     classes = plan["classes"]
     arms = [arm for arm in plan["arms"] if any((arm, seed) in runs for seed in plan["seeds"])]

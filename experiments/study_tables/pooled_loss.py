@@ -47,7 +47,7 @@ def table(results: Path) -> str:
         verdicts = [f"{not_inferior(found)} for {METRICS[metric]}" for metric, found in all_of.items()]
         lines += [
             "",
-            f"We had allowed a loss of {100 * MARGIN:g} point. That no more is lost (whole 95 % CI) is "
+            f"Beforehand we allowed a loss of {100 * MARGIN:g} point. A loss of at most that (whole 95 % CI) is "
             f"{' and '.join(verdicts)}.",
         ]
     return "\n".join(lines)
