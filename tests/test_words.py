@@ -46,6 +46,14 @@ PATTERNS = [
     for pattern in patterns
 ]
 
+SURELY_SEVERAL = {
+    "beside: {len(names.paths)} images", "calibration: {truth.shape[1]} classes", "checks: {count} images",
+    "decoding: {counts.count(rarer):,} images", "masks: {len(self.layers)} classes", "paired: {len(rows)} images",
+    "patients: {begins[several[0]]} images", "places: {len(folds)} folds", "progress_lines: {rate:.0f} images",
+    "splits: {most} folds",
+}  # fmt: skip
+"""Counts that are never 1 where they are said, or of another number before them."""
+
 
 def pages() -> list[Path]:
     """What a user reads that is no code; the lab notes are a log and keep the words of their day."""
@@ -114,6 +122,19 @@ def test_pages_are_written_in_plain_words() -> None:
 def test_the_package_speaks_in_plain_words() -> None:
     assert len(sources()) > 100
     assert found_in(sources()) == []
+
+
+def test_one_thing_is_never_many() -> None:
+    """``1 images`` cannot be said: a message counts with ``count``, unless ``3 of `` stands before the number."""
+    counted = re.compile(
+        r"(?<! of )\{(?!split|flag|SPLITS)[^{}]*\} "
+        r"(images|pairs|patients|pictures|clusters|classes|epochs|folds|masks|labels|conflicts)\b"
+    )
+    assert counted.search('f"{number} images left out"')
+    assert not counted.search('f"3 of {number} images"')
+    code = [f for f in sources() if f.suffix == ".py" and f.parent.name not in ("serve", "bench")]
+    said = {f"{f.stem}: {match.group()}" for f in code for match in counted.finditer(f.read_text(encoding="utf-8"))}
+    assert said == SURELY_SEVERAL
 
 
 @pytest.mark.parametrize("verb", ["run", "segment", "bench"])

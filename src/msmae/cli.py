@@ -33,7 +33,7 @@ TRAINING = ("dataset", "model", "pretrain", "finetune", "evaluate", "trainer")
 SHOWN = ("dataset.label_column", "dataset.patients", "model.image_size", "pretrain.epochs", "finetune.epochs")
 VERBS = {
     "run": Verb("run:run", "pre-train, fine-tune and test: from images to a tested model", TRAINING, SHOWN),
-    "demo": Verb("demo:demo", "the same on phantom images, with pictures, in minutes"),
+    "demo": Verb("demo:demo", "run all of it in minutes on phantom images, which msmae generates"),
     "check": Verb(
         "check:check", "find what is wrong with a data set before anything is trained", ("dataset",),
         ("label_column", "patient_column", "patients", "layout"),
@@ -63,7 +63,7 @@ VERBS = {
     "budget": Verb("budget:budget", "measure how few patches a model needs, and choose the token share"),
     "export": Verb("export:export", "write the model of a run as an ONNX, PyTorch, timm or hub file"),
     "masks": Verb("masks:masks", "draw the attention, the masked patches and their reconstruction"),
-    "embed": Verb("embed:embed", "write the features that a frozen encoder gives of images, as arrays"),
+    "embed": Verb("embed:embed", "write the features of images from a frozen encoder, as arrays"),
     "bench": Verb("bench:bench", "measure how fast training and prediction are on this machine"),
 }  # fmt: skip
 
@@ -155,7 +155,7 @@ def usage() -> str:
     """The text of ``msmae --help``."""
     lines = "\n".join(f"  {name:10} {verb.summary}" for name, verb in VERBS.items())
     return (
-        "msmae: supervised attention-driven masked autoencoders for medical images\n\n"
+        "msmae: train a classifier or a segmenter on your own medical images, and get a test report\n\n"
         f"usage: msmae COMMAND ... (msmae COMMAND --help lists its options)\n\n{lines}\n\n"
         "  msmae run DATA --out RUN     DATA: a folder, a CSV, an .npz, or `phantom`"
     )

@@ -45,6 +45,19 @@ def installing(extra: str) -> str:
     return f"where msmae was cloned: .venv/bin/pip install -e '.[{extra}]'"
 
 
+def count(number: int, thing: str) -> str:
+    """``1 image``, ``2 images``, ``2 classes``, ``2 copies``, ``2 images of one colour``."""
+    return f"{number:,} {things(number, thing)}"
+
+
+def things(number: int, thing: str) -> str:
+    """``image`` of 1, else ``images``; ``pairs of images`` from ``pair of images``: what follows the ``of`` stays."""
+    noun, of, whose = thing.partition(" of ")
+    if number != 1:
+        noun = f"{noun}es" if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{noun}{of}{whose}"
+
+
 def nearest(name: Any, known: Iterable[str]) -> str:
     """``did you mean 'epochs'?``, or all the known names where none is near."""
     names = list(known)

@@ -223,7 +223,7 @@ def test_a_note_names_the_classes_of_which_a_cut_has_none() -> None:
     labels[0] = "a;b;rare"
     notes = assign_splits(manifest_of(label=labels)).notes
     assert [note for note in notes if "no image of" in note] == ["no image of rare in val"]
-    assert sum("cut:" in note for note in notes) == 2
+    assert sum("cut by chance" in note for note in notes) == 2
 
 
 def test_a_class_without_any_image_is_not_said_to_lack_in_a_cut() -> None:

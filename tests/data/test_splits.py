@@ -52,7 +52,7 @@ def test_a_missing_validation_split_comes_from_training_alone():
     assert sizes(cut)["a", "val"] == sizes(cut)["b", "val"] == 5  # 15 % of 30, rounded half up
     assert set(cut.ids("val")) <= set(manifest.ids("train"))
     assert cut.rules["cut"] == "val"
-    assert "val cut: 10 images" in cut.notes[0]
+    assert "val split: 10 images, cut by chance" in cut.notes[0]
 
 
 def test_a_missing_test_split_leaves_validation_alone():

@@ -87,7 +87,7 @@ def test_a_table_is_offered_where_it_can_label_the_patients(folder: Path) -> Non
     (offer,) = [note for note in offers(told) if "--label-column" in note]
     assert "patients.csv:diagnosis" in offer
     assert any("--patients EXPRESSION" in note for note in offers(opened(folder)))
-    with pytest.raises(UserError, match=r"has Accession, finding.*a row an image"):
+    with pytest.raises(UserError, match=r"has Accession, finding.*one row per image"):
         opened(folder, patients=r"(p\d)-", label_column="strangers.csv:finding")
 
 
@@ -97,8 +97,8 @@ def test_a_table_with_a_row_an_eye_labels_no_patient(folder: Path) -> None:
     (folder / "patients.csv").write_text("\n".join(["Patient,Eye,Diagnosis,Age", *rows]))
     (offer,) = [note for note in offers(opened(folder, patients=r"(p\d)-")) if "patients.csv n" in note]
     assert "--label-column" not in offer
-    assert "a row an image" in offer
-    with pytest.raises(UserError, match=r"one's Eye.*a row an image") as refusal:
+    assert "one row per image" in offer
+    with pytest.raises(UserError, match=r"one's Eye.*one row per image") as refusal:
         opened(folder, patients=r"(p\d)-", label_column="patients.csv:Diagnosis")
     assert "leave one row" not in str(refusal.value)
 

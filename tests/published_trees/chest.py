@@ -59,7 +59,7 @@ TREES = (
         },
     ),
     Tree(
-        "CheXpert (a column a finding: 1, 0, -1, empty)",
+        "CheXpert (one column per finding: 1, 0, -1, empty)",
         tuple(f"CheXpert-v1.0-small/{path}.jpg" for path, _ in CHEXPERT_ROWS),
         Read(
             7,
@@ -227,7 +227,7 @@ TREES = (
         options={"label_column": r"path:\d[_-](negative|positive)/"},
     ),
     Tree(
-        "MURA, with its tables of studies (without a header, a row a folder)",
+        "MURA, with its tables of studies (without a header, one row per folder)",
         MURA,
         Read(24, {"0": 12, "1": 12}, 6, {"train": 16, "val": 8}),
         {

@@ -122,7 +122,7 @@ def test_the_first_screen_answers_the_question(page: Page) -> None:
     assert "The lead over every other arm is significant" in first
     assert "Based on 3 seeds and 60 patients." in first
     assert "Every run saw <b>3</b> epochs." in first
-    assert "3 test images nearly the same as a training or validation image" in first
+    assert "3 test images nearly identical to a training or validation image" in first
 
 
 def test_means_and_differences_are_those_of_the_predictions(folder: Path, page: Page) -> None:

@@ -320,12 +320,12 @@ def test_what_the_audit_doubts_stands_beside_the_figures(tmp_path: Path) -> None
     put(run / "audit.json", audit)
     text = page_of(run).text
     first = text[: text.index("Table 1")]
-    assert "8 test images nearly the same as a training or validation image: 8 a." in first
+    assert "8 test images nearly identical to a training or validation image: 8 a." in first
     assert "The size or the border alone predicts the class: the model may use that instead" in first
     assert "The size alone predicts which images are test images: the test split was made differently." in first
     assert "The class can be told from the size: a 512 x 512." in text
-    assert "The class b has 2 patients or clusters of near-equal images: too few for every split." in first
-    assert "Nearly the same is at most 14 of 256 bits apart." in text
+    assert "Too few patients (or clusters of nearly identical images) of the class b for every split: 2." in first
+    assert "Near-duplicates: at most 14 of 256 bits apart." in text
     assert "Read as folder." in text
 
 

@@ -189,8 +189,8 @@ def test_a_split_by_hand() -> None:
         "b": {"both_empty": 0, "false_alarms": 0, "missed": 1, "outlined": 3},
     }
     first, second = split["notes"]
-    assert first.startswith("2 of 4 images have no a: in 1 ")
-    assert second.startswith("in 1 images with b ")
+    assert first.startswith("without a: 2 of 4 images; 1 of them without an outline")
+    assert second.startswith("with b but without an outline: 1 image ")
 
 
 def test_splits_come_in_one_order_and_have_their_own_rows() -> None:

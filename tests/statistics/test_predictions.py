@@ -155,7 +155,7 @@ def test_a_missing_column_and_a_repeated_image_are_refused(frame: pd.DataFrame) 
     with pytest.raises(UserError, match="lack the column prob_c3"):
         check_columns(frame, ("c0", "c3"))
     frame.loc[1, "image_path"] = frame.loc[0, "image_path"]
-    with pytest.raises(UserError, match="1 images are in the predictions more than once"):
+    with pytest.raises(UserError, match="1 row for an image that the predictions have already"):
         check_columns(frame, ("c0",))
     with pytest.raises(UserError, match="column label holds something other than text"):
         check_columns(frame.assign(label=3), ("c0",))

@@ -138,7 +138,7 @@ def test_a_frame_that_lacks_a_column_or_a_value_is_refused(column: str) -> None:
 
 def test_an_image_twice_in_a_split_is_refused_with_its_name() -> None:
     frame = rows(*[("p", "a", "b", 0.25)] * 4, image_path=["x", "y", "y", "y"])
-    with pytest.raises(UserError, match="2 images are in the predictions more than once") as refused:
+    with pytest.raises(UserError, match="2 rows for an image that the predictions have already") as refused:
         check_columns(frame, AB)
     assert "y" in str(refused.value)
     check_columns(frame.assign(index=["0", "0", "1", "2"]), AB)
@@ -249,7 +249,7 @@ def test_several_labels_without_any_have_their_reasons() -> None:
     assert "one class" in reasons(split)["kappa"]
     unknown = summarise(frame.assign(label="?a;"), classes=AB, resamples=10)["test"]
     assert unknown["per_class"]["a"]["sensitivity"]["reason"].startswith("of no image it is known")
-    assert unknown["notes"][0].startswith("4 labels are not known")
+    assert unknown["notes"][0].endswith("left out of the figures of their class: 4 labels")
 
 
 def test_notes_count_the_rows_without_label_or_patient() -> None:
@@ -257,19 +257,19 @@ def test_notes_count_the_rows_without_label_or_patient() -> None:
     split = summarise_rows(frame, classes=AB, resamples=10, multilabel=False)
     assert (split["n"], split["patients"]) == (6, None)
     assert "clusters" not in split
-    assert any(note.startswith("3 images without a label") for note in split["notes"])
+    assert any(note == "left out, without a label: 3 images" for note in split["notes"])
     (note,) = (note for note in split["notes"] if "patient id" in note)
-    assert note.startswith("6 of 6 images have no patient id")
-    assert "clusters of near" not in note
+    assert note.startswith("no patient id: 6 of 6 images")
+    assert "of near" not in note
     some = frame.assign(patient_id=["q", "near-1", "near-1", "", "", "q", "", "", ""])
     split = summarise_rows(some, classes=AB, resamples=10, multilabel=False)
     assert (split["patients"], split["clusters"]) == (4, 1)
     (note,) = (note for note in split["notes"] if "patient id" in note)
-    assert note.startswith("4 of 6 images")
-    assert "1 clusters of near" in note
+    assert note.startswith("no patient id: 4 of 6 images")
+    assert "1 cluster of near" in note
     none = summarise_rows(frame.tail(3), classes=AB, multilabel=False)
     assert (none["n"], none["patients"], none["resamples"], none["metrics"], none["per_class"]) == (0, None, 0, {}, {})
-    assert "none of the 3 images" in none["notes"][0]
+    assert "no image of 3 has a label" in none["notes"][0]
 
 
 def test_a_summary_is_of_two_thousand_draws_and_seed_0_unless_said_and_splits_are_in_order() -> None:

@@ -220,8 +220,8 @@ def test_masks_of_classes_that_overlap(overlapping: Path, tmp_path: Path, capsys
     metrics = segment(str(overlapping), out=str(tmp_path / "run"), segment={"epochs": 4}, **words)
     healthy = int((pd.read_csv(overlapping, keep_default_na=False)["mask_path"] == "").sum())
     told = capsys.readouterr().out
-    assert f"{healthy + 1} of 120 images have no mask of core, and are read as showing none" in told
-    assert f"{healthy} of 120 images have no mask of whole" in told
+    assert f"without a mask of core, read as showing none: {healthy + 1} of 120 images" in told
+    assert f"without a mask of whole, read as showing none: {healthy} of 120 images" in told
     test = metrics["splits"]["test"]
     assert list(test["per_class"]) == ["core", "whole"]
     frame = pd.read_csv(tmp_path / "run" / "segmentation.csv").set_index(["image_path", "class"])["reference"].unstack()
@@ -249,7 +249,7 @@ def test_masks_with_and_without_a_class_are_not_mixed(overlapping: Path, tmp_pat
     row = table.index[table["mask_path"] != ""][0]
     table.loc[row, "mask_path"] = table.loc[row, "mask_path"].partition("=")[2].partition(";")[0]
     table.to_csv(overlapping.parent / "mixed.csv", index=False)
-    with pytest.raises(UserError, match="1 images have masks that name no class, where others name core, whole"):
+    with pytest.raises(UserError, match="1 image with a mask that names no class, where others name core, whole"):
         segment(str(overlapping.parent / "mixed.csv"), from_="none", out=str(tmp_path / "x"), preset="tiny")
 
 
@@ -340,7 +340,7 @@ def test_masks_that_cover_everything_or_nothing_are_counted(
     segment(str(tmp_path / "m.csv"), from_="none", out=str(tmp_path / "run"), preset="tiny", segment={"epochs": 1})
     told = capsys.readouterr().out
     assert f"1 of 120 masks cover the whole image: {table.at[masked[0], 'image_path']}" in told
-    assert f"{120 - len(masked) + 1} of 120 masks are empty" in told
+    assert f"empty: {120 - len(masked) + 1} of 120 masks" in told
     table.loc[masked, "mask_path"] = "empty.png"
     table.to_csv(tmp_path / "m.csv", index=False)
     with pytest.raises(UserError, match="no training mask shows lesion"):

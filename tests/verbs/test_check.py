@@ -240,7 +240,7 @@ def test_a_picture_under_two_labels_is_a_warning_and_is_named(
     picture(0).save(tmp_path / "b" / "again.png")
     assert exit_code("check", tmp_path) == 0
     said = capsys.readouterr().out
-    assert "warning: 1 picture under several different labels" in said
+    assert "warning: 1 image present more than once, with different labels" in said
     assert "a/0.png is a" in said
     assert "b/again.png is b" in said
 

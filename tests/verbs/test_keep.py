@@ -195,7 +195,7 @@ def test_an_evaluation_of_a_quarter_names_its_own_files(
     shutil.copytree(budgeted, tmp_path / "run")
     evaluate(str(tmp_path / "run"), keep=0.25, selector="grid")
     shown = capsys.readouterr().out
-    assert "from 25 % of the tokens (grid)" in shown
+    assert "from 25 % of the patches (grid)" in shown
     assert "predictions_keep.csv" in shown
     assert "predictions.csv" not in shown
 

@@ -61,7 +61,7 @@ NOT_CALIBRATED = {"method": "none", "reason": "they are shares of images already
 
 
 def check_baselines(arms: Sequence[str], manifest: Manifest) -> None:
-    """Raise ``UserError`` for a baseline that cannot have several labels an image, before hours of training."""
+    """Raise ``UserError`` for a baseline that cannot have several labels per image, before hours of training."""
     for name in arms:
         if manifest.multilabel and name in BASELINE and not BASELINE[name].multilabel:
             raise UserError(f"{name} names one class an image", where="--arms", mend=f"leave {name} out")

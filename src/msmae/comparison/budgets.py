@@ -18,6 +18,7 @@ from torch import nn
 
 from msmae.comparison.baselines import BASELINE, build_network, network_macs
 from msmae.config import ARMS, BASELINES, Settings
+from msmae.errors import count
 from msmae.machine import median_seconds
 from msmae.method.attention import patch_maps
 from msmae.method.classifier import Classifier
@@ -49,7 +50,7 @@ def statement(budget: str, settings: Settings, arms: Sequence[str]) -> str:
     pretrained = [arm for arm in trained if arm in ARMS and ARMS[arm].pretrains]
     said = []
     if trained and budget == "epochs" and not pretrained:
-        said.append(f"Every arm trains for {fine} epochs.")
+        said.append(f"Every arm trains for {count(fine or 0, 'epoch')}.")
     elif trained and budget == "epochs":
         said.append(
             f"Every arm trains for the same number of epochs: {pre} of pre-training and {fine} of supervised training."
@@ -58,7 +59,7 @@ def statement(budget: str, settings: Settings, arms: Sequence[str]) -> str:
             said.append(f"Arms without pre-training have the {fine} only.")
     elif trained:
         spent = {"gmacs": "multiply-accumulates that msmae spends in", "seconds": "time that msmae takes here for"}
-        maps = f"{pre} epochs of pre-training (its attention maps included) and {fine} of fine-tuning"
+        maps = f"{count(pre or 0, 'epoch')} of pre-training (its attention maps included) and {fine} of fine-tuning"
         said.append(f"Every arm trains for the {spent[budget]} {maps}.")
         if budget == "seconds":
             said.append("Steps of every arm were timed for this.")

@@ -28,7 +28,7 @@ from msmae.data.manifest import Manifest
 from msmae.data.opening import whole_groups
 from msmae.data.splits import make_folds
 from msmae.encoders.weights import Weights
-from msmae.errors import UserError, nearest
+from msmae.errors import UserError, count, nearest
 from msmae.evaluation.evaluate import predictions_frame, seconds_spent, write_evidence
 from msmae.evaluation.train_and_test import train_and_test
 from msmae.files import read_mapping
@@ -77,7 +77,7 @@ class Request:
         for number in numbers:
             require(number.isdecimal(), f"'{number}' is no seed", where="--seeds", mend="give whole numbers, 0 or more")
         require(bool(names) and bool(numbers), "nothing to compare", where="--arms, --seeds", mend="name one at least")
-        require(folds == 0 or folds >= 2, f"{folds} folds", where="--folds", mend="give 2 or more, or 0 for none")
+        require(folds == 0 or folds >= 2, count(folds, "fold"), where="--folds", mend="give 2 or more, or 0 for none")
         require(budget in BUDGETS, f"no budget '{budget}'", where="--budget", mend=nearest(budget, BUDGETS))
         return cls(tuple(dict.fromkeys(names)), tuple(dict.fromkeys(map(int, numbers))), folds, budget)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from msmae.config.arms import find_arm
 from msmae.config.settings import Settings
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 
 
 def check_method(settings: Settings, method: str, *, started: bool, minutes: float | None = None) -> None:
@@ -113,7 +113,7 @@ def check_draw(settings: Settings, method: str) -> None:
 def none_guided(epochs: int, uniform: int | None) -> UserError:
     """The error for a guided arm whose maps would never be used."""
     return UserError(
-        f"of {epochs} epochs of pre-training the first {uniform} mask randomly: none is guided",
+        f"pre-training has {count(epochs, 'epoch')}, and the first {uniform} mask at random: none is guided",
         where="pretrain.epochs, pretrain.uniform_epochs",
         mend="more epochs (or pretrain.presentations), or fewer uniform ones; the arm supmae never guides",
     )

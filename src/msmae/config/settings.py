@@ -37,9 +37,9 @@ class DatasetSettings(Group):
     """Column of a CSV that holds the image paths. Of a folder of volumes: the channel, as the files' names end
     (flair), or its number in 4-D volumes."""
     label_column: str = "label"
-    """Column of a CSV that holds the labels. Several columns, one a finding: 'Edema;Mass'. What -1 and empty cells of
-    these mean: unknown=zeros, empty_zeros or ones (unless given: not known). Or an expression searched in the paths:
-    'path:_([01])\\.png'. Or a table with a row a patient: patients.csv:diagnosis."""
+    """Column of a CSV that holds the labels. Or one column per finding: 'Edema;Mass'; -1 and empty cells
+    are then not known, unless ';unknown=zeros' (empty_zeros, ones) follows. Or an expression searched in the paths:
+    'path:_([01])\\.png'. Or a table with one row per patient: patients.csv:diagnosis."""
     patient_column: str = "patient_id"
     """Column of a CSV that holds the patient; images of a patient stay in one split."""
     split_column: str = "split"
@@ -53,7 +53,7 @@ class DatasetSettings(Group):
     """Where the patient's name is found if no table gives it: auto, none, folder, or an expression such as
     'p(\\d+)_'."""
     slices: str = ""
-    """Cut volumes into slices: axial:5 takes every fifth axial slice. Unless given: one image a row."""
+    """Cut volumes into slices: axial:5 takes every fifth axial slice. Unless given: one image per row."""
     window: str = "file"
     """Grey levels of DICOM: file (as the file asks), none (modality units), lung, brain, bone, soft-tissue,
     centre,width or low..high."""
@@ -137,7 +137,7 @@ class Schedule(Group):
     """What every training has: how long, in which batches, at which rate, and what is done to its images."""
 
     epochs: Count | None = None
-    """Passes over the training images. Unless given: so many that the images seen reach `presentations`."""
+    """Passes over the training images. Unless given: until `presentations` images were shown."""
     presentations: Count = 100_000
     """Images shown in all, if epochs is not given."""
     batch_size: Count = 64

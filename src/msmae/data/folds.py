@@ -8,7 +8,7 @@ from typing import Any
 
 from msmae.data.manifest import SPLITS, Manifest
 from msmae.data.splits import make_folds
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 
 
 def name_folds(out: str | None, *, folds: int, repeats: int) -> list[Path]:
@@ -20,7 +20,9 @@ def name_folds(out: str | None, *, folds: int, repeats: int) -> list[Path]:
         raise UserError("the folds need a folder to be written to", where="--folds", mend="add --out DIR")
     if folds < 2 or repeats < 1:
         raise UserError(
-            f"{folds} folds, {repeats} repeats", where="--folds, --repeats", mend="at least 2 folds and 1 repeat"
+            f"{count(folds, 'fold')}, {count(repeats, 'repeat')}",
+            where="--folds, --repeats",
+            mend="at least 2 folds and 1 repeat",
         )
     starts = [f"repeat-{repeat + 1}-" if repeats > 1 else "" for repeat in range(repeats)]
     return [Path(out) / f"{start}fold-{fold + 1}.csv" for start in starts for fold in range(folds)]

@@ -1,4 +1,4 @@
-"""The one table every stage works from: a row an image, with its label, patient, split, mask and site.
+"""The one table every stage works from: one row per image, with its label, patient, split, mask and site.
 
 All cells are text, and the empty text means *not known*. A row's number is its sample id: the store, the map bank and
 the predictions all speak of images by it.

@@ -117,9 +117,11 @@ def file_obstacles(audit: Audit, *, skip: bool = False) -> Iterator[UserError]:
     lines = [why for name in ("unreadable", "mask_problems") for _, why in audit.details[name]]
     lines += [f"{image} holds {what}" for image, what in audit.details["other_numbers"]]
     if lines and not (skip and audit.unreadable < audit.images):
-        first = f"{'the first' if len(lines) > 1 else 'it'}: {lines[0]}"
-        mend = "mend or remove what audit.json names (--out DIR); a run leaves it out with --on-error skip"
-        yield UserError(f"{count(len(lines), 'image')} cannot be used, {first}", mend=mend)
+        mend = "mend or remove what audit.json names (--out DIR), or leave it out of the run with --on-error skip"
+        yield UserError(
+            f"{count(len(lines), 'image')} cannot be used{', the first' if len(lines) > 1 else ''}: {lines[0]}",
+            mend=mend,
+        )
     try:
         agreed_channels([channels for channels, _ in audit.details["channels"]])
     except UserError as error:

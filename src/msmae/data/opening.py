@@ -18,7 +18,7 @@ from msmae.data.splits import assign_splits
 from msmae.data.tables.layouts import open_dataset
 from msmae.data.tables.slices import choose_channel, expand_slices
 from msmae.data.unit_labels import label_table, labels_by_table, labels_of_units
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 from msmae.progress import ProgressBar
 
 
@@ -131,12 +131,16 @@ def units_of(manifest: Manifest, reading: Reading) -> str:
         "NIfTI": sum(path.lower().endswith((".nii", ".nii.gz")) for path in paths),
     }
     kinds["pictures"] = len(paths) - sum(kinds.values())
+    several = sum(number > 0 for number in kinds.values())
     meant = {
         "DICOM": "modality units" if reading.window == "none" else f"brightness by the window '{reading.window}'",
-        "NIfTI": "the file's units" if reading.window in ("file", "none") else f"the window '{reading.window}'",
-        "pictures": "as stored" if reading.window in ("file", "none") else f"the window '{reading.window}'",
+        "NIfTI": "numbers in the file's units"
+        if reading.window in ("file", "none")
+        else f"the window '{reading.window}'",
+        "pictures": "numbers as stored" if reading.window in ("file", "none") else f"the window '{reading.window}'",
     }
-    return "; ".join(f"{number:,} {kind}: {meant[kind]}" for kind, number in kinds.items() if number)
+    names = {"DICOM": "DICOM image", "NIfTI": "NIfTI image", "pictures": "image" if several == 1 else "other image"}
+    return "; ".join(f"{meant[kind]} ({count(number, names[kind])})" for kind, number in kinds.items() if number)
 
 
 def reading_of(settings: Settings) -> Reading:

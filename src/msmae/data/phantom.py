@@ -24,7 +24,7 @@ from PIL import Image
 from scipy.special import expit
 
 from msmae.data.manifest import Manifest, read_manifest
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 
 CLASSES = ("healthy", "lamellar", "fibrous", "reticular")
 NODULES = 3
@@ -58,7 +58,9 @@ class PhantomSettings:
     def __post_init__(self) -> None:
         """Raise UserError for settings that cannot be drawn."""
         if self.images < FEWEST_IMAGES:
-            raise UserError(f"a phantom of {self.images} images is too small", mend=f"ask for {FEWEST_IMAGES} or more")
+            raise UserError(
+                f"a phantom of {count(self.images, 'image')} is too small", mend=f"ask for {FEWEST_IMAGES} or more"
+            )
         if min(self.height, self.width) < SMALLEST_SIDE:
             size = f"{self.height} x {self.width}"
             raise UserError(f"a phantom of {size} pixels is too small", mend=f"ask for {SMALLEST_SIDE} or more a side")

@@ -117,7 +117,7 @@ def deal_folds(manifest: Manifest, folds: int, *, seed: int, groups: Sequence[st
     """
     grouped = group_images(manifest, seed=seed, names=groups)
     everywhere = np.ones(len(grouped.counts), dtype=bool)
-    _check_sizes(manifest, grouped, everywhere, least=folds, cuts=[f"{folds} folds"])
+    _check_sizes(manifest, grouped, everywhere, least=folds, cuts=[count(folds, "fold")])
     targets = np.repeat(grouped.counts.sum(axis=0)[:, None] / folds, folds, axis=1)  # [C, folds]
     pile = deal(grouped.counts, grouped.order, targets=targets, least=np.ones(folds, dtype=np.int64))  # [G]
     fold: np.ndarray = pile[grouped.of]
@@ -213,7 +213,9 @@ def _check_sizes(manifest: Manifest, groups: Groups, pool: np.ndarray, *, least:
 def _cut_notes(name: str, split: np.ndarray, groups: Groups, *, seed: int) -> list[str]:
     inside = split == name
     whole = ", patients (or groups) kept whole" if len(groups.counts) < len(split) else ""
-    notes = [f"{name} cut: {count(int(inside.sum()), 'image')}, stratified by label{whole}, seed {seed}"]
+    notes = [
+        f"{name} split: {count(int(inside.sum()), 'image')}, cut by chance, stratified by label{whole}, seed {seed}"
+    ]
     has = groups.counts[np.unique(groups.of[inside])].sum(axis=0)  # [C]
     absent = [groups.classes[c] for c in np.flatnonzero((has == 0) & (groups.counts.sum(axis=0) > 0))]
     return [*notes, f"no image of {', '.join(absent)} in {name}"] if absent else notes

@@ -97,7 +97,7 @@ def _classes(manifest: Manifest) -> Iterator[Fact]:
             if name in first and not first[name]:
                 first[name] = str(path)
     names = [f"{name} ({sizes[name]:,})" for name in manifest.classes]
-    said = f"{len(names)}{', several an image' if manifest.multilabel else ''}, "
+    said = f"{len(names)}{', several per image' if manifest.multilabel else ''}, "
     said += f"from {rule}: {some(names, at_most=NAMED)}" if rule else some(names, at_most=NAMED)
     examples = tuple((printable(name), printable(path)) for name, path in list(first.items())[:NAMED])
     yield Fact("classes", said, len(names), rule, examples, option)
@@ -113,7 +113,7 @@ def _patients(manifest: Manifest) -> Iterator[Fact]:
     named = patients != ""
     rule = manifest.rules.get("patient_id", "")
     if not named.any():
-        said = "not known: every image stands for itself"
+        said = "not known: every image counts as a patient of its own"
         yield Fact("patients", f"{said} ({rule})" if rule else said, 0, rule, (), "--patients")
         return
     first: dict[str, str] = {}

@@ -24,7 +24,7 @@ PATIENT = "patient_id"
 TABLE = re.compile(r"(?P<table>.+\.(?:csv|tsv|txt|jsonl)):(?P<column>.+)", re.IGNORECASE)
 
 
-ROW_AN_IMAGE = "write a CSV with a row an image (image_path, label, patient_id), and give that as DATA"
+ROW_AN_IMAGE = "write a CSV with one row per image (image_path, label, patient_id), and give that as DATA"
 LOOKED_AT = 5  # tables
 
 
@@ -38,7 +38,7 @@ def labels_by_table(manifest: Manifest, table: str, column: str, *, unit: str, b
     """Every image with the label that a table gives its unit.
 
     Args:
-        table: relative to ``beside``, or absolute; it has a row a unit.
+        table: relative to ``beside``, or absolute; it has one row per unit.
         column: the table's column of labels.
         unit: the column that names the units, in the manifest and in the table; ``auto``: the patients.
 
@@ -123,8 +123,8 @@ def _forms(cells: Iterable[str]) -> set[str]:
 
 
 def offer_tables(manifest: Manifest, root: Path, tables: Sequence[str]) -> list[str]:
-    """What to say of tables below ``root`` that may have a row a patient, where no image has a label: the option that
-    reads one, or why none does."""
+    """What to say of tables below ``root`` that may have one row per patient, where no image has a label: the option
+    that reads one, or why none does."""
     tables = [table for table in tables if table.lower().endswith((".csv", ".tsv", ".jsonl"))]
     if manifest.classes or not tables:
         return []
@@ -147,7 +147,7 @@ def offer_tables(manifest: Manifest, root: Path, tables: Sequence[str]) -> list[
                 f"{table} names the patients in several rows each ({name}), which label no patient: {ROW_AN_IMAGE}"
             )
         else:
-            told.append(f"{table} has a row a patient ({name}): --label-column {table}:{may}")
+            told.append(f"{table} has one row per patient ({name}): --label-column {table}:{may}")
     return told
 
 

@@ -49,7 +49,7 @@ def weights_to_undo(balance: Balance, *, multilabel: bool) -> np.ndarray | None:
     """The class weights [C] that are in the probabilities; None where there are none, or where they are not known.
 
     Logit adjustment leaves the frequencies of the classes out of the logits, as weights of one over them would. Drawing
-    classes equally often is a weight too; with several labels an image it is not the same for all images of a class,
+    classes equally often is a weight too; with several labels per image it is not the same for all images of a class,
     and the temperature alone must do.
     """
     if balance.remedy == "logit_adjustment":

@@ -153,7 +153,7 @@ def check_labels(manifest: Manifest, model: Model) -> list[str]:
     """Hold the data's label map to the model's: sentences about classes without images.
 
     Raises:
-        UserError: no label, a class the model does not know, or several labels an image where the model gives one.
+        UserError: no label, a class the model does not know, or several labels per image where the model gives one.
     """
     if not manifest.classes:
         raise UserError(

@@ -54,10 +54,12 @@ class Reference:
         """What the flag ``unlike_training`` rests on, or why it is left out, in a sentence."""
         known = count(self.validation, "validation image")
         if self.threshold is None:
-            return f"the flag unlike_training is left out: it needs {FEWEST} validation images, and the run has {known}"
+            return (
+                f"unlike_training is left out: it needs {FEWEST} validation images, and the run has {self.validation}"
+            )
         often = min(round(1 / (1 - FARTHEST)), self.validation + 1)
-        told = f"about 1 in {often} images like them exceeds it"
-        return f"unlike_training: a distance above {self.threshold:.4f}, from {known}; {told}"
+        told = f"about 1 in {often} ordinary images exceeds it"
+        return f"unlike_training: a distance above {self.threshold:.4f} ({known}); {told}"
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """How far images with these features [m, D] are from the training images: [m] in 0..2."""

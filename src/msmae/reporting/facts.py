@@ -349,9 +349,9 @@ def _output(run: RunFiles) -> str:
 def _stage(name: str, settings: dict[str, Any]) -> str:
     low, high = (settings.get("crop_scale") or (1, 1))[:2]
     return (
-        f"{name}: {settings.get('epochs')} epochs, batches of {settings.get('batch_size')}, AdamW, base learning rate "
-        f"{settings.get('base_lr')} for 256 images with warm-up and cosine decay; random crops of {100 * low:.0f} to "
-        f"{100 * high:.0f} % of the area, left-right flip with probability {settings.get('flip')}."
+        f"{name}: {of(settings.get('epochs') or 0, 'epoch')}, batches of {settings.get('batch_size')}, AdamW, base "
+        f"learning rate {settings.get('base_lr')} for 256 images with warm-up and cosine decay; random crops of "
+        f"{100 * low:.0f} to {100 * high:.0f} % of the area, left-right flip with probability {settings.get('flip')}."
     )
 
 

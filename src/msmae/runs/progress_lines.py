@@ -12,6 +12,8 @@ from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from msmae.errors import count
+
 LOG_EVERY = 10
 """Steps between two that are logged."""
 NUMBER = (int, float, Tensor)
@@ -82,7 +84,7 @@ class StageProgress(Callback):
         passed, of_epoch = time.perf_counter() - (self.first_step or self.began), int(trainer.num_training_batches)
         if not self.foretold and passed > SECONDS_TO_FORETELL:
             left = int(trainer.max_epochs or 1) - trainer.current_epoch
-            self.foretell(float(passed / (batches - self.first) * left * of_epoch), left, ", validation apart")
+            self.foretell(float(passed / (batches - self.first) * left * of_epoch), left, ", without validation")
         elif passed > SECONDS_BETWEEN_LINES and time.monotonic() > self.due + 10 and batches < of_epoch:
             self.due = time.monotonic() + SECONDS_BETWEEN_LINES
             epoch, figures = self.status(trainer)
@@ -90,7 +92,7 @@ class StageProgress(Callback):
 
     def foretell(self, seconds: float, epochs: int, but: str) -> None:
         """Say how long so many further epochs will take, once."""
-        print(f"{self.stage}: about {seconds / 60:.1f} minutes for {epochs} epochs{but}", flush=True)
+        print(f"{self.stage}: about {seconds / 60:.1f} minutes for {count(epochs, 'epoch')}{but}", flush=True)
         self.foretold, self.due = True, time.monotonic() + SECONDS_BETWEEN_LINES
 
     def status(self, trainer: pl.Trainer) -> tuple[str, str]:

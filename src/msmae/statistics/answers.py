@@ -1,7 +1,7 @@
 """From probabilities to answers: the two rules by which a classifier names the classes of an image.
 
-- *plain*: the class with the largest calibrated probability; several labels an image: each class above 0.5. A class may
-  have a threshold of its own instead. Right most often.
+- *plain*: the class with the largest calibrated probability; several labels per image: each class above 0.5. A class
+  may have a threshold of its own instead. Right most often.
 - *balanced*: the class with the largest probability before calibration; of several labels, each above 0.5. Where
   training gave rare classes more weight, that is the class that would be most probable if all classes were equally
   common. It finds more of the rare classes, at the price of false alarms, and has the best balanced accuracy.

@@ -1,6 +1,6 @@
 """Recalibration: probabilities that mean what they say, fitted on the validation images only.
 
-All forms are one: p -> softmax(scale * log p + bias), or for several labels an image sigmoid(scale * logit p + bias).
+All forms are one: p -> softmax(scale * log p + bias), or for several labels per image sigmoid(scale * logit p + bias).
 
 - temperature (Guo et al. 2017): one scale for all classes, no bias; the ranking of the classes of an image does not
   change;
@@ -59,7 +59,7 @@ def fit_calibrator(
     """Fit on validation images by maximum likelihood: probabilities [n, C], truth [n, C] 0 and 1, nan if
     not known.
 
-    ``class_weights`` (positive, one a class): those of the training loss, undone first; for several labels an image
+    ``class_weights`` (positive, one a class): those of the training loss, undone first; for several labels per image
     the weight of the positive part.
     """
     if class_weights is not None and (len(class_weights) != truth.shape[1] or min(class_weights) <= 0):

@@ -24,7 +24,7 @@ def labels_to_check(
     """Labelled images of the splits that were not trained on, the least believed label first.
 
     Columns: those that name the image, ``patient_id``, ``split``, ``label``, ``probability`` (that the model gives the
-    label), ``suggested`` and ``suggested_probability``, ``contradicted`` (yes or no). With several labels an image the
+    label), ``suggested`` and ``suggested_probability``, ``contradicted`` (yes or no). With several labels per image the
     label is one class, present (``a``) or absent (``not a``), the one believed least. All contradicted labels are
     listed, and ``at_least`` so many.
     """
@@ -67,7 +67,7 @@ def _single(probabilities: np.ndarray, truth: np.ndarray, classes: list[str]) ->
 def _several(
     probabilities: np.ndarray, truth: np.ndarray, known: np.ndarray, classes: list[str]
 ) -> dict[str, np.ndarray]:
-    """Several labels an image: each class that is ``known`` of it is a question of its own, present or absent."""
+    """Several labels per image: each class that is ``known`` of it is a question of its own, present or absent."""
     believed = np.where(truth, probabilities, 1 - probabilities)  # [n, C]
     worst = np.where(known, believed, np.inf).argmin(axis=1)
     every = np.arange(len(worst))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 from msmae.files import fill_csv, own_cell
 from msmae.records import check_recorded, recorded
 
@@ -214,9 +214,9 @@ def check_columns(frame: pd.DataFrame, classes: Sequence[str]) -> None:
     twice = pd.Series(list(rows), index=frame.index, dtype=object).duplicated()  # a file name need not be UTF-8
     if twice.any():
         raise UserError(
-            f"{int(twice.sum())} images are in the predictions more than once",
+            f"{count(int(twice.sum()), 'row')} for an image that the predictions have already",
             where=str(frame.loc[twice, "image_path"].iloc[0]),
-            mend="keep one row an image: a repeated image counts twice in every number",
+            mend="keep one row per image: a repeated image counts twice in every number",
         )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 from msmae.statistics.intervals import bca, bca_p_value, draw_patients, entry, leave_out, undefined
 from msmae.statistics.uncertainty import ONE_PATIENT
 
@@ -81,7 +81,7 @@ def match_lesions(reference: np.ndarray, predicted: np.ndarray) -> tuple[int, in
 def summarise_segmentation(
     frame: pd.DataFrame, *, classes: Sequence[str], resamples: int = 2000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """All figures of every split, ready for JSON, from one row an image and class (segmentation.csv).
+    """All figures of every split, ready for JSON, from one row per image and class (segmentation.csv).
 
     Returns ``{split: {"n", "patients", "resamples", "metrics": {name: entry}, "per_class": {class: {"n", name: entry}},
     "counts": {class: {...}}, "by_size": [...], "notes"}}``; entries as in ``msmae.statistics.summary``. ``by_size`` has
@@ -109,7 +109,7 @@ def same_images(runs: Sequence[pd.DataFrame], *, split: str) -> list[pd.DataFram
 
 
 def read_segmentation(path: Path) -> pd.DataFrame:
-    """A segmentation.csv: one row an image and class. Raises UserError where it is not there or is another table."""
+    """A segmentation.csv: one row per image and class. Raises UserError where it is not there or is another table."""
     texts = {"image_path": str, "patient_id": str, "split": str, "class": str}
     frame = pd.read_csv(
         path, dtype=texts | {"cluster": str}, keep_default_na=False, na_values={name: [""] for name in FIGURES}
@@ -166,11 +166,11 @@ def _notes(label: str, counts: dict[str, int], images: int) -> list[str]:
     notes = []
     if empty:
         notes.append(
-            f"{empty} of {images} images have no {label}: in {counts['both_empty']} none was outlined (left out of the "
-            f"means), in {counts['false_alarms']} one was (Dice 0)"
+            f"without {label}: {empty} of {count(images, 'image')}; {counts['both_empty']} of them without an outline "
+            f"(left out of the means), {counts['false_alarms']} with one (Dice 0)"
         )
     if counts["missed"]:
-        notes.append(f"in {counts['missed']} images with {label} nothing was outlined (Dice 0, no distance)")
+        notes.append(f"with {label} but without an outline: {count(counts['missed'], 'image')} (Dice 0, no distance)")
     return notes
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 from msmae.statistics.answers import OF_PROBABILITIES, PLAIN
 from msmae.statistics.intervals import entry, undefined
 from msmae.statistics.metrics import prepare
@@ -125,7 +125,7 @@ def summarise_rows(
     """What `summarise` says of one split, of any rows of a checked frame: a site, an age band."""
     labelled = rows[rows["label"] != ""]
     if labelled.empty:
-        note = f"none of the {len(rows)} images has a label: nothing can be measured"
+        note = f"no image of {len(rows):,} has a label: nothing can be measured"
         return {"n": 0, "patients": None, "resamples": 0, "metrics": {}, "per_class": {}, "notes": [note]}
     predictions = to_arrays(labelled, classes=classes, multilabel=multilabel)
     summary = summarise_arrays(predictions, resamples=resamples, seed=seed, ordinal=ordinal, areas=areas)
@@ -217,11 +217,11 @@ def _why_undefined_for(predictions: Predictions, c: int) -> str:
 def _notes_on_rows(*, unlabelled: int, nameless: int, images: int, clusters: int) -> list[str]:
     notes = []
     if unlabelled:
-        notes.append(f"{unlabelled} images without a label are left out")
+        notes.append(f"left out, without a label: {count(unlabelled, 'image')}")
     if nameless:
-        together = f", except those of {clusters} clusters of near-identical images" if clusters else ""
+        together = f", except those of {count(clusters, 'cluster')} of near-identical images" if clusters else ""
         notes.append(
-            f"{nameless} of {images} images have no patient id. Each counts as a patient{together}: if patients "
+            f"no patient id: {nameless:,} of {count(images, 'image')}. Each counts as a patient{together}: if patients "
             "repeat, the intervals are too narrow"
         )
     return notes
@@ -233,7 +233,9 @@ def _notes_on_classes(predictions: Predictions) -> list[str]:
     notes = []
     unsure = int((~predictions.judged).sum())
     if unsure:
-        notes.append(f"{unsure} labels are not known (? in the label), and left out of the figures of their class")
+        notes.append(
+            f"not known (? in the label), and left out of the figures of their class: {count(unsure, 'label')}"
+        )
     if alone := one_class(predictions):
         notes.append(f"every image is of one class, {alone}: figures that compare classes are left out")
     elif absent.any():

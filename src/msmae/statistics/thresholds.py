@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 from msmae.statistics.intervals import LEVEL, draw_patients
 from msmae.statistics.predictions import Predictions, check_columns, class_index, is_multilabel, to_arrays
 from msmae.statistics.summary import summarise_arrays
@@ -56,7 +56,7 @@ def sweep(scores: np.ndarray, truth: np.ndarray) -> Sweep:
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if positives == 0 or negatives == 0:
         raise UserError(
-            f"a threshold cannot be chosen from {positives} images with the class and {negatives} without it",
+            f"a threshold cannot be chosen from {count(positives, 'image')} with the class and {negatives} without it",
             mend="the validation split needs some of both",
         )
     order = np.argsort(-scores, kind="stable")

@@ -1,7 +1,7 @@
 """Answers for what has several images (a patient, a lesion, a study): its images' answers pooled into one.
 
 A unit has the label of its images. Single-label images of one unit that contradict each other say nothing of the unit:
-it is left out, and counted. With several labels an image, the unit has the labels of all its images; one that some
+it is left out, and counted. With several labels per image, the unit has the labels of all its images; one that some
 image has is known of the unit, though it is not of others (``a`` and ``?a``: ``a``).
 """
 
@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 from msmae.statistics.answers import name_classes
 from msmae.statistics.predictions import PREFIX, UNSURE, identity_columns, names_patient
 
@@ -105,7 +105,7 @@ def gather(frame: pd.DataFrame, column: str, *, multilabel: bool) -> Units:
     if mixed:
         notes.append(f"{mixed} with images of different labels are left out: they have no one label")
     if nameless := int((~named).sum()):
-        notes.append(f"{nameless} images name no {'patient' if column == PATIENT else column} and are left out")
+        notes.append(f"left out, naming no {'patient' if column == PATIENT else column}: {count(nameless, 'image')}")
     table = pd.DataFrame(lines, columns=["unit", "patient_id", "split", "label", "images"])
     return Units(table, np.array(rows, dtype=np.int64), np.array(members, dtype=np.int64), notes)
 
@@ -146,7 +146,7 @@ def unit_predictions(
     weights: np.ndarray | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """The table of ``predictions_patients.csv``: one row a unit, its answer, and the image that decided it.
+    """The table of ``predictions_patients.csv``: one row per unit, its answer, and the image that decided it.
 
     ``thresholds``: those of the images' answers (``name_classes``), which hold for units too. What decides is the image
     with the largest weight [n] of attention; else the one with the largest probability of the answer.

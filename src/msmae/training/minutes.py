@@ -24,7 +24,7 @@ from msmae.data.opening import reading_of
 from msmae.encoders.spec import build_encoder
 from msmae.encoders.start import HARDWARE, LARGEST, RECIPE
 from msmae.encoders.weights import Weights
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 from msmae.inference.packed import packed
 from msmae.machine import choose_precision, finish, median_seconds
 from msmae.method.classifier import Classifier
@@ -90,7 +90,7 @@ class Decided:
 
     def line(self, minutes: float) -> str:
         """One sentence for the terminal."""
-        what = f"{self.epochs} epochs" if self.epochs else "a probe on the frozen encoder"
+        what = count(self.epochs, "epoch") if self.epochs else "a probe on the frozen encoder"
         return f"{minutes:g} minutes: {what} at {self.size} px, about {self.seconds / 60:.1f} minutes in all"
 
 

@@ -34,7 +34,7 @@ def prepare_masks(
         layers=wanted.class_names if manifest.mask_classes else (),
     )
     if rule.healthy:
-        print(f"- {len(rule.healthy)} images without a mask are of a class where there is nothing to outline")
+        print(f"- without a mask, of a class where there is nothing to outline: {count(len(rule.healthy), 'image')}")
     prepared = decode(manifest, settings=settings, method=arm, seed=seed, rule=rule, start=start)
     for split in SPLITS:
         if not len(prepared.ids(split, labelled=False)):
@@ -74,7 +74,7 @@ def name_classes(manifest: Manifest, settings: Settings) -> Settings:
     plain = [i for i in range(len(manifest)) if any(name == "" for name, _ in manifest.masks(i))]
     if plain:
         raise UserError(
-            f"{len(plain)} images have masks that name no class, where others name {', '.join(named)}",
+            f"{count(len(plain), 'image')} with a mask that names no class, where others name {', '.join(named)}",
             where=str(manifest.path(plain[0])),
             mend="write every mask as class=file",
         )
@@ -134,9 +134,9 @@ def check_values(prepared: Prepared) -> None:
     for name in names if prepared.manifest.mask_classes else ():
         without = sum(name not in {of for of, _ in prepared.manifest.masks(row)} for row in ids.tolist())
         if without:
-            print(f"- {without} of {len(ids)} images have no mask of {name}, and are read as showing none")
+            print(f"- without a mask of {name}, read as showing none: {without} of {count(len(ids), 'image')}")
     if empty:
-        print(f"- {empty} of {len(ids)} masks are empty")
+        print(f"- empty: {empty} of {count(len(ids), 'mask')}")
     if full:
         print(f"- {len(full)} of {len(ids)} masks cover the whole image: {some(list(table.loc[full, 'image_path']))}")
 

@@ -186,7 +186,7 @@ def fit_once(trainer: pl.Trainer, module: StageModule, checkpoints: Sequence[Pat
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"a batch of {module.batch_size} images does not fit into memory",
+            f"a batch of {count(module.batch_size, 'image')} does not fit into memory",
             where="batch_size",
             mend=smaller_batch(module.batch_size, module.accumulate),
         ) from error

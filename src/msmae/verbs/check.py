@@ -33,9 +33,10 @@ def check(
 ) -> dict[str, Any]:
     """Audit a data set as a run would use it: files, duplicates, leakage between splits, contradictions, shortcuts.
 
-    It says first what was understood, and why, and last which verbs can train on it. Splits that are not given are cut
-    as ``run`` cuts them. Exit code 2: the verb that such data is for would refuse it: ``run`` where there are classes;
-    where there is one or none, ``segment`` if there are masks; ``pretrain`` if there is none. Exit code 3: it leaks.
+    It says first what was understood, and why, and last which commands can train on it. Splits that are not given are
+    cut as ``run`` cuts them. Exit code 2: the command that such data is for would refuse it: ``run`` where there are
+    classes; where there is one or none, ``segment`` if there are masks; ``pretrain`` if there is none. Exit code 3: it
+    leaks.
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`; labels are not needed.
@@ -47,8 +48,8 @@ def check(
         repeats: draw the folds this many times, each time with another seed.
         allow_leakage: end with exit code 0 although the data leaks into the test split.
         overwrite: replace what OUT and --repair name, if it is there.
-        near_bits: two pictures are near-duplicates if at most so many of the 256 bits of their perceptual hashes
-            differ, 0 to 15. Unless given: the data decides.
+        near_bits: two images are near-duplicates if their 256-bit perceptual hashes differ in at most this many bits, 0
+            to 15. Unless given: the data decides.
         seed: seed of the splits.
         dataset: how the data is read and divided: any of the settings of that group, for instance
             ``patients="none"``; they mean what they mean in ``msmae run``.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msmae.config import ARMS, check_adaptation, check_method, check_used, require
+from msmae.errors import count
 from msmae.verbs.begin import (
     TRAINING,
     Asked,
@@ -48,8 +49,8 @@ def compare(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the comparison; each run is a folder ARM/SEED in it.
-        arms: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with --init also probe, probe-knn,
-            probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn,
+        arms: the arms, that is, the ways to train: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with
+            --init also probe, probe-knn, probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn,
             efficientnet-lite0.
         seeds: seeds of the training.
         folds: folds of a cross-validation, in which every image is tested once. 0: the data's own test split, or a
@@ -133,7 +134,8 @@ def compare(
             write_json(folder / PLAN, plan)
     if plan["missing"]:
         print(
-            f"{len(plan['missing'])} of {len(parts)} runs are with another process: the last to finish writes the page"
+            f"with another process: {len(plan['missing'])} of {count(len(parts), 'run')}; "
+            "the last to finish writes the page"
         )
         return plan
     with held(folder, wait=True):

@@ -16,9 +16,9 @@ def demo(*, out: str = "runs/demo", method: str = "msmae", seed: int = 0, overwr
 
     Args:
         out: folder of the run.
-        method: arm of the comparison.
+        method: the arm, that is, how the model is trained, as in `msmae run`.
         seed: seed of every random draw.
-        overwrite: first delete what the folder holds, the earlier run and all.
+        overwrite: first delete all that the folder holds, also an earlier run.
 
     Returns:
         The content of metrics.json.

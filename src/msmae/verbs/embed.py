@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from msmae.config import DatasetSettings, ModelSettings, Settings
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 
 
 def embed(
@@ -83,7 +83,7 @@ def embed(
     target.parent.mkdir(parents=True, exist_ok=True)
     ranks = Ranks.here()
     if len(rows) < ranks.world:
-        raise UserError(f"{len(rows)} images for {ranks.world} processes", where=data, mend="start fewer")
+        raise UserError(f"{count(len(rows), 'image')} for {ranks.world} processes", where=data, mend="start fewer")
     frozen = found.frozen(store, rows)
     features = shared_features(frozen, store, rows, ranks, target)
     said = {"out": str(target), "images": len(rows), "width": frozen.encoder.width, "left_out": len(store.excluded)}
@@ -99,7 +99,8 @@ def embed(
         else:
             write_parquet(unfinished, features, columns)
     print(
-        f"{len(rows)} images, {features.image.shape[1]} numbers each and as many for the mean of the patches: {target}"
+        f"{count(len(rows), 'image')}; {features.image.shape[1]} numbers each, and as many for the mean of the "
+        f"patches: {target}"
     )
     if found.card is not None and found.card.members > 1:
         print(f"  they are those of the first of the run's {found.card.members} models")

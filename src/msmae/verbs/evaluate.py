@@ -33,18 +33,18 @@ def evaluate(
         run: folder of a run with a model; predictions.csv and metrics.json are written anew unless DATA is given.
         data: a data set of another origin. The model is tested on every labelled image of it.
         out: folder for the report and figures of the external test.
-        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose. Under 1 the
-            results go to predictions_keep.csv and metrics_keep.json; the run's own files stay.
-        selector: what chooses the tokens: random, grid, self, early, merge, smaller or locator. Unless given: the
+        keep: token share: the share of the patches that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
+            Under 1 the results go to predictions_keep.csv and metrics_keep.json; the run's own files stay.
+        selector: what chooses the patches: random, grid, self, early, merge, smaller or locator. Unless given: the
             model's own.
         answers: the rule whose figures are shown first. plain: the largest calibrated probability; balanced: the
             largest probability before calibration, which finds more of the rare classes. metrics.json holds both.
-        threshold: CLASS=0.3: the class is answered from this probability on; separate several with commas. The run
-            keeps it; `none` removes it.
+        threshold: CLASS=0.3: the answer is CLASS where its probability is 0.3 or more; separate several with commas.
+            The run keeps it; `none` removes it.
         mirror: on: from now on, answers average the image and its mirror image (twice the time); off: undoes it.
-        neighbours: writes so many nearest training images of each validation and test image to RUN/neighbours.csv; the
-            report names those of wrong answers.
-        root: the folder of the run's data, where it lies now, if it was moved since. RUN/manifest.csv then names it.
+        neighbours: writes this many nearest training images of each validation and test image to RUN/neighbours.csv;
+            the report names those of wrong answers.
+        root: where the folder of the run's data is now, if it was moved. RUN/manifest.csv then names it.
         allow_leakage: go on although images or patients of DATA were in the model's training or validation.
         overwrite: replace the files that OUT holds.
         settings: ``dataset={"unit": column}``, whose images get one answer together. For DATA also how it is laid out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msmae.errors import UserError, nearest
+from msmae.errors import UserError, count, nearest
 from msmae.files import own_folder
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def masks(
     if split not in SPLITS:
         raise UserError(f"no split '{split}'", where="--split", mend=nearest(split, SPLITS))
     if images < 1:
-        raise UserError(f"{images} images to picture", where="--images", mend="give at least 1")
+        raise UserError(f"{count(images, 'image')} to picture", where="--images", mend="give at least 1")
     target = Path(out) if out else Path(source) / "masks"
     if out or (Path(source) / "pretrained").is_dir():
         check_output(target, overwrite=overwrite, writes=("masks.json", "masks.png"))
@@ -207,8 +207,9 @@ def tell(content: dict[str, Any], target: Path) -> None:
     if lesion:
         guided, random = lesion["guided"], lesion["random"]
         print(
-            f"lesion patches of {lesion['images']} {content['split']} images: "
-            + ", ".join(f"{guided[k]:.0%} {WORDS.get(k, k)} (random: {random[k]:.0%})" for k in guided)
-            + f"; the most attended patch lies on the lesion in {lesion['most_attended_patch_on_lesion']:.0%}"
+            f"lesion patches of {count(lesion['images'], content['split'] + ' image')}: "
+            + ", ".join(f"{100 * guided[k]:.0f} % {WORDS.get(k, k)} (random: {100 * random[k]:.0f} %)" for k in guided)
+            + "; the most attended patch lies on the lesion in "
+            f"{100 * lesion['most_attended_patch_on_lesion']:.0f} % of them"
         )
     print(f"  masks            {target / 'masks.png'}")

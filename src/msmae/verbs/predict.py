@@ -57,16 +57,16 @@ def predict(
         run: folder of a finished run, or a model on the hub (hf://owner/name).
         paths: image files, folders that are searched for images, or CSV manifests as in training.
         out: folder for predictions.csv.
-        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
-        selector: what chooses the tokens: random, grid, self, early, merge, smaller or locator. Unless given: the
+        keep: token share: the share of the patches that are encoded, in (0, 1], or `auto`: what `msmae budget` chose.
+        selector: what chooses the patches: random, grid, self, early, merge, smaller or locator. Unless given: the
             model's own.
         sliding: for a segmentation run: read large images piece by piece, at their own resolution, instead of
             shrinking them. Use it only if the model was trained at that scale.
         batch_size: images predicted at a time.
         device: auto (a GPU where there is one), cpu, cuda, mps, ...
         precision: fp32, or bf16: up to twice as fast on some processors; probabilities differ by a few thousandths.
-        slices: cut NIfTI volumes as in training: axial, coronal or sagittal; axial:5 takes every fifth slice. Of other
-            files with several images name one a row in a CSV, in the column frame.
+        slices: cut NIfTI volumes as in training: axial, coronal or sagittal; axial:5 takes every fifth slice. For other
+            files with several images give a CSV with one row per image; its column frame says which.
         on_error: what happens at an unreadable image. stop: the command stops; skip: the image is left out and named
             in OUT/left_out.csv.
         answers: how a class is chosen. plain: the largest calibrated probability, or the run's thresholds; balanced:
@@ -75,10 +75,10 @@ def predict(
             validation images (0.9: 9 of 10).
         flags: adds the columns `flags` (unlike_training, doubtful, flat, unusual_brightness, other_modality) and
             `distance` from the training images.
-        neighbours: adds the paths and labels of so many nearest training images.
+        neighbours: adds the paths and labels of this many nearest training images.
         dicom: also write OUT/dicom for DICOM files with one frame: a structured report and an overlay (of a
             segmentation run: a segmentation object and an overlay). Needs the extra `dicom-out`.
-        overwrite: replace the predictions that OUT holds, and let its other files be.
+        overwrite: replace the predictions in OUT; its other files stay.
 
     Returns:
         The predictions as a table: image_path, predicted and a column prob_<class> for each class; of a segmentation
@@ -106,7 +106,7 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Path | 
     """Write OUT/predictions.csv, and give back its path; None in a process that only helped."""
     if options["batch_size"] < 1:
         mend = "give at least 1"
-        raise UserError(f"{options['batch_size']} images at a time", where="--batch_size", mend=mend)
+        raise UserError(f"{count(options['batch_size'], 'image')} at a time", where="--batch_size", mend=mend)
     if options["on_error"] not in ("stop", "skip"):
         raise UserError(f"on_error is '{options['on_error']}'", where="--on_error", mend="say stop or skip")
     if options["neighbours"] < 0:
@@ -364,12 +364,14 @@ def rows_of(run: str, model: Model, *, own: bool, options: dict[str, Any]) -> Ro
 
 def say_columns(rows: Rows) -> None:
     """What the columns that were asked for rest on."""
+    known = "" if rows.sets is None else count(rows.sets.images, "validation image")
     if rows.sets is not None and rows.sets.level == 0:
-        few = f"{rows.sets.images:,} validation images are too few for a coverage of {rows.sets.coverage:g}"
-        print(f"- set: {few}: every set holds every class")
+        print(f"- set: every class, because {known} cannot give a coverage of {rows.sets.coverage:g}")
     elif rows.sets is not None:
-        tested = "" if rows.sets.on_test is None else f"; right of {rows.sets.on_test:.1%} of the run's test images"
-        print(f"- set: every class from {rows.sets.level:.3f}, from {rows.sets.images:,} validation images{tested}")
+        tested = (
+            "" if rows.sets.on_test is None else f"; right for {100 * rows.sets.on_test:.1f} % of the run's test images"
+        )
+        print(f"- set: every class with a probability of {rows.sets.level:.3f} or more ({known}){tested}")
     if rows.flags and rows.reference is not None:
         print(f"- {rows.reference.says()}")
 

@@ -63,7 +63,7 @@ def run(
             and epochs are both set.
         folds: with --ensemble, the number of models. For a cross-validation use `msmae compare --folds`.
         ensemble: train --folds models, each validated on a fold of its own; the mean of their probabilities answers.
-        overwrite: first delete what the folder holds, the earlier run and all.
+        overwrite: first delete all that the folder holds, also an earlier run.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 

@@ -17,8 +17,9 @@ from msmae.data.audit import Audit, describe_leakage, list_warnings, mending_com
 from msmae.data.manifest import SPLITS, LeftOut, Manifest, printable
 from msmae.data.obstacles import LABEL_FREE
 from msmae.data.repair import Repair, left_out_path
-from msmae.data.tables.listing import count, some
+from msmae.data.tables.listing import some
 from msmae.data.understood import understand
+from msmae.errors import count, things
 from msmae.statistics.answers import say_rule
 from msmae.statistics.summary import figures_by
 
@@ -68,9 +69,10 @@ def show_start(prepared: Prepared, arms: Sequence[str] = ()) -> None:
     fine = settings.finetune
     rate = fine.base_lr * fine.batch_size * fine.accumulate / 256
     batch = fine.batch_size * fine.accumulate
-    training = f"{fine.epochs} epochs in batches of {batch}, learning rate {rate:.2g}, layer decay {fine.layer_decay:g}"
+    training = f"{count(fine.epochs or 0, 'epoch')} in batches of {batch}, learning rate {rate:.2g}"
+    training += f", layer decay {fine.layer_decay:g}"
     if any(ARMS[arm].pretrains for arm in arms if arm in ARMS) if arms else prepared.arm.pretrains:
-        training = f"{settings.pretrain.epochs} epochs of pre-training first; {training}"
+        training = f"{count(settings.pretrain.epochs or 0, 'epoch')} of pre-training first; {training}"
     scale = f"normalised ({weights.spec.normalisation_from}; {prepared.origin['scale']})"
     print(f"- the encoder is {weights.name or weights.path}: {weights.spec.describe()}")
     who, patches = ", ".join(arms) or prepared.method, f"{height // patch} x {width // patch} patches"
@@ -105,7 +107,7 @@ def show_result(
     if metrics.get("averaged"):
         title += f", {metrics['averaged']}"
     if metrics.get("keep", {}).get("selector", "all") != "all":
-        title += f", from {100 * metrics['keep']['keep']:g} % of the tokens ({metrics['keep']['selector']})"
+        title += f", from {100 * metrics['keep']['keep']:g} % of the patches ({metrics['keep']['selector']})"
     table = Table(
         title=title,
         title_justify="left",
@@ -116,8 +118,8 @@ def show_result(
     shown = [name for name in ("val", "test", "internal", "external") if name in splits]
     for name in shown:
         patients, clusters = splits[name]["patients"], splits[name].get("clusters")
-        known = f", {patients} patients" if patients else f", {clusters} clusters" if clusters else ""
-        table.add_column(f"{name} ({splits[name]['n']} images{known})", justify="right")
+        known = [count(patients, "patient")] if patients else [count(clusters, "cluster")] if clusters else []
+        table.add_column(f"{name} ({', '.join([count(splits[name]['n'], 'image'), *known])})", justify="right")
     measured = {key for split in splits.values() for key in split["metrics"]}
     for key, label in SHOWN.items():
         if key not in measured:
@@ -132,9 +134,10 @@ def show_result(
 
 
 def doubts(splits: Mapping[str, dict[str, Any]], shown: Sequence[str]) -> list[str]:
-    """Why figures of the table are a dash, and what else the figures do not say (a class without images, ...): a line a
-    reason and a note, with the splits that it is of where there are several."""
+    """Why figures of the table, or their intervals, are missing, and what else the figures do not say (a class without
+    images, ...): one line per reason and note, with the splits that it is of where there are several."""
     dashes: dict[str, list[str]] = {}
+    bare: dict[str, list[str]] = {}
     notes: dict[str, list[str]] = {}
     for name in shown:
         of = f"{name}: " if len(shown) > 1 else ""
@@ -142,10 +145,13 @@ def doubts(splits: Mapping[str, dict[str, Any]], shown: Sequence[str]) -> list[s
             entry = splits[name]["metrics"].get(key)
             if entry is not None and entry["value"] is None:
                 dashes.setdefault(of + (entry.get("reason") or "undefined"), []).append(label)
+            elif entry is not None and entry["low"] is None:
+                bare.setdefault(of + (entry.get("reason") or "not known"), []).append(label)
         for note in splits[name].get("notes", ()):
             if not any(reason.removeprefix(of) in note for reason in dashes):
                 notes.setdefault(note, []).append(name)
     said = [f"{reason}: no {', '.join(figures)}" for reason, figures in dashes.items()]
+    said += [f"{reason}: no interval of {', '.join(figures)}" for reason, figures in bare.items()]
     return said + [f"{', '.join(of)}: {note}" if len(shown) > 1 else note for note, of in notes.items()]
 
 
@@ -162,22 +168,23 @@ LISTED = 5  # lines of a list that the terminal shows; audit.json has all
 CLASSES = 40  # rows of the table of classes
 LEAKAGE = ("test_identical_to_pool", "test_copies_in_pool", "test_patients_in_pool")
 COUNTS = {
-    "images": "images",
-    "patients": "patients named",
-    "masks": "images with a mask",
-    "unreadable": "images that cannot be read",
-    "constant": "images of one colour",
-    "identical_pairs": "pairs with identical pixels",
-    "label_conflicts": "pictures with several labels",
-    "patient_conflicts": "pictures of several patients",
-    "near_pairs": "pairs nearly identical",
-    "near_clusters": "clusters of nearly identical pictures",
-    "test_identical_to_pool": "test images identical to a training or validation image",
-    "test_copies_in_pool": "test images with a changed copy in training or validation, or made from an image there",
-    "test_near_pool": "test images nearly identical to a training or validation image",
-    "test_patients_in_pool": "patients both in test and in training or validation",
-    "patients_crossing": "patients in more than one split",
+    "images": ("image", ""),
+    "patients": ("patient", "named"),
+    "masks": ("image", "with a mask"),
+    "unreadable": ("image", "that cannot be read"),
+    "constant": ("image", "of one colour"),
+    "identical_pairs": ("pair of images", "with identical pixels"),
+    "label_conflicts": ("image", "present more than once, with different labels"),
+    "patient_conflicts": ("image", "present more than once, of different patients"),
+    "near_pairs": ("pair of images", "nearly identical"),
+    "near_clusters": ("cluster of images", "nearly identical"),
+    "test_identical_to_pool": ("test image", "identical to a training or validation image"),
+    "test_copies_in_pool": ("test image", "with a changed copy in training or validation, or made from an image there"),
+    "test_near_pool": ("test image", "nearly identical to a training or validation image"),
+    "test_patients_in_pool": ("patient", "both in test and in training or validation"),
+    "patients_crossing": ("patient", "in more than one split"),
 }
+"""What the audit counts: the thing, and what is said of it."""
 
 
 def show_audit(
@@ -201,10 +208,11 @@ def show_audit(
     counts = Table(show_header=False, box=None, padding=(0, 2))
     counts.add_column(justify="right")
     counts.add_column()
-    for name, words in COUNTS.items():
+    for name, (thing, said_of_it) in COUNTS.items():
         number = getattr(audit, name)
         if number:
-            counts.add_row(f"{number:,}", words, style="bold red" if name in LEAKAGE and number else None)
+            words = f"{things(number, thing)} {said_of_it}".rstrip()
+            counts.add_row(f"{number:,}", words, style="bold red" if name in LEAKAGE else None)
     console.print(counts)
     console.print(f"near-duplicates: {escape(audit.threshold.reason)}", soft_wrap=True)
     for warning in list_warnings(audit):
@@ -258,9 +266,10 @@ def show_repair(repair: Repair, audit: Audit, target: Path, *, given: bool, cons
     console.print(f"{UNUSED if given else ''}the splits were cut {'anew' if given else 'here'}", soft_wrap=True)
     console.print(_classes(audit))
     console.print(
-        f"its own audit: {audit.identical_pairs:,} identical pairs, {audit.label_conflicts:,} label conflicts, "
-        f"{audit.test_identical_to_pool:,} test images identical and {audit.test_near_pool:,} nearly identical to a "
-        f"training or validation image, {audit.patients_crossing:,} patients (or clusters) crossing",
+        f"its own audit: {count(audit.identical_pairs, 'identical pair')}, "
+        f"{count(audit.label_conflicts, 'label conflict')}; identical to a training or validation image: "
+        f"{count(audit.test_identical_to_pool, 'test image')}, nearly identical: {audit.test_near_pool:,}; patients "
+        f"(or clusters) in more than one split: {audit.patients_crossing:,}",
         soft_wrap=True,
     )
     console.print(f"  {escape(str(target))}", soft_wrap=True)
@@ -282,7 +291,7 @@ def _named(audit: Audit) -> Iterator[tuple[str, list[str]]]:
         if audit.details[name]:
             yield title, [why for _, why in audit.details[name]]
     if audit.details["other_numbers"]:
-        yield "numbers of another type", [f"{image} holds {what}" for image, what in audit.details["other_numbers"]]
+        yield "pixels of another type", [f"{image} holds {what}" for image, what in audit.details["other_numbers"]]
     if audit.details["label_conflicts"]:
         pictures = [[f"{image} is {label}" for image, label in images] for images in audit.details["label_conflicts"]]
         yield "the same pixels under several labels", [some(images) for images in pictures]

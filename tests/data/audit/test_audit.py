@@ -119,9 +119,9 @@ def test_near_duplicates_warn_with_their_count_and_the_reason_and_do_not_stop(tm
     save(tmp_path / "test/a/again.jpg", texture(4), quality=70)
     found = audit(open_dataset(tmp_path))
     assert stop_on_leakage(found) == ""
-    warning = next(line for line in list_warnings(found) if "nearly the same" in line)
+    warning = next(line for line in list_warnings(found) if "nearly identical" in line)
     assert warning.startswith("1 test image nearly")
-    assert found.threshold.reason.startswith(f"at most {found.threshold.bits} of 256 bits")
+    assert f"256-bit hashes differ in at most {found.threshold.bits} bits" in found.threshold.reason
 
 
 def test_patients_on_both_sides_are_leakage_but_between_training_and_validation_a_warning() -> None:

@@ -111,21 +111,20 @@ def test_every_figure_that_is_not_zero_is_a_warning(found: Audit) -> None:
     assert list_warnings(found) == [
         "1 image cannot be read",
         "1 image of one colour",
-        "1 picture under several different labels",
-        "2 pictures under several different patients",
-        "1 test image nearly the same as a training or validation image: 1 b",
-        "1 test image named like a training or validation image, as its views and parts",
-        "1 pair of nearly the same pictures under different labels",
-        "2 pairs of nearly the same pictures under different patients",
+        "1 image present more than once, with different labels",
+        "2 images present more than once, of different patients",
+        "1 test image nearly identical to a training or validation image: 1 b",
+        "1 test image named as a view or part of a training or validation image",
+        "1 pair of images nearly identical, with different labels",
+        "2 pairs of images nearly identical, of different patients",
         "1 validation image with exactly the pixels of a training image",
         "1 patient both in training and in validation",
         "1 image whose mask cannot be used",
-        "1 image whose numbers are of another type than most: training stops there, or goes on without "
-        "(--on-error skip)",
+        "1 image whose pixel type differs from most: training stops there, or leaves them out (--on-error skip)",
         "too few images (or patients, or clusters) of a class to be in every split: c has 2",
         "no validation image of a, c: no figure of that split covers this",
     ]
-    assert "very many images are nearly the same" in list_warnings(replace(found, crowded=True))[-1]
+    assert "very many images are nearly identical" in list_warnings(replace(found, crowded=True))[-1]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +163,8 @@ def test_a_name_that_is_not_utf_8_is_written_out() -> None:
 def test_leakage_of_every_kind_is_told_with_the_classes_of_its_images(found: Audit) -> None:
     assert describe_leakage(found) == (
         "the data leaks into the test split: 1 test image with exactly the pixels of a training or validation image "
-        "and 1 test image of one picture with a training or validation image, by the names of changed copies "
-        "and 2 patients with images in test and in training or validation; of the classes 3 a, 1 c"
+        "and 1 test image named as a changed copy, or the original, of a training or validation image "
+        "and 2 patients with images in test and in training or validation; by class: 3 a, 1 c"
     )
 
 
@@ -216,15 +215,15 @@ def test_copies_are_listed_from_the_most_frequent_on() -> None:
 
 def test_a_threshold_of_no_bits_finds_equal_hashes_and_one_below_finds_nothing() -> None:
     known = np.array([3, 5])
-    assert _reason(0, 5, known, 0, 40).startswith("at most 0 of 256 bits apart: ")
-    assert "100% of the pictures saved again are farther away" in _reason(0, 5, known, 0, 40)
-    assert "are usually 40 bits apart, and none is expected within 0 bits by chance" in _reason(0, 5, known, 0, 40)
-    assert "99% of 2 pictures of this data set" in _reason(3, 5, known, 3, 40)
-    assert "; 50% of the pictures saved again are farther away" in _reason(3, 5, known, 3, 40)
-    assert "farther away" not in _reason(5, 5, known, 5, 40)
-    assert _reason(-1, None, known, -1, 4).startswith("none, because different pictures are as alike")
+    assert _reason(0, 5, known, 0, 40).startswith("two images whose 256-bit hashes differ in at most 0 bits. ")
+    assert "100 % of the images saved again changed more" in _reason(0, 5, known, 0, 40)
+    assert "usually differ in 40 bits; in 0 or fewer none is expected to by chance" in _reason(0, 5, known, 0, 40)
+    assert "Of 2 images saved again (as JPEG, smaller, brighter), 99 % changed" in _reason(3, 5, known, 3, 40)
+    assert ". 50 % of the images saved again changed more: not found" in _reason(3, 5, known, 3, 40)
+    assert "not found" not in _reason(5, 5, known, 5, 40)
+    assert _reason(-1, None, known, -1, 4).startswith("none, because different images are as alike")
     alike = _reason(-1, 5, known, -1, 4)
-    assert alike.endswith("; two different pictures are usually 4 bits apart")
+    assert alike.endswith(". Two different images usually differ in 4 bits")
 
 
 def test_chance_is_asked_from_a_hundred_pairs_on() -> None:

@@ -21,7 +21,7 @@ def test_images_of_another_number_type_are_a_finding(tmp_path: Path, capsys: pyt
     found = audit(manifest_of([{"image_path": name, "label": "ab"[i % 2]} for i, name in enumerate(names)], tmp_path))
     assert (found.other_numbers, found.unreadable) == (1, 1)
     assert found.details["other_numbers"] == [["3.png", "uint16 numbers where most images hold uint8"]]
-    assert any("1 image whose numbers are of another type than most" in warning for warning in list_warnings(found))
+    assert any("1 image whose pixel type differs from most" in warning for warning in list_warnings(found))
     show_audit(found)
     assert "3.png holds uint16 numbers where most images hold uint8" in capsys.readouterr().out
 

@@ -90,13 +90,13 @@ def test_traits_are_said_in_a_persons_words(taken: tuple[Fingerprints, Path]) ->
     assert says("pixel format", 2) == "3 x uint8, grey"
     assert says("file format", 0, 1, 3) == "PNG"
     assert says("size", 0, 4, 5) == "48 x 40"
-    assert says("border", 0) == "17.5% empty rim"  # the mean of 25 % of the height and 10 % of the width
+    assert says("border", 0) == "17.5 % empty rim"  # the mean of 25 % of the height and 10 % of the width
     assert says("site", 0) == "here"
     assert says("device", 3) == says("file format", 3) == "TIFF"
     assert says("JPEG compression", 0, 1, 5) == "quantisation sum 0"
     assert says("JPEG compression", 5) == f"quantisation sum {prints.record['coarseness'][5]}"
     assert says("brightness of the corners", 4) == "at 9"
-    assert says("amount of marks at the edges", 4) == "0.00% sharp steps"
+    assert says("amount of marks at the edges", 4) == "0.00 % sharp steps"
     assert told["pixel format"].values.sum(axis=1).tolist() == [1] * 6
     assert told["border"].values.shape == (6, 4)
     assert told["size"].values[4].tolist() == [20, 30]

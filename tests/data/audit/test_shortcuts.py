@@ -97,9 +97,9 @@ def test_a_site_that_tells_the_split_is_named() -> None:
     found = audit(manifest_of(rows), prints=different(80))
     shortcuts = found.shortcuts
     assert [(shortcut.trait, shortcut.target) for shortcut in shortcuts] == [("site", "split")]
-    assert shortcuts[0].typical == {"pool": "south", "test": "north"}
+    assert shortcuts[0].typical == {"not test": "south", "test": "north"}
     (told,) = found.to_dict()["shortcuts"]
-    sentence = "the site alone predicts the split (balanced accuracy 0.95, chance 0.50): pool south, test north"
+    sentence = "the site alone predicts the split (balanced accuracy 0.95, chance 0.50): not test south, test north"
     assert told == {**vars(shortcuts[0]), "sentence": sentence}
 
 

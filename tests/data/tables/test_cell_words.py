@@ -171,7 +171,7 @@ def test_a_column_a_finding_is_offered_and_read(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{n}.png" for n in range(5)))
     rows_ = ["0.png,p1,1.0,0.0,0.0", "1.png,p2,0.0,1.0,1.0", "2.png,p3,-1.0,0.0,1.0", "3.png,p4,,,", "4.png,p5,0,0,0"]
     (tmp_path / "m.csv").write_text("\n".join(["image_path,patient_id,Edema,Mass,Nodule", *rows_]))
-    with pytest.raises(UserError, match="a column a finding: --label-column 'Edema;Mass;Nodule'"):
+    with pytest.raises(UserError, match="one column per finding: --label-column 'Edema;Mass;Nodule'"):
         open_dataset(tmp_path / "m.csv")
     manifest = open_dataset(tmp_path / "m.csv", label_column="Edema;Mass;Nodule")
     assert list(manifest.table["label"]) == ["Edema", "Mass;Nodule", "?Edema;Nodule", "", ";"]

@@ -1,4 +1,4 @@
-"""A column a finding, as CheXpert has them: what is not known of one finding is known of the others."""
+"""One column per finding, as CheXpert has them: what is not known of one finding is known of the others."""
 
 from __future__ import annotations
 

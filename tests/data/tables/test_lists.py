@@ -1,4 +1,4 @@
-"""Lists and texts that name images, columns of images not to be used, tables with a row a folder: said or asked for."""
+"""Lists and texts that name images, columns of images not to be used, tables with one row per folder: said or asked."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_labels_under_another_header_in_a_second_table_are_not_left_out(tmp_path
     write(tmp_path, "train.csv", "image_id,label", *(f"{n:02},{'ab'[n % 2]}" for n in range(14)))
     lines = [f"{n:02},{'ab'[n % 2]},{'MF'[n % 2]}" for n in range(14, 20)]
     write(tmp_path, "test_truth.csv", "file_name,ground_truth,sex", *lines)
-    with pytest.raises(UserError, match=r"6 images have no label, .* ground_truth of test_truth\.csv has labels"):
+    with pytest.raises(UserError, match=r"6 images without a label, .* ground_truth of test_truth\.csv has"):
         open_dataset(tmp_path)
     write(tmp_path, "test_truth.csv", "file_name,label,sex", *lines)
     assert open_dataset(tmp_path).table["label"].tolist() == ["ab"[n % 2] for n in range(20)]

@@ -51,7 +51,7 @@ def test_a_folder_with_a_manifest_is_read_by_it(tmp_path):
     touch(tmp_path, "x/1.png", "x/2.png", "x/unlisted.png")
     (tmp_path / "manifest.csv").write_text(TABLE)
     manifest = open_dataset(tmp_path)
-    assert manifest.notes[0] == "read as csv: manifest.csv, a row an image"
+    assert manifest.notes[0] == "read as csv: manifest.csv, one row per image"
     assert rows(manifest, "label") == [("a",), ("b",)]
 
 

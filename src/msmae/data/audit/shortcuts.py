@@ -63,7 +63,7 @@ def find_shortcuts(manifest: Manifest, prints: Fingerprints, groups: np.ndarray)
     """
     usable = prints.readable & ~prints.record["constant"]
     labels = manifest.table["label"].to_numpy()
-    splits = np.where(manifest.table["split"] == "test", "test", "pool").astype(object)
+    splits = np.where(manifest.table["split"] == "test", "test", "not test").astype(object)
     labelled = usable & (labels != "") & (not manifest.multilabel)
     traits = measure_traits(manifest, prints)
     found = []
@@ -94,12 +94,14 @@ def measure_traits(manifest: Manifest, prints: Fingerprints) -> list[Trait]:
         _categories("file format", [text.partition(" ")[0] for text in made]),
         _categories("device", made),
         _number("JPEG compression", record["coarseness"], "quantisation sum {:.0f}"),
-        Trait("border", record["borders"].astype(np.float64), lambda rows: f"{frame[rows].mean():.1%} empty rim"),
+        Trait(
+            "border", record["borders"].astype(np.float64), lambda rows: f"{100 * frame[rows].mean():.1f} % empty rim"
+        ),
         _number("brightness of the corners", record["corners"], "at {:.4g}"),
         Trait(
             "amount of marks at the edges",
             _columns(record["marks"]),
-            lambda rows: f"{record['marks'][rows].mean():.2%} sharp steps",
+            lambda rows: f"{100 * record['marks'][rows].mean():.2f} % sharp steps",
         ),
         _categories("site", manifest.table["site"].tolist()),
     ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from msmae.data.audit.hashing import bits_apart
 from msmae.data.audit.neighbours import FARTHEST
+from msmae.errors import count
 
 BITS = 256
 USUAL = 6
@@ -56,7 +57,7 @@ def choose_threshold(hashes: np.ndarray, resaved: np.ndarray) -> Threshold:
 
 def given_threshold(bits: int) -> Threshold:
     """The threshold a person asked for."""
-    return Threshold(bits, f"at most {bits} of {BITS} bits apart, as asked", None, None, None, bits)
+    return Threshold(bits, f"{_same(bits)}, as asked", None, None, None, bits)
 
 
 def _chance_limit(hashes: np.ndarray) -> tuple[int | None, int | None]:
@@ -85,14 +86,18 @@ def _reason(bits: int, moved: int | None, known: np.ndarray, limit: int | None, 
     pieces = []
     if moved is not None:
         pieces.append(
-            f"{COVERED:.0%} of {len(known)} pictures of this data set, saved again (as JPEG, smaller, brighter), stay "
-            f"within {moved} bits of themselves"
+            f"Of {count(len(known), 'image')} saved again (as JPEG, smaller, brighter), {100 * COVERED:.0f} % changed "
+            f"in at most {count(moved, 'bit')}"
         )
     if limit is not None:
-        by_chance = f", and none is expected within {limit} bits by chance" if limit >= 0 else ""
-        pieces.append(f"two different pictures are usually {typical} bits apart{by_chance}")
+        by_chance = f"; in {limit} or fewer none is expected to by chance" if limit >= 0 else ""
+        pieces.append(f"Two different images usually differ in {count(typical or 0, 'bit')}{by_chance}")
     if moved is not None and 0 <= bits < moved:
-        pieces.append(f"{float((known > bits).mean()):.0%} of the pictures saved again are farther away: not found")
+        pieces.append(f"{100 * float((known > bits).mean()):.0f} % of the images saved again changed more: not found")
     if bits < 0:
-        return f"none, because different pictures are as alike here as copies are: {'; '.join(pieces)}"
-    return f"at most {bits} of {BITS} bits apart: {'; '.join(pieces) or 'the usual limit, for want of images'}"
+        return ". ".join(["none, because different images are as alike here as copies are", *pieces])
+    return ". ".join([_same(bits), *(pieces or ["This is the usual limit, for want of images"])])
+
+
+def _same(bits: int) -> str:
+    return f"two images whose {BITS}-bit hashes differ in at most {count(bits, 'bit')}"

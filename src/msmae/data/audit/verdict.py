@@ -45,7 +45,7 @@ def describe_leakage(audit: Audit) -> str:
         pieces.append(f"{images} with exactly the pixels of a training or validation image")
     if audit.test_copies_in_pool:
         images = count(audit.test_copies_in_pool, "test image")
-        pieces.append(f"{images} of one picture with a training or validation image, by the names of changed copies")
+        pieces.append(f"{images} named as a changed copy, or the original, of a training or validation image")
     if audit.test_patients_in_pool:
         pieces.append(
             f"{count(audit.test_patients_in_pool, 'patient')} with images in test and in training or validation"
@@ -53,7 +53,7 @@ def describe_leakage(audit: Audit) -> str:
     if not pieces:
         return ""
     classes = ", ".join(f"{number:,} {name}" for name, number in audit.leaking_classes.items())
-    return f"the data leaks into the test split: {' and '.join(pieces)}; of the classes {classes}"
+    return f"the data leaks into the test split: {' and '.join(pieces)}; by class: {classes}"
 
 
 def mending_command(audit: Audit) -> str:
@@ -71,19 +71,19 @@ def _warnings(audit: Audit) -> Iterator[str]:
     for number, thing, what in (
         (audit.unreadable, "image", "cannot be read"),
         (audit.constant, "image", "of one colour"),
-        (audit.label_conflicts, "picture", "under several different labels"),
-        (audit.patient_conflicts, "picture", "under several different patients"),
-        (audit.test_near_pool, "test image", f"nearly the same as a training or validation image{_by(audit)}"),
-        (audit.test_named_like_pool, "test image", "named like a training or validation image, as its views and parts"),
-        (audit.near_conflicts, "pair", "of nearly the same pictures under different labels"),
-        (audit.near_across_patients, "pair", "of nearly the same pictures under different patients"),
+        (audit.label_conflicts, "image", "present more than once, with different labels"),
+        (audit.patient_conflicts, "image", "present more than once, of different patients"),
+        (audit.test_near_pool, "test image", f"nearly identical to a training or validation image{_by(audit)}"),
+        (audit.test_named_like_pool, "test image", "named as a view or part of a training or validation image"),
+        (audit.near_conflicts, "pair of images", "nearly identical, with different labels"),
+        (audit.near_across_patients, "pair of images", "nearly identical, of different patients"),
         (audit.val_identical_to_train, "validation image", "with exactly the pixels of a training image"),
         (learned, "patient", "both in training and in validation"),
         (audit.mask_problems, "image", "whose mask cannot be used"),
         (
             audit.other_numbers,
             "image",
-            "whose numbers are of another type than most: training stops there, or goes on without (--on-error skip)",
+            "whose pixel type differs from most: training stops there, or leaves them out (--on-error skip)",
         ),
     ):
         if number:
@@ -97,7 +97,7 @@ def _warnings(audit: Audit) -> Iterator[str]:
     yield from _splits_of_classes(audit)
     yield from map(str, audit.shortcuts)
     if audit.crowded:
-        yield "very many images are nearly the same: not all pairs of them were compared"
+        yield "very many images are nearly identical: not all pairs of them were compared"
 
 
 def _splits_of_classes(audit: Audit) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from msmae.data.reading.checks import by, check_size, check_unfolding
 from msmae.data.reading.door import door
-from msmae.errors import UserError
+from msmae.errors import UserError, count
 
 _LOCK = threading.Lock()
 _REFERENCE = re.compile(r"^(?P<file>.*\.npz)#(?P<array>[^/]+)/(?P<row>\d+)$", re.IGNORECASE | re.DOTALL)
@@ -33,7 +33,7 @@ def read_npz(reference: str, *, limit: int) -> np.ndarray:
     shape = array_shape(reference)
     check_size(shape[1:3], limit=limit, path=path)
     if row >= shape[0]:
-        raise UserError(f"the array has {shape[0]} images, so no row {row}", where=reference)
+        raise UserError(f"the array has {count(shape[0], 'image')}, so no row {row}", where=reference)
     status = path.stat()
     with _LOCK:  # one thread decompresses, the others find it done
         images = _images(str(path), array, limit, status.st_size, status.st_mtime_ns)

@@ -37,7 +37,7 @@ class TableBeside:
     """A table that names images: its cells, the column that names them, and the ``images`` [rows], -1 for none.
 
     ``header`` is False where its first line names an image, too: its columns are called 1, 2, ... then. ``split`` is
-    the one that its name says, "" for none or several. ``whole``: it has a row a folder, repeated for its images.
+    the one that its name says, "" for none or several. ``whole``: it has one row per folder, repeated for its images.
     """
 
     path: str
@@ -120,7 +120,7 @@ def _check_shared(path: str, file: Path, names: Names, *, where: str) -> None:
                 f"each row names several images, in folders of their own ({some(several[0], at_most=2)}), and has a "
                 f"{few[0]} for all of them",
                 where=f"{where}/{path}",
-                mend="write a CSV with a row an image (image_path with its folder, label, patient_id); or --layout "
+                mend="write a CSV with one row per image (image_path with its folder, label, patient_id); or --layout "
                 "folder, or unlabelled, leaves the table out",
             )
 
@@ -189,7 +189,7 @@ def _is_data(name: str, cells: list[str], names: Names, split: str) -> bool:
 
 
 def _of_folders(path: str, table: pd.DataFrame, names: Names, *, header: bool, split: str) -> TableBeside | None:
-    """A table with a row a folder, as a patient's, as one with a row an image; None where it is none."""
+    """A table with one row per folder, as a patient's, as one with one row per image; None where it is none."""
     for name in table:
         inside = names.folders(table[name].tolist(), folder=path.rpartition("/")[0])
         if inside and len(table.columns) > 1:
@@ -236,7 +236,7 @@ def check_lists(
         aside = bool(set(words(table.path.rpartition("/")[2].partition(".")[0])) & EXCLUDED)
         if aside or (table in lists and (classes or labels or len(lists) > 1) and number < ALL * images):
             what = "its name says that they are not to be used" if aside else "nothing says what they are"
-            mend = "move them away" if aside else "write a table with a row an image (label, split)"
+            mend = "move them away" if aside else "write a table with one row per image (label, split)"
             raise UserError(
                 f"{table.path} names {number:,} of {count(images, 'image')}, and {what}",
                 where=where,
@@ -305,6 +305,6 @@ def _refuse_text(path: str, file: Path, names: Names, *, where: str) -> None:
         raise UserError(
             f"{path} names {len(named)} of the {len(names.paths)} images, and is no table",
             where=where,
-            mend="write it as a CSV with a row an image (columns image_path, label, split) and give that as DATA; or "
-            "--layout folder, or unlabelled, leaves it out",
+            mend="write it as a CSV with one row per image (columns image_path, label, split) and give that as DATA; "
+            "or --layout folder, or unlabelled, leaves it out",
         )

@@ -141,7 +141,7 @@ def _masks(tables: Sequence[TableBeside], names: Names, columns: ColumnNames, *,
                 raise UserError(
                     f"a row names several images, in the columns {table.column} and {name}",
                     where=f"{where}/{table.path}",
-                    mend=f"write a CSV with a row an image and its patient_id, or say --image-column {table.column}",
+                    mend=f"write a CSV with one row per image and its patient_id, or say --image-column {table.column}",
                 )
     return found
 
@@ -233,7 +233,7 @@ def _rows(tables: Sequence[TableBeside], used: Sequence[str], *, where: str) -> 
             f"{count(number, 'image')} with several rows that differ in {some(list(used))}{alike} "
             f"({some(sorted({str(cell) for cell in named})[:2])})",
             where=f"{where}/{tables[0].path}",
-            mend="write a CSV, one row an image (several labels: a;b); or move a table away; or --layout unlabelled",
+            mend="write a CSV, one row per image (several labels: a;b); or move a table away; or --layout unlabelled",
         )
     return rows, votes
 
@@ -283,7 +283,7 @@ def _people(chosen: Chosen, tables: Sequence[TableBeside], columns: ColumnNames,
 
 
 def _by_rows(chosen: Chosen, images: int) -> Cells:
-    """Patients by a table of labels that has a row a folder: its images belong together."""
+    """Patients by a table of labels that has one row per folder: its images belong together."""
     values, rule = [""] * images, ""
     for table in chosen.tables:
         for image, cell in zip(table.images, table.table[table.column], strict=True) if table.whole else ():

@@ -99,7 +99,7 @@ def check_labels_elsewhere(tables: Sequence[TableBeside], labels: Sequence[str],
             other = any(image >= 0 and labels[image] not in ("", cell) for image, cell in cells if cell)
             if not other and len(set(told)) > 1 and set(told) <= classes and not anything_but_label(name):
                 raise UserError(
-                    f"{len(told):,} images have no label, and the column {name} of {table.path} has labels for them",
+                    f"{count(len(told), 'image')} without a label, which the column {name} of {table.path} has",
                     where=where,
                     mend="call the column of the labels alike in all tables; if it is none, move this table away",
                 )

@@ -1,4 +1,4 @@
-"""Tables with a column a finding (1, 0, -1, empty) instead of one of labels: CheXpert, one-hot challenges."""
+"""Tables with one column per finding (1, 0, -1, empty) instead of one of labels: CheXpert, one-hot challenges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POLICIES = {"ignore": ("?", "?"), "empty_zeros": ("?", "0"), "zeros": ("0", "0")
 FEWEST = 3
 """Columns of such cells from which they are offered."""
 CODES = 2
-"""Other values that a column a finding may hold, and then is refused: 99 for what was not read."""
+"""Other values that one column per finding may hold, and then is refused: 99 for what was not read."""
 
 
 def finding_columns(table: pd.DataFrame, *, fewest: int = FEWEST) -> list[str]:
@@ -65,14 +65,14 @@ def offer(column: str, table: pd.DataFrame) -> str:
     if column != "label":
         return f"name the right one, {flag} NAME"
     names = finding_columns(table)
-    findings = f"; a column a finding: {flag} '{SEPARATOR.join(names)}'" if names else ""
+    findings = f"; one column per finding: {flag} '{SEPARATOR.join(names)}'" if names else ""
     splits = [name for name, those in cells.items() if those and {cell.lower() for cell in those} <= SPLIT_NAMES.keys()]
     few = few_values(table, without=[*files, *names, *splits])
     likely = [f"{flag} {shlex.quote(name)} ({some(sorted(cells[name]))})" for name in few[:3]]
     named = " or ".join(likely) or f"{flag} NAME"
     return (
-        f"say which holds the classes: {named}{findings}; {flag} patients.csv:NAME for a table with a row a patient, "
-        f"{flag} '' for unlabelled data; a segmenter needs no labels"
+        f"say which holds the classes: {named}{findings}; {flag} patients.csv:NAME for a table with one row per "
+        f"patient, {flag} '' for unlabelled data; a segmenter needs no labels"
     )
 
 

@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 import pandas as pd
 
-from msmae.data.manifest import SEPARATOR, SPLITS, Manifest, printable
+from msmae.data.manifest import SEPARATOR, Manifest, printable
 from msmae.data.reading.headers import is_dicom, read_headers
 from msmae.data.tables.labels import label_notes
 from msmae.data.tables.listing import Listing, count, left_out, some, without_suffix
@@ -186,7 +186,7 @@ def _classes_or_patients(listing: Listing, tree: Tree, tops: Counter[str]) -> tu
     if kind == "?":
         raise two_readings(
             Reading("folder", f"each of the {len(tops)} folders is a class ({names})"),
-            Reading("patient-folders", f"each is a patient, with {each:.0f} images"),
+            Reading("patient-folders", f"each is a patient, with {count(round(each), 'image')}"),
             where=str(listing.root),
         )
     where = " under split folders" if any(place.split for place in tree.images) else ""
@@ -347,11 +347,8 @@ def _patients_below(tree: Tree, labels: Sequence[str], deeper: Sequence[tuple[st
 
 
 def _tree_notes(tree: Tree) -> list[str]:
-    given = [split for split in SPLITS if any(place.split == split for place in tree.images)]
-    notes = [f"the splits {', '.join(given)} are folders"] if given else []
-    if tree.wrapping:
-        notes.append(f"the data set lies in {'/'.join(tree.wrapping)}")
-    return [*notes, *_fold_notes(tree)]
+    wrapped = [f"the data set lies in {'/'.join(tree.wrapping)}"] if tree.wrapping else []
+    return [*wrapped, *_fold_notes(tree)]
 
 
 def _fold_notes(tree: Tree) -> list[str]:

@@ -247,7 +247,7 @@ def without_duplicates(table: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame
         raise UserError(
             f"{count(len(images), 'image')} with several rows that differ: {some(images)}",
             where=where,
-            mend="write one row an image, and several labels as a;b",
+            mend="write one row per image, and several labels as a;b",
         )
     return table, int(np.count_nonzero(exact))
 
@@ -260,7 +260,7 @@ READER = re.compile(
 
 
 def by_majority(table: pd.DataFrame, image: str, said: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """A row an image of a table with a row a reader: what more than half of an image's readers say in the columns
+    """One row per image of a table with a row a reader: what more than half of an image's readers say in the columns
     ``said``, an empty cell where they are divided. Any other table as it is.
     """
     reader = next((str(name) for name in table if READER.fullmatch(str(name))), "")

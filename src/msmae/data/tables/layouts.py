@@ -45,8 +45,8 @@ def open_dataset(
 
     ``data`` is a published data set's folder (``LAYOUTS``), a folder of class folders (``ROOT/<class>/``,
     ``ROOT/{train,val,test}/<class>/``, ``Training`` and ``Testing``), folders ``images`` and ``masks``, a folder of
-    images or a DICOM series without labels, a CSV or TSV with a row an image, a MedMNIST ``.npz``, or a folder with a
-    ``manifest.csv`` or one ``.npz``.
+    images or a DICOM series without labels, a CSV or TSV with one row per image, a MedMNIST ``.npz``, or a folder
+    with a ``manifest.csv`` or one ``.npz``.
 
     ``layout`` forces one of ``FOLDER_LAYOUTS`` or ``FILE_LAYOUTS`` instead of recognising it. ``patients`` says where a
     patient's name is found when no table gives it (see ``suggest_patients``). The column names apply to a CSV,
@@ -73,7 +73,7 @@ def open_dataset(
     manifest = manifest.with_columns({}, notes=_levels_unused(manifest) if expression else [])
     if unknown != ColumnNames.unknown and "unknown" not in manifest.rules:
         raise UserError(
-            f"--label-column unknown={unknown} has no effect: no cell of a column a finding is -1 or empty",
+            f"--label-column unknown={unknown} has no effect: no cell of a finding's column is -1 or empty",
             where=manifest.where,
             mend="leave it out",
         )
@@ -202,7 +202,7 @@ def _open_file(path: Path, layout: str, columns: ColumnNames) -> Manifest:
         manifest = read_csv_manifest(path, columns=columns)
         if columns.label:
             check_labelled(manifest.classes, where=str(path))
-        return _as(manifest, f"{path.name}, a row an image")
+        return _as(manifest, f"{path.name}, one row per image")
     if path.suffix.lower() in SPREADSHEETS:
         raise UserError("this is a spreadsheet", where=str(path), mend="save the sheet as CSV, and give that")
     if path.name.lower().endswith((*TABLE_SUFFIXES, ".npz")):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msmae.data.manifest import LeftOut
 from msmae.errors import UserError
+from msmae.errors import count as count
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 IMAGE_SUFFIXES = (
@@ -151,13 +152,6 @@ def by_stem(paths: Iterable[str]) -> tuple[dict[str, str], int]:
         copies += stem in stems
         stems.setdefault(stem, path)
     return stems, copies
-
-
-def count(number: int, thing: str) -> str:
-    """``1 image``, ``2 images``, ``2 classes``, ``2 copies``."""
-    if number != 1:
-        thing = f"{thing}es" if thing.endswith("s") else f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
-    return f"{number:,} {thing}"
 
 
 def left_out(number: int, thing: str, why: str) -> list[LeftOut]:

@@ -71,7 +71,7 @@ def read_csv_manifest(source: Path, *, columns: ColumnNames | None = None) -> Ma
     names = columns or ColumnNames()
     table, notes = read_table(source, expect=names.image_path)
     if table.empty:
-        raise UserError("the table has no row below its header", where=str(source), mend="write a row an image")
+        raise UserError("the table has no row below its header", where=str(source), mend="write one row per image")
     return manifest_from_table(table, root=source.parent, columns=names, where=str(source), layout="csv", notes=notes)
 
 
@@ -167,7 +167,7 @@ def read_table(source: Path, *, expect: str = "") -> tuple[pd.DataFrame, list[st
     rows = [row for _, row in lined]
     if not rows:
         raise UserError(
-            "this table is empty", where=str(source), mend="write a line of column names, then a row an image"
+            "this table is empty", where=str(source), mend="write a line of column names, then one row per image"
         )
     header, body = _without_empty_ends([readable(name).strip() for name in rows[0]], rows[1:])
     repeated = sorted({name for name in header if header.count(name) > 1})

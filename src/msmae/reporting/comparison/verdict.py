@@ -34,7 +34,7 @@ class Difference:
 
 
 def primary(plan: Mapping[str, Any]) -> str:
-    """The metric that decides: the plan's own, else balanced accuracy, or AUROC for several labels an image."""
+    """The metric that decides: the plan's own, else balanced accuracy, or AUROC for several labels per image."""
     return str(plan.get("primary") or ("auroc" if plan.get("multilabel") else "balanced_accuracy"))
 
 

@@ -17,18 +17,18 @@ COUNTED = {
     "unreadable": "unreadable files",
     "constant": "images of one colour",
     "mask_problems": "masks that cannot be used",
-    "other_numbers": "images of another number type than most",
+    "other_numbers": "images whose pixel type differs from most",
     "identical_pairs": "pairs of images with the same pixels",
     "label_conflicts": "identical images with different labels",
     "patient_conflicts": "identical images of different patients",
     "near_conflicts": "pairs of nearly identical images with different labels",
     "near_across_patients": "pairs of nearly identical images of different patients",
     "test_identical_to_pool": "test images with the pixels of a training or validation image",
-    "test_copies_in_pool": "test images of one picture with a training or validation image, by the names of copies",
+    "test_copies_in_pool": "test images named as a changed copy, or the original, of a training or validation image",
     "test_patients_in_pool": "test patients also in training or validation",
     "test_in_encoder_pool": "test images, or images of their patients, that the encoder was trained on before",
-    "test_near_pool": "test images nearly the same as a training or validation image",
-    "test_named_like_pool": "test images named like a training or validation image, as its views and parts",
+    "test_near_pool": "test images nearly identical to a training or validation image",
+    "test_named_like_pool": "test images named as a view or part of a training or validation image",
     "val_identical_to_train": "validation images with the pixels of a training image",
     "patients_crossing": "patients in more than one split",
 }
@@ -88,7 +88,7 @@ def audit_notes(audit: Mapping[str, Any] | None) -> list[str]:
     if audit is None:
         return []
     reason = (audit.get("threshold") or {}).get("reason")
-    near = [f"nearly the same is {reason}"] if reason else []
+    near = [f"near-duplicates: {reason}"] if reason else []
     shortcuts = [shortcut["sentence"] for shortcut in audit.get("shortcuts") or ()]
     return [sentence_case(note) for note in [*(audit.get("notes") or ()), *near, *shortcuts]]
 
@@ -101,11 +101,11 @@ def warnings(audit: Mapping[str, Any] | None) -> list[str]:
     near = amount(audit.get("test_near_pool"))
     if near:
         found.append(
-            f"{of(near, 'test image')} nearly the same as a training or validation image{_of_classes(audit, 'near')}"
+            f"{of(near, 'test image')} nearly identical to a training or validation image{_of_classes(audit, 'near')}"
         )
     for name, groups in (audit.get("small_classes") or {}).items():
         found.append(
-            f"the class {name} has {groups:,} patients or clusters of near-equal images: too few for every split"
+            f"too few patients (or clusters of nearly identical images) of the class {name} for every split: {groups:,}"
         )
     for target, traits in _shortcuts(audit).items():
         listed = " or the ".join(traits)
@@ -131,7 +131,9 @@ def leaks(audit: Mapping[str, Any] | None) -> list[str]:
     if identical:
         found.append(f"{of(identical, 'test image')} with the pixels of a training or validation image")
     if copies := amount(audit.get("test_copies_in_pool")):
-        found.append(f"{of(copies, 'test image')} of one picture with a training or validation image, by its name")
+        found.append(
+            f"{of(copies, 'test image')} named as a changed copy, or the original, of a training or validation image"
+        )
     if patients:
         found.append(f"{of(patients, 'patient')} with images in test and in training or validation")
     if found and audit.get("leaking_classes"):

@@ -110,7 +110,7 @@ def rules(run: RunFiles, split: str) -> dict[str, Any] | None:
 
 
 def confusion(run: RunFiles, rows: pd.DataFrame | None) -> dict[str, Any] | None:
-    """The confusion matrix, with each cell's percentage of its row; None for several labels an image."""
+    """The confusion matrix, with each cell's percentage of its row; None for several labels per image."""
     if rows is None or run.multilabel:
         return None
     table = cases.confusion(rows, run.classes)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from msmae.data.geometry import random_geometry
+from msmae.errors import count
 from msmae.method.attention import MapBank
 from msmae.method.vit import VisionTransformer
 from msmae.selection.locator import Locator
@@ -59,7 +60,7 @@ def foresee_encoder(locator: Locator, encoder: VisionTransformer, prepared: Prep
     normalise, train = scaled_by(prepared), prepared.ids("train", labelled=False)
     if len(train) > LOOKED_AT:
         train = np.sort(np.random.default_rng(prepared.seed).choice(train, LOOKED_AT, replace=False))
-    print(f"locator: it learns where the encoder looks, in {len(train):,} images")
+    print(f"locator: it learns where the encoder looks, in {count(len(train), 'image')}")
     bank, training = MapBank(torch.from_numpy(train), encoder.grid), encoder.training
     encoder.eval()
     with torch.inference_mode():

@@ -1,8 +1,8 @@
 """DeepLesion, lesions in CT (Yan et al., Journal of Medical Imaging 2018): 32,120 key slices of 4,427 patients.
 
-``DL_info.csv`` has a row a lesion; the key slice ``000001_01_01_109.png`` lies in ``Images_png/000001_01_01/109.png``
-or in ``Key_slices/``. The PNGs hold 16 bits: value - 32768 = Hounsfield units. The coarse lesion type is only known for
-the lesions of the published validation and test splits.
+``DL_info.csv`` has one row per lesion; the key slice ``000001_01_01_109.png`` lies in ``Key_slices/`` or in
+``Images_png/000001_01_01/109.png``. The PNGs hold 16 bits: value - 32768 = Hounsfield units. The coarse lesion type is
+only known for the lesions of the published validation and test splits.
 """
 
 from __future__ import annotations

@@ -83,7 +83,9 @@ def read_medmnist(source: Path) -> Manifest:
         shape = shapes[f"{split}_images"]
         labels = _labels(numbers[split], names)
         if len(labels) != shape[0]:
-            raise UserError(f"{shape[0]} {split} images, but {len(labels)} labels", where=str(source))
+            raise UserError(
+                f"{count(shape[0], f'{split} image')}, but {count(len(labels), 'label')}", where=str(source)
+            )
         rows += [(f"{source.name}#{split}/{row}", label, split) for row, label in enumerate(labels)]
     table = pd.DataFrame(rows, columns=["image_path", "label", "split"], dtype=object)
     known = f"with the class names of {source.stem}" if published else "classes known by number only"
