@@ -140,7 +140,10 @@ def test_images_that_patches_do_not_fill_are_said_to_be_seen_smaller(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = open_dataset(data)
-    for patch, said in ((8, ""), (7, "- images of 32 x 32 px are seen at 28 x 28, which patches of 7 px fill\n")):
+    for patch, said in (
+        (8, ""),
+        (7, "- images of 32 x 32 px are resized to 28 x 28, a multiple of the patch (7 px)\n"),
+    ):
         decide_model(make_settings("tiny", overrides={"model": {"patch_size": patch}}), manifest)
         assert capsys.readouterr().out == said
 
@@ -149,7 +152,7 @@ def test_large_images_that_are_seen_small_are_said(data: Path, capsys: pytest.Ca
     manifest = open_dataset(data)
     decide_model(make_settings("tiny", overrides={"model": {"image_limit": 16, "patch_size": 4}}), manifest)
     assert capsys.readouterr().out == (
-        "- images of about 32 px are seen at 16 x 16: --model.image_size takes another size\n"
+        "- images of about 32 px are resized to 16 x 16: --model.image_size sets another size\n"
     )
 
 

@@ -146,7 +146,7 @@ def test_what_contradicts_itself_is_refused_before_the_data(
 @pytest.mark.parametrize("verb", [msmae.evaluate, msmae.export, msmae.predict])
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"keep": 2.0}, "2.0 is no share of the tokens.*--keep"), ({"keep": 0.5, "selector": "gird"}, "mean 'grid'")],
+    [({"keep": 2.0}, "2.0 is no share of the patches.*--keep"), ({"keep": 0.5, "selector": "gird"}, "mean 'grid'")],
 )
 def test_a_wrong_token_share_is_refused_before_the_model(
     verb: Any, given: dict[str, Any], said: str, tmp_path: Path

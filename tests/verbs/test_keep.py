@@ -205,7 +205,7 @@ def test_predict_takes_keep_from_the_command_line(budgeted: Path, tmp_path: Path
 
     words = ["predict", str(budgeted), *images_of(budgeted)[:2], "--out", str(tmp_path / "a")]
     dispatch([*words, "--keep", "0.25"])
-    assert "25% of the tokens kept by locator" in capsys.readouterr().out
+    assert "25 % of the patches kept by locator" in capsys.readouterr().out
     expected = load(budgeted).predict(images_of(budgeted)[:2], 0.25)
     frame = read_predictions(tmp_path / "a" / "predictions.csv")
     np.testing.assert_allclose(frame[[f"prob_level {i}" for i in range(4)]], expected, atol=1e-6)

@@ -51,10 +51,10 @@ def decide_model(settings: Settings, manifest: Manifest, *, start: Weights | Non
     if model.image_size is None:
         whole = (max(1, size[0] // patch) * patch, max(1, size[1] // patch) * patch)
         if whole != size == sizes[0]:
-            print(f"- images of {by(size)} px are seen at {by(whole)}, which patches of {patch} px fill")
+            print(f"- images of {by(size)} px are resized to {by(whole)}, a multiple of the patch ({patch} px)")
         own = int(np.median([max(one) for one in sizes]))
         if own >= LOSES_DETAIL * max(whole):
-            print(f"- images of about {own} px are seen at {by(whole)}: --model.image_size takes another size")
+            print(f"- images of about {own} px are resized to {by(whole)}: --model.image_size sets another size")
         size = whole
     check_patch_size(size, patch)
     patches = (size[0] // patch) * (size[1] // patch)

@@ -270,7 +270,7 @@ def in_time(
         return dataclasses.replace(settings, model=model, finetune=fine), "probe" if fell_back else method
     if minutes is None:
         minutes = 15.0
-        print("no --minutes: planning for 15")
+        print("no --minutes given: planning for 15 minutes")
     return settings_within(minutes, manifest, settings, start, method=method, began=began, models=models)
 
 

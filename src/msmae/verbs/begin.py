@@ -98,7 +98,7 @@ def check_keep(keep: float | str, selector: str | None) -> None:
 
     share = keep == "auto" or (isinstance(keep, (int, float)) and 0 < keep <= 1)
     mend = "give a share above 0, at most 1, or auto"
-    require(share, f"{keep} is no share of the tokens", where="--keep", mend=mend)
+    require(share, f"{keep} is no share of the patches", where="--keep", mend=mend)
     known = selector is None or selector in SELECTORS
     require(known, f"no selector '{selector}'", where="--selector", mend=nearest(selector, SELECTORS))
 

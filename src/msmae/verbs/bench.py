@@ -92,7 +92,8 @@ def measure(cases: list[Case], places: list[Place], *, rounds: int, only: str = 
             print(row.line(), flush=True)
     if max(busy) > BUSY:
         print(
-            f"\nThe machine is busy: the times of one row spread by {max(busy):.0%}. Ratios are made of pairs and bear "
+            f"\nThe machine is busy: the times of one row spread by {100 * max(busy):.0f} %. Ratios are made of "
+            "pairs and bear "
             "it; rates do not."
         )
     return rows

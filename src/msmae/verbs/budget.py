@@ -40,8 +40,8 @@ def budget(
         margin: balanced accuracy that may be given up, as a fraction.
         presentations: images shown to prepare the model, if it is not prepared yet. Unless given: twice as many as in
             fine-tuning; none if fine-tuning mixed the token shares. 0: measure the model as it is.
-        ratios: shares of the tokens to measure.
-        selectors: what chooses the tokens: random, grid, self, early, merge, smaller or locator.
+        ratios: token shares to measure.
+        selectors: what chooses the patches: random, grid, self, early, merge, smaller or locator.
         overwrite: prepare and measure again.
 
     Returns:

@@ -28,7 +28,7 @@ def embed(
             encoder weights.
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: the file to write, .npz (numpy) or .parquet (needs pyarrow).
-        image_size: side in pixels at which images are seen. Unless given: a run's own, or the images' own up to 168.
+        image_size: side in pixels to which images are resized. Unless given: a run's own, or the images' own up to 168.
         layout: how the folder or table is laid out, as in `msmae check`.
         on_error: what happens at an unreadable image. stop: the command stops; skip: it is left out and named.
         overwrite: replace the file if it is there.
@@ -103,7 +103,7 @@ def embed(
         f"patches: {target}"
     )
     if found.card is not None and found.card.members > 1:
-        print(f"  they are those of the first of the run's {found.card.members} models")
+        print(f"  they come from the first of the run's {found.card.members} models")
     for row, reason in store.excluded.items():
         print(f"  left out: {manifest.table['image_path'].iloc[row]}: {reason}")
     return said

@@ -220,7 +220,7 @@ def say_stale(run: Path, *formats: str) -> None:
 
     places = [folder / name for folder in (run, run / "model") for name in (FILES[one] for one in formats or FILES)]
     if stale := [str(place) for place in places if place.exists()]:
-        print(f"- exported before, so that they answer as before: {', '.join(stale)}; export them again")
+        print(f"- earlier exports still give the earlier answers, export them again: {', '.join(stale)}")
 
 
 def validated(run: Path) -> dict[str, float]:

@@ -42,8 +42,9 @@ def export(
             torch: the same as a torch.export program (.pt2). timm: the weights by timm's names, as safetensors; of a
             run of `msmae pretrain` those of its encoder, without a head. hub: a folder for the Hugging Face hub, which
             msmae.load reads.
-        keep: share of the tokens that are encoded, in (0, 1], or `auto`: what `msmae budget` chose (onnx, torch).
-        selector: what chooses them: grid, self, early, merge, smaller or locator; the model's own unless given
+        keep: token share: the share of the patches that are encoded, in (0, 1], or `auto`: what `msmae budget` chose
+            (onnx, torch).
+        selector: what chooses the patches: grid, self, early, merge, smaller or locator. Unless given: the model's own
             (onnx, torch).
         overwrite: replace the file, or the folder of an earlier export, if it is there.
 

@@ -26,7 +26,7 @@ def finetune(run: str, *, overwrite: bool = False, **settings: Any) -> dict[str,
 
     Args:
         run: folder that `msmae pretrain` made.
-        overwrite: train and evaluate again where that has been done.
+        overwrite: train and test again, even if that has been done.
         settings: groups of settings to change, for instance ``finetune={"epochs": 5}``.
 
     Returns:

@@ -36,12 +36,12 @@ def masks(
 
     Args:
         source: folder of a run that has been pre-trained, or data as for `msmae run`.
-        out: folder for masks.png and masks.json; RUN/masks when left out.
+        out: folder for masks.png and masks.json. Unless given: RUN/masks.
         images: how many images to picture.
         split: train, val or test.
         preset: settings for DATA; a RUN has its own.
         seed: seed of the draw.
-        root: the folder of the run's data, where it lies now, if it was moved since. RUN/manifest.csv then names it.
+        root: where the folder of the run's data is now, if it was moved. RUN/manifest.csv then names it.
         overwrite: replace the pictures that the folder holds.
 
     Returns:

@@ -196,7 +196,7 @@ def answer(run: str, model: Model, items: list[Item], out: Path, ranks: Any, opt
     if predicted is None:
         return None
     path = out / "predictions.csv"
-    how = "" if chosen_by == "all" else f", {share:.0%} of the tokens kept by {chosen_by}"
+    how = "" if chosen_by == "all" else f", {100 * share:.0f} % of the patches kept by {chosen_by}"
     if averaged := say_averaged(model.card.members, mirrored=model.card.mirrored):
         how += f", {averaged}"
     rule = say_rule(options["answers"], model.card.thresholds)

@@ -41,14 +41,14 @@ def pretrain(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the run; an unfinished one is continued.
-        method: arm of the comparison; `vit` has no pre-training. Unless given: msmae.
+        method: the arm, that is, how the model is trained; `vit` has no pre-training. Unless given: msmae.
         preset: settings to start from: auto, cpu, gpu, tiny, or another shipped recipe. Unless given: auto.
         config: YAML file of settings that override the preset's. Of a run's config.yaml also method, init, seed and
             preset are taken, unless given here.
         seed: seed of every random draw. Unless given: 0.
         init: a pretrained encoder to start from: a name of `msmae encoders`, a file or folder of weights, another run;
             `none`: random weights.
-        overwrite: first delete what the folder holds, the earlier run and all.
+        overwrite: first delete all that the folder holds, also an earlier run.
         allow_leakage: go on although test images or patients are also in training or validation; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 

@@ -49,7 +49,7 @@ def segment(
         config: YAML file of settings that override the preset's. Of a segmentation's config.yaml also from, seed and
             preset are taken, unless given here.
         seed: seed of every random draw. Unless given: 0.
-        overwrite: first delete what the folder holds, the earlier run and all.
+        overwrite: first delete all that the folder holds, also an earlier run.
         allow_leakage: go on although test images or patients are also in training or validation.
         settings: groups of settings to change, for instance ``segment={"epochs": 5}``.
 

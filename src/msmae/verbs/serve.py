@@ -31,7 +31,7 @@ def serve(
         run: folder of a finished run, classifier or segmenter, or a model on the hub (hf://owner/name).
         host: address to listen at; by default only this machine can ask.
         port: port to listen at; 0: any that is free.
-        neighbours: also show the training images that are most like the upload. They show training patients.
+        neighbours: also show the training images that are most like the upload. These are images of training patients.
         upload_mb: largest request, in MB.
         device: cpu, cuda, ...
 
