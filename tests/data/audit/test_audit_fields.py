@@ -217,7 +217,9 @@ def test_a_threshold_of_no_bits_finds_equal_hashes_and_one_below_finds_nothing()
     known = np.array([3, 5])
     assert _reason(0, 5, known, 0, 40).startswith("two images whose 256-bit hashes differ in at most 0 bits. ")
     assert "100 % of the images saved again changed more" in _reason(0, 5, known, 0, 40)
-    assert "usually differ in 40 bits; in 0 or fewer none is expected to by chance" in _reason(0, 5, known, 0, 40)
+    assert "usually differ in 40 bits. By chance, no two are expected to differ in 0 or fewer" in _reason(
+        0, 5, known, 0, 40
+    )
     assert "Of 2 images saved again (as JPEG, smaller, brighter), 99 % changed" in _reason(3, 5, known, 3, 40)
     assert ". 50 % of the images saved again changed more: not found" in _reason(3, 5, known, 3, 40)
     assert "not found" not in _reason(5, 5, known, 5, 40)

@@ -90,7 +90,7 @@ def _reason(bits: int, moved: int | None, known: np.ndarray, limit: int | None, 
             f"in at most {count(moved, 'bit')}"
         )
     if limit is not None:
-        by_chance = f"; in {limit} or fewer none is expected to by chance" if limit >= 0 else ""
+        by_chance = f". By chance, no two are expected to differ in {limit} or fewer" if limit >= 0 else ""
         pieces.append(f"Two different images usually differ in {count(typical or 0, 'bit')}{by_chance}")
     if moved is not None and 0 <= bits < moved:
         pieces.append(f"{100 * float((known > bits).mean()):.0f} % of the images saved again changed more: not found")
