@@ -129,7 +129,7 @@ def test_every_figure_that_is_not_zero_is_a_warning(found: Audit) -> None:
 
 @pytest.mark.parametrize(
     ("test_of_b", "told"),
-    [(0, "no test image of b"), (1, "5% of the images of b are test images"), (5, ""), (9, "45% of the images of b")],
+    [(0, "no test image of b"), (1, "5 % of the images of b are in test"), (5, ""), (9, "45 % of the images of b")],
 )
 def test_classes_that_a_split_lacks_or_has_too_many_of_are_named(test_of_b: int, told: str) -> None:
     splits = {"a": ["train"] * 80 + ["test"] * 20, "b": ["train"] * (20 - test_of_b) + ["test"] * test_of_b}

@@ -116,8 +116,8 @@ def _splits_of_classes(audit: Audit) -> Iterator[str]:
             others = (sum(inside.values()) - number) / max(1, everything - images)
             judged = number and images >= JUDGED and name != largest
             if judged and not others / LOPSIDED <= number / images <= others * LOPSIDED:
-                share = f"{number / images:.0%} of the images of {name}"
-                yield f"{share} are {SPLIT_NAMES[split]} images; of the other classes {others:.0%}"
+                share = f"{100 * number / images:.0f} % of the images of {name}"
+                yield f"{share} are in {SPLIT_NAMES[split]}; of the other classes {100 * others:.0f} %"
 
 
 def _is_number(text: str) -> bool:
