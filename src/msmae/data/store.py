@@ -174,6 +174,8 @@ def _content_key(job: Job) -> str:
             settings.append([*job.rule.layers, [[name for name, _ in masks] for masks in job.masks]])
     if job.smallest > 1:
         settings.append(job.smallest)
+    if any(job.masks):
+        settings.append("no class is lost")  # small lesions were, when masks were made smaller
     if any(mask.lower().endswith((".nii", ".nii.gz")) for masks in job.masks for _, mask in masks):
         settings.append("masks lie where their images do")  # those without an affine were mirrored
     digest = hashlib.sha256(json.dumps(settings).encode())

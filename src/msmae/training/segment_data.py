@@ -9,6 +9,7 @@ import numpy as np
 from msmae.config import Settings
 from msmae.data.manifest import SPLITS, Manifest
 from msmae.data.obstacles import mask_obstacles, stop_on
+from msmae.data.reading.checks import by
 from msmae.data.reading.masks import MaskRule, split_layers
 from msmae.data.tables.listing import count, some
 from msmae.encoders.weights import Weights
@@ -97,13 +98,14 @@ def healthy_rows(manifest: Manifest, settings: Settings) -> frozenset[int]:
 
 
 def check_values(prepared: Prepared) -> None:
-    """Whether the masks speak of the same classes, and training shows each; notes on masks without, and all, inside."""
+    """Whether the masks speak of the same classes, and training shows each; notes on masks with nothing, with all and,
+    at the model's size, with a single pixel inside."""
     names, table = prepared.settings.segment.class_names, prepared.manifest.table
     ids = np.concatenate([prepared.ids(split, labelled=False) for split in SPLITS])
     train = prepared.ids("train", labelled=False)
     first: dict[int, int] = {}  # number in the masks -> the first sample that has it
     learned = np.zeros(len(names), dtype=bool)
-    empty, full = 0, []
+    empty, tiny, full = 0, 0, []
     for start in range(0, len(ids), 512):
         rows = ids[start : start + 512]
         masks = prepared.store.fetch_masks(rows)
@@ -112,6 +114,7 @@ def check_values(prepared: Prepared) -> None:
         layers = to_layers(prepared, masks)  # [B, C, H, W]
         inside = layers.any(axis=1).reshape(len(rows), -1)
         empty += int((~inside.any(axis=1)).sum())
+        tiny += int((layers.sum(axis=(2, 3)) == 1).any(axis=1).sum())
         full += rows[inside.all(axis=1)].tolist()
         learned |= layers[np.isin(rows, train)].any(axis=(0, 2, 3))
     where = prepared.manifest.where
@@ -137,6 +140,12 @@ def check_values(prepared: Prepared) -> None:
             print(f"- without a mask of {name}, read as showing none: {without} of {count(len(ids), 'image')}")
     if empty:
         print(f"- empty: {empty} of {count(len(ids), 'mask')}")
+    if tiny:
+        seen = f"{by(prepared.image_size)} px, at which images are seen and measured"
+        print(
+            f"- a class of one pixel or less at {seen}: in {tiny} of {count(len(ids), 'mask')} "
+            "(--model.image_size sets another size)"
+        )
     if full:
         print(f"- {len(full)} of {len(ids)} masks cover the whole image: {some(list(table.loc[full, 'image_path']))}")
 

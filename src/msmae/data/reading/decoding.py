@@ -20,11 +20,10 @@ from msmae.data.reading.images import (
     check_sides,
     count_channels,
     fit_image,
-    fit_mask,
     load_image,
     read_source,
 )
-from msmae.data.reading.masks import INSIDE, MaskRule, read_mask
+from msmae.data.reading.masks import INSIDE, MaskRule, fit_classes, read_mask
 from msmae.errors import UserError
 
 log = logging.getLogger("msmae")
@@ -61,10 +60,9 @@ class Job:
             if self.rule is not None and row not in self.rule.healthy:
                 raise UserError("the image has no mask", where=at.path, mend="name it in the column mask_path")
             return np.zeros(self.size, np.uint8)
-        mask = read_mask(
-            self.masks[row], self.rule or INSIDE, image=at.path, shape=shape, plane=at.plane, reading=self.reading
-        )
-        return fit_mask(mask, size=self.size)
+        rule = self.rule or INSIDE
+        mask = read_mask(self.masks[row], rule, image=at.path, shape=shape, plane=at.plane, reading=self.reading)
+        return fit_classes(mask, size=self.size, overlapping=bool(rule.layers))
 
     def both(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and mask, and the check that they have the same size before they are resized."""

@@ -141,7 +141,28 @@ def _fitted(mask: np.ndarray, shape: tuple[int, int], *, where: str) -> np.ndarr
             where=where,
             mend="a mask must have the proportions of its image",
         )
-    return fit_mask(mask, size=shape)
+    return fit_classes(mask, size=shape, overlapping=False)
+
+
+def fit_classes(mask: np.ndarray, *, size: tuple[int, int], overlapping: bool) -> np.ndarray:
+    """``fit_mask`` of uint8 [H, W], but no class is lost: one that falls between the pixels that are taken keeps the
+    pixel that holds most of it. Otherwise an image with a small lesion would become one without.
+
+    ``overlapping``: class k is bit k of the number.
+    """
+    fitted = fit_mask(mask, size=size)
+    if not (mask.shape[0] > size[0] or mask.shape[1] > size[1]):
+        return fitted
+    numbers = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).astype(np.uint8)
+    wanted = [np.uint8(1 << bit) for bit in range(8)] if overlapping else numbers[numbers > 0].tolist()
+    for number in wanted:
+        there, kept = ((of & number) > 0 if overlapping else of == number for of in (mask, fitted))
+        if kept.any() or not there.any():
+            continue
+        rows, columns = (at * new // old for at, new, old in zip(there.nonzero(), size, mask.shape, strict=True))
+        most = np.unravel_index(np.bincount(rows * size[1] + columns).argmax(), size)
+        fitted[most] = fitted[most] | number if overlapping else number
+    return fitted
 
 
 def split_layers(masks: np.ndarray, classes: int, *, overlapping: bool) -> np.ndarray:
