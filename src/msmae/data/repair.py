@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from msmae.data.audit.columns import Columns
-from msmae.data.audit.counts import conflicts
+from msmae.data.audit.counts import label_conflicts
 from msmae.data.audit.details import name_image
 from msmae.data.audit.duplicates import NEAR, Duplicates, find_duplicates, keep_together
 from msmae.data.audit.fingerprints import Fingerprints
-from msmae.data.manifest import Manifest
+from msmae.data.manifest import UNSURE, Manifest
 from msmae.data.splits import assign_splits
 from msmae.data.tables.listing import count
 from msmae.errors import UserError
@@ -64,11 +64,11 @@ def repair(
 ) -> Repair:
     """Leave out what misleads, and split the rest anew, stratified by label.
 
-    Left out are images that cannot be read, images of one colour, every copy of a picture that has several labels
-    (nobody knows which is right), and all copies but one of any other picture: the one that says most (label, patient,
-    mask) stays. A column ``cluster`` names what no split parts: a patient's images, and whatever is identical or nearly
-    identical to one of them, be it through an image that was left out; a cluster is no patient, and stands in no
-    ``patient_id``. Old splits are dropped.
+    Left out are images that cannot be read, images of one colour, every copy of a picture whose labels contradict one
+    another (nobody knows which is right), and all copies but one of any other picture: the one that says most (label,
+    patient, mask) stays; of partly known labels, that of which most is known. A column ``cluster`` names what no split
+    parts: a patient's images, and whatever is identical or nearly identical to one of them, be it through an image that
+    was left out; a cluster is no patient, and stands in no ``patient_id``. Old splits are dropped.
 
     Raises UserError where nothing is left, or a class is too small to be split.
     """
@@ -103,11 +103,12 @@ def _left_out(manifest: Manifest, columns: Columns, prints: Fingerprints, duplic
     unreadable, constant, conflict, copy = REASONS
     why: dict[int, str] = {}
     masks = manifest.table["mask_path"].to_numpy(dtype=object)
+    unsure = np.array([label.count(UNSURE) for label in columns.labels])
     for rows in duplicates.repeated():
-        saying = np.stack([column[rows] != "" for column in (columns.labels, columns.patients, masks)])  # [3, k]
-        best = rows[np.lexsort((rows, *~saying[::-1]))[0]]
+        labelled, named, masked = (column[rows] != "" for column in (columns.labels, columns.patients, masks))
+        best = rows[np.lexsort((rows, ~masked, ~named, unsure[rows], ~labelled))[0]]
         why |= {int(row): copy for row in rows if row != best}
-    why |= {int(row): conflict for rows in conflicts(columns.labels, duplicates) for row in rows}
+    why |= {int(row): conflict for rows in label_conflicts(columns.labels, duplicates) for row in rows}
     why |= {int(row): constant for row in np.flatnonzero(prints.readable & prints.record["constant"])}
     why |= dict.fromkeys(prints.problems, unreadable)
     return dict(sorted(why.items()))

@@ -222,15 +222,18 @@ def _cut_notes(name: str, split: np.ndarray, groups: Groups, *, seed: int) -> li
 
 
 def _many_hot(manifest: Manifest) -> tuple[np.ndarray, tuple[str, ...]]:
-    """As :func:`_one_hot`, for multi-label data: an image that shows none of the classes counts as a class of its own.
+    """As :func:`_one_hot`, for multi-label data: an image that shows none of the classes, as far as that is known
+    (``?b;``), counts as one of a class of its own.
 
     Otherwise nothing would deal such images out, and all of them would train.
     """
-    targets = np.nan_to_num(manifest.targets()).astype(np.int64)  # [n, C]
-    none = (manifest.table["label"].to_numpy() == NO_FINDING)[:, None]
+    given = manifest.targets()
+    targets = np.nan_to_num(given).astype(np.int64)  # [n, C]
+    partly = ~np.isnan(given).all(axis=1) & ~targets.any(axis=1)
+    none = partly | (manifest.table["label"].to_numpy() == NO_FINDING)
     if not none.any():
         return targets, manifest.classes
-    return np.concatenate([targets, none.astype(np.int64)], axis=1), (*manifest.classes, "(no finding)")
+    return np.concatenate([targets, none[:, None].astype(np.int64)], axis=1), (*manifest.classes, "(no finding)")
 
 
 def _one_hot(manifest: Manifest) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -9,10 +9,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from msmae.data.manifest import SEPARATOR, Manifest
+from msmae.data.manifest import SEPARATOR, UNSURE, Manifest
 
 NO_LABEL = "(no label)"
 NO_FINDING = "(no finding)"
+NOT_KNOWN = "(no finding known)"
+"""Of an image that has no class of which that is known, and may have one."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,28 @@ class Columns:
         """Class -> split -> images; an image with several labels counts for each."""
         nested: dict[str, dict[str, int]] = {}
         for label, split in zip(self.labels, self.splits, strict=True):
-            for name in classes_of(label) or [NO_FINDING if label else NO_LABEL]:
+            none = (NOT_KNOWN if UNSURE in label else NO_FINDING) if label else NO_LABEL
+            for name in classes_of(label) or [none]:
                 row = nested.setdefault(name, {})
                 row[split or "(none)"] = row.get(split or "(none)", 0) + 1
         return dict(sorted(nested.items()))
 
 
 def classes_of(label: str) -> list[str]:
-    """The classes a label names."""
-    return [piece for piece in label.split(SEPARATOR) if piece]
+    """The classes a label names; what may be there (``?b`` of ``?b;a``) is none."""
+    return sorted(_pieces(label)[0])
+
+
+def contradict(first: str, second: str) -> bool:
+    """Whether two labels of one picture cannot both be right: what is not known of it contradicts nothing."""
+    if not (first and second):
+        return False
+    (has, may_have), (other, maybe) = _pieces(first), _pieces(second)
+    return bool(has - other - maybe or other - has - may_have)
+
+
+def _pieces(label: str) -> tuple[set[str], set[str]]:
+    """The classes a label names, and those of which it is not known whether the image has them."""
+    pieces = set(label.split(SEPARATOR)) - {""}
+    unsure = {piece for piece in pieces if piece.startswith(UNSURE)} if SEPARATOR in label else set()
+    return pieces - unsure, {piece.removeprefix(UNSURE) for piece in unsure}

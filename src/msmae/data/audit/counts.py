@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from msmae.data.audit.columns import Columns, classes_of
+from msmae.data.audit.columns import Columns, classes_of, contradict
 from msmae.data.audit.duplicates import Duplicates, clusters
 from msmae.data.copies import ALIKE, COPIED
 
@@ -20,11 +21,11 @@ def count_copies(columns: Columns, duplicates: Duplicates) -> dict[str, Any]:
     ends = duplicates.first[duplicates.near[:, :2]]  # [m, 2] sample ids
     return {
         "identical_pairs": int((copies * (copies - 1) // 2).sum()),
-        "label_conflicts": len(conflicts(columns.labels, duplicates)),
+        "label_conflicts": len(label_conflicts(columns.labels, duplicates)),
         "patient_conflicts": len(conflicts(columns.patients, duplicates)),
         "near_pairs": len(ends),
-        "near_conflicts": _differ(columns.labels[ends]),
-        "near_across_patients": _differ(columns.patients[ends]),
+        "near_conflicts": sum(contradict(*pair) for pair in _differing(columns.labels[ends])),
+        "near_across_patients": len(_differing(columns.patients[ends])),
         "near_clusters": int((np.bincount(of_cluster[duplicates.first]) > 1).sum()),
         "largest_cluster": int(np.bincount(of_cluster).max()),
     }
@@ -63,6 +64,15 @@ def conflicts(names: np.ndarray, duplicates: Duplicates) -> list[np.ndarray]:
     return [rows for rows in duplicates.repeated() if len(set(names[rows]) - {""}) > 1]
 
 
+def label_conflicts(labels: np.ndarray, duplicates: Duplicates) -> list[np.ndarray]:
+    """The sample ids of every picture whose labels contradict one another."""
+    return [
+        rows
+        for rows in conflicts(labels, duplicates)
+        if any(contradict(*pair) for pair in combinations({*labels[rows]}, 2))
+    ]
+
+
 def small_classes(columns: Columns, groups: np.ndarray) -> dict[str, int]:
     """Classes with fewer than ``FEWEST`` groups (int64 [n]), too few to be in every split -> their groups."""
     of_class: dict[str, set[int]] = {}
@@ -72,6 +82,7 @@ def small_classes(columns: Columns, groups: np.ndarray) -> dict[str, int]:
     return {name: len(inside) for name, inside in sorted(of_class.items()) if len(inside) < FEWEST}
 
 
-def _differ(ends: np.ndarray) -> int:
-    """How many pairs of names [m, 2] are known on both sides, and different."""
-    return int(((ends != "").all(axis=1) & (ends[:, 0] != ends[:, 1])).sum())
+def _differing(ends: np.ndarray) -> list[list[str]]:
+    """The pairs of names, of [m, 2], that are known on both sides, and different."""
+    pairs: list[list[str]] = ends[(ends != "").all(axis=1) & (ends[:, 0] != ends[:, 1])].tolist()
+    return pairs

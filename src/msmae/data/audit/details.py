@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from msmae.data.audit.columns import Columns
-from msmae.data.audit.counts import conflicts, leaking_copies
+from msmae.data.audit.counts import conflicts, label_conflicts, leaking_copies
 from msmae.data.audit.duplicates import Duplicates
 from msmae.data.audit.fingerprints import Fingerprints
 from msmae.data.copies import ALIKE, COPIED
@@ -39,7 +39,7 @@ def list_details(
         "near": [[*names(pair), bits] for pair, bits in zip(ends, closest[:, 2].tolist(), strict=True)],
         "label_conflicts": [
             [[name_image(manifest, row), columns.labels[row]] for row in rows]
-            for rows in conflicts(columns.labels, duplicates)
+            for rows in label_conflicts(columns.labels, duplicates)
         ],
         "patient_conflicts": [names(rows) for rows in conflicts(columns.patients, duplicates)],
         "test_identical_to_pool": names(np.flatnonzero(identical)),

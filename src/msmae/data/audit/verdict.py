@@ -6,7 +6,7 @@ import logging
 import shlex
 from collections.abc import Iterator
 
-from msmae.data.audit.columns import NO_FINDING, NO_LABEL
+from msmae.data.audit.columns import NO_FINDING, NO_LABEL, NOT_KNOWN
 from msmae.data.audit.findings import Audit
 from msmae.data.tables.listing import count, some
 from msmae.errors import LeakageError
@@ -88,7 +88,7 @@ def _warnings(audit: Audit) -> Iterator[str]:
     ):
         if number:
             yield f"{count(number, thing)} {what}"
-    names = [name for name in audit.splits if name not in (NO_FINDING, NO_LABEL)]
+    names = [name for name in audit.splits if name not in (NO_FINDING, NO_LABEL, NOT_KNOWN)]
     if len(names) > MANY and all(map(_is_number, names)):
         yield f"the labels are {len(names):,} different numbers: if they measure something, cut them into classes first"
     if audit.small_classes:
