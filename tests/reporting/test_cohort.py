@@ -235,3 +235,14 @@ def test_clusters_of_near_identical_images_are_no_patients(tmp_path: Path) -> No
     alone = summarise(frame.assign(patient_id="", cluster=""), classes=["benign", "malignant", "normal"], resamples=100)
     assert "clusters" not in alone["test"]
     assert both[0]["metrics"] == both[1]["metrics"] != alone["test"]["metrics"]  # clusters are resampled whole
+
+
+def test_table_one_takes_shares_of_the_images_of_which_it_is_known() -> None:
+    labels = ["x", "x;y", "?x;y", "?x;", ";"]
+    frame = pd.DataFrame({"image_path": list("abcde"), "label": labels, "patient_id": "", "split": "test"})
+    _, rows = table_one(frame, classes=("x", "y"), multilabel=True)
+    cells = {row.name: row.cells[0] for row in rows if row.cells}
+    assert cells["x"] == ("2", "66.7\u00a0%")
+    assert cells["x: not known"] == ("2", "40.0\u00a0%")
+    assert cells["y"] == ("2", "40.0\u00a0%")
+    assert "y: not known" not in cells

@@ -9,7 +9,7 @@ import numpy as np
 
 from msmae.errors import UserError
 from msmae.statistics.conformal import conformal_level, conformal_level_several, conformal_sets
-from msmae.statistics.predictions import read_predictions, to_arrays
+from msmae.statistics.predictions import Predictions, read_predictions, to_arrays
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ def members(probabilities: np.ndarray, level: float, multilabel: bool) -> np.nda
 
 
 def sets_of_run(run: Path, classes: list[str], *, multilabel: bool, coverage: float) -> Sets:
-    """Fitted on the validation rows of RUN/predictions.csv, counted on its test rows.
+    """Fitted on the validation rows of RUN/predictions.csv, counted on its test rows; of several labels an image, on
+    the rows of which all labels are known: a class that an image may have is neither held by its set nor missed.
 
     Raises:
-        UserError: no such coverage, or the run has no labelled validation images.
+        UserError: no such coverage, or the run has no such validation images.
     """
     if not 0 < coverage < 1:
         raise UserError(f"a coverage of {coverage:g}", where="--coverage", mend="give a share between 0 and 1, as 0.9")
@@ -53,13 +54,25 @@ def sets_of_run(run: Path, classes: list[str], *, multilabel: bool, coverage: fl
             where=str(path),
             mend="`msmae evaluate RUN`, or leave --coverage out",
         )
-    val = to_arrays(rows, classes=classes, multilabel=multilabel)
+    probabilities, truth = all_known(to_arrays(rows, classes=classes, multilabel=multilabel))
+    if not len(truth):
+        raise UserError(
+            "of no validation image of the run all labels are known, and sets come from those",
+            where=str(path),
+            mend="leave --coverage out",
+        )
     fit = conformal_level_several if multilabel else conformal_level
-    level = fit(val.probabilities, val.truth if multilabel else val.truth.argmax(axis=1), coverage=coverage)
+    level = fit(probabilities, truth if multilabel else truth.argmax(axis=1), coverage=coverage)
+    images, on_test = len(truth), None
     tested = frame[frame["split"].isin(["test", "internal"]) & (frame["label"] != "")]
-    on_test = None
     if not tested.empty:
-        test = to_arrays(tested, classes=classes, multilabel=multilabel)
-        inside = members(test.probabilities, level, multilabel)
-        on_test = float((inside | ~test.truth).all(axis=1).mean())
-    return Sets(coverage, level, len(rows), on_test)
+        probabilities, truth = all_known(to_arrays(tested, classes=classes, multilabel=multilabel))
+        inside = members(probabilities, level, multilabel)
+        on_test = float((inside | ~truth).all(axis=1).mean()) if len(truth) else None
+    return Sets(coverage, level, images, on_test)
+
+
+def all_known(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and truth, [m, C] each, of the images of which it is known of every class whether they have it."""
+    rows = found.judged.all(axis=1)
+    return found.probabilities[rows], found.truth[rows]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from msmae.reporting.wording import count, of, percentage, split_name
-from msmae.statistics.predictions import CLUSTER, cluster_count, names_patient
+from msmae.statistics.predictions import CLUSTER, UNSURE, cluster_count, names_patient
 
 ORDER = ("train", "val", "test", "external", "")
 STRUCTURE = (
@@ -81,8 +81,11 @@ def table_one(manifest: pd.DataFrame, *, classes: tuple[str, ...], multilabel: b
     splits = split_order(manifest)
     inside = [manifest["split"] == split for split in splits]
 
-    def share(flags: pd.Series) -> tuple[tuple[str, str], ...]:
-        return tuple((f"{int(flags[rows].sum()):,}", percentage(flags[rows].mean())) for rows in inside)
+    def share(flags: pd.Series, among: pd.Series | None = None) -> tuple[tuple[str, str], ...]:
+        asked = [rows if among is None else rows & among for rows in inside]
+        return tuple(
+            (f"{int(flags[rows].sum()):,}", percentage(flags[rows].mean()) if rows.any() else "") for rows in asked
+        )
 
     clusters = tuple((count(cluster_count(manifest[rows])), "") for rows in inside)
     rows = [
@@ -90,8 +93,13 @@ def table_one(manifest: pd.DataFrame, *, classes: tuple[str, ...], multilabel: b
         Row("Patients", tuple((count(patients(manifest[rows])), "") for rows in inside)),
         *([Row("Clusters of near-identical images", clusters)] if any(text != "0" for text, _ in clusters) else []),
         *([Row("Class")] if classes else []),
-        *(Row(name, share(has_label(manifest["label"], name, multilabel=multilabel))) for name in classes),
     ]
+    for name in classes:
+        has, unsure = (has_label(manifest["label"], said, multilabel=multilabel) for said in (name, f"{UNSURE}{name}"))
+        unsure &= ~has
+        rows.append(Row(name, share(has, ~unsure)))  # of those of which it is known
+        if multilabel and unsure.any():
+            rows.append(Row(f"{name}: not known", share(unsure)))
     unlabelled = manifest["label"] == ""
     if classes and unlabelled.any():
         rows.append(Row("no label", share(unlabelled)))

@@ -23,6 +23,7 @@ from msmae.reporting.wording import (
     percentage,
     split_name,
 )
+from msmae.statistics.predictions import to_arrays
 
 LISTED = 8
 """Classes that are named one by one; of more, the four found least."""
@@ -177,14 +178,29 @@ def came_out(run: RunFiles) -> str:
     entry = split["metrics"].get("accuracy")
     if entry is None or entry.get("value") is None:
         return f"{images} evaluated."
-    right, share = round(entry["value"] * split["n"]), figure_value("accuracy", entry)
+    share = figure_value("accuracy", entry)
     if run.multilabel:
-        return (
-            f"{images} evaluated for {of(len(run.classes), 'class')}; {count(right)} ({share}) have every label right."
-        )
+        known = _all_known(run, name)
+        told = f"{images} evaluated for {of(len(run.classes), 'class')}"
+        if known is None:
+            return f"{told}; {share} of those whose labels are all known have every label right."
+        right = count(round(entry["value"] * known))
+        if known == split["n"]:
+            return f"{told}; {right} ({share}) have every label right."
+        return f"{told}. All labels are known of {count(known)}; {right} of these ({share}) have every label right."
+    right = round(entry["value"] * split["n"])
     interval = figure_interval("accuracy", entry)
     told = f": {share} (95{PERCENT} CI {interval})" if interval else f" ({share})"
     return f"{count(right)} of {images} classified correctly{told}."
+
+
+def _all_known(run: RunFiles, split: str) -> int | None:
+    """Of how many labelled images of a split it is known of every class whether they have it; the accuracy of several
+    labels an image is theirs alone. None: the run's predictions are not there."""
+    if run.predictions is None:
+        return None
+    rows = run.predictions[(run.predictions["split"] == split) & (run.predictions["label"] != "")]
+    return int(to_arrays(rows, classes=run.classes, multilabel=True).judged.all(axis=1).sum())
 
 
 def _without_lesion(split: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from msmae.reporting.headline import key_figure
 from msmae.reporting.run_files import RunFiles
 from msmae.reporting.sections.cases import fit, in_turn
+from msmae.statistics.predictions import UNSURE
 
 TITLES = {"best": "The best", "median": "In the middle", "worst": "The worst"}
 
@@ -45,7 +46,9 @@ def labels(run: RunFiles) -> tuple[str, ...] | None:
     """What the images of a segmentation are labelled with, which is not what is outlined; None for other tasks."""
     if run.metrics.get("task") != "segmentation" or run.manifest is None:
         return None
-    return tuple(sorted({piece for label in run.manifest["label"] for piece in label.split(";")} - {""}))
+    pieces = {piece for label in run.manifest["label"] for piece in label.split(";")} - {""}
+    several = bool(run.manifest["label"].str.contains(";").any())
+    return tuple(sorted(piece for piece in pieces if not (several and piece.startswith(UNSURE))))
 
 
 def empties(run: RunFiles, split: str) -> list[dict[str, Any]]:
