@@ -15,7 +15,13 @@ from torch import Tensor, nn
 import msmae
 from msmae.method.segmenter import LightDecoder, SetrDecoder
 from msmae.training.optimiser import averaging_of
-from msmae.training.supervised import LEAST_VALIDATIONS, SupervisedModule, epochs_between_validations, train_supervised
+from msmae.training.supervised import (
+    LEAST_VALIDATIONS,
+    SupervisedModule,
+    balanced_accuracy,
+    epochs_between_validations,
+    train_supervised,
+)
 from spots import prepared_of, write_spots
 
 
@@ -83,3 +89,17 @@ def test_the_papers_decoder_is_not_averaged_and_the_light_one_is() -> None:
     assert averaging_of(SetrDecoder(16, outputs=1), 0.99) == []
     assert len(averaging_of(LightDecoder(16, outputs=1, channels=1, patch_size=4), 0.99)) == 1
     assert averaging_of(nn.Linear(2, 2), 0) == []
+
+
+def test_of_several_labels_an_image_naming_nothing_is_no_balanced_accuracy_of_90_percent() -> None:
+    nan = float("nan")
+    labels = torch.tensor([[0.0, 1.0, 1.0]] + [[0.0, 0.0, 1.0]] * 8 + [[0.0, nan, 1.0]])
+    assert balanced_accuracy(torch.full((10, 3), -1.0), labels) == 0.5  # of the second class: the others have no rival
+    found = torch.where(labels == 1, 1.0, -1.0)
+    assert balanced_accuracy(found, labels) == 1
+    found[0, 1] = found[1, 1] = 0.0
+    found[1, 1] = 1.0
+    assert balanced_accuracy(found, labels) == pytest.approx((0 + 7 / 8) / 2)
+    assert balanced_accuracy(found[:, :1], labels[:, :1]).isnan()
+    grades = torch.tensor([0, 0, 0, 1])
+    assert balanced_accuracy(torch.tensor([[1.0, 0.0]] * 4), grades) == 0.5

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msmae.data.manifest import Manifest, read_manifest
+from msmae.data.manifest import SEPARATOR, Manifest, read_manifest
 from msmae.data.reading.decoding import image_sources
 from msmae.data.reading.images import Reading, load_image
 from msmae.data.tables.listing import count
@@ -45,6 +45,7 @@ class Reference:
     names: list[str]
     """Path of each, as the run's manifest has it."""
     labels: list[str]
+    """Of each; several of one image are joined by a comma (``one_piece``)."""
     threshold: float | None
     """None: fewer than ``FEWEST`` validation images can be read."""
     validation: int
@@ -111,10 +112,15 @@ def reference_of(run: Path, model: Model) -> Reference:
     return Reference(
         features,
         table["image_path"].tolist(),
-        table["label"].tolist(),
+        [one_piece(label) for label in table["label"]],
         None if far is None else threshold_of(far),
         int(held.sum()),
     )
+
+
+def one_piece(label: str) -> str:
+    """A label without the sign that joins the labels of several images: ``a;b`` is ``a, b``, and ``;`` is ``none``."""
+    return ", ".join(filter(None, label.split(SEPARATOR))) or "none" if SEPARATOR in label else label
 
 
 def threshold_of(far: np.ndarray) -> float:

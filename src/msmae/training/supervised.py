@@ -173,11 +173,15 @@ def disagreement(logits: Tensor, taught: Tensor, labels: Tensor, *, temperature:
 
 
 def balanced_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the classes of the share found of each; for multi-label, the share of all yes/no answers that is right.
+    """Mean over the classes of the share found of each; for multi-label, of the mean of sensitivity and specificity, of
+    the classes that some images have and others have not (none: nan).
 
     A figure to watch the training by; the evidence has its own.
     """
-    if labels.is_floating_point():
-        return ((logits > 0) == (labels > 0.5))[~labels.isnan()].float().mean()
-    hits = (logits.argmax(dim=1) == labels).float()
-    return torch.stack([hits[labels == c].mean() for c in range(logits.shape[1]) if (labels == c).any()]).mean()
+    if not labels.is_floating_point():
+        hits = (logits.argmax(dim=1) == labels).float()
+        return torch.stack([hits[labels == c].mean() for c in range(logits.shape[1]) if (labels == c).any()]).mean()
+    right = ((logits > 0) == (labels > 0.5)).float()  # [n, C]; nan: not known, and asked for below
+    halves = [[right[labels[:, c] == flag, c] for flag in (0, 1)] for c in range(logits.shape[1])]
+    both = [torch.stack([half.mean() for half in pair]).mean() for pair in halves if all(map(len, pair))]
+    return torch.stack(both).mean() if both else torch.tensor(float("nan"), device=logits.device)
