@@ -17,7 +17,10 @@ from msmae.errors import UserError
 from msmae.records import check_content
 from msmae.runs.folder import check_run
 from msmae.runs.lock import LOCK, alone, held
+from msmae.verbs.budget import budget
+from msmae.verbs.evaluate import evaluate
 from msmae.verbs.run import FINISHED
+from saved_run import make_predictions, write_run
 
 HOLD = """
 import sys
@@ -146,3 +149,14 @@ def test_a_run_killed_between_metrics_and_report_ends_as_if_it_had_not_been(
     for name in ("predictions.csv", "manifest.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_what_changes_a_runs_model_waits_for_nobody_and_changes_nothing(tmp_path: Path) -> None:
+    """`budget` writes back the card that it read long before: a threshold set meanwhile would be lost."""
+    run = write_run(tmp_path / "run", make_predictions(classes=("a", "b"), patients=6))
+    before = (run / "model" / "config.json").read_bytes()
+    with held(run):
+        for verb in (lambda: budget(str(run)), lambda: evaluate(str(run), threshold="a=0.3")):
+            with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+                verb()
+    assert (run / "model" / "config.json").read_bytes() == before

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from msmae.errors import UserError
 from msmae.files import fill_csv, own_folder, whole, write_whole
 from msmae.inference.items import Item
 from msmae.inference.unreadable import FILE, Unreadable
+from msmae.runs.lock import LOCK, take
 
 PART = 1024
 """Images of a part, about; a whole number of batches."""
@@ -140,6 +141,28 @@ def check_plan(plan: Plan, out: Path) -> int:
             mend=f"repeat the command that began it, choose another --out, or delete {path.parent}",
         )
     return sum(part_of(out, number).is_file() for number in range(plan.parts))
+
+
+@contextmanager
+def alone_in(out: Path, ranks: Ranks) -> Iterator[None]:
+    """Hold OUT while a lone process predicts: a second one would wait for ever for the parts that the first has joined
+    and removed. The processes of one command share them.
+
+    Raises:
+        InUse: another process holds it.
+    """
+    if ranks.world > 1:
+        yield
+        return
+    handle = take(own_folder(out) / LOCK)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            (out / LOCK).unlink(missing_ok=True)
+            os.close(handle)
+        with suppress(OSError):  # it holds something
+            out.rmdir()
 
 
 def part_of(out: Path, number: int) -> Path:

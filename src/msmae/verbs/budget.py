@@ -12,6 +12,7 @@ from msmae.evaluation.keep import check_answers, forget_measured, forget_selecti
 from msmae.inference.model import Model, load
 from msmae.runs.checkpoint import no_model
 from msmae.runs.folder import read_run
+from msmae.runs.lock import alone
 from msmae.selection.selectors import SELECTORS, WHOLE, share_for
 from msmae.training.prepare import prepare_again
 from msmae.training.selecting.adapt import adapt_model, glances
@@ -20,6 +21,7 @@ RATIOS = ["0.125", "0.25", "0.375", "0.5", "0.75"]
 DROPPING = [name for name in SELECTORS if name != "all"]
 
 
+@alone("run")
 def budget(
     run: str,
     *,

@@ -60,6 +60,7 @@ def evaluate(
     """
     from msmae.runs.checkpoint import no_model
     from msmae.runs.folder import read_run
+    from msmae.runs.lock import held
     from msmae.runs.moved import locate_images
 
     check_keep(keep, selector)
@@ -73,18 +74,19 @@ def evaluate(
         if out is not None or (settings and unit is None):
             given = "--out" if out is not None else f"--{next(iter(settings))}"
             raise UserError(f"{given} is for external data", mend="`msmae evaluate RUN DATA --out DIR`")
-        locate_images(folder, root)
-        return _evaluate_again(
-            folder,
-            segments=segments,
-            keep=keep,
-            selector=selector,
-            answers=answers,
-            threshold=threshold,
-            mirror=mirror,
-            unit=unit,
-            neighbours=neighbours,
-        )
+        with held(folder):  # what another command writes of the model meanwhile would be lost
+            locate_images(folder, root)
+            return _evaluate_again(
+                folder,
+                segments=segments,
+                keep=keep,
+                selector=selector,
+                answers=answers,
+                threshold=threshold,
+                mirror=mirror,
+                unit=unit,
+                neighbours=neighbours,
+            )
     if root is not None:
         raise UserError("the run's images are not read", where="--root", mend="leave it out, or leave DATA out")
     if neighbours:

@@ -114,9 +114,10 @@ def predict_to(run: str, paths: list[str], out: Path, **options: Any) -> Path | 
     check_keep(options["keep"], options["selector"])
     from msmae.inference.items import find_items
     from msmae.runs.folder import check_output
+    from msmae.runs.lock import LOCK
 
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    goes_on = "parts" in there or there <= {*FOLDERS}  # as a killed command left it
+    goes_on = "parts" in there or there <= {*FOLDERS, LOCK}  # as a killed command left it
     check_output(out, overwrite=options["overwrite"], writes=WRITES, goes_on=goes_on)
     from msmae.inference.hub_folder import run_folder, unit_of
 
@@ -232,19 +233,19 @@ def in_parts(
     """Compute the parts of a plan, with what goes with each image, and join them: how many images; None in a process
     that only helped.
     """
-    from msmae.inference.bulk import check_plan, clear_parts, join_parts, part_of, predict_parts, wait_for
+    from msmae.inference.bulk import alone_in, check_plan, clear_parts, join_parts, part_of, predict_parts, wait_for
     from msmae.progress import ProgressBar
     from msmae.runs.folder import clear_output
 
-    done = check_plan(plan, out)
-    if done and ranks.first:
-        print(f"- {out}: {done} of {plan.parts} parts are there; the rest follows")
     if patients is not None:
         rows = patients.beside(rows)
     if options["dicom"]:
         rows = with_dicom(run, model, plan.items, out, rows)
     predicted = 0
-    with ranks.together() as together:
+    with alone_in(out, ranks), ranks.together() as together:
+        done = check_plan(plan, out)
+        if done and ranks.first:
+            print(f"- {out}: {done} of {plan.parts} parts are there; the rest follows")
         if options["overwrite"] and not done and ranks.first:
             clear_output(out, WRITES if ranks.waits else TABLES)  # others may have drawn already
         together()
