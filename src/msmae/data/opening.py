@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,9 @@ def open_data(data: str | Path, settings: Settings) -> Manifest:
     check_effects(manifest, chosen)
     if chosen.class_order:
         manifest = manifest.with_order([name.strip() for name in chosen.class_order.split(";")])
+    elif chosen.ordinal and not all(re.search(r"\d", name) for name in manifest.classes):
+        told = f"grades in the order of their names: {' < '.join(manifest.classes)}"
+        manifest = manifest.with_columns({}, notes=[f"{told}; --class-order 'low;middle;high' gives another"])
     return manifest.with_columns({}, rules={"units": units_of(manifest, reading_of(settings))})
 
 

@@ -230,6 +230,8 @@ def answer_units(
     units = gather(frame.assign(label="?"), chosen.column, multilabel=False)
     if not len(units) or units.table["images"].max() < 2:
         return None
+    for note in units.notes:
+        print(f"- {FILE}: {note}")
     table = chosen.answer(units, frame, classes, terms=None if terms is None else terms[units.rows])
     labels: list[set[str]] = [set() for _ in range(len(units))]
     for member, label in zip(units.members, frame["label"].to_numpy()[units.rows], strict=True):

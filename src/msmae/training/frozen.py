@@ -20,7 +20,7 @@ from msmae.inference.inputs import check_numbers
 from msmae.runs.cards import ModelCard
 from msmae.runs.checkpoint import load_model
 from msmae.training.decide import sampled_sizes
-from msmae.training.start import scale_of, size_from
+from msmae.training.start import scale_of, size_from, span_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,16 @@ class Found:
         scale = scale_of(self.weights.spec, store, ids)
         mean, std = store.mean_std(ids) if scale is None else scale[:2]
         return Frozen(encoder, mean, std)
+
+    def by_these(self, store: ImageStore, ids: np.ndarray) -> str:
+        """What of the normalisation follows from these very images, in a few words; ``""`` where nothing does."""
+        if self.weights is None:
+            return ""
+        scale = scale_of(self.weights.spec, store, ids)
+        if scale is None:
+            return "their mean and deviation"
+        fixed = store.images.dtype == np.uint8 or span_of(store, ids) == (0.0, 1.0)
+        return "" if fixed else scale[2]
 
 
 def find_frozen(source: str, manifest: Manifest, *, image_size: int | None, settings: Settings) -> Found:

@@ -50,6 +50,7 @@ def embed(
     import numpy as np
 
     from msmae.data.opening import cache_folder, open_data
+    from msmae.data.reading.checks import by
     from msmae.data.reading.images import Reading
     from msmae.data.store import open_store
     from msmae.data.tables.listing import TABLES
@@ -59,6 +60,7 @@ def embed(
     from msmae.inference.hub_folder import run_folder
     from msmae.inference.items import columns_there
     from msmae.progress import ProgressBar
+    from msmae.statistics.predictions import identity_columns
     from msmae.training.frozen import find_frozen
 
     table = Path(data).is_file() and data.lower().endswith(TABLES)
@@ -85,13 +87,17 @@ def embed(
     if len(rows) < ranks.world:
         raise UserError(f"{count(len(rows), 'image')} for {ranks.world} processes", where=data, mend="start fewer")
     frozen = found.frozen(store, rows)
+    if ranks.first:
+        print(f"- images are seen at {by(found.size)} px")
+    if ranks.first and (told := found.by_these(store, rows)):
+        alone = "other images' features compare with these only where one command embeds both"
+        print(f"- normalised by these images ({told}): {alone}")
     features = shared_features(frozen, store, rows, ranks, target)
     said = {"out": str(target), "images": len(rows), "width": frozen.encoder.width, "left_out": len(store.excluded)}
     if features is None:
         return said
-    columns = {
-        name: manifest.table[name].to_numpy(dtype=str)[rows] for name in ("image_path", "label", "patient_id", "split")
-    }
+    named = [*identity_columns(manifest.table), "label", "patient_id", "split"]  # of a volume's slice also which
+    columns = {name: manifest.table[name].to_numpy(dtype=str)[rows] for name in named}
     with whole(target) as unfinished:
         if target.suffix == ".npz":
             with unfinished.open("wb") as stream:
