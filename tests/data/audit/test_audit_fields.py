@@ -14,7 +14,7 @@ from msmae.config import make_settings
 from msmae.data.audit import Audit, audit, describe_leakage, find_duplicates, list_warnings
 from msmae.data.audit.against import Pool, audit_against, known_from
 from msmae.data.audit.columns import Columns
-from msmae.data.audit.counts import _differ
+from msmae.data.audit.counts import _differing
 from msmae.data.audit.neighbours import FARTHEST
 from msmae.data.audit.sheet import GAP, LINE, SIDE, draw_worst_pairs
 from msmae.data.audit.threshold import _chance_limit, _reason, choose_threshold
@@ -187,7 +187,7 @@ def test_labels_that_are_numbers_are_a_measurement_only_where_all_are_and_many()
 
 def test_what_is_not_known_of_one_of_a_pair_differs_from_nothing() -> None:
     ends = np.array([["a", "b"], ["", "b"], ["a", ""], ["a", "a"], ["b", "a"]], dtype=object)
-    assert _differ(ends) == 2
+    assert _differing(ends) == [["a", "b"], ["b", "a"]]
 
 
 def test_an_image_without_a_finding_is_not_one_without_a_label() -> None:

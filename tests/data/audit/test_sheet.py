@@ -46,6 +46,18 @@ def test_of_a_picture_shown_often_the_worst_pair_stands_for_all() -> None:
     assert shown(columns_of("a-", "", "xy"), pictures([0, 0], [])) == [(0, 1, 0, "identical, two patients")]
 
 
+def test_labels_that_do_not_contradict_each_other_are_not_two() -> None:
+    columns = columns_of("-----", "rrrrr")
+    columns.labels[:] = ["?a;b", "b", "?a;b", "b", "a"]
+    assert shown(columns, pictures([0, 0, 1, 2, 3], [(1, 2, 4)])) == [(0, 1, 0, "identical"), (2, 3, 4, "near")]
+    assert shown(columns, pictures([0, 0, 0, 1, 1], [])) == [
+        (3, 4, 0, "identical, two labels"),
+        (0, 1, 0, "identical"),
+    ]
+    columns.labels[:] = ["a;?b", "?a;b", "a", "", ""]
+    assert shown(columns, pictures([0, 0, 0, 1, 2], [])) == [(1, 2, 0, "identical, two labels")]
+
+
 def test_of_near_pictures_images_on_two_sides_are_shown_and_the_nearest_first() -> None:
     near = pictures([0, 0, 1, 2, 3], [(0, 1, 7), (2, 3, 4)])
     assert shown(columns_of("-----", "rtrrr"), near) == [

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from msmae.data.audit.columns import NO_LABEL, Columns
+from msmae.data.audit.columns import NO_LABEL, Columns, contradict
 from msmae.data.audit.details import name_image
 from msmae.data.audit.duplicates import Duplicates
 from msmae.data.audit.hashing import grey_plane
@@ -91,10 +91,12 @@ def worst_pairs(columns: Columns, duplicates: Duplicates, *, at_most: int) -> li
 def _identical(columns: Columns, duplicates: Duplicates) -> Iterator[Pair]:
     """Of every picture shown more than once, one pair: with two labels, else on two sides, if there is such a one."""
     for rows in duplicates.repeated():
-        labelled = rows[columns.labels[rows] != ""]
-        first = labelled[0] if len(labelled) else rows[0]
+        said = dict.fromkeys(columns.labels[rows])
+        opposed = {one for one in said if any(contradict(one, other) for other in said)}
+        asked = rows[[label in opposed if opposed else label != "" for label in columns.labels[rows]]]
+        first = asked[0] if len(asked) else rows[0]
         others = rows[rows != first]
-        contrary = (columns.labels[others] != "") & (columns.labels[others] != columns.labels[first])
+        contrary = np.array([contradict(columns.labels[first], label) for label in columns.labels[others]], dtype=bool)
         elsewhere = columns.test[others] != columns.test[first]
         second = others[np.lexsort((~elsewhere, ~contrary))[0]]
         yield _pair(columns, first, second, bits=0, identical=True)
@@ -121,7 +123,7 @@ def _pair(columns: Columns, first: int, second: int, *, bits: int, identical: bo
         int(second),
         bits=bits,
         across=bool(columns.test[first] != columns.test[second]),
-        labels=bool(labels.all() and labels[0] != labels[1]),
+        labels=contradict(labels[0], labels[1]),
         patients=bool(patients.all() and patients[0] != patients[1]),
         identical=identical,
     )
