@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import msmae.inference.features
 from msmae.data.store import ImageStore
@@ -72,3 +73,17 @@ def test_what_cannot_be_embedded_is_refused(
     with pytest.raises(UserError, match=complaint):
         embed(**asked)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_frames_of_a_film_keep_their_numbers(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = np.random.default_rng(0).integers(0, 255, (3, 32, 32)).astype(np.uint8)
+    Image.fromarray(pages[0]).save(
+        tmp_path / "film.tif", save_all=True, append_images=[Image.fromarray(page) for page in pages[1:]]
+    )
+    (tmp_path / "film.csv").write_text("image_path,frame\nfilm.tif,2\nfilm.tif,0\n")
+    embed(str(finished), str(tmp_path / "film.csv"), out=str(tmp_path / "f.npz"))
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as kept:
+        assert kept["frame"].tolist() == ["2", "0"]
+    assert "seen at 32 x 32 px" in capsys.readouterr().out
