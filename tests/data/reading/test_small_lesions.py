@@ -84,6 +84,6 @@ def test_masks_of_a_single_pixel_are_counted(tmp_path: Path, capsys: pytest.Capt
     ids = lambda split, labelled: manifest.ids(split)  # noqa: E731
     check_values(SimpleNamespace(manifest=manifest, store=store, settings=settings, image_size=SMALL, ids=ids))  # type: ignore[arg-type]
     told = capsys.readouterr().out
-    assert "in 2 of 3 masks a class is one pixel" in told
-    assert "20 x 20 px" in told
+    assert "one pixel or less at 20 x 20 px" in told
+    assert "2 of 3 masks" in told
     assert "empty" not in told

@@ -102,7 +102,7 @@ def _warnings(audit: Audit) -> Iterator[str]:
 
 def _splits_of_classes(audit: Audit) -> Iterator[str]:
     """Classes that a split lacks, or has far more or fewer of than of the others."""
-    classes = {name: held for name, held in audit.splits.items() if name not in (NO_FINDING, NO_LABEL)}
+    classes = {name: held for name, held in audit.splits.items() if name not in (NO_FINDING, NO_LABEL, NOT_KNOWN)}
     everything = sum(sum(held.values()) for held in classes.values())
     for split in ("val", "test"):
         inside = {name: held.get(split, 0) for name, held in classes.items()}
