@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from msmae.runs.checkpoint import build_model, save_model
 from msmae.serve.decode import Decoded, Task, decode
 from msmae.serve.describe import described, together
 from msmae.serve.engine import Engine, Question
+from msmae.verbs.serve import pools_otherwise
 
 IMAGE = pixels(1, (32, 32))[None]  # [1, H, W]
 
@@ -26,6 +28,14 @@ def test_a_set_is_given_only_where_the_model_looks_as_it_did_at_the_validation_i
         image = described(engine, "a.png", Decoded(IMAGE, (32, 32), colour=False), answers[0], pictures=False)
         assert (image["conformal_set"] is not None) == (keep == 1)
         assert (together(engine, answers[:1])["conformal_set"] is not None) == (keep == 1)
+
+
+@pytest.mark.parametrize(("patients", "said"), [(None, ""), ({"pooling": "mean"}, ""), ({"pooling": "max"}, "by max")])
+def test_a_run_that_pools_a_patient_otherwise_is_named(tmp_path: Path, patients: object, said: str) -> None:
+    assert pools_otherwise(tmp_path) == ""
+    (tmp_path / "metrics.json").write_text(json.dumps({"patients": patients}))
+    assert said in pools_otherwise(tmp_path)
+    assert bool(pools_otherwise(tmp_path)) == bool(said)
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "both", "attentive"])

@@ -84,6 +84,8 @@ def evaluate_elsewhere(
             mend="leave these images out; rename patients who only share a number with the run's; --allow-leakage goes "
             "on, and says so in the report",
         )
+    if sentence:
+        print(f"- {sentence}: the figures cannot be trusted (--allow-leakage)")
     prepared = prepare_external(manifest, model, settings=settings, config=config)
     frame, rate = predict_external(model, prepared, share=share, selector=selector)
     out.mkdir(parents=True, exist_ok=True)

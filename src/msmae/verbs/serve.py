@@ -6,8 +6,10 @@ import importlib.util
 import ipaddress
 import os
 import secrets
+from pathlib import Path
 
 from msmae.errors import UserError, installing
+from msmae.files import read_mapping
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart")
 TOKEN = "MSMAE_TOKEN"  # nosec B105 # the name of the variable that holds it
@@ -56,7 +58,8 @@ def serve(
     token = os.environ.get(TOKEN) or None
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(32)
-    app = make_app(run_folder(run), limits=limits, token=token, neighbours=neighbours, device=device)
+    folder = run_folder(run)
+    app = make_app(folder, limits=limits, token=token, neighbours=neighbours, device=device)
 
     def tell(port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
@@ -67,9 +70,21 @@ def serve(
             print(f"The API asks for the header `Authorization: Bearer TOKEN`; TOKEN is {where}.", flush=True)
         if not is_loopback(host):
             print("The connection is not encrypted: put a TLS proxy in front, or use a trusted network.", flush=True)
+        if other := pools_otherwise(Path(folder)):
+            print(other, flush=True)
         print("Research software, not a medical device. Ctrl-C ends it.", flush=True)
 
     run_server(app, host=host, port=port, limits=limits, ready=tell)
+
+
+def pools_otherwise(run: Path) -> str:
+    """A sentence for a run that does not pool a patient's images by the mean, as the server does; else ``""``."""
+    metrics = run / "metrics.json"
+    known = read_mapping(metrics, mend="`msmae evaluate RUN` writes it anew") if metrics.is_file() else {}
+    pooling = (known.get("patients") or {}).get("pooling", "mean")
+    if pooling == "mean":
+        return ""
+    return f"Several images of a patient: the server averages them; this run, like `msmae predict`, pools by {pooling}."
 
 
 def is_loopback(host: str) -> bool:
