@@ -152,7 +152,9 @@ def test_another_bit_depth_is_refused(run: Path, elsewhere: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_images_the_model_learned_from_stop_it(run: Path, elsewhere: Path, tmp_path: Path) -> None:
+def test_images_the_model_learned_from_stop_it(
+    run: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     known = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False)
     learned = run / known.loc[known["split"] == "train", "image_path"].iloc[0]
     data = changed(elsewhere, tmp_path, image_path=lambda paths: [str(learned), *paths[1:]])
@@ -162,7 +164,9 @@ def test_images_the_model_learned_from_stop_it(run: Path, elsewhere: Path, tmp_p
         msmae.evaluate(str(run), str(data), out=str(tmp_path / "out"))
     assert stop.value.exit_code == 3
     assert not (tmp_path / "out").exists()
+    capsys.readouterr()
     msmae.evaluate(str(run), str(data), out=str(tmp_path / "out"), allow_leakage=True)
+    assert "1 test image with exactly the pixels" in capsys.readouterr().out
     assert "These figures cannot be trusted" in Page(tmp_path / "out" / "report.html").text
 
 

@@ -76,16 +76,17 @@ def evaluate_elsewhere(
     check_channels(manifest, model, wanted=channels)
     found, overlap = audit_against_pool(manifest, run, settings=settings, source=data)
     sentence = describe_leakage(found)
+    told = "the external data overlap with the training or validation images: "
+    told += sentence.removeprefix("the data leaks into the test split: ")
     if sentence and not allow_leakage:
         raise LeakageError(
-            "the external data overlap with the training or validation images: "
-            + sentence.removeprefix("the data leaks into the test split: "),
+            told,
             where=data,
             mend="leave these images out; rename patients who only share a number with the run's; --allow-leakage goes "
             "on, and says so in the report",
         )
     if sentence:
-        print(f"- {sentence}: the figures cannot be trusted (--allow-leakage)")
+        print(f"- {told}: the figures cannot be trusted (--allow-leakage)")
     prepared = prepare_external(manifest, model, settings=settings, config=config)
     frame, rate = predict_external(model, prepared, share=share, selector=selector)
     out.mkdir(parents=True, exist_ok=True)
