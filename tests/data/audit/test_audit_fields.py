@@ -128,11 +128,19 @@ def test_every_figure_that_is_not_zero_is_a_warning(found: Audit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("test_of_b", "told"),
-    [(0, "no test image of b"), (1, "5 % of the images of b are in test"), (5, ""), (9, "45 % of the images of b")],
+    ("images_of_b", "test_of_b", "told"),
+    [
+        (20, 0, "no test image of b"),
+        (20, 1, ""),  # as chance may have it: one image in five of all others is in test
+        (20, 9, ""),
+        (20, 10, "50 % of the images of b are in test"),
+        (100, 5, "5 % of the images of b are in test"),
+        (100, 25, ""),
+        (100, 45, "45 % of the images of b"),
+    ],
 )
-def test_classes_that_a_split_lacks_or_has_too_many_of_are_named(test_of_b: int, told: str) -> None:
-    splits = {"a": ["train"] * 80 + ["test"] * 20, "b": ["train"] * (20 - test_of_b) + ["test"] * test_of_b}
+def test_classes_that_a_split_lacks_or_has_too_many_of_are_named(images_of_b: int, test_of_b: int, told: str) -> None:
+    splits = {"a": ["train"] * 160 + ["test"] * 40, "b": ["train"] * (images_of_b - test_of_b) + ["test"] * test_of_b}
     rows = [
         {"image_path": f"{label}{i}.png", "label": label, "patient_id": "", "split": split}
         for label, of_class in splits.items()

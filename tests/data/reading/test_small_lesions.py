@@ -52,6 +52,17 @@ def test_every_class_of_a_mask_stays(tmp_path: Path) -> None:
     assert np.argwhere(mask == 2).tolist() == [[13, 14]]
 
 
+@pytest.mark.parametrize("value", [1, 2])
+def test_a_class_takes_no_other_classs_only_pixel(tmp_path: Path, value: int) -> None:
+    """Two small classes side by side, in one pixel of those that the model sees: neither is lost."""
+    numbers = np.zeros(LARGE, np.uint8)
+    numbers[51:54, 61:64], numbers[54, 61:64] = value, 3 - value
+    mask = masks_at(SMALL, tmp_path, {"": numbers}, MaskRule(classes=2))
+    assert [(mask == number).sum() for number in (1, 2)] == [1, 1]
+    (row, column), (other, beside) = np.argwhere(mask)
+    assert abs(other - row) + abs(beside - column) == 1
+
+
 def test_classes_that_overlap_stay_both(tmp_path: Path) -> None:
     around = np.zeros(LARGE, np.uint8)
     around[40:80, 40:80] = 255

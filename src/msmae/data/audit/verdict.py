@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 from collections.abc import Iterator
 
@@ -15,8 +16,9 @@ _log = logging.getLogger("msmae")
 MANY = 20
 """Classes named by numbers, above which they are taken for a measurement."""
 SPLIT_NAMES = {"val": "validation", "test": "test"}
-JUDGED, LOPSIDED = 20, 2.0
-"""Images of a class from which its share of a split is judged; how many times the others' share it may be."""
+JUDGED, LOPSIDED, BY_CHANCE = 20, 2.0, 3.0
+"""Images of a class from which its share of a split is judged; how many times the others' share it may be; how many
+standard deviations of a split by chance it may be away in any case."""
 
 
 def stop_on_leakage(audit: Audit, *, allow: bool = False) -> str:
@@ -115,6 +117,8 @@ def _splits_of_classes(audit: Audit) -> Iterator[str]:
             images = sum(classes[name].values())
             others = (sum(inside.values()) - number) / max(1, everything - images)
             judged = number and images >= JUDGED and name != largest
+            usual = BY_CHANCE * math.sqrt(images * others * (1 - others))
+            judged = judged and abs(number - images * others) > usual
             if judged and not others / LOPSIDED <= number / images <= others * LOPSIDED:
                 share = f"{100 * number / images:.0f} % of the images of {name}"
                 yield f"{share} are in {SPLIT_NAMES[split]}; of the other classes {100 * others:.0f} %"

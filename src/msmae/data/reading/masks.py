@@ -146,7 +146,8 @@ def _fitted(mask: np.ndarray, shape: tuple[int, int], *, where: str) -> np.ndarr
 
 def fit_classes(mask: np.ndarray, *, size: tuple[int, int], overlapping: bool) -> np.ndarray:
     """``fit_mask`` of uint8 [H, W], but no class is lost: one that falls between the pixels that are taken keeps the
-    pixel that holds most of it. Otherwise an image with a small lesion would become one without.
+    pixel that holds most of it, or the nearest that is not the only one of another class. Otherwise an image with a
+    small lesion would become one without.
 
     ``overlapping``: class k is bit k of the number.
     """
@@ -161,7 +162,13 @@ def fit_classes(mask: np.ndarray, *, size: tuple[int, int], overlapping: bool) -
             continue
         rows, columns = (at * new // old for at, new, old in zip(there.nonzero(), size, mask.shape, strict=True))
         most = np.unravel_index(np.bincount(rows * size[1] + columns).argmax(), size)
-        fitted[most] = fitted[most] | number if overlapping else number
+        if overlapping:
+            fitted[most] |= number
+            continue
+        held = np.bincount(fitted.ravel(), minlength=256)
+        free = np.argwhere((fitted == 0) | (held[fitted] > 1))  # [k, 2]
+        if len(free):
+            fitted[tuple(free[((free - most) ** 2).sum(axis=1).argmin()])] = number
     return fitted
 
 
