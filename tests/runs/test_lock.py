@@ -160,3 +160,22 @@ def test_what_changes_a_runs_model_waits_for_nobody_and_changes_nothing(tmp_path
             with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
                 verb()
     assert (run / "model" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_without_a_model_is_not_called_in_training_by_the_verb_that_asks_for_it(
+    tmp_path: Path, there: bool
+) -> None:
+    run = tmp_path / "of" / "none"
+    if there:
+        run.mkdir(parents=True)
+        (run / "config.yaml").touch()
+    with pytest.raises(UserError, match="stopped before" if there else "no saved model here"):
+        budget(str(run))
+    assert [path.name for path in tmp_path.iterdir()] == ["of"] * there
+
+
+def test_folders_made_to_hold_one_go_with_it(tmp_path: Path) -> None:
+    with held(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b" / LOCK).is_file()
+    assert not list(tmp_path.iterdir())

@@ -38,7 +38,7 @@ def alone(argument: str) -> Callable[[Verb], Verb]:
 
 @contextmanager
 def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder meanwhile; one that was made for that, and stays empty, is removed. ``wait``: for the process that
+    """Hold a folder meanwhile; what was made for that, and stays empty, is removed. ``wait``: for the process that
     holds it.
 
     Raises:
@@ -46,6 +46,7 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """
     from msmae.runs.folder import is_helper_process
 
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     handle = None if is_helper_process() or not may_hold(folder) else take(folder / LOCK, wait=wait)
     try:
         yield
@@ -54,7 +55,8 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
             (folder / LOCK).unlink(missing_ok=True)
             os.close(handle)
             with suppress(OSError):  # it holds something
-                folder.rmdir()
+                for place in made or [folder]:
+                    place.rmdir()
 
 
 def may_hold(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from msmae.evaluation.keep import check_answers, forget_measured, forget_selecti
 from msmae.inference.model import Model, load
 from msmae.runs.checkpoint import no_model
 from msmae.runs.folder import read_run
-from msmae.runs.lock import alone
+from msmae.runs.lock import held
 from msmae.selection.selectors import SELECTORS, WHOLE, share_for
 from msmae.training.prepare import prepare_again
 from msmae.training.selecting.adapt import adapt_model, glances
@@ -21,7 +21,6 @@ RATIOS = ["0.125", "0.25", "0.375", "0.5", "0.75"]
 DROPPING = [name for name in SELECTORS if name != "all"]
 
 
-@alone("run")
 def budget(
     run: str,
     *,
@@ -61,18 +60,41 @@ def budget(
         require(name in DROPPING, f"no selector '{name}'", where="--selectors", mend=nearest(name, DROPPING))
     if not (folder / "model").is_dir():
         raise no_model(folder)
+    with held(folder):
+        return _budget(
+            folder,
+            margin=margin,
+            presentations=presentations,
+            shares=shares,
+            selectors=list(selectors),
+            overwrite=overwrite,
+        )
+
+
+def _budget(
+    folder: Path,
+    *,
+    margin: float,
+    presentations: int | None,
+    shares: list[float],
+    selectors: list[str],
+    overwrite: bool,
+) -> dict[str, Any]:
+    """``budget`` of a run with a model, whose folder is held."""
     config, settings = read_run(folder)
     if config.get("task") == "segmentation":
-        raise UserError("outlining needs every patch", where=run, mend="name the run of a classifier")
+        raise UserError("outlining needs every patch", where=str(folder), mend="name the run of a classifier")
     if (folder / "budget.json").is_file() and not overwrite:
-        raise UserError("the run's budget is measured already", where=run, mend="add --overwrite to do it again")
+        raise UserError(
+            "the run's budget is measured already", where=str(folder), mend="add --overwrite to do it again"
+        )
     model = load(folder)
     if presentations is None and settings.finetune.share == "mixed":
         print("fine-tuning mixed the token shares: the model is measured as it is (--presentations N prepares a copy)")
         presentations = 0
     if model.card.members > 1 or model.card.mirrored:
         mend = "train one model, without --folds" if model.card.members > 1 else "`msmae evaluate RUN --mirror off`"
-        raise UserError("averaged answers are of whole images", where=run, mend=mend)
+        raise UserError("averaged answers are of whole images", where=str(folder), mend=mend)
     if own := bool(model.card.keep.get("own")):
         require(
             not presentations, "the model sees coarse and fine already", where="--presentations", mend="leave it out"
@@ -88,7 +110,7 @@ def budget(
         (forget_measured if own else forget_selection)(folder)
     if presentations != 0 and load(folder).prepared is None:
         adapt_model(prepared, folder, presentations=presentations)
-    points = points_of(load(folder), shares=shares, selectors=list(selectors))
+    points = points_of(load(folder), shares=shares, selectors=selectors)
     content = measure(folder, prepared, margin=margin, points=points)
     show(content)
     return content
