@@ -37,7 +37,7 @@ def members(probabilities: np.ndarray, level: float, multilabel: bool) -> np.nda
 
 
 def sets_of_run(run: Path, classes: list[str], *, multilabel: bool, coverage: float) -> Sets:
-    """Fitted on the validation rows of RUN/predictions.csv, counted on its test rows; of several labels an image, on
+    """Fitted on the validation rows of RUN/predictions.csv, counted on its test rows; of several labels per image, on
     the rows of which all labels are known: a class that an image may have is neither held by its set nor missed.
 
     Raises:
