@@ -137,7 +137,7 @@ def test_a_setting_that_was_added_stood_at_its_default_and_another_value_is_refu
         ({"arms": ["msmae", "mse"]}, "no arm 'mse'"),
         ({"seeds": ["1", "-2"]}, "'-2' is no seed"),
         ({"seeds": []}, "nothing to compare"),
-        ({"folds": 1}, "1 folds"),
+        ({"folds": 1}, "1 fold"),
         ({"budget": "money"}, "no budget 'money'"),
     ],
 )

@@ -290,7 +290,7 @@ def test_what_is_unlike_needs_enough_validation_images_and_says_how_many():
     assert threshold_of(far[:30]) == 30.0
     few = Reference(np.eye(2, dtype=np.float32), ["a", "b"], ["a", "b"], None, 4)
     assert "left out" in few.says()
-    assert "4 validation images" in few.says()
+    assert "the run has 4" in few.says()
     assert "1 in 31" in dataclasses.replace(few, threshold=0.5, validation=30).says()
     assert "1 in 100" in dataclasses.replace(few, threshold=0.5, validation=500).says()
 

@@ -39,7 +39,7 @@ class DatasetSettings(Group):
     label_column: str = "label"
     """Column of a CSV that holds the labels. Or one column per finding: 'Edema;Mass'; -1 and empty cells
     are then not known, unless ';unknown=zeros' (empty_zeros, ones) follows. Or an expression searched in the paths:
-    'path:_([01])\\.png'. Or a table with one row per patient: patients.csv:diagnosis."""
+    'path:_([01])\\.png'. Or a table, a row per patient: patients.csv:diagnosis."""
     patient_column: str = "patient_id"
     """Column of a CSV that holds the patient; images of a patient stay in one split."""
     split_column: str = "split"

@@ -49,7 +49,7 @@ def compare(
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
         out: folder of the comparison; each run is a folder ARM/SEED in it.
-        arms: the arms, that is, the ways to train: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with
+        arms: ways to train: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with
             --init also probe, probe-knn, probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn,
             efficientnet-lite0.
         seeds: seeds of the training.

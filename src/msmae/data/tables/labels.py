@@ -20,9 +20,11 @@ from msmae.errors import UserError
 
 UNKNOWN = {"", "nan", "na", "n/a", "<na>", "null", "nat", "#n/a", "?"}  # a label written like this is not known
 NOT_SAID = UNKNOWN | {"none"}  # nor is a patient, a split, a site or a mask; a class may be called None
+_SIGN = r"[^\w\u0300-\u036f]"  # an accent written by itself is none: NÀ is a name
+_AROUND = rf"(?:{_SIGN}|_)*"
 ANONYMISED = re.compile(
-    r"0+|(?:\W|_)*(?:anon[a-z]*(?:\W[a-z]+)?|de-?identified|removed|unknown|none|null|nan|na|n/a|test|dummy|patient(?:id|name)?|x+)"
-    r"(?:\W|_)*",
+    rf"0+|{_AROUND}(?:anon[a-z]*(?:{_SIGN}[a-z]+)?|de-?identified|removed|unknown|none|null|nan|na|n/a|test|dummy"
+    rf"|patient(?:id|name)?|x+){_AROUND}",
     re.IGNORECASE,
 )
 """A PatientID that anonymisation leaves behind: ``ANONYMOUS``, ``Anonymized``, ``XXXX``, ``0000``."""
