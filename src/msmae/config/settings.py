@@ -37,9 +37,9 @@ class DatasetSettings(Group):
     """Column of a CSV that holds the image paths. Of a folder of volumes: the channel, as the files' names end
     (flair), or its number in 4-D volumes."""
     label_column: str = "label"
-    """Column of a CSV that holds the labels. Or one column per finding: 'Edema;Mass'; -1 and empty cells
-    are then not known, unless ';unknown=zeros' (empty_zeros, ones) follows. Or an expression searched in the paths:
-    'path:_([01])\\.png'. Or a table, a row per patient: patients.csv:diagnosis."""
+    """Column of a CSV that holds the labels. Or one column per finding: 'Edema;Mass' (-1 and empty cells are not
+    known, unless ';unknown=zeros', empty_zeros or ones follows). Or an expression searched in the paths:
+    'path:_([01])\\.png'. Or a table with one row per patient: patients.csv:diagnosis."""
     patient_column: str = "patient_id"
     """Column of a CSV that holds the patient; images of a patient stay in one split."""
     split_column: str = "split"

@@ -48,7 +48,7 @@ def compare(
 
     Args:
         data: a folder, a CSV/TSV manifest, an .npz, or `phantom`.
-        out: folder of the comparison; each run is a folder ARM/SEED in it.
+        out: folder of the comparison; its runs: ARM/SEED.
         arms: ways to train: vit, mae, supmae, amt, msmae, msmae-shuffled, msmae-released; with
             --init also probe, probe-knn, probe-attentive; and the baselines majority, pca-svm, resnet18, small-cnn,
             efficientnet-lite0.
@@ -63,7 +63,7 @@ def compare(
         encoders: another comparison of the same data: its pre-trained encoders are fine-tuned here.
         columns: also test a linear probe and nearest neighbours on the frozen encoder, and the model on the most
             attended quarter of the patches (false: do not).
-        allow_leakage: go on although test images or patients are also in training or validation; every report says so.
+        allow_leakage: go on although the data leak into the test split; every report says so.
         settings: groups of settings to change, for instance ``pretrain={"epochs": 5}``.
 
     Returns:
